@@ -1,0 +1,94 @@
+"""Asking a backend, sync or async, and checking what it answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+
+from samespace.errors import InvalidInput
+from samespace.guard import CANARY_TEXTS, Canary
+from samespace.protocols import (
+    AsyncEmbeddingBackend,
+    EmbeddingBackend,
+    Matrix,
+    ReportsProvenance,
+    ReportsUsage,
+    Usage,
+)
+from samespace.vectors import embedded
+
+AnyBackend = EmbeddingBackend | AsyncEmbeddingBackend
+_NOTHING = Usage(0)
+
+
+def require_sync(backend: AnyBackend | None) -> EmbeddingBackend | None:
+    """Return the backend if a sync store can run it; :class:`InvalidInput` for an async one."""
+    if backend is not None and backend.is_async:
+        raise InvalidInput(
+            f"{type(backend).__name__} is async and this store is not; use its sync twin, "
+            "or the async store"
+        )
+    return backend  # type: ignore[return-value]
+
+
+def require_any(backend: AnyBackend | None) -> AnyBackend | None:
+    """Return the backend: an async store runs either kind."""
+    return backend
+
+
+def embed_documents(backend: EmbeddingBackend, texts: Sequence[str]) -> tuple[Matrix, Usage]:
+    """Embed passages; checked, shape ``(len(texts), dimensions)``, with what it cost."""
+    answer = backend.embed_documents(texts)
+    return embedded(answer, backend.space, count=len(texts)), _usage(backend)
+
+
+def embed_queries(backend: EmbeddingBackend, texts: Sequence[str]) -> Matrix:
+    """Embed queries; checked, shape ``(len(texts), dimensions)``."""
+    return embedded(backend.embed_queries(texts), backend.space, count=len(texts))
+
+
+async def embed_documents_async(backend: AnyBackend, texts: Sequence[str]) -> tuple[Matrix, Usage]:
+    """:func:`embed_documents` of either kind of backend; a sync one runs in a worker thread."""
+    if not backend.is_async:
+        return await asyncio.to_thread(embed_documents, backend, texts)  # type: ignore[arg-type]
+    answer = await backend.embed_documents(texts)  # type: ignore[misc]
+    return embedded(answer, backend.space, count=len(texts)), _usage(backend)
+
+
+async def embed_queries_async(backend: AnyBackend, texts: Sequence[str]) -> Matrix:
+    """:func:`embed_queries` of either kind of backend; a sync one runs in a worker thread."""
+    if not backend.is_async:
+        return await asyncio.to_thread(embed_queries, backend, texts)  # type: ignore[arg-type]
+    answer = await backend.embed_queries(texts)  # type: ignore[misc]
+    return embedded(answer, backend.space, count=len(texts))
+
+
+def make_canary(backend: EmbeddingBackend) -> Canary:
+    """Embed the canary texts in both directions."""
+    documents, _ = embed_documents(backend, CANARY_TEXTS)
+    return _canary(documents, embed_queries(backend, CANARY_TEXTS))
+
+
+async def make_canary_async(backend: AnyBackend) -> Canary:
+    """:func:`make_canary` of either kind of backend."""
+    documents, _ = await embed_documents_async(backend, CANARY_TEXTS)
+    return _canary(documents, await embed_queries_async(backend, CANARY_TEXTS))
+
+
+def _canary(documents: Matrix, queries: Matrix) -> Canary:
+    return Canary(documents.astype(np.float16), queries.astype(np.float16))
+
+
+def _usage(backend: AnyBackend) -> Usage:
+    return backend.usage() if isinstance(backend, ReportsUsage) else _NOTHING
+
+
+def provenance_of(backend: AnyBackend | None) -> dict[str, str]:
+    """How a backend makes vectors, for the record; empty without a backend."""
+    if backend is None:
+        return {}
+    if isinstance(backend, ReportsProvenance):
+        return dict(backend.provenance())
+    return {"backend": type(backend).__name__}

@@ -1,0 +1,291 @@
+"""What a collection says of itself, and what follows from it.
+
+A collection carries a :class:`SpaceRecord`: its slots, each with the embedding space, a state, how
+its vectors were made and a canary. The functions here compare and explain; they never reach a
+store.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samespace.errors import InvalidInput, SlotNotReady, SpaceMismatch, SpaceUnknown, excerpt
+from samespace.space import EmbeddingSpace, Verdict, compare, differences
+from samespace.vectors import cosines
+
+FORMAT: Final = 1
+"""The version of the record's JSON that this library writes, and the newest it reads."""
+
+CANARY_TEXTS: Final = (
+    "The lighthouse keeper counted seven ships before the fog came in.",
+    "Der Bäcker öffnet um sechs Uhr, doch das Brot ist erst um sieben fertig.",
+    "図書館の三階には、古い地図が静かに並んでいる。",
+)
+"""Embedded when a slot is created, and again when a handle first writes or searches."""
+
+CANARY_THRESHOLD: Final = 0.995
+"""Smallest cosine at which a canary counts as unchanged."""
+
+Direction = Literal["documents", "queries"]
+
+
+class SlotState(StrEnum):
+    """Whether a slot can be searched."""
+
+    FILLING = "filling"
+    READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """The canary texts as one backend embedded them, each ``(3, dimensions)`` float16."""
+
+    documents: NDArray[np.float16]
+    queries: NDArray[np.float16]
+
+    def to_dict(self) -> dict[str, str]:
+        """JSON-ready: base64 of little-endian float16."""
+        return {
+            "documents": _encode(self.documents),
+            "queries": _encode(self.queries),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, str]) -> Canary:
+        """The inverse of :meth:`to_dict`; ValueError on anything else."""
+        return cls(_decode(values["documents"]), _decode(values["queries"]))
+
+
+def _encode(matrix: NDArray[np.float16]) -> str:
+    return base64.b64encode(matrix.astype("<f2").tobytes()).decode()
+
+
+def _decode(text: str) -> NDArray[np.float16]:
+    values = np.frombuffer(base64.b64decode(text, validate=True), dtype="<f2")
+    return values.reshape(len(CANARY_TEXTS), -1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotRecord:
+    """One slot: ``name`` is physical (a column, a vector name, a field)."""
+
+    name: str
+    space: EmbeddingSpace
+    state: SlotState = SlotState.READY
+    provenance: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    canary: Canary | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "name": self.name,
+            "space": self.space.to_dict(),
+            "state": str(self.state),
+            "provenance": dict(self.provenance),
+            "canary": self.canary.to_dict() if self.canary else None,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SlotRecord:
+        """The inverse of :meth:`to_dict`."""
+        return cls(
+            name=values["name"],
+            space=EmbeddingSpace.from_dict(values["space"]),
+            state=SlotState(values["state"]),
+            provenance=MappingProxyType(dict(values["provenance"])),
+            canary=Canary.from_dict(values["canary"]) if values.get("canary") else None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpaceRecord:
+    """What a collection says of itself; ``layout`` is recorded where it is not ours."""
+
+    slots: tuple[SlotRecord, ...]
+    layout: Mapping[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "format": FORMAT,
+            "slots": [slot.to_dict() for slot in self.slots],
+            "layout": dict(self.layout) if self.layout is not None else None,
+        }
+
+    @classmethod
+    def from_dict(cls, values: object, *, collection: str) -> SpaceRecord:
+        """Read what :meth:`to_dict` wrote; :class:`SpaceUnknown` if newer or unreadable."""
+        if not isinstance(values, Mapping) or not isinstance(values.get("format"), int):
+            raise SpaceUnknown(_unreadable(collection, "it has no format number"))
+        if values["format"] > FORMAT:
+            raise SpaceUnknown(
+                f"the record of collection {excerpt(collection)} has format {values['format']}, newer "
+                f"than {FORMAT}, which this version reads; upgrade samespace"
+            )
+        try:
+            slots = tuple(SlotRecord.from_dict(slot) for slot in values["slots"])
+            return cls(slots=slots, layout=values.get("layout"))
+        except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
+            raise SpaceUnknown(_unreadable(collection, type(error).__name__)) from error
+
+    def find(self, space: EmbeddingSpace) -> SlotRecord | None:
+        """The slot of this space, if there is one."""
+        return next((slot for slot in self.slots if slot.space == space), None)
+
+    def require(self, space: EmbeddingSpace, *, collection: str) -> SlotRecord:
+        """The slot of this space, or :class:`SpaceMismatch` with the differences."""
+        slot = self.find(space)
+        if slot is None:
+            raise mismatch(self, space, collection=collection)
+        return slot
+
+    def with_slot(self, slot: SlotRecord) -> SpaceRecord:
+        """This record with a slot added, or replaced where one of its space is there."""
+        kept = tuple(other for other in self.slots if other.space != slot.space)
+        return replace(self, slots=(*kept, slot))
+
+    def with_state(self, space: EmbeddingSpace, state: SlotState) -> SpaceRecord:
+        """This record with one slot's state changed, in place."""
+        return replace(
+            self,
+            slots=tuple(
+                replace(slot, state=state) if slot.space == space else slot for slot in self.slots
+            ),
+        )
+
+    def without(self, space: EmbeddingSpace) -> SpaceRecord:
+        """This record without the slot of ``space``; the last one cannot go."""
+        kept = tuple(slot for slot in self.slots if slot.space != space)
+        if not kept:
+            raise InvalidInput(
+                "a collection keeps at least one slot; use drop() to remove it whole"
+            )
+        return replace(self, slots=kept)
+
+
+def _unreadable(collection: str, reason: str) -> str:
+    return (
+        f"the record of collection {excerpt(collection)} cannot be read ({reason}), so its embedding "
+        "space is unknown; restore it from a backup, or pass layout= and space= and call adopt()"
+    )
+
+
+def mismatch(record: SpaceRecord, offered: EmbeddingSpace, *, collection: str) -> SpaceMismatch:
+    """The refusal: a diff against the nearest slot, the verdict, and what mends it."""
+    nearest = min(record.slots, key=lambda slot: len(differences(slot.space, offered)))
+    stored = nearest.space
+    found = differences(stored, offered)
+    rows = [("field", "stored", "offered")]
+    rows += [(d.field, _shown(d.stored), _shown(d.offered)) for d in found]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    table = "\n".join(f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
+    verdict = compare(stored, offered)
+    message = (
+        f"collection {excerpt(collection)} holds {stored}; this handle offers {offered}\n"
+        f"{table}\nverdict: {verdict}. {_advice(verdict, stored, offered)}"
+    )
+    return SpaceMismatch(message, stored=stored, offered=offered, differences=found)
+
+
+def _shown(value: object) -> str:
+    return str(value) if not isinstance(value, str) else excerpt(value).strip("'")
+
+
+def _advice(verdict: Verdict, stored: EmbeddingSpace, offered: EmbeddingSpace) -> str:
+    if verdict is Verdict.DERIVABLE:
+        return (
+            "The offered vectors can be computed from the stored ones without the model "
+            f"(samespace.space.derive): add_slot({offered}) and fill it, or open with {stored}."
+        )
+    same_size = (
+        " though the dimensions are equal" if stored.dimensions == offered.dimensions else ""
+    )
+    return (
+        f"Such vectors cannot be compared{same_size}: open the collection with {stored}, use another "
+        "collection, or add a slot for the offered space (add_slot) and embed the texts again."
+    )
+
+
+def missing_record(collection: str) -> SpaceUnknown:
+    """The refusal of a collection that has rows and no record."""
+    return SpaceUnknown(
+        f"collection {excerpt(collection)} exists and does not say which embedding space it holds; "
+        "if you know, pass space= and layout= and call adopt(), or use another name"
+    )
+
+
+def not_ready(slot: SlotRecord, *, collection: str, pending: int, rows: int) -> SlotNotReady:
+    """The refusal of a search in a slot that is being filled."""
+    return SlotNotReady(
+        f"slot {slot.name} of collection {excerpt(collection)} is being filled: {pending} of {rows} "
+        f"rows have no vector of {slot.space} yet; search with the collection's other space, or wait "
+        "until it is marked ready"
+    )
+
+
+def check_distinct_ids(spaces: Iterable[EmbeddingSpace]) -> None:
+    """:class:`SpaceMismatch` if unequal spaces share an id, which would share a slot."""
+    seen: dict[str, EmbeddingSpace] = {}
+    for space in spaces:
+        other = seen.setdefault(space.id, space)
+        if other != space:
+            raise SpaceMismatch(
+                f"{other} and {space} have the same id {space.id}; give one a variant",
+                stored=other,
+                offered=space,
+                differences=differences(other, space),
+            )
+
+
+def check_canary(
+    slot: SlotRecord,
+    direction: Direction,
+    answers: NDArray[np.float32],
+    *,
+    collection: str,
+    threshold: float = CANARY_THRESHOLD,
+) -> None:
+    """Refuse a backend that embeds the first canary texts otherwise than the slot's backend did.
+
+    ``answers`` has shape ``(n, dimensions)`` for the first n of :data:`CANARY_TEXTS`.
+    :class:`SpaceMismatch` says what the lowest cosine suggests.
+    """
+    if slot.canary is None:
+        return
+    kept: NDArray[np.float16] = getattr(slot.canary, direction)[: len(answers)]
+    cosine = float(cosines(answers, kept.astype(np.float32)).min())
+    if not cosine >= threshold:
+        raise SpaceMismatch(
+            f"the backend says {slot.space}, but embeds a known text as {direction} otherwise than "
+            f"what filled collection {excerpt(collection)}: cosine {cosine:.3f}, at least {threshold} "
+            f"expected. This suggests {suggestion(cosine)}. Nothing was written or searched.",
+            stored=slot.space,
+            offered=slot.space,
+        )
+
+
+_SUGGESTIONS: Final[Sequence[tuple[float, str]]] = (
+    (0.95, "another revision of the weights, a lower precision or a changed prompt"),
+    (0.72, "documents and queries swapped, or a wrong task"),
+    (0.45, "a task or prompt that was ignored or left out"),
+)
+
+
+def suggestion(cosine: float) -> str:
+    """What a canary's cosine suggests; the bounds are those measured between v3's tasks.
+
+    Query against passage of one text is near 0.8, no task against passage near 0.63.
+    """
+    return next(
+        (cause for bound, cause in _SUGGESTIONS if cosine >= bound),
+        "another model, or vectors cut to another size",
+    )

@@ -1,0 +1,128 @@
+"""Where things are in a collection: ours, and those that somebody else made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from samespace import filters
+from samespace.errors import InvalidInput, excerpt
+from samespace.filters import Filter, field
+from samespace.names import check_identifier
+
+TextLookup = Callable[[Sequence[str]], Sequence[str]]
+"""Texts by id, for text that lives outside the collection; one per id, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextQuery:
+    """A text made by the store: an SQL expression over the row's columns.
+
+    It is put into statements as it stands, so it must come from your code, never from a user.
+    """
+
+    expression: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where id, text, metadata and vectors are in a collection.
+
+    ``id``: the key column (payload key, ``_id``); its native type is kept. ``text``: a column or
+    field, a :class:`TextQuery`, or a function of ids. ``slot``: where today's vectors are
+    ("" is Qdrant's unnamed vector). ``metadata``: one JSON column, or columns by name.
+    ``parent`` and ``order``: which rows are chunks of one document, and in which order.
+    ``scope``: the rows concerned, where several collections share a table; equalities only.
+    """
+
+    id: str
+    text: str | TextQuery | TextLookup
+    slot: str
+    metadata: str | Sequence[str] = "metadata"
+    parent: str | None = None
+    order: str | None = None
+    scope: Filter | None = None
+
+    def __post_init__(self) -> None:
+        check_identifier(self.id, what="Layout.id")
+        for name in ("parent", "order"):
+            if getattr(self, name) is not None:
+                check_identifier(getattr(self, name), what=f"Layout.{name}")
+        if isinstance(self.text, str):
+            check_identifier(self.text, what="Layout.text")
+        elif not isinstance(self.text, TextQuery) and not callable(self.text):
+            raise InvalidInput(
+                f"Layout.text is {excerpt(self.text)}; name a column or pass a function"
+            )
+        if self.slot:
+            check_identifier(self.slot, what="Layout.slot")
+        if not isinstance(self.metadata, str):
+            object.__setattr__(self, "metadata", tuple(self.metadata))
+        for column in self.metadata_columns or (self.metadata,):
+            check_identifier(column, what="Layout.metadata")
+        if self.scope is not None:
+            filters.equalities(self.scope)
+
+    @property
+    def metadata_columns(self) -> tuple[str, ...]:
+        """The columns that metadata is spread over; empty where it is one JSON column."""
+        return () if isinstance(self.metadata, str) else tuple(self.metadata)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; a text that is no column is recorded as external (None)."""
+        return {
+            "id": self.id,
+            "text": self.text if isinstance(self.text, str) else None,
+            "slot": self.slot,
+            "metadata": self.metadata if isinstance(self.metadata, str) else list(self.metadata),
+            "parent": self.parent,
+            "order": self.order,
+            "scope": filters.to_json(self.scope) if self.scope is not None else None,
+        }
+
+    @classmethod
+    def from_dict(
+        cls, values: dict[str, Any], *, text: TextQuery | TextLookup | None = None
+    ) -> Layout:
+        """Read what :meth:`to_dict` wrote; ``text`` replaces an external one.
+
+        :class:`InvalidInput` if the text is external and not passed.
+        """
+        recorded = values["text"] if values["text"] is not None else text
+        if recorded is None:
+            raise InvalidInput(
+                "this collection's text lives elsewhere: pass layout= with the same text function"
+            )
+        scope = values.get("scope")
+        conditions = [field(key).in_(allowed) for key, allowed in (scope or {}).items()]
+        joined = conditions[0] if len(conditions) == 1 else filters.And(tuple(conditions))
+        return cls(
+            **{**values, "text": recorded, "scope": joined if conditions else None},
+        )
+
+    @classmethod
+    def langchain_pgvectorstore(
+        cls,
+        *,
+        metadata: str | Sequence[str] = "langchain_metadata",
+        id: str = "langchain_id",
+        text: str = "content",
+        slot: str = "embedding",
+    ) -> Layout:
+        """A table made by LangChain's ``PGVectorStore`` with its default column names."""
+        return cls(id=id, text=text, slot=slot, metadata=metadata)
+
+    @classmethod
+    def langchain_pgvector(cls, *, collection_id: str) -> Layout:
+        """One collection of the table ``langchain_pg_embedding`` of LangChain's older ``PGVector``.
+
+        ``collection_id`` is the ``uuid`` of its row in ``langchain_pg_collection``.
+        """
+        return cls(
+            id="id",
+            text="document",
+            slot="embedding",
+            metadata="cmetadata",
+            scope=field("collection_id") == collection_id,
+        )

@@ -1,0 +1,349 @@
+"""What a backend and a store must be: everything above the adapters sees only these."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    Protocol,
+    Self,
+    runtime_checkable,
+)
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from samespace.documents import (
+        CollectionInfo,
+        Document,
+        FillReport,
+        Hit,
+        Metadata,
+        PendingRow,
+        WriteReport,
+    )
+    from samespace.filters import Field, Filter
+    from samespace.guard import Canary, SlotState
+    from samespace.space import EmbeddingSpace
+
+Vector = NDArray[np.float32]
+"""Shape ``(dimensions,)``."""
+Matrix = NDArray[np.float32]
+"""Shape ``(n, dimensions)``, row i for text i."""
+OnConflict = Literal["overwrite", "skip", "fail"]
+OnError = Literal["raise", "report"]
+Shard = tuple[int, int]
+"""``(i, n)``: the i-th of n disjoint parts of the rows, ``0 <= i < n``."""
+
+
+class EmbeddingBackend(Protocol):
+    """Turns texts into vectors of one space. Documents and queries are different acts.
+
+    Every method returns float32; of unit norm where ``space.normalized``. Failures are
+    :class:`~samespace.errors.EmbeddingError` with the positions of the texts concerned.
+    """
+
+    is_async: ClassVar[bool]
+
+    @property
+    def space(self) -> EmbeddingSpace: ...
+    def embed_documents(self, texts: Sequence[str]) -> Matrix: ...
+    def embed_query(self, text: str) -> Vector: ...
+    def embed_queries(self, texts: Sequence[str]) -> Matrix: ...
+
+
+class AsyncEmbeddingBackend(Protocol):
+    """:class:`EmbeddingBackend` with async methods."""
+
+    is_async: ClassVar[bool]
+
+    @property
+    def space(self) -> EmbeddingSpace: ...
+    async def embed_documents(self, texts: Sequence[str]) -> Matrix: ...
+    async def embed_query(self, text: str) -> Vector: ...
+    async def embed_queries(self, texts: Sequence[str]) -> Matrix: ...
+
+
+class Usage(NamedTuple):
+    """What the last call cost: ``tokens``, and the indices of the texts that were cut."""
+
+    tokens: int
+    truncated: tuple[int, ...] = ()
+
+
+@runtime_checkable
+class ReportsUsage(Protocol):
+    """A backend that counts tokens. ``usage`` speaks of this thread's (or task's) last call."""
+
+    def usage(self) -> Usage: ...
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A backend that can count tokens without embedding, special tokens included."""
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]: ...
+
+
+@runtime_checkable
+class SupportsLateChunking(Protocol):
+    """A backend that embeds the chunks of a document in sight of one another."""
+
+    def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]: ...
+
+
+@runtime_checkable
+class ReportsProvenance(Protocol):
+    """A backend that says how it makes vectors, beyond the space: kind, revision, truncation."""
+
+    def provenance(self) -> Mapping[str, str]: ...
+
+
+class VectorStore(Protocol):
+    """One collection of documents and their vectors; the handle's ``space`` names the slot."""
+
+    is_async: ClassVar[bool]
+
+    @property
+    def space(self) -> EmbeddingSpace: ...
+    @property
+    def backend(self) -> EmbeddingBackend | None: ...
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+    def close(self) -> None: ...
+
+    def create(self, *, exist_ok: bool = True) -> None: ...
+    def drop(self) -> None: ...
+    def info(self) -> CollectionInfo: ...
+    def adopt(self, *, canary: bool = True) -> None: ...
+    def build_index(self, space: EmbeddingSpace | None = None, *, wait: bool = True) -> None: ...
+
+    def upsert(
+        self,
+        documents: Iterable[Document],
+        *,
+        on_conflict: OnConflict = "overwrite",
+        on_error: OnError = "raise",
+    ) -> WriteReport: ...
+    def upsert_vectors(
+        self,
+        documents: Iterable[Document],
+        vectors: Iterable[Vector | None] | Matrix,
+        *,
+        space: EmbeddingSpace,
+        on_conflict: OnConflict = "overwrite",
+        on_error: OnError = "raise",
+    ) -> WriteReport: ...
+    def update_metadata(
+        self,
+        changes: Mapping[str, Metadata] | Metadata,
+        *,
+        where: Filter | None = None,
+        merge: bool = False,
+    ) -> int: ...
+
+    def search(
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        min_score: float | None = None,
+        with_vectors: bool = False,
+    ) -> list[Hit]: ...
+    def search_many(
+        self,
+        queries: Sequence[str],
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        min_score: float | None = None,
+        with_vectors: bool = False,
+    ) -> list[list[Hit]]: ...
+    def search_vector(
+        self,
+        vector: Vector | Sequence[float],
+        *,
+        space: EmbeddingSpace,
+        limit: int = 10,
+        where: Filter | None = None,
+        min_score: float | None = None,
+        with_vectors: bool = False,
+        allow_filling: bool = False,
+    ) -> list[Hit]: ...
+
+    def get(self, ids: Sequence[str], *, with_vectors: bool = False) -> list[Document]: ...
+    def delete(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        where: Filter | None = None,
+        parent: str | None = None,
+    ) -> int: ...
+    def count(self, where: Filter | None = None) -> int: ...
+    def scan(
+        self, *, where: Filter | None = None, batch_size: int = 500, with_vectors: bool = False
+    ) -> Iterator[Document]: ...
+    def values(
+        self,
+        field: str | Field,
+        *,
+        where: Filter | None = None,
+        limit: int = 100,
+        after: Any = None,
+    ) -> list[tuple[Any, int]]: ...
+
+    def add_slot(self, space: EmbeddingSpace, *, canary: Canary | None = None) -> None: ...
+    def pending(
+        self,
+        space: EmbeddingSpace,
+        *,
+        limit: int,
+        after: str | None = None,
+        shard: Shard | None = None,
+        where: Filter | None = None,
+        with_vectors_of: EmbeddingSpace | None = None,
+    ) -> tuple[list[PendingRow], str | None]: ...
+    def stale(
+        self, space: EmbeddingSpace, *, since: str | None = None, limit: int
+    ) -> tuple[list[PendingRow], str | None]: ...
+    def fill(
+        self, space: EmbeddingSpace, rows: Sequence[PendingRow], vectors: Matrix
+    ) -> FillReport: ...
+    def mark(self, space: EmbeddingSpace, state: SlotState) -> None: ...
+    def drop_slot(self, space: EmbeddingSpace) -> None: ...
+
+
+class AsyncVectorStore(Protocol):
+    """:class:`VectorStore` with async methods; belongs to the event loop that opened it."""
+
+    is_async: ClassVar[bool]
+
+    @property
+    def space(self) -> EmbeddingSpace: ...
+    @property
+    def backend(self) -> EmbeddingBackend | AsyncEmbeddingBackend | None: ...
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+    async def close(self) -> None: ...
+
+    async def create(self, *, exist_ok: bool = True) -> None: ...
+    async def drop(self) -> None: ...
+    async def info(self) -> CollectionInfo: ...
+    async def adopt(self, *, canary: bool = True) -> None: ...
+    async def build_index(
+        self, space: EmbeddingSpace | None = None, *, wait: bool = True
+    ) -> None: ...
+
+    async def upsert(
+        self,
+        documents: Iterable[Document],
+        *,
+        on_conflict: OnConflict = "overwrite",
+        on_error: OnError = "raise",
+    ) -> WriteReport: ...
+    async def upsert_vectors(
+        self,
+        documents: Iterable[Document],
+        vectors: Iterable[Vector | None] | Matrix,
+        *,
+        space: EmbeddingSpace,
+        on_conflict: OnConflict = "overwrite",
+        on_error: OnError = "raise",
+    ) -> WriteReport: ...
+    async def update_metadata(
+        self,
+        changes: Mapping[str, Metadata] | Metadata,
+        *,
+        where: Filter | None = None,
+        merge: bool = False,
+    ) -> int: ...
+
+    async def search(
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        min_score: float | None = None,
+        with_vectors: bool = False,
+    ) -> list[Hit]: ...
+    async def search_many(
+        self,
+        queries: Sequence[str],
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        min_score: float | None = None,
+        with_vectors: bool = False,
+    ) -> list[list[Hit]]: ...
+    async def search_vector(
+        self,
+        vector: Vector | Sequence[float],
+        *,
+        space: EmbeddingSpace,
+        limit: int = 10,
+        where: Filter | None = None,
+        min_score: float | None = None,
+        with_vectors: bool = False,
+        allow_filling: bool = False,
+    ) -> list[Hit]: ...
+
+    async def get(self, ids: Sequence[str], *, with_vectors: bool = False) -> list[Document]: ...
+    async def delete(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        where: Filter | None = None,
+        parent: str | None = None,
+    ) -> int: ...
+    async def count(self, where: Filter | None = None) -> int: ...
+    def scan(
+        self, *, where: Filter | None = None, batch_size: int = 500, with_vectors: bool = False
+    ) -> AsyncIterator[Document]: ...
+    async def values(
+        self,
+        field: str | Field,
+        *,
+        where: Filter | None = None,
+        limit: int = 100,
+        after: Any = None,
+    ) -> list[tuple[Any, int]]: ...
+
+    async def add_slot(self, space: EmbeddingSpace, *, canary: Canary | None = None) -> None: ...
+    async def pending(
+        self,
+        space: EmbeddingSpace,
+        *,
+        limit: int,
+        after: str | None = None,
+        shard: Shard | None = None,
+        where: Filter | None = None,
+        with_vectors_of: EmbeddingSpace | None = None,
+    ) -> tuple[list[PendingRow], str | None]: ...
+    async def stale(
+        self, space: EmbeddingSpace, *, since: str | None = None, limit: int
+    ) -> tuple[list[PendingRow], str | None]: ...
+    async def fill(
+        self, space: EmbeddingSpace, rows: Sequence[PendingRow], vectors: Matrix
+    ) -> FillReport: ...
+    async def mark(self, space: EmbeddingSpace, state: SlotState) -> None: ...
+    async def drop_slot(self, space: EmbeddingSpace) -> None: ...

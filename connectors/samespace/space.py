@@ -1,0 +1,216 @@
+"""Embedding spaces: which vectors may be compared with which."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samespace.errors import InvalidInput, excerpt
+from samespace.models import Model, documents_task, find_model, queries_task
+from samespace.names import is_unstorable
+
+MAX_DIMENSIONS: Final = 16_000
+"""pgvector's limit for the type ``vector``, the widest of the stores'."""
+
+_READABLE_BYTES: Final = 54
+_NOT_PLAIN = re.compile(r"[^a-z0-9]+")
+_SPEC = re.compile(r"(?P<model>[^@:]+)(?:@(?P<dimensions>\d+))?(?::(?P<task>[^:@]+))?\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingSpace:
+    """Where a vector lives. Two vectors may be compared if and only if their spaces are equal.
+
+    ``model`` and ``task`` are canonical once constructed: aliases and a model's default task are
+    resolved. ``task`` is what *documents* are embedded as (None = generic); queries follow from it
+    (:attr:`query_task`). ``variant`` names anything else that changes vectors: a prompt, a
+    fine-tune, a revision of the weights that matters.
+    """
+
+    model: str
+    dimensions: int
+    task: str | None = None
+    normalized: bool = True
+    variant: str = ""
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        model = find_model(self.model)
+        object.__setattr__(self, "model", model.name if model else self.model)
+        object.__setattr__(self, "task", documents_task(model, self.task))
+        if model:
+            _check_against(model, self)
+
+    @property
+    def id(self) -> str:
+        """The name of this space's slot in every store: at most 63 bytes of ``[a-z0-9_]``.
+
+        ``<model>_<dimensions>_<task or "generic">[_raw]_<8 hex digits>``; the digits begin the
+        SHA-256 of the canonical JSON of all fields. It never changes.
+        """
+        raw = "" if self.normalized else "_raw"
+        readable = f"{self.model}_{self.dimensions}_{self.task or 'generic'}{raw}".lower()
+        stem = _NOT_PLAIN.sub("_", readable)[:_READABLE_BYTES]
+        return f"{stem}_{hashlib.sha256(self._canonical()).hexdigest()[:8]}"
+
+    @property
+    def query_task(self) -> str | None:
+        """What queries are embedded as: ``X.passage`` → ``X.query``; a symmetric task → itself."""
+        return queries_task(find_model(self.model), self.task)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The five fields, JSON-ready; the inverse of :meth:`from_dict`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields_: dict[str, Any]) -> EmbeddingSpace:
+        """Read what :meth:`to_dict` wrote; :class:`InvalidInput` if it is anything else."""
+        try:
+            return cls(**fields_)
+        except TypeError as error:
+            raise InvalidInput(f"not an embedding space: {excerpt(fields_)}") from error
+
+    @classmethod
+    def parse(cls, spec: str) -> EmbeddingSpace:
+        """Read a spec ``MODEL@DIMENSIONS:TASK``; dimensions may be left out for a known model."""
+        match = _SPEC.match(spec)
+        model = find_model(match["model"]) if match else None
+        native = model.dimensions if model else 0
+        dimensions = int(match["dimensions"] or native) if match else 0
+        if not match or not dimensions:
+            raise InvalidInput(
+                f"{excerpt(spec)} is not a space: write MODEL@DIMENSIONS:TASK, for example "
+                "jina-embeddings-v3@1024:retrieval.passage"
+            )
+        return cls(model=match["model"], dimensions=dimensions, task=match["task"])
+
+    def __str__(self) -> str:
+        task = f":{self.task}" if self.task else ""
+        raw = "" if self.normalized else " un-normalised"
+        variant = f" variant {self.variant}" if self.variant else ""
+        return f"{self.model}@{self.dimensions}{task}{raw}{variant}"
+
+    def _canonical(self) -> bytes:
+        return json.dumps(
+            asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        ).encode()
+
+
+def _check_types(space: EmbeddingSpace) -> None:
+    texts = {"model": space.model, "task": space.task or "", "variant": space.variant}
+    for name, value in texts.items():
+        if not isinstance(value, str) or is_unstorable(value):
+            raise InvalidInput(f"space.{name} is {excerpt(value)}; pass a plain string")
+    if not space.model:
+        raise InvalidInput("space.model is empty; name the embedding model")
+    if space.task == "":
+        raise InvalidInput("space.task is empty; pass None for an embedding without a task")
+    if type(space.dimensions) is not int or not 1 <= space.dimensions <= MAX_DIMENSIONS:
+        raise InvalidInput(
+            f"space.dimensions is {excerpt(space.dimensions)}; pass 1 to {MAX_DIMENSIONS}"
+        )
+    if type(space.normalized) is not bool:
+        raise InvalidInput(f"space.normalized is {excerpt(space.normalized)}; pass True or False")
+
+
+def _check_against(model: Model, space: EmbeddingSpace) -> None:
+    if not model.min_dimensions <= space.dimensions <= model.dimensions:
+        sizes = (
+            f"{model.min_dimensions} to {model.dimensions}"
+            if model.min_dimensions < model.dimensions
+            else f"exactly {model.dimensions}"
+        )
+        raise InvalidInput(
+            f"{model.name} has {sizes} dimensions, not {space.dimensions}; pass one of those"
+        )
+    if space.task is not None and space.task not in _document_tasks(model):
+        known = ", ".join(_document_tasks(model)) or "none: leave task out"
+        raise InvalidInput(
+            f"{model.name} cannot embed documents as {excerpt(space.task)}; tasks for documents: "
+            f"{known} (queries get theirs by themselves)"
+        )
+
+
+def _document_tasks(model: Model) -> tuple[str, ...]:
+    return tuple(task for task in model.tasks if not task.endswith(".query"))
+
+
+class Verdict(StrEnum):
+    """What two spaces are to one another."""
+
+    EQUAL = "equal"
+    DERIVABLE = "derivable"
+    """The offered space's vectors follow from the stored ones without calling a model."""
+    INCOMPATIBLE = "incompatible"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field in which two spaces differ."""
+
+    field: str
+    stored: object
+    offered: object
+
+
+def differences(stored: EmbeddingSpace, offered: EmbeddingSpace) -> tuple[Difference, ...]:
+    """The fields in which two spaces differ, in the order of declaration."""
+    return tuple(
+        Difference(field.name, getattr(stored, field.name), getattr(offered, field.name))
+        for field in fields(EmbeddingSpace)
+        if getattr(stored, field.name) != getattr(offered, field.name)
+    )
+
+
+def compare(stored: EmbeddingSpace, offered: EmbeddingSpace) -> Verdict:
+    """Whether ``offered`` equals ``stored``, can be derived from it, or has nothing to do with it.
+
+    Derivable: the same model, task and variant, with fewer dimensions where the model is trained
+    for truncation (Matryoshka), or normalised where the stored vectors are not.
+    """
+    if stored == offered:
+        return Verdict.EQUAL
+    same_source = (stored.model, stored.task, stored.variant) == (
+        offered.model,
+        offered.task,
+        offered.variant,
+    )
+    keeps_norm = offered.normalized or not stored.normalized
+    if same_source and keeps_norm and _can_shorten(stored, offered.dimensions):
+        return Verdict.DERIVABLE
+    return Verdict.INCOMPATIBLE
+
+
+def _can_shorten(stored: EmbeddingSpace, dimensions: int) -> bool:
+    if dimensions == stored.dimensions:
+        return True
+    model = find_model(stored.model)
+    return (
+        model is not None
+        and model.min_dimensions < model.dimensions
+        and dimensions < stored.dimensions
+    )
+
+
+def derive(
+    vectors: NDArray[np.float32], *, stored: EmbeddingSpace, offered: EmbeddingSpace
+) -> NDArray[np.float32]:
+    """Turn ``(n, stored.dimensions)`` vectors into ``(n, offered.dimensions)`` ones.
+
+    Truncate, then normalise again where the offered space is normalised (Matryoshka
+    representation learning, Kusupati et al. 2022). :class:`InvalidInput` unless derivable.
+    """
+    if compare(stored, offered) is Verdict.INCOMPATIBLE:
+        raise InvalidInput(f"vectors of {offered} cannot be derived from {stored}; embed again")
+    shortened = vectors[:, : offered.dimensions]
+    if not offered.normalized:
+        return shortened
+    norms = np.linalg.norm(shortened, axis=1, keepdims=True)
+    return np.asarray(shortened / norms, dtype=np.float32)

@@ -1,0 +1,120 @@
+"""Checks of vectors before anything is sent, and their binary forms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samespace.errors import BadResponse, InvalidInput, SamespaceError, excerpt
+from samespace.space import EmbeddingSpace
+
+NORM_TOLERANCE: Final = 1e-3
+"""How far the norm of a normalised vector may be from 1."""
+
+Matrix = NDArray[np.float32]
+
+
+def as_matrix(vectors: object, space: EmbeddingSpace, *, count: int) -> Matrix:
+    """Ready-made vectors as float32, shape ``(count, space.dimensions)``.
+
+    :class:`InvalidInput` names the first one that cannot be of this space: wrong count or
+    dimension, not finite in float32, zero, or not of unit norm where the space is normalised.
+    """
+    if vectors is None:
+        raise InvalidInput("vectors is None; pass an array of shape (n, dimensions)")
+    matrix = _as_float32(vectors)
+    _check_shape(matrix, space, count)
+    for place, reason in faults(matrix, space).items():
+        raise InvalidInput(f"vector {place} {reason}")
+    return matrix
+
+
+def as_vector(vector: object, space: EmbeddingSpace) -> Matrix:
+    """One ready-made vector as float32, shape ``(space.dimensions,)``; errors as above."""
+    array = _as_float32(vector)
+    if array.ndim != 1:
+        raise InvalidInput(f"one vector has one axis, not {array.ndim}; pass shape (dimensions,)")
+    checked: Matrix = as_matrix(array[np.newaxis, :], space, count=1)[0]
+    return checked
+
+
+def embedded(answer: object, space: EmbeddingSpace, *, count: int) -> Matrix:
+    """What a backend answered as float32, shape ``(count, space.dimensions)``.
+
+    :class:`BadResponse` with the ``indices`` concerned if it cannot be of this space.
+    """
+    try:
+        matrix = _as_float32(answer)
+        _check_shape(matrix, space, count)
+    except SamespaceError as error:
+        raise BadResponse(f"the backend answered wrongly: {error}") from error
+    found = faults(matrix, space)
+    if found:
+        place, reason = next(iter(found.items()))
+        raise BadResponse(
+            f"the backend answered wrongly: vector {place} {reason}", indices=tuple(found)
+        )
+    return matrix
+
+
+def faults(matrix: Matrix, space: EmbeddingSpace) -> dict[int, str]:
+    """The rows of a float32 matrix that cannot be of this space, each with the reason."""
+    squares = np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64)
+    norms = np.sqrt(squares)
+    good = np.isfinite(norms) & (norms > 0)
+    if space.normalized:
+        good &= np.abs(norms - 1.0) < NORM_TOLERANCE
+    if good.all():
+        return {}
+    return {int(row): _reason(float(norms[row])) for row in np.flatnonzero(~good)}
+
+
+def _reason(norm: float) -> str:
+    if not np.isfinite(norm):
+        return "has a component that is not finite in float32"
+    if norm == 0:
+        return "is zero, so it has no direction"
+    return f"has norm {norm:.4g} where the space is normalised; divide it by its norm"
+
+
+def _as_float32(values: object) -> Matrix:
+    if isinstance(values, np.ndarray) and values.dtype == np.float32:
+        return values
+    try:
+        array = np.asarray(values)
+        with np.errstate(over="ignore"):
+            converted: Matrix = array.astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"vectors are not numbers in a regular array ({excerpt(str(error))})"
+        ) from error
+    if array.dtype.kind not in "fiu":
+        raise InvalidInput(f"vectors are of type {array.dtype.name}; pass real numbers")
+    return converted
+
+
+def _check_shape(matrix: Matrix, space: EmbeddingSpace, count: int) -> None:
+    if matrix.ndim != 2 or matrix.shape[0] != count:
+        raise InvalidInput(
+            f"{count} vector(s) expected, shape ({count}, {space.dimensions}); got {matrix.shape}"
+        )
+    if matrix.shape[1] != space.dimensions:
+        raise InvalidInput(
+            f"vectors have {matrix.shape[1]} dimensions, the space {space} has {space.dimensions}"
+        )
+
+
+def cosines(left: Matrix, right: Matrix) -> NDArray[np.float64]:
+    """Row by row cosine similarity of two ``(n, d)`` matrices, shape ``(n,)``."""
+    a, b = left.astype(np.float64), right.astype(np.float64)
+    products: NDArray[np.float64] = np.einsum("ij,ij->i", a, b)
+    norms: NDArray[np.float64] = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.divide(products, norms)
+
+
+def stack(vectors: Sequence[Matrix], dimensions: int) -> Matrix:
+    """Vectors of shape ``(dimensions,)`` as one matrix, shape ``(n, dimensions)``."""
+    return np.stack(vectors) if vectors else np.empty((0, dimensions), dtype=np.float32)
