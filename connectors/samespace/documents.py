@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -181,11 +181,14 @@ def _check_parent(parent: Parent) -> None:
     if not isinstance(parent, Parent):
         raise InvalidInput(f"parent is {excerpt(parent)}; pass a Parent")
     check_id(parent.id, what="parent.id")
-    numbers = (parent.ordinal, *(parent.span or ()))
-    if any(n is not None and (type(n) is not int or not 0 <= n < 2**31) for n in numbers):
+    span = (0, 0) if parent.span is None else parent.span
+    if not isinstance(span, Sequence) or len(span) != 2:
+        raise InvalidInput(f"parent.span is {excerpt(span)}; pass (start, end)")
+    numbers = (0 if parent.ordinal is None else parent.ordinal, *span)
+    if any(type(n) is not int or not 0 <= n < 2**31 for n in numbers):
         raise InvalidInput("parent.ordinal and parent.span are whole numbers from 0 to 2**31 - 1")
-    if parent.span is not None and (len(parent.span) != 2 or parent.span[0] > parent.span[1]):
-        raise InvalidInput(f"parent.span is {excerpt(parent.span)}; pass (start, end)")
+    if span[0] > span[1]:
+        raise InvalidInput(f"parent.span is {excerpt(span)}; pass (start, end)")
 
 
 def encode_metadata(metadata: object) -> bytes:

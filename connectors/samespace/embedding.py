@@ -10,7 +10,7 @@ import numpy as np
 from samespace.errors import InvalidInput
 from samespace.guard import CANARY_TEXTS, Canary
 from samespace.protocols import (
-    AsyncEmbeddingBackend,
+    AnyBackend,
     EmbeddingBackend,
     Matrix,
     ReportsProvenance,
@@ -19,7 +19,6 @@ from samespace.protocols import (
 )
 from samespace.vectors import embedded
 
-AnyBackend = EmbeddingBackend | AsyncEmbeddingBackend
 _NOTHING = Usage(0)
 
 

@@ -250,7 +250,7 @@ def _check_scalar(target: Target, value: object) -> Scalar:
     if isinstance(value, str):
         if is_unstorable(value):
             raise InvalidInput("filter value has a NUL or a lone surrogate; nothing can equal it")
-        return value
+        return str.__str__(value)  # a plain str of a StrEnum's member
     if isinstance(value, bool):
         return value
     if isinstance(value, int | float):
@@ -266,7 +266,7 @@ def _check_number(value: float) -> int | float:
         raise InvalidInput(f"filter value {value} is not a number that metadata can hold")
     if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
         raise InvalidInput("filter value is an integer beyond int64, which metadata cannot hold")
-    return value
+    return float(value) if isinstance(value, float) else int(value)
 
 
 def _check_ordered(value: object) -> int | float | datetime:
@@ -358,8 +358,12 @@ def to_json(where: Filter) -> dict[str, Any]:
 def equalities(where: Filter) -> dict[str, tuple[Scalar, ...]]:
     """The fields that a conjunction pins, each with its permitted values."""
     if isinstance(where, And):
-        pinned = [equalities(part) for part in where.parts]
-        return {key: values for part in pinned for key, values in part.items()}
+        pinned = [pair for part in where.parts for pair in equalities(part).items()]
+        if len(dict(pinned)) == len(pinned):
+            return dict(pinned)
+        raise InvalidInput(
+            f"{excerpt(where)} pins a field twice; a scope has one condition a field"
+        )
     if isinstance(where, In) and where.target is Target.METADATA and len(where.path) == 1:
         return {where.path[0]: where.values}
     raise InvalidInput(f"{excerpt(where)} cannot be a scope: use field('…') == value, joined by &")

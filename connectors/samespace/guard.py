@@ -64,6 +64,11 @@ class Canary:
         """The inverse of :meth:`to_dict`; ValueError on anything else."""
         return cls(_decode(values["documents"]), _decode(values["queries"]))
 
+    def fits(self, space: EmbeddingSpace) -> bool:
+        """Whether both matrices have the dimensions of ``space``."""
+        sizes = {self.documents.shape[1], self.queries.shape[1]}
+        return sizes == {space.dimensions}
+
 
 def _encode(matrix: NDArray[np.float16]) -> str:
     return base64.b64encode(matrix.astype("<f2").tobytes()).decode()
@@ -96,14 +101,19 @@ class SlotRecord:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SlotRecord:
-        """The inverse of :meth:`to_dict`."""
-        return cls(
+        """The inverse of :meth:`to_dict`; KeyError, TypeError or ValueError on anything else."""
+        slot = cls(
             name=values["name"],
             space=EmbeddingSpace.from_dict(values["space"]),
             state=SlotState(values["state"]),
             provenance=MappingProxyType(dict(values["provenance"])),
             canary=Canary.from_dict(values["canary"]) if values.get("canary") else None,
         )
+        if not isinstance(slot.name, str):
+            raise TypeError("a slot's name is a string")
+        if slot.canary is not None and not slot.canary.fits(slot.space):
+            raise ValueError("the canary is of another size than its space")
+        return slot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +143,12 @@ class SpaceRecord:
             )
         try:
             slots = tuple(SlotRecord.from_dict(slot) for slot in values["slots"])
-            return cls(slots=slots, layout=values.get("layout"))
+            layout = values.get("layout")
+            if slots and isinstance(layout, Mapping | None):
+                return cls(slots=slots, layout=layout)
         except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
             raise SpaceUnknown(_unreadable(collection, type(error).__name__)) from error
+        raise SpaceUnknown(_unreadable(collection, "its slots or its layout are missing"))
 
     def find(self, space: EmbeddingSpace) -> SlotRecord | None:
         """The slot of this space, if there is one."""

@@ -89,16 +89,14 @@ class Layout:
 
         :class:`InvalidInput` if the text is external and not passed.
         """
-        recorded = values["text"] if values["text"] is not None else text
-        if recorded is None:
-            raise InvalidInput(
-                "this collection's text lives elsewhere: pass layout= with the same text function"
-            )
-        scope = values.get("scope")
-        conditions = [field(key).in_(allowed) for key, allowed in (scope or {}).items()]
-        joined = conditions[0] if len(conditions) == 1 else filters.And(tuple(conditions))
-        return cls(
-            **{**values, "text": recorded, "scope": joined if conditions else None},
+        try:
+            recorded = text if values["text"] is None else values["text"]
+            if recorded is not None:
+                return cls(**{**values, "text": recorded, "scope": _scope(values.get("scope"))})
+        except (AttributeError, KeyError, TypeError) as error:
+            raise InvalidInput(f"not a layout: {excerpt(values)}; pass layout= again") from error
+        raise InvalidInput(
+            "this collection's text lives elsewhere: pass layout= with the same text function"
         )
 
     @classmethod
@@ -126,3 +124,10 @@ class Layout:
             metadata="cmetadata",
             scope=field("collection_id") == collection_id,
         )
+
+
+def _scope(recorded: dict[str, list[Any]] | None) -> Filter | None:
+    conditions = [field(key).in_(allowed) for key, allowed in (recorded or {}).items()]
+    if not conditions:
+        return None
+    return conditions[0] if len(conditions) == 1 else filters.And(tuple(conditions))

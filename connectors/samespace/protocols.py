@@ -70,6 +70,10 @@ class AsyncEmbeddingBackend(Protocol):
     async def embed_queries(self, texts: Sequence[str]) -> Matrix: ...
 
 
+AnyBackend = EmbeddingBackend | AsyncEmbeddingBackend
+"""What an async store runs; a sync one runs an :class:`EmbeddingBackend`."""
+
+
 class Usage(NamedTuple):
     """What the last call cost: ``tokens``, and the indices of the texts that were cut."""
 

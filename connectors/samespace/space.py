@@ -21,7 +21,7 @@ MAX_DIMENSIONS: Final = 16_000
 
 _READABLE_BYTES: Final = 54
 _NOT_PLAIN = re.compile(r"[^a-z0-9]+")
-_SPEC = re.compile(r"(?P<model>[^@:]+)(?:@(?P<dimensions>\d+))?(?::(?P<task>[^:@]+))?\Z")
+_SPEC = re.compile(r"(?P<model>[^@:]+)(?:@(?P<dimensions>[0-9]{1,9}))?(?::(?P<task>[^:@\s]+))?\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ class EmbeddingSpace:
     def __str__(self) -> str:
         task = f":{self.task}" if self.task else ""
         raw = "" if self.normalized else " un-normalised"
-        variant = f" variant {self.variant}" if self.variant else ""
+        variant = f" variant {excerpt(self.variant)}" if self.variant else ""
         return f"{self.model}@{self.dimensions}{task}{raw}{variant}"
 
     def _canonical(self) -> bytes:
@@ -104,7 +104,11 @@ class EmbeddingSpace:
 
 
 def _check_types(space: EmbeddingSpace) -> None:
-    texts = {"model": space.model, "task": space.task or "", "variant": space.variant}
+    texts = {
+        "model": space.model,
+        "task": "" if space.task is None else space.task,
+        "variant": space.variant,
+    }
     for name, value in texts.items():
         if not isinstance(value, str) or is_unstorable(value):
             raise InvalidInput(f"space.{name} is {excerpt(value)}; pass a plain string")

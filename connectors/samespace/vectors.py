@@ -85,14 +85,14 @@ def _as_float32(values: object) -> Matrix:
         return values
     try:
         array = np.asarray(values)
-        with np.errstate(over="ignore"):
-            converted: Matrix = array.astype(np.float32)
     except (TypeError, ValueError) as error:
         raise InvalidInput(
             f"vectors are not numbers in a regular array ({excerpt(str(error))})"
         ) from error
     if array.dtype.kind not in "fiu":
         raise InvalidInput(f"vectors are of type {array.dtype.name}; pass real numbers")
+    with np.errstate(over="ignore"):
+        converted: Matrix = array.astype(np.float32)
     return converted
 
 
