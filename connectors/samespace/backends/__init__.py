@@ -1,0 +1,1 @@
+"""What turns texts into vectors: one module or package a backend."""
