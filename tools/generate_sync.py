@@ -25,12 +25,14 @@ import unasync
 ROOT: Final = Path(__file__).resolve().parent.parent
 SOURCES: Final = ROOT / "connectors" / "samespace"
 MARK: Final = "# Generated from "
-FIXES: Final = "I,F401,PYI016,RUF022"
+FIXES: Final = "I,F401,PYI016,RUF022,SIM117,UP028"
 """What ruff mends in a twin: import order, unused imports, doubled members of unions."""
 
 # Whole names, wherever they stand. Any other AsyncName loses its prefix, any name_async its suffix,
 # and unasync itself knows __aenter__, AsyncIterator, asynccontextmanager and their like.
 NAMES: Final = {
+    "AnyBackend": "EmbeddingBackend",
+    "require_any": "require_sync",
     "AsyncGenerator": "Generator",
     "AsyncIterable": "Iterable",
     "AsyncIterator": "Iterator",
@@ -58,7 +60,7 @@ PHRASES: Final = {
 
 _ASYNC_ONLY = re.compile(r"^.*# async only$\n", re.MULTILINE)
 _PREFIX = re.compile(r"\bAsync(?=[A-Z])")
-_SUFFIX = re.compile(r"(?<=\w)_async\b")
+_SUFFIX = re.compile(r"(?<=\w)(?<!\bis)_async\b")
 _NAMES = re.compile(rf"\b({'|'.join(NAMES)})\b")
 _AWAITABLE = re.compile(r"\bAwaitable\[")
 _AWAITED = re.compile(r"(?<![\w\])])\(await (?=\w)")
@@ -123,7 +125,7 @@ def generate(source: Path) -> str:
     text = to_sync(source.read_text(encoding="utf-8"))
     _check_sync(text, source)
     twin = twin_of(source)
-    fixed = _ruff(text, twin, "check", "--select", FIXES, "--fix-only", "--quiet")
+    fixed = _ruff(text, twin, "check", "--select", FIXES, "--fix-only", "--unsafe-fixes", "--quiet")
     return _ruff(header + fixed, twin, "format", "--quiet")
 
 

@@ -1,1 +1,84 @@
-"""Vector-store connectors that keep every vector of a collection in one embedding space."""
+"""Vector-store connectors that keep every vector of a collection in one embedding space.
+
+Importing this module imports no driver: each public name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from samespace.documents import (
+        CollectionInfo as CollectionInfo,
+    )
+    from samespace.documents import (
+        Document as Document,
+    )
+    from samespace.documents import (
+        Hit as Hit,
+    )
+    from samespace.documents import (
+        Parent as Parent,
+    )
+    from samespace.documents import (
+        Rejected as Rejected,
+    )
+    from samespace.documents import (
+        WriteReport as WriteReport,
+    )
+    from samespace.errors import SamespaceError as SamespaceError
+    from samespace.filters import everything as everything
+    from samespace.filters import field as field
+    from samespace.index import Index as Index
+    from samespace.layout import Layout as Layout
+    from samespace.layout import TextQuery as TextQuery
+    from samespace.protocols import (
+        AsyncEmbeddingBackend as AsyncEmbeddingBackend,
+    )
+    from samespace.protocols import (
+        AsyncVectorStore as AsyncVectorStore,
+    )
+    from samespace.protocols import (
+        EmbeddingBackend as EmbeddingBackend,
+    )
+    from samespace.protocols import (
+        VectorStore as VectorStore,
+    )
+    from samespace.space import EmbeddingSpace as EmbeddingSpace
+    from samespace.stores.pgvector.store import PgVectorStore as PgVectorStore
+    from samespace.stores.pgvector.store_async import AsyncPgVectorStore as AsyncPgVectorStore
+
+__version__ = "0.1.0"
+
+_HOMES: Final = {
+    "documents": ("CollectionInfo", "Document", "Hit", "Parent", "Rejected", "WriteReport"),
+    "errors": ("SamespaceError",),
+    "filters": ("everything", "field"),
+    "index": ("Index",),
+    "layout": ("Layout", "TextQuery"),
+    "protocols": (
+        "AsyncEmbeddingBackend",
+        "AsyncVectorStore",
+        "EmbeddingBackend",
+        "VectorStore",
+    ),
+    "space": ("EmbeddingSpace",),
+    "stores.pgvector.store": ("PgVectorStore",),
+    "stores.pgvector.store_async": ("AsyncPgVectorStore",),
+}
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [*sorted(_HOME_OF), "__version__"]  # noqa: PLE0604  all of them are strings
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

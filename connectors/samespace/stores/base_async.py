@@ -1,0 +1,613 @@
+"""What every store does alike: the guard, the batches of an upsert, the canary, the reports."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, get_args
+
+import numpy as np
+
+from samespace.documents import (
+    Document,
+    Hit,
+    Metadata,
+    Rejected,
+    WriteReport,
+    check_document,
+    encode_metadata,
+)
+from samespace.embedding import embed_documents_async, embed_queries_async, require_any
+from samespace.errors import (
+    AuthenticationFailed,
+    DocumentExists,
+    EmbeddingError,
+    InvalidInput,
+    PartialWrite,
+    QuotaExhausted,
+    SamespaceError,
+    SpaceMismatch,
+    StoreRejected,
+    excerpt,
+)
+from samespace.filters import Filter
+from samespace.guard import CANARY_TEXTS, Direction, SlotRecord, check_canary
+from samespace.layout import Layout
+from samespace.protocols import AnyBackend, Matrix, OnConflict, OnError, Usage, Vector
+from samespace.space import EmbeddingSpace, differences
+from samespace.vectors import as_matrix, as_vector
+
+if TYPE_CHECKING:
+    from samespace.protocols import Shard
+
+BATCH_DOCUMENTS: Final = 1000
+BATCH_BYTES: Final = 16 * 2**20
+MAX_LIMIT: Final = 10_000
+logger: Final = logging.getLogger("samespace")
+
+
+class RowsRefused(StoreRejected):
+    """The store refused a batch because of what is in a row of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A checked document with its metadata as JSON and its vector, if it has one."""
+
+    document: Document
+    metadata: bytes
+    vector: Vector | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a store did with a batch: ids that met a stored row of ``on_conflict``, and the rest."""
+
+    conflicts: frozenset[str] = frozenset()
+    pending: int = 0
+
+
+@dataclass(slots=True)
+class _Batch:
+    """One batch on its way through an upsert."""
+
+    rows: list[Row] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    again: int = 0
+    skipped: int = 0
+    tokens: int = 0
+    truncated: tuple[str, ...] = ()
+    pending: int = 0
+
+
+class AsyncStoreBase(ABC):
+    """A store is a subclass with the hooks below; ``tests`` show with the contract suite."""
+
+    is_async: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        collection: str,
+        space: EmbeddingSpace | None,
+        backend: AnyBackend | None,
+        layout: Layout | None,
+    ) -> None:
+        self._backend = require_any(backend)
+        self._space = _agreed_space(space, self._backend)
+        self._collection = collection
+        self._claimed_layout = layout
+        self._unproved: set[Direction] = {"documents", "queries"} if backend else set()
+
+    @property
+    def collection(self) -> str:
+        """The collection's name."""
+        return self._collection
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The embedding space of this handle's slot."""
+        return self._space
+
+    @property
+    def backend(self) -> AnyBackend | None:
+        """What embeds for this handle, if anything does."""
+        return self._backend
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(collection={self._collection!r}, space={str(self._space)!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give back every connection; the handle is of no use afterwards."""
+
+    # Hooks
+
+    @abstractmethod
+    async def _for_writing(self) -> SlotRecord:
+        """This handle's slot, the collection created if there is none; or the refusal."""
+
+    @abstractmethod
+    async def _for_searching(self, *, allow_filling: bool = False) -> SlotRecord:
+        """This handle's slot if it may be searched; or the refusal."""
+
+    @abstractmethod
+    def _check_row(self, document: Document) -> None:
+        """:class:`InvalidInput` if the collection has no place for a part of the document."""
+
+    @abstractmethod
+    async def _existing(self, ids: Sequence[str]) -> set[str]:
+        """Which of these ids are stored."""
+
+    @abstractmethod
+    async def _write(self, rows: Sequence[Row], on_conflict: OnConflict) -> Written:
+        """Store rows whose ids differ; :class:`RowsRefused` if one of them cannot be stored."""
+
+    @abstractmethod
+    async def _written(self) -> None:
+        """The end of an upsert that wrote something."""
+
+    @abstractmethod
+    async def _nearest(
+        self,
+        slot: SlotRecord,
+        vectors: Matrix,
+        *,
+        limit: int,
+        where: Filter | None,
+        with_vectors: bool,
+    ) -> list[list[Hit]]:
+        """The nearest rows to each vector, best first."""
+
+    # Writing
+
+    async def upsert(
+        self,
+        documents: Iterable[Document],
+        *,
+        on_conflict: OnConflict = "overwrite",
+        on_error: OnError = "raise",
+    ) -> WriteReport:
+        """Embed documents as passages and store them, in batches, from any iterable.
+
+        The collection is created on first use. A document that cannot be stored is left out and
+        reported; by default :class:`PartialWrite` is raised after all others are stored. An error
+        that concerns the whole call carries the report of what was stored before it.
+        """
+        _check_options(on_conflict, on_error)
+        if self._backend is None:
+            raise InvalidInput(
+                "this handle has no backend to embed with: pass backend=, or use upsert_vectors()"
+            )
+        pairs = ((document, None) for document in documents)
+        return await self._upsert(pairs, on_conflict, on_error, embed=True)
+
+    async def upsert_vectors(
+        self,
+        documents: Iterable[Document],
+        vectors: Iterable[Vector | None] | Matrix,
+        *,
+        space: EmbeddingSpace,
+        on_conflict: OnConflict = "overwrite",
+        on_error: OnError = "raise",
+    ) -> WriteReport:
+        """Store documents with vectors made elsewhere, one for each, of shape ``(dimensions,)``.
+
+        ``space`` says what the vectors are and must be this handle's. None in place of a vector
+        leaves the slot empty, to be filled; such a document's text may be blank.
+        """
+        _check_options(on_conflict, on_error)
+        self._require_same(space)
+        if isinstance(vectors, np.ndarray) and vectors.ndim != 2:
+            raise InvalidInput(f"vectors has shape {vectors.shape}; pass (n, dimensions)")
+        pairs = _zipped(documents, vectors)
+        return await self._upsert(pairs, on_conflict, on_error, embed=False)
+
+    async def _upsert(
+        self,
+        pairs: Iterable[tuple[Document, Any]],
+        on_conflict: OnConflict,
+        on_error: OnError,
+        *,
+        embed: bool,
+    ) -> WriteReport:
+        report = WriteReport()
+        slot: SlotRecord | None = None
+        try:
+            for documents in _batches(pairs):
+                slot = slot or await self._for_writing()
+                batch = self._checked(documents, on_conflict, embed=embed)
+                report += await self._store(batch, slot, on_conflict, embed=embed)
+            if report.written:
+                await self._written()
+        except SamespaceError as error:
+            error.report = report
+            raise
+        if report.rejected and on_error == "raise":
+            raise PartialWrite(report)
+        return report
+
+    def _checked(
+        self, pairs: Sequence[tuple[Document, Any]], on_conflict: OnConflict, *, embed: bool
+    ) -> _Batch:
+        """The rows that can be stored, one for each id; of equal ids the one that counts."""
+        batch = _Batch()
+        rows: dict[str, Row] = {}
+        for document, vector in pairs:
+            try:
+                row = self._row(document, vector, embed=embed)
+            except InvalidInput as error:
+                batch.rejected.append(Rejected(_id_of(document), error))
+                continue
+            if document.id not in rows:
+                rows[document.id] = row
+            elif on_conflict == "overwrite":
+                rows[document.id] = row
+                batch.again += 1
+            else:
+                _met(document.id, batch, on_conflict)
+        batch.rows = list(rows.values())
+        return batch
+
+    def _row(self, document: Document, vector: Any, *, embed: bool) -> Row:
+        check_document(document, allow_blank=not embed and vector is None)
+        metadata = encode_metadata(document.metadata)
+        self._check_row(document)
+        if vector is None:
+            return Row(document, metadata)
+        return Row(document, metadata, as_vector(vector, self._space))
+
+    async def _store(
+        self, batch: _Batch, slot: SlotRecord, on_conflict: OnConflict, *, embed: bool
+    ) -> WriteReport:
+        if on_conflict != "overwrite" and batch.rows:
+            stored = await self._existing([row.document.id for row in batch.rows])
+            _leave_out(stored, batch, on_conflict)
+        if embed:
+            await self._embed(batch, slot)
+        written = await self._write_each(batch, batch.rows, on_conflict) if batch.rows else 0
+        return WriteReport(
+            written=written + batch.again,
+            skipped=batch.skipped,
+            rejected=tuple(batch.rejected),
+            tokens=batch.tokens,
+            truncated=batch.truncated,
+            pending=batch.pending,
+        )
+
+    async def _embed(self, batch: _Batch, slot: SlotRecord) -> None:
+        """Give every row its vector; rows whose text the backend refuses are rejected."""
+        while batch.rows:
+            try:
+                vectors, usage = await self._embedded_documents(batch.rows, slot)
+            except EmbeddingError as error:
+                if not error.indices or isinstance(error, AuthenticationFailed | QuotaExhausted):
+                    raise
+                _reject(batch, set(error.indices), error)
+                continue
+            batch.tokens += usage.tokens
+            batch.truncated += tuple(
+                batch.rows[i].document.id for i in usage.truncated if i < len(batch.rows)
+            )
+            batch.rows = [
+                Row(row.document, row.metadata, vector)
+                for row, vector in zip(batch.rows, vectors, strict=True)
+            ]
+            return
+
+    async def _embedded_documents(
+        self, rows: Sequence[Row], slot: SlotRecord
+    ) -> tuple[Matrix, Usage]:
+        """Passages' vectors; a canary rides along the first time."""
+        assert self._backend is not None  # noqa: S101  upsert has refused a handle without one
+        texts = [row.document.embedded_text for row in rows]
+        if "documents" not in self._unproved:
+            return await embed_documents_async(self._backend, texts)
+        vectors, usage = await embed_documents_async(self._backend, [*texts, CANARY_TEXTS[0]])
+        check_canary(slot, "documents", vectors[-1:], collection=self._collection)
+        self._unproved.discard("documents")
+        return vectors[:-1], usage
+
+    async def _write_each(self, batch: _Batch, rows: Sequence[Row], on_conflict: OnConflict) -> int:
+        """Store rows, and find those that the store refuses by halving; how many were written."""
+        try:
+            done = await self._write(rows, on_conflict)
+        except RowsRefused as error:
+            if len(rows) == 1:
+                batch.rejected.append(Rejected(rows[0].document.id, error))
+                return 0
+            middle = len(rows) // 2
+            first = await self._write_each(batch, rows[:middle], on_conflict)
+            return first + await self._write_each(batch, rows[middle:], on_conflict)
+        for id in sorted(done.conflicts):
+            _met(id, batch, on_conflict)
+        batch.pending += done.pending
+        return len(rows) - len(done.conflicts)
+
+    # Searching
+
+    async def search(
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        min_score: float | None = None,
+        with_vectors: bool = False,
+    ) -> list[Hit]:
+        """The ``limit`` (at most 10,000) documents nearest to a query, best first.
+
+        The query is embedded as the space's queries are. ``min_score`` is a cosine similarity; it
+        does not carry over to another model.
+        """
+        found = await self.search_many(
+            [query], limit=limit, where=where, min_score=min_score, with_vectors=with_vectors
+        )
+        return found[0]
+
+    async def search_many(
+        self,
+        queries: Sequence[str],
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        min_score: float | None = None,
+        with_vectors: bool = False,
+    ) -> list[list[Hit]]:
+        """:meth:`search` for several queries, which are embedded together; one list for each."""
+        _check_search(limit, where)
+        for query in queries:
+            _check_query(query)
+        if self._backend is None:
+            raise InvalidInput(
+                "this handle has no backend to embed with: pass backend=, or use search_vector()"
+            )
+        if not queries:
+            return []
+        slot = await self._for_searching()
+        vectors = await self._embedded_queries(list(queries), slot)
+        found = await self._nearest(
+            slot, vectors, limit=limit, where=where, with_vectors=with_vectors
+        )
+        return [_at_least(min_score, hits) for hits in found]
+
+    async def _embedded_queries(self, queries: list[str], slot: SlotRecord) -> Matrix:
+        assert self._backend is not None  # noqa: S101  search has refused a handle without one
+        if "queries" not in self._unproved:
+            return await embed_queries_async(self._backend, queries)
+        vectors = await embed_queries_async(self._backend, [*queries, CANARY_TEXTS[0]])
+        check_canary(slot, "queries", vectors[-1:], collection=self._collection)
+        self._unproved.discard("queries")
+        return vectors[:-1]
+
+    async def search_vector(
+        self,
+        vector: Vector | Sequence[float],
+        *,
+        space: EmbeddingSpace,
+        limit: int = 10,
+        where: Filter | None = None,
+        min_score: float | None = None,
+        with_vectors: bool = False,
+        allow_filling: bool = False,
+    ) -> list[Hit]:
+        """:meth:`search` with a query's vector, shape ``(dimensions,)``, made elsewhere.
+
+        ``space`` says what the vector is and must be this handle's.
+        """
+        _check_search(limit, where)
+        self._require_same(space)
+        checked = as_vector(vector, self._space)
+        slot = await self._for_searching(allow_filling=allow_filling)
+        found = await self._nearest(
+            slot, checked[np.newaxis, :], limit=limit, where=where, with_vectors=with_vectors
+        )
+        return _at_least(min_score, found[0])
+
+    def _require_same(self, space: EmbeddingSpace) -> None:
+        if not isinstance(space, EmbeddingSpace):
+            raise InvalidInput(f"space is {excerpt(space)}; pass an EmbeddingSpace")
+        if space != self._space:
+            raise SpaceMismatch(
+                f"the vectors are said to be of {space}; this handle is for {self._space}: open the "
+                "collection with the vectors' space",
+                stored=self._space,
+                offered=space,
+                differences=differences(self._space, space),
+            )
+
+
+def checked_matrix(vectors: object, space: EmbeddingSpace, count: int) -> Matrix:
+    """Vectors for a slot's rows, shape ``(count, dimensions)``; or :class:`InvalidInput`."""
+    return as_matrix(vectors, space, count=count)
+
+
+def check_ids(ids: Sequence[str]) -> None:
+    """:class:`InvalidInput` for one string where several are meant, or for what is none."""
+    if isinstance(ids, str):
+        raise InvalidInput("ids is one string; pass a list of ids")
+    for id in ids:
+        if not isinstance(id, str):
+            raise InvalidInput(f"id {excerpt(id)} is not a string")
+
+
+def check_selectors(ids: Sequence[str] | None, where: Filter | None, parent: str | None) -> None:
+    """:class:`InvalidInput` if nothing selects, or something is no selector."""
+    if ids is None and where is None and parent is None:
+        raise InvalidInput(
+            "nothing says what to delete: pass ids=, where= or parent= "
+            "(all documents are where=samespace.everything)"
+        )
+    check_filter(where)
+    if ids is not None:
+        check_ids(ids)
+
+
+def check_filter(where: object) -> None:
+    """:class:`InvalidInput` unless ``where`` is a filter or None."""
+    if where is not None and not isinstance(where, Filter):
+        raise InvalidInput(f"where is {excerpt(where)}; build one: field('lang') == 'de'")
+
+
+def check_limit(limit: object, *, most: int = MAX_LIMIT) -> None:
+    """:class:`InvalidInput` unless ``limit`` is a whole number from 1 to ``most``."""
+    if type(limit) is not int or not 1 <= limit <= most:
+        raise InvalidInput(f"limit is {excerpt(limit)}; pass a whole number from 1 to {most}")
+
+
+def check_shard(shard: Shard | None) -> None:
+    """:class:`InvalidInput` unless ``shard`` is ``(i, n)`` with ``0 <= i < n``."""
+    if shard is not None and not 0 <= shard[0] < shard[1]:
+        raise InvalidInput(f"shard is {excerpt(shard)}; pass (i, n) with 0 <= i < n")
+
+
+def check_changes(
+    changes: Mapping[str, Metadata] | Metadata, where: Filter | None
+) -> dict[str, bytes]:
+    """Metadata changes as JSON by id; a patch for all that pass ``where`` under the id ``""``."""
+    check_filter(where)
+    if not isinstance(changes, Mapping):
+        raise InvalidInput(f"changes is {excerpt(changes)}; pass {{id: metadata}}")
+    if where is not None:
+        return {"": encode_metadata(dict(changes))}
+    for id, metadata in changes.items():
+        if not isinstance(metadata, Mapping):
+            raise InvalidInput(
+                f"changes[{excerpt(id)}] is {excerpt(metadata)}; pass {{id: metadata}}, "
+                "or where= for one patch"
+            )
+    return {id: encode_metadata(dict(metadata)) for id, metadata in changes.items()}
+
+
+def _agreed_space(space: EmbeddingSpace | None, backend: AnyBackend | None) -> EmbeddingSpace:
+    if space is None and backend is None:
+        raise InvalidInput("pass backend=, or space= for a handle that brings its own vectors")
+    if backend is None:
+        if not isinstance(space, EmbeddingSpace):
+            raise InvalidInput(f"space is {excerpt(space)}; pass an EmbeddingSpace")
+        return space
+    offered = backend.space
+    if space is not None and space != offered:
+        raise SpaceMismatch(
+            f"space= says {space} and the backend makes {offered}; leave space= out",
+            stored=space,
+            offered=offered,
+            differences=differences(space, offered),
+        )
+    return offered
+
+
+def _check_options(on_conflict: object, on_error: object) -> None:
+    for name, value, choices in (
+        ("on_conflict", on_conflict, get_args(OnConflict)),
+        ("on_error", on_error, get_args(OnError)),
+    ):
+        if value not in choices:
+            raise InvalidInput(f"{name} is {excerpt(value)}; choose one of {', '.join(choices)}")
+
+
+def _check_search(limit: object, where: object) -> None:
+    check_limit(limit)
+    check_filter(where)
+
+
+def _check_query(query: object) -> None:
+    if not isinstance(query, str) or not query.strip():
+        raise InvalidInput(f"query is {excerpt(query)}; pass a text that is not blank")
+    check_document(Document(id="query", text=query))
+
+
+def _at_least(min_score: float | None, hits: list[Hit]) -> list[Hit]:
+    return hits if min_score is None else [hit for hit in hits if hit.score >= min_score]
+
+
+def _id_of(document: object) -> str:
+    id = getattr(document, "id", None)
+    return id if isinstance(id, str) else excerpt(document)
+
+
+def _zipped(
+    documents: Iterable[Document], vectors: Iterable[Vector | None] | Matrix
+) -> Iterator[tuple[Document, Any]]:
+    """Pairs; :class:`InvalidInput` where one side ends before the other."""
+    absent = _Absent()
+    others = iter(vectors)
+    for place, document in enumerate(documents):
+        vector = next(others, absent)
+        if isinstance(vector, _Absent):
+            raise InvalidInput(f"vectors ends after {place}, documents go on; pass one for each")
+        yield document, vector
+    if next(others, absent) is not absent:
+        raise InvalidInput("vectors goes on after the last document; pass one for each")
+
+
+class _Absent:
+    """Stands for no vector at all, which None does not."""
+
+    __slots__ = ()
+
+
+def _batches(pairs: Iterable[tuple[Document, Any]]) -> Iterator[list[tuple[Document, Any]]]:
+    """Lists of at most 1,000 documents and about 16 MiB of text."""
+    rest = iter(pairs)
+    while first := list(islice(rest, 1)):
+        batch, size = first, _size(first[0][0])
+        while len(batch) < BATCH_DOCUMENTS and size < BATCH_BYTES:
+            following = next(rest, None)
+            if following is None:
+                break
+            batch.append(following)
+            size += _size(following[0])
+        yield batch
+
+
+def _size(document: object) -> int:
+    text = getattr(document, "text", "")
+    return len(text) if isinstance(text, str) else 0
+
+
+def _met(id: str, batch: _Batch, on_conflict: OnConflict) -> None:
+    """A document whose id is taken."""
+    if on_conflict == "skip":
+        batch.skipped += 1
+    else:
+        batch.rejected.append(
+            Rejected(
+                id,
+                DocumentExists(
+                    f"id {excerpt(id)} is stored already, or belongs to another collection of this "
+                    'table; choose another id, or on_conflict="overwrite"'
+                ),
+            )
+        )
+
+
+def _leave_out(stored: set[str], batch: _Batch, on_conflict: OnConflict) -> None:
+    for row in batch.rows:
+        if row.document.id in stored:
+            _met(row.document.id, batch, on_conflict)
+    batch.rows = [row for row in batch.rows if row.document.id not in stored]
+
+
+def _reject(batch: _Batch, indices: set[int], error: EmbeddingError) -> None:
+    """Take out the rows that an embedding error names; all of them if it names none of ours."""
+    ours = {i for i in indices if 0 <= i < len(batch.rows)}
+    if not ours:
+        raise error
+    batch.rejected += [Rejected(batch.rows[i].document.id, error) for i in sorted(ours)]
+    batch.rows = [row for i, row in enumerate(batch.rows) if i not in ours]

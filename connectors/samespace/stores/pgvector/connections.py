@@ -1,0 +1,135 @@
+# Generated from connections_async.py by tools/generate_sync.py; change that file, not this one.
+"""Connections: a few of our own, those of a pool that the caller owns, or the embedded server's."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Protocol
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
+
+from samespace.errors import InvalidInput, StoreUnavailable, excerpt
+from samespace.stores.pgvector import embedded
+from samespace.stores.pgvector.faults import translated
+from samespace.stores.running import in_thread
+
+EMBEDDED: Final = "embedded"
+MOST_CONNECTIONS: Final = 8
+_OTHER_LOOP: Final = "this handle belongs to another event loop; open one in each"
+Rows = psycopg.Connection[Any]
+
+
+class Pool(Protocol):
+    """What is asked of a pool: ``psycopg_pool.ConnectionPool`` has it."""
+
+    def connection(self) -> Any:
+        """A context manager that lends a connection."""
+
+
+class Connections:
+    """Lends connections; those of our own are kept open, the last used first."""
+
+    def __init__(self, source: str | Pool) -> None:
+        self._pool = source if not isinstance(source, str) else None
+        self._conninfo = _checked(source) if isinstance(source, str) else ""
+        self._embedded = source == EMBEDDED
+        self._lease: embedded.Lease | None = None
+        self._idle: list[Rows] = []
+        self._free = threading.Semaphore(MOST_CONNECTIONS)
+        self._opening = threading.Lock()
+        self._pid = os.getpid()
+        self._closed = False
+
+    @contextmanager
+    def lend(self) -> Iterator[Rows]:
+        """A connection in autocommit mode if it is ours, in the pool's mode if not."""
+        self._check_usable()
+        if self._pool is not None:
+            with translated(), self._pool.connection() as connection:
+                yield connection
+            return
+        with self._free, translated():
+            connection = self._take()
+            try:
+                yield connection
+            finally:
+                self._put(connection)
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("this store is closed; open another one")
+        if self._pid != os.getpid():
+            # A fork must not talk through its parent's sockets, nor close them.
+            self._pid, self._idle = os.getpid(), []
+
+    def _take(self) -> Rows:
+        while self._idle:
+            connection = self._idle.pop()
+            if _is_alive(connection):
+                return connection
+            connection.close()
+        return self._connect()
+
+    def _connect(self) -> Rows:
+        if self._embedded:
+            with self._opening:
+                if self._lease is None:
+                    lease = in_thread(embedded.start)
+                    self._lease, self._conninfo = lease, lease.conninfo
+        return psycopg.Connection.connect(
+            self._conninfo, autocommit=True, application_name="samespace"
+        )
+
+    def _put(self, connection: Rows) -> None:
+        idle = connection.info.transaction_status == TransactionStatus.IDLE
+        if idle and not connection.closed and not self._closed:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        """Close what is ours and give the embedded server back; a pool stays open."""
+        self._closed = True
+        while self._idle and self._pid == os.getpid():
+            self._idle.pop().close()
+        if self._lease is not None:
+            lease, self._lease = self._lease, None
+            in_thread(lease.release)
+
+
+def _checked(conninfo: str) -> str:
+    """The connection string, if it is one; what is wrong with it may be a secret."""
+    if conninfo == EMBEDDED:
+        return conninfo
+    try:
+        conninfo_to_dict(conninfo)
+    except psycopg.Error:
+        raise InvalidInput(
+            "the connection string cannot be read; write postgresql://user@host:5432/database, "
+            "with special characters in the password percent-encoded"
+        ) from None
+    return conninfo
+
+
+def check_source(source: object) -> None:
+    """:class:`InvalidInput` unless ``source`` is a connection string or a pool."""
+    if not isinstance(source, str) and not callable(getattr(source, "connection", None)):
+        raise InvalidInput(
+            f"cannot connect through {excerpt(type(source).__name__)}; pass a postgresql:// URL, a "
+            'psycopg_pool pool, or "embedded"'
+        )
+
+
+def _is_alive(connection: Rows) -> bool:
+    """Whether nothing has arrived on an idle connection: a server that closes it sends something."""
+    if connection.closed:
+        return False
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return not poll.poll(0)

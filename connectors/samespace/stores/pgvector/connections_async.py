@@ -1,0 +1,141 @@
+"""Connections: a few of our own, those of a pool that the caller owns, or the embedded server's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
+
+from samespace.errors import InvalidInput, StoreUnavailable, excerpt
+from samespace.stores.pgvector import embedded
+from samespace.stores.pgvector.faults import translated
+from samespace.stores.running import in_thread_async
+
+EMBEDDED: Final = "embedded"
+MOST_CONNECTIONS: Final = 8
+_OTHER_LOOP: Final = "this handle belongs to another event loop; open one in each"
+AsyncRows = psycopg.AsyncConnection[Any]
+
+
+class AsyncPool(Protocol):
+    """What is asked of a pool: ``psycopg_pool.AsyncConnectionPool`` has it."""
+
+    def connection(self) -> Any:
+        """A context manager that lends a connection."""
+
+
+class AsyncConnections:
+    """Lends connections; those of our own are kept open, the last used first."""
+
+    def __init__(self, source: str | AsyncPool) -> None:
+        self._pool = source if not isinstance(source, str) else None
+        self._conninfo = _checked(source) if isinstance(source, str) else ""
+        self._embedded = source == EMBEDDED
+        self._lease: embedded.Lease | None = None
+        self._idle: list[AsyncRows] = []
+        self._free = asyncio.Semaphore(MOST_CONNECTIONS)
+        self._opening = asyncio.Lock()
+        self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None  # async only
+        self._closed = False
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[AsyncRows]:
+        """A connection in autocommit mode if it is ours, in the pool's mode if not."""
+        self._check_usable()
+        if self._pool is not None:
+            with translated():
+                async with self._pool.connection() as connection:
+                    yield connection
+            return
+        async with self._free:
+            with translated():
+                connection = await self._take()
+                try:
+                    yield connection
+                finally:
+                    await self._put(connection)
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("this store is closed; open another one")
+        loop = asyncio.get_running_loop()  # async only
+        self._loop = self._loop or loop  # async only
+        if self._loop is not loop:  # async only
+            raise InvalidInput(_OTHER_LOOP)  # async only
+        if self._pid != os.getpid():
+            # A fork must not talk through its parent's sockets, nor close them.
+            self._pid, self._idle = os.getpid(), []
+
+    async def _take(self) -> AsyncRows:
+        while self._idle:
+            connection = self._idle.pop()
+            if _is_alive(connection):
+                return connection
+            await connection.close()
+        return await self._connect()
+
+    async def _connect(self) -> AsyncRows:
+        if self._embedded:
+            async with self._opening:
+                if self._lease is None:
+                    lease = await in_thread_async(embedded.start)
+                    self._lease, self._conninfo = lease, lease.conninfo
+        return await psycopg.AsyncConnection.connect(
+            self._conninfo, autocommit=True, application_name="samespace"
+        )
+
+    async def _put(self, connection: AsyncRows) -> None:
+        idle = connection.info.transaction_status == TransactionStatus.IDLE
+        if idle and not connection.closed and not self._closed:
+            self._idle.append(connection)
+        else:
+            await connection.close()
+
+    async def close(self) -> None:
+        """Close what is ours and give the embedded server back; a pool stays open."""
+        self._closed = True
+        while self._idle and self._pid == os.getpid():
+            await self._idle.pop().close()
+        if self._lease is not None:
+            lease, self._lease = self._lease, None
+            await in_thread_async(lease.release)
+
+
+def _checked(conninfo: str) -> str:
+    """The connection string, if it is one; what is wrong with it may be a secret."""
+    if conninfo == EMBEDDED:
+        return conninfo
+    try:
+        conninfo_to_dict(conninfo)
+    except psycopg.Error:
+        raise InvalidInput(
+            "the connection string cannot be read; write postgresql://user@host:5432/database, "
+            "with special characters in the password percent-encoded"
+        ) from None
+    return conninfo
+
+
+def check_source(source: object) -> None:
+    """:class:`InvalidInput` unless ``source`` is a connection string or a pool."""
+    if not isinstance(source, str) and not callable(getattr(source, "connection", None)):
+        raise InvalidInput(
+            f"cannot connect through {excerpt(type(source).__name__)}; pass a postgresql:// URL, a "
+            'psycopg_pool pool, or "embedded"'
+        )
+
+
+def _is_alive(connection: AsyncRows) -> bool:
+    """Whether nothing has arrived on an idle connection: a server that closes it sends something."""
+    if connection.closed:
+        return False
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return not poll.poll(0)

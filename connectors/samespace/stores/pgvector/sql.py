@@ -1,0 +1,729 @@
+"""Every statement on a collection's table: pure functions of a :class:`Table`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import sql
+
+from samespace.documents import Document
+from samespace.filters import Filter, Target, equalities
+from samespace.index import Index
+from samespace.layout import TextQuery
+from samespace.names import bounded
+from samespace.protocols import Shard
+from samespace.space import EmbeddingSpace
+from samespace.stores.pgvector.binary import Json
+from samespace.stores.pgvector.conditions import (
+    Parameters,
+    id_condition,
+    json_column,
+    parent_condition,
+    scope_condition,
+    where_clause,
+)
+from samespace.stores.pgvector.table import (
+    OWN_COLUMNS,
+    Name,
+    Table,
+    Text,
+    raw,
+    source_name,
+)
+
+FLOAT_INDEX_DIMENSIONS: Final = 896
+"""Above this an HNSW tuple of float32 fills a page of 8 kB; half precision holds two and more."""
+HALF_INDEX_DIMENSIONS: Final = 4000
+"""pgvector's limit for an index over ``halfvec``."""
+CANDIDATES: Final = 2
+"""Candidates re-scored for each hit wanted of a half-precision index (recall@10 0.98 measured)."""
+AUTO_INDEX_ROWS: Final = 10_000
+FILLFACTOR: Final = 50
+"""Room in each page for a second version of its rows, so that filling a slot is a HOT update."""
+
+Statement = tuple[sql.Composed, Parameters]
+
+CATALOG: Final = sql.SQL("""
+SELECT c.oid::text,
+  (SELECT extversion FROM pg_extension WHERE extname = 'vector'),
+  (SELECT jsonb_object_agg(attname, format_type(atttypid, atttypmod))::text FROM pg_attribute
+    WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped),
+  (SELECT jsonb_agg(jsonb_build_array(x.relname, i.indisvalid, o.opcname,
+      pg_get_indexdef(i.indexrelid, 1, true), a.amname))::text
+    FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am a ON a.oid = x.relam
+    JOIN pg_opclass o ON o.oid = i.indclass[0] WHERE i.indrelid = c.oid),
+  to_regclass(%(registry)s) IS NOT NULL
+    AND has_table_privilege(to_regclass(%(registry)s), 'SELECT')
+FROM (SELECT 1) AS one
+LEFT JOIN (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+) AS c ON TRUE
+""")
+
+
+def registry_table(registry: str) -> sql.Composable:
+    """The table that holds every collection's record."""
+    return Name(registry, "collections")
+
+
+def read_record(registry: str) -> sql.Composed:
+    """Parameters: schema, table, scope."""
+    return sql.SQL(
+        "SELECT record::text FROM {} WHERE schema_name = %s AND table_name = %s AND scope = %s"
+    ).format(registry_table(registry))
+
+
+def write_record(registry: str) -> sql.Composed:
+    """Parameters: schema, table, scope, record."""
+    return sql.SQL(
+        "INSERT INTO {} (schema_name, table_name, scope, record) VALUES (%s, %s, %s, %b) "
+        "ON CONFLICT (schema_name, table_name, scope) DO UPDATE SET record = EXCLUDED.record"
+    ).format(registry_table(registry))
+
+
+def delete_record(registry: str) -> sql.Composed:
+    """Parameters: schema, table, scope."""
+    return sql.SQL(
+        "DELETE FROM {} WHERE schema_name = %s AND table_name = %s AND scope = %s"
+    ).format(registry_table(registry))
+
+
+def create_registry(registry: str) -> sql.Composed:
+    """The registry's table; its schema is made before."""
+    return sql.SQL(
+        "CREATE TABLE IF NOT EXISTS {} (schema_name text NOT NULL, table_name text NOT NULL, "
+        "scope text NOT NULL DEFAULT '', record jsonb NOT NULL, "
+        "PRIMARY KEY (schema_name, table_name, scope))"
+    ).format(registry_table(registry))
+
+
+def create_schema(schema: str) -> sql.Composed:
+    """A schema."""
+    return sql.SQL("CREATE SCHEMA {}").format(Name(schema))
+
+
+def create_table(table: Table, space: EmbeddingSpace) -> list[sql.Composed]:
+    """A table of ours with its one slot."""
+    columns = [
+        sql.SQL('id text COLLATE "C" PRIMARY KEY, text text NOT NULL, metadata jsonb NOT NULL'),
+        sql.SQL("embed_text text, parent_id text, ordinal int, span_start int, span_end int"),
+        *_slot_columns(space),
+    ]
+    create = sql.SQL("CREATE TABLE {} ({}) WITH (fillfactor = {})").format(
+        table.qualified, sql.SQL(", ").join(columns), sql.Literal(FILLFACTOR)
+    )
+    chunks = sql.SQL("CREATE INDEX ON {} (parent_id) WHERE parent_id IS NOT NULL")
+    return [create, chunks.format(table.qualified)]
+
+
+def _slot_columns(space: EmbeddingSpace) -> list[sql.Composable]:
+    vector = sql.SQL("{} vector({})").format(Name(space.id), sql.Literal(space.dimensions))
+    source = sql.SQL("{} bytea").format(Name(source_name(space.id)))
+    return [vector, source, *([_norm_check(space)] if space.normalized else [])]
+
+
+def _norm_check(space: EmbeddingSpace) -> sql.Composable:
+    return sql.SQL("CONSTRAINT {} CHECK (abs(vector_norm({}) - 1) < 1e-3)").format(
+        Name(bounded(space.id, "__norm")), Name(space.id)
+    )
+
+
+def drop_table(table: Table) -> sql.Composed:
+    """The whole table."""
+    return sql.SQL("DROP TABLE {}").format(table.qualified)
+
+
+def embedded_text(table: Table, row: str | None = None) -> sql.Composable:
+    """What is embedded, as an SQL expression over a row."""
+    text = table.layout.text
+    prefix = sql.SQL("{}.").format(Name(row)) if row else sql.SQL("")
+    if isinstance(text, TextQuery):
+        return sql.SQL("({})").format(raw(text.expression))
+    if not isinstance(text, str):
+        return sql.SQL("NULL::text")
+    if table.own:
+        return sql.SQL("coalesce({0}embed_text, {0}text)").format(prefix)
+    return sql.SQL("{}{}").format(prefix, Name(text))
+
+
+def source_expression(table: Table) -> sql.Composable:
+    """:func:`~samespace.stores.pgvector.table.source_of` a row, computed by the server."""
+    return sql.SQL(
+        "substr(sha256(convert_to({}::text, 'UTF8') || '\\x00'::bytea "
+        "|| convert_to({}, 'UTF8')), 1, 16)"
+    ).format(Name(table.layout.id), embedded_text(table))
+
+
+# Reading
+
+
+def _columns(table: Table) -> list[sql.Composable]:
+    """id, text, metadata, embed_text, parent, ordinal, span_start, span_end: always eight."""
+    layout = table.layout
+    nothing = sql.SQL("NULL")
+    text = Name(layout.text) if isinstance(layout.text, str) else embedded_text(table)
+    parent = sql.SQL("{}::text").format(Name(layout.parent)) if layout.parent else nothing
+    order = sql.SQL("{}::int").format(Name(layout.order)) if layout.order else nothing
+    ours = [Name(name) if table.own else nothing for name in OWN_COLUMNS]
+    return [
+        sql.SQL("{}::text").format(Name(layout.id)),
+        text,
+        _metadata(table),
+        ours[0],
+        parent,
+        order,
+        *ours[3:],
+    ]
+
+
+def _metadata(table: Table) -> sql.Composable:
+    if isinstance(table.layout.metadata, str):
+        return sql.SQL("{}::text").format(Name(table.layout.metadata))
+    pairs = [
+        sql.SQL("{}, {}").format(Text(name), Name(name)) for name in table.layout.metadata_columns
+    ]
+    return sql.SQL("jsonb_build_object({})::text").format(sql.SQL(", ").join(pairs))
+
+
+def _selected(table: Table, *more: sql.Composable) -> sql.Composable:
+    return sql.SQL(", ").join([*_columns(table), *more])
+
+
+def nearest(
+    table: Table,
+    slot: str,
+    dimensions: int,
+    *,
+    limit: int,
+    where: Filter | None,
+    with_vectors: bool,
+    half: bool,
+    exact: bool = False,
+    operator: str = "<=>",
+) -> Statement:
+    """The ``limit`` nearest rows to ``%(query)s``, each with its cosine distance."""
+    parameters = Parameters()
+    query = sql.SQL("%(query)b::vector({})").format(sql.Literal(dimensions))
+    distance = sql.SQL("{} <=> {}").format(Name(slot), query)
+    more: list[sql.Composable] = [sql.SQL("{} AS distance").format(distance)]
+    more += [Name(slot)] if with_vectors else []
+    present = sql.SQL("{} IS NOT NULL").format(Name(slot))
+    clause = where_clause(table, parameters, where, present)
+    if half and not exact:
+        return _rescored(table, slot, dimensions, limit=limit, more=more, clause=clause), parameters
+    order = sql.SQL("{} {} {}").format(Name(slot), raw(operator), query)
+    order = sql.SQL("({}) + 0").format(distance) if exact else order
+    statement = sql.SQL("SELECT {} FROM {}{} ORDER BY {} LIMIT {}").format(
+        _selected(table, *more), table.qualified, clause, order, sql.Literal(limit)
+    )
+    return statement, parameters
+
+
+def _rescored(
+    table: Table,
+    slot: str,
+    dimensions: int,
+    *,
+    limit: int,
+    more: Sequence[sql.Composable],
+    clause: sql.Composable,
+) -> sql.Composed:
+    """Candidates by the half-precision index, then the nearest of them in full precision."""
+    return sql.SQL(
+        "SELECT * FROM (SELECT {} FROM {}{} ORDER BY {} <=> {} LIMIT {}) AS candidates "
+        "ORDER BY distance LIMIT {}"
+    ).format(
+        _selected(table, *more),
+        table.qualified,
+        clause,
+        half_expression(slot, dimensions),
+        sql.SQL("%(query)b::vector({0})::halfvec({0})").format(sql.Literal(dimensions)),
+        sql.Literal(CANDIDATES * limit),
+        sql.Literal(limit),
+    )
+
+
+def half_expression(slot: str, dimensions: int) -> sql.Composable:
+    """A slot's vectors in half precision, as they are indexed."""
+    return sql.SQL("({}::halfvec({}))").format(Name(slot), sql.Literal(dimensions))
+
+
+def search_settings(limit: int, *, half: bool) -> Statement:
+    """What a search wants of the server, until its transaction ends."""
+    effort = min(1000, max(40, (CANDIDATES if half else 1) * limit))
+    statement = sql.SQL(
+        "SELECT set_config('hnsw.ef_search', {}, true), "
+        "set_config('hnsw.iterative_scan', 'relaxed_order', true), "
+        "set_config('random_page_cost', '1.1', true)"
+    ).format(sql.Literal(str(effort)))
+    return statement, Parameters()
+
+
+def get(table: Table, ids: Sequence[str], slot: str | None) -> Statement:
+    """Rows by id, in no order; with the slot's vectors where one is named."""
+    parameters = Parameters()
+    more = [Name(slot)] if slot else []
+    clause = where_clause(table, parameters, None, id_condition(table, ids, parameters))
+    return _select(table, more, clause), parameters
+
+
+def _select(table: Table, more: Sequence[sql.Composable], clause: sql.Composable) -> sql.Composed:
+    return sql.SQL("SELECT {} FROM {}{}").format(_selected(table, *more), table.qualified, clause)
+
+
+def scan(
+    table: Table, where: Filter | None, *, after: str | None, limit: int, slot: str | None
+) -> Statement:
+    """The next rows in key order."""
+    parameters = Parameters()
+    more = [Name(slot)] if slot else []
+    clause = where_clause(table, parameters, where, *_after(table, after, parameters))
+    return _ordered(_select(table, more, clause), table, limit), parameters
+
+
+def _after(table: Table, after: str | None, parameters: Parameters) -> list[sql.Composable]:
+    if after is None:
+        return []
+    bound = parameters.bind(after, sql.SQL("text"))
+    key = sql.SQL("{} > {}::{}").format(Name(table.layout.id), bound, raw(table.id_type))
+    return [key]
+
+
+def _ordered(statement: sql.Composable, table: Table, limit: int) -> sql.Composed:
+    return sql.SQL("{} ORDER BY {} LIMIT {}").format(
+        statement, Name(table.layout.id), sql.Literal(limit)
+    )
+
+
+def count(table: Table, where: Filter | None) -> Statement:
+    """How many rows pass."""
+    parameters = Parameters()
+    clause = where_clause(table, parameters, where)
+    return sql.SQL("SELECT count(*) FROM {}{}").format(table.qualified, clause), parameters
+
+
+def count_pending(table: Table, slots: Sequence[str], ids: Sequence[str] | None) -> Statement:
+    """Rows without a vector in some of these slots, among ``ids`` or all."""
+    parameters = Parameters()
+    empty = [sql.SQL("{} IS NULL").format(Name(slot)) for slot in slots]
+    among = [id_condition(table, ids, parameters)] if ids is not None else []
+    clause = where_clause(table, parameters, None, sql.SQL(" OR ").join(empty), *among)
+    return sql.SQL("SELECT count(*) FROM {}{}").format(table.qualified, clause), parameters
+
+
+def has_rows(table: Table, rows: int) -> Statement:
+    """One row if the collection has at least ``rows`` rows; reads no more than that."""
+    parameters = Parameters()
+    clause = where_clause(table, parameters, None)
+    statement = sql.SQL("SELECT 1 FROM {}{} OFFSET {} LIMIT 1").format(
+        table.qualified, clause, sql.Literal(rows - 1)
+    )
+    return statement, parameters
+
+
+def existing(table: Table, ids: Sequence[str]) -> Statement:
+    """Which of these ids are stored."""
+    parameters = Parameters()
+    clause = where_clause(table, parameters, None, id_condition(table, ids, parameters))
+    statement = sql.SQL("SELECT {}::text FROM {}{}").format(
+        Name(table.layout.id), table.qualified, clause
+    )
+    return statement, parameters
+
+
+def values(
+    table: Table,
+    target: Target,
+    path: Sequence[str],
+    where: Filter | None,
+    *,
+    limit: int,
+    after: Json | None,
+) -> Statement:
+    """The distinct elements of a field in JSON order, each with its number of rows."""
+    parameters = Parameters()
+    value = _value(table, target, path, parameters)
+    clause = where_clause(table, parameters, where)
+    later = parameters.bind(after) if after is not None else None
+    beyond = sql.SQL(" AND element > {}").format(later) if later else sql.SQL("")
+    statement = sql.SQL(
+        "SELECT element::text, count(DISTINCT key) FROM (SELECT {} AS key, {} AS value FROM {}{}) "
+        "AS rows, LATERAL jsonb_array_elements(CASE jsonb_typeof(value) WHEN 'array' THEN value "
+        "ELSE jsonb_build_array(value) END) AS elements(element) "
+        "WHERE element <> 'null'{} GROUP BY element ORDER BY element LIMIT {}"
+    ).format(Name(table.layout.id), value, table.qualified, clause, beyond, sql.Literal(limit))
+    return statement, parameters
+
+
+def _value(
+    table: Table, target: Target, path: Sequence[str], parameters: Parameters
+) -> sql.Composable:
+    if target is not Target.METADATA:
+        column = table.layout.id if target is Target.ID else table.layout.parent
+        if column is None:
+            return sql.SQL("NULL::jsonb")
+        return sql.SQL("to_jsonb({}::text)").format(Name(column))
+    if isinstance(table.layout.metadata, str):
+        start: sql.Composable = json_column(table)
+        rest = path
+    elif path[0] in table.layout.metadata_columns:
+        start, rest = sql.SQL("to_jsonb({})").format(Name(path[0])), path[1:]
+    else:
+        return sql.SQL("NULL::jsonb")
+    keys = [parameters.bind(key, sql.SQL("text")) for key in rest]
+    return sql.SQL("({})").format(sql.SQL(" -> ").join([start, *keys]))
+
+
+# Writing
+
+Row = tuple[Document, bytes, NDArray[np.float32] | None, bytes | None]
+"""Document, metadata as JSON, vector, source."""
+
+
+def insert(
+    table: Table, slot: str, dimensions: int, *, overwrite: bool, present: Sequence[str] = ()
+) -> sql.Composed:
+    """Insert one row, or replace it; without ``overwrite`` a stored row stays.
+
+    Answers the id of the row that was written, or nothing. ``present`` are the metadata keys,
+    where metadata is in columns.
+    """
+    fields = _written(table, slot, dimensions)
+    names = [Name(name) for name in (*fields, *present)]
+    placed = [*fields.values(), *(sql.SQL("p.{}").format(Name(key)) for key in present)]
+    origin: sql.Composable = sql.SQL("")
+    if table.layout.metadata_columns:
+        origin = sql.SQL(" FROM jsonb_populate_record(NULL::{}, %(metadata)b) AS p").format(
+            table.qualified
+        )
+    return sql.SQL("INSERT INTO {} AS t ({}) SELECT {}{} ON CONFLICT ({}) {} RETURNING {}").format(
+        table.qualified,
+        sql.SQL(", ").join(names),
+        sql.SQL(", ").join(placed),
+        origin,
+        Name(table.layout.id),
+        _replacing(table, [*fields, *present]) if overwrite else sql.SQL("DO NOTHING"),
+        sql.SQL("t.{}::text").format(Name(table.layout.id)),
+    )
+
+
+def _written(table: Table, slot: str, dimensions: int) -> dict[str, sql.Composable]:
+    """The columns that an upsert writes, each with its placeholder; metadata columns aside."""
+    layout = table.layout
+    key = sql.SQL("%(id)s::text::{}").format(raw(table.id_type))
+    fields: dict[str, sql.Composable] = {layout.id: key}
+    if isinstance(layout.text, str):
+        fields[layout.text] = sql.SQL("%(text)s::text")
+    if isinstance(layout.metadata, str):
+        kind = table.columns[layout.metadata]
+        fields[layout.metadata] = sql.SQL("%(metadata)b::{}").format(raw(kind))
+    for name, column in (("parent", layout.parent), ("ordinal", layout.order)):
+        if column is not None:
+            kind = table.columns[column].partition("(")[0]
+            fields[column] = sql.SQL("%({})s::text::{}").format(sql.SQL(name), raw(kind))
+    if table.own:
+        for name, sort in (("embed_text", "text"), ("span_start", "int"), ("span_end", "int")):
+            fields[name] = sql.SQL("%({})s::{}").format(sql.SQL(name), sql.SQL(sort))
+    fields[slot] = sql.SQL("%(vector)b::vector({})").format(sql.Literal(dimensions))
+    if table.has_source(slot):
+        fields[source_name(slot)] = sql.SQL("%(source)b::bytea")
+    for column, value in _scope_values(table).items():
+        of_column = raw(table.columns[column])
+        fields.setdefault(column, sql.SQL("{}::text::{}").format(Text(value), of_column))
+    return fields
+
+
+def _scope_values(table: Table) -> dict[str, str]:
+    if table.layout.scope is None:
+        return {}
+    return {key: str(values[0]) for key, values in equalities(table.layout.scope).items()}
+
+
+def _replacing(table: Table, columns: Sequence[str]) -> sql.Composable:
+    changed = [
+        sql.SQL("{0} = EXCLUDED.{0}").format(Name(name))
+        for name in columns
+        if name != table.layout.id
+    ]
+    absent = [
+        sql.SQL("{} = NULL").format(Name(name))
+        for name in table.layout.metadata_columns
+        if name not in columns
+    ]
+    update = sql.SQL("DO UPDATE SET {}").format(sql.SQL(", ").join(changed + absent))
+    if table.layout.scope is None:
+        return update
+    mine = [sql.SQL("t.{0} = EXCLUDED.{0}").format(Name(column)) for column in _scope_values(table)]
+    return sql.SQL("{} WHERE {}").format(update, sql.SQL(" AND ").join(mine))
+
+
+def row_parameters(row: Row) -> dict[str, Any]:
+    """One row's values for :func:`insert`."""
+    document, metadata, vector, source = row
+    parent = document.parent
+    span = parent.span if parent and parent.span else (None, None)
+    ordinal = parent.ordinal if parent else None
+    return {
+        "id": document.id,
+        "text": document.text,
+        "metadata": Json(metadata),
+        "embed_text": document.embed_text,
+        "parent": parent.id if parent else None,
+        "ordinal": str(ordinal) if ordinal is not None else None,
+        "span_start": span[0],
+        "span_end": span[1],
+        "vector": vector,
+        "source": source,
+    }
+
+
+def delete(
+    table: Table, *, ids: Sequence[str] | None, where: Filter | None, parent: str | None
+) -> Statement:
+    """Delete what passes every selector."""
+    parameters = Parameters()
+    more = [id_condition(table, ids, parameters)] if ids is not None else []
+    more += [parent_condition(table, parent, parameters)] if parent is not None else []
+    clause = where_clause(table, parameters, where, *more)
+    return sql.SQL("DELETE FROM {}{}").format(table.qualified, clause), parameters
+
+
+def update_metadata(
+    table: Table, keys: Sequence[str], where: Filter | None, *, id: str | None, merge: bool
+) -> Statement:
+    """Set or merge metadata (``%(patch)b``) of one row, or of those that pass."""
+    parameters = Parameters()
+    more = [id_condition(table, [id], parameters)] if id is not None else []
+    clause = where_clause(table, parameters, where, *more)
+    layout = table.layout
+    if isinstance(layout.metadata, str):
+        old = sql.SQL("coalesce({}, '{{}}') || ").format(json_column(table))
+        value = sql.SQL("({}%(patch)b::jsonb)::{}").format(
+            old if merge else sql.SQL(""), raw(table.columns[layout.metadata])
+        )
+        changes = sql.SQL("{} = {}").format(Name(layout.metadata), value)
+    else:
+        changed = [name for name in layout.metadata_columns if name in keys or not merge]
+        record = sql.SQL("(jsonb_populate_record(NULL::{}, %(patch)b))").format(table.qualified)
+        pairs = [sql.SQL("{0} = {1}.{0}").format(Name(name), record) for name in changed]
+        changes = sql.Composed([sql.SQL(", ").join(pairs)])
+    statement = sql.SQL("UPDATE {} SET {}{}").format(table.qualified, changes, clause)
+    return statement, parameters
+
+
+# Slots
+
+
+def add_columns(table: Table, space: EmbeddingSpace, others: Sequence[str]) -> sql.Composed:
+    """The slot, its source, its check; sources of the other slots; none of them obligatory."""
+    parts = [
+        sql.SQL("ADD COLUMN {} vector({})").format(Name(space.id), sql.Literal(space.dimensions)),
+        sql.SQL("ADD COLUMN {} bytea").format(Name(source_name(space.id))),
+    ]
+    if space.normalized:
+        parts.append(sql.SQL("ADD {} NOT VALID").format(_norm_check(space)))
+    for slot in others:
+        parts.append(sql.SQL("ALTER COLUMN {} DROP NOT NULL").format(Name(slot)))
+        if not table.has_source(slot):
+            parts.append(sql.SQL("ADD COLUMN {} bytea").format(Name(source_name(slot))))
+    return sql.SQL("ALTER TABLE {} {}").format(table.qualified, sql.SQL(", ").join(parts))
+
+
+def drop_columns(table: Table, slot: str) -> sql.Composed:
+    """The slot and its source, with the check and the index on them."""
+    parts = [sql.SQL("DROP COLUMN {}").format(Name(slot))]
+    if table.has_source(slot):
+        parts.append(sql.SQL("DROP COLUMN {}").format(Name(source_name(slot))))
+    return sql.SQL("ALTER TABLE {} {}").format(table.qualified, sql.SQL(", ").join(parts))
+
+
+def trigger_name(table: Table) -> str:
+    """The name of a table's trigger, and of its function in the registry's schema."""
+    return bounded(f"{table.schema}_{table.name}", "__sources")
+
+
+def create_trigger(table: Table, registry: str, slots: Sequence[str]) -> list[sql.Composed]:
+    """Empty the slots that a change of text leaves behind, whoever makes it."""
+    name = trigger_name(table)
+    function = sql.SQL("CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql AS {}")
+    body = _trigger_body(table, slots).as_string(None)
+    trigger = sql.SQL(
+        "CREATE OR REPLACE TRIGGER {} BEFORE UPDATE ON {} FOR EACH ROW EXECUTE FUNCTION {}()"
+    )
+    return [
+        function.format(Name(registry, name), sql.Literal(body)),
+        trigger.format(Name(name), table.qualified, Name(registry, name)),
+    ]
+
+
+def _trigger_body(table: Table, slots: Sequence[str]) -> sql.Composed:
+    key = Name(table.layout.id)
+    assigned = sql.SQL("\n").join([_emptied(slot) for slot in slots])
+    return sql.SQL(
+        "BEGIN IF {old} IS DISTINCT FROM {new} OR OLD.{key} IS DISTINCT FROM NEW.{key} THEN\n"
+        "{assigned}\nEND IF; RETURN NEW; END"
+    ).format(old=_text_of("old", table), new=_text_of("new", table), key=key, assigned=assigned)
+
+
+def _text_of(row: str, table: Table) -> sql.Composable:
+    if isinstance(table.layout.text, TextQuery):
+        return sql.SQL("(SELECT {} FROM (SELECT {}.*) AS row)").format(
+            embedded_text(table), sql.SQL(row)
+        )
+    return embedded_text(table, row)
+
+
+def _emptied(slot: str) -> sql.Composed:
+    """A source that stays cannot be of the new text; a vector that changed is somebody's own."""
+    return sql.SQL(
+        "IF NEW.{source} IS NOT DISTINCT FROM OLD.{source} THEN "
+        "IF NEW.{slot} IS NOT DISTINCT FROM OLD.{slot} THEN NEW.{slot} := NULL; END IF; "
+        "NEW.{source} := NULL; END IF;"
+    ).format(source=Name(source_name(slot)), slot=Name(slot))
+
+
+def drop_trigger(table: Table, registry: str) -> sql.Composed:
+    """The function, and the trigger that runs it."""
+    return sql.SQL("DROP FUNCTION IF EXISTS {}() CASCADE").format(
+        Name(registry, trigger_name(table))
+    )
+
+
+def version_expression(table: Table) -> sql.Composable:
+    """What a row was made of: the hash of its text, or its transaction where text is elsewhere."""
+    if table.external_text:
+        return sql.SQL("convert_to(xmin::text, 'UTF8')")
+    return source_expression(table)
+
+
+def _unfilled(table: Table, slot: str, space: EmbeddingSpace) -> sql.Composable:
+    if table.is_foreign(slot, space) or not table.has_source(slot):
+        return sql.SQL("{} IS NULL").format(Name(slot))
+    return sql.SQL("{} IS NULL OR {} IS NULL").format(Name(slot), Name(source_name(slot)))
+
+
+def pending(
+    table: Table,
+    slot: str,
+    space: EmbeddingSpace,
+    *,
+    limit: int,
+    after: str | None,
+    shard: Shard | None,
+    where: Filter | None,
+    vectors_of: str | None,
+) -> Statement:
+    """The next rows in key order whose slot is to be filled, each with its version."""
+    parameters = Parameters()
+    more = [_unfilled(table, slot, space), *_after(table, after, parameters)]
+    if shard is not None:
+        key = Name(table.layout.id)
+        part, parts = (sql.Literal(number) for number in shard)
+        hashed = sql.SQL("(hashtextextended({}::text, 0) & 2147483647) %% {} = {}")
+        more.append(hashed.format(key, parts, part))
+    clause = where_clause(table, parameters, where, *more)
+    return _versioned(table, clause, limit, vectors_of), parameters
+
+
+def stale(table: Table, slot: str, *, limit: int, after: str | None) -> Statement:
+    """The next rows in key order whose vector was made from another text than they have."""
+    parameters = Parameters()
+    present = sql.SQL("{} IS NOT NULL AND {} IS DISTINCT FROM {}").format(
+        Name(slot), Name(source_name(slot)), source_expression(table)
+    )
+    clause = where_clause(table, parameters, None, present, *_after(table, after, parameters))
+    return _versioned(table, clause, limit, None), parameters
+
+
+def _versioned(
+    table: Table, clause: sql.Composable, limit: int, vectors_of: str | None
+) -> sql.Composed:
+    more = [version_expression(table)] + ([Name(vectors_of)] if vectors_of else [])
+    return _ordered(_select(table, more, clause), table, limit)
+
+
+def fill(table: Table, slot: str, dimensions: int) -> sql.Composed:
+    """Write a vector if the row is what was read and nobody was faster."""
+    changes = [sql.SQL("{} = %(vector)b::vector({})").format(Name(slot), sql.Literal(dimensions))]
+    unfilled = [sql.SQL("{} IS NULL").format(Name(slot))]
+    if table.has_source(slot):
+        source = Name(source_name(slot))
+        changes.append(sql.SQL("{} = %(source)b::bytea").format(source))
+        unfilled.append(sql.SQL("{} IS DISTINCT FROM %(source)b::bytea").format(source))
+    parameters = Parameters()
+    scope = scope_condition(table, parameters)
+    mine = sql.SQL(" AND ({})").format(scope) if scope is not None else sql.SQL("")
+    return sql.SQL(
+        "UPDATE {} SET {} WHERE {} = %(id)s::text::{} AND {} = %(version)b AND ({}){}"
+    ).format(
+        table.qualified,
+        sql.SQL(", ").join(changes),
+        Name(table.layout.id),
+        raw(table.id_type),
+        version_expression(table),
+        sql.SQL(" OR ").join(unfilled),
+        mine,
+    )
+
+
+def fill_scope(table: Table) -> Mapping[str, Any]:
+    """The values that :func:`fill` binds beside each row's."""
+    parameters = Parameters()
+    scope_condition(table, parameters)
+    return parameters
+
+
+# Indexes
+
+
+def uses_half(space: EmbeddingSpace, index: Index) -> bool:
+    """Whether the slot is indexed in half precision and re-scored in full."""
+    return index.quantization == "half" or space.dimensions > FLOAT_INDEX_DIMENSIONS
+
+
+def index_name(table: Table, slot: str) -> str:
+    """The name of a slot's index."""
+    return bounded(f"{table.name}_{slot}", "__hnsw")
+
+
+def create_index(
+    table: Table, slot: str, space: EmbeddingSpace, index: Index, *, concurrently: bool
+) -> sql.Composed:
+    """The HNSW index over a slot."""
+    half = uses_half(space, index)
+    key: sql.Composable = half_expression(slot, space.dimensions) if half else Name(slot)
+    if not half and table.columns.get(slot) == "vector":
+        key = sql.SQL("({}::vector({}))").format(Name(slot), sql.Literal(space.dimensions))
+    return sql.SQL(
+        "CREATE INDEX {}{} ON {} USING hnsw ({} {}) WITH (m = {}, ef_construction = {})"
+    ).format(
+        sql.SQL("CONCURRENTLY " if concurrently else ""),
+        Name(index_name(table, slot)),
+        table.qualified,
+        key,
+        sql.SQL("halfvec_cosine_ops" if half else "vector_cosine_ops"),
+        sql.Literal(index.m),
+        sql.Literal(index.ef_construction),
+    )
+
+
+def metadata_index_name(table: Table) -> str:
+    """The name of the index that filters use."""
+    return bounded(table.name, "__metadata")
+
+
+def create_metadata_index(table: Table, *, concurrently: bool) -> sql.Composed:
+    """The GIN index that serves equality on metadata."""
+    return sql.SQL("CREATE INDEX {}{} ON {} USING gin (metadata jsonb_path_ops)").format(
+        sql.SQL("CONCURRENTLY " if concurrently else ""),
+        Name(metadata_index_name(table)),
+        table.qualified,
+    )
+
+
+def drop_index(table: Table, name: str) -> sql.Composed:
+    """An index, without locking out readers."""
+    return sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(Name(table.schema, name))

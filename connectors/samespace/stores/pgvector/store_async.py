@@ -1,0 +1,1115 @@
+"""Collections in PostgreSQL: :class:`AsyncPgVectorStore`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import orjson
+import psycopg
+from psycopg import errors as pg
+from psycopg import sql as composed
+
+from samespace import __version__
+from samespace.documents import (
+    CollectionInfo,
+    Document,
+    FillReport,
+    Hit,
+    Metadata,
+    Parent,
+    PendingRow,
+    SlotInfo,
+    decode_metadata,
+)
+from samespace.embedding import make_canary_async, provenance_of
+from samespace.errors import (
+    CollectionNotFound,
+    InvalidInput,
+    SlotNotReady,
+    StoreRejected,
+    StoreUnavailable,
+    excerpt,
+)
+from samespace.filters import Field, Filter, Target, field
+from samespace.guard import (
+    Canary,
+    SlotRecord,
+    SlotState,
+    SpaceRecord,
+    check_distinct_ids,
+    missing_record,
+    not_ready,
+)
+from samespace.index import Index
+from samespace.layout import Layout
+from samespace.names import check_collection_name, check_identifier
+from samespace.protocols import AnyBackend, Matrix, OnConflict, Shard
+from samespace.space import EmbeddingSpace
+from samespace.stores.base_async import (
+    AsyncStoreBase,
+    Row,
+    Written,
+    check_changes,
+    check_filter,
+    check_ids,
+    check_limit,
+    check_selectors,
+    check_shard,
+    checked_matrix,
+    logger,
+)
+from samespace.stores.pgvector import sql
+from samespace.stores.pgvector.binary import Json, JsonDumper, VectorDumper, load_vector
+from samespace.stores.pgvector.connections_async import (
+    AsyncConnections,
+    AsyncPool,
+    AsyncRows,
+    check_source,
+)
+from samespace.stores.pgvector.faults import Gone
+from samespace.stores.pgvector.table import Table, own_layout, scope_key, source_of
+
+OLDEST_PGVECTOR: Final = (0, 8, 0)
+SOUND_PGVECTOR: Final = (0, 8, 4)
+"""From here on parallel builds, vacuum and graph repair have no known defect."""
+LOCK_NAME: Final = "samespace"
+DDL_LOCK_TIMEOUT_MS: Final = 500
+DDL_ATTEMPTS: Final = 60
+RECHECK_SECONDS: Final = 60.0
+_OPERATORS: Final = {"vector_l2_ops": "<->", "vector_ip_ops": "<#>"}
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What is known of a collection: its table if it exists, its record if it has one."""
+
+    table: Table | None
+    record: SpaceRecord | None
+    indexes: tuple[tuple[str, bool, str, str, str], ...]
+    """Name, valid, operator class, key, method."""
+    pgvector: str | None
+    has_registry: bool
+    read_at: float
+
+
+class AsyncPgVectorStore(AsyncStoreBase):
+    """One collection in PostgreSQL with pgvector 0.8.0 or newer, guarded by its embedding space.
+
+    ``source`` is a ``postgresql://`` URL, a ``psycopg_pool.AsyncConnectionPool``, or ``"embedded"``.
+    Without ``layout`` the collection is a table of ours in ``schema``, created on first use; with
+    one it is a table that exists, read as the layout says and written once :meth:`adopt` has been
+    called. Records live in the table ``collections`` of the schema ``registry``. Reading needs
+    ``SELECT`` on both tables. A transaction-mode pooler between here and the server is fine.
+    """
+
+    def __init__(
+        self,
+        source: str | AsyncPool,
+        *,
+        collection: str,
+        backend: AnyBackend | None = None,
+        space: EmbeddingSpace | None = None,
+        layout: Layout | None = None,
+        schema: str = "public",
+        index: Index | None = None,
+        registry: str = "samespace",
+    ) -> None:
+        check_source(source)
+        if layout is None:
+            check_collection_name(collection)
+        check_identifier(collection, what="collection")
+        super().__init__(collection=collection, space=space, backend=backend, layout=layout)
+        self._schema = check_identifier(schema, what="schema")
+        self._registry = check_identifier(registry, what="registry")
+        self._index = _supported(index or Index(), self._space)
+        self._connections = AsyncConnections(source)
+        self._state: _State | None = None
+        self._prepares = True
+        self._warned = False
+
+    async def close(self) -> None:
+        """Close this handle's connections; a pool that was passed stays open."""
+        await self._connections.close()
+
+    # Statements
+
+    @asynccontextmanager
+    async def _cursor(self) -> AsyncIterator[psycopg.AsyncCursor[Any]]:
+        async with self._connections.lend() as connection, connection.cursor(binary=True) as cursor:
+            _register(cursor)
+            yield cursor
+
+    async def _rows(self, statement: sql.Statement, **values: Any) -> list[tuple[Any, ...]]:
+        """All rows that one statement answers."""
+        query, parameters = statement
+        for _ in range(2):
+            try:
+                async with self._cursor() as cursor:
+                    await cursor.execute(
+                        query, {**parameters, **values}, prepare=self._prepares or None
+                    )
+                    return await cursor.fetchall()
+            except StoreRejected as error:
+                self._stop_preparing(error)
+        raise StoreRejected("PostgreSQL forgets prepared statements")
+
+    def _stop_preparing(self, error: StoreRejected) -> None:
+        """A pooler that resets sessions forgets prepared statements: go on without them."""
+        lost = (pg.InvalidSqlStatementName, pg.DuplicatePreparedStatement)
+        if not isinstance(error.__cause__, lost) or not self._prepares:
+            raise error
+        self._prepares = False
+
+    async def _changed(self, statement: sql.Statement, **values: Any) -> int:
+        """How many rows one statement changed."""
+        query, parameters = statement
+        async with self._cursor() as cursor:
+            await cursor.execute(query, {**parameters, **values}, prepare=False)
+            return cursor.rowcount
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[psycopg.AsyncCursor[Any]]:
+        async with self._cursor() as cursor, cursor.connection.transaction():
+            yield cursor
+
+    @asynccontextmanager
+    async def _locked(self) -> AsyncIterator[psycopg.AsyncCursor[Any]]:
+        """A transaction that is alone in changing this registry's collections."""
+        async with self._transaction() as cursor:
+            name = f"{LOCK_NAME}:{self._registry}"
+            await cursor.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended(%s::text, 0))", (name,)
+            )
+            yield cursor
+
+    # What the collection is
+
+    async def _describe(self, cursor: psycopg.AsyncCursor[Any] | None = None) -> _State:
+        """Read the table's shape and its record."""
+        if cursor is None:
+            async with self._cursor() as own:
+                self._state = await self._read_state(own)
+        else:
+            self._state = await self._read_state(cursor)
+        return self._state
+
+    async def _read_state(self, cursor: psycopg.AsyncCursor[Any]) -> _State:
+        names = {
+            "schema": self._schema,
+            "name": self._collection,
+            "registry": sql.registry_table(self._registry).as_string(None).replace("%%", "%"),
+        }
+        await cursor.execute(sql.CATALOG, names, prepare=False)
+        row = await cursor.fetchone()
+        assert row is not None  # noqa: S101  the statement selects from one row
+        oid, version, columns, indexes, has_registry = row
+        self._check_version(version, exists=oid is not None)
+        record = await self._read_record(cursor) if has_registry else None
+        table = self._table(orjson.loads(columns), record) if oid is not None else None
+        found = tuple(tuple(index) for index in orjson.loads(indexes)) if indexes else ()
+        return _State(table, record, found, version, bool(has_registry), time.monotonic())
+
+    async def _read_record(self, cursor: psycopg.AsyncCursor[Any]) -> SpaceRecord | None:
+        key = (self._schema, self._collection, scope_key(self._claimed_layout))
+        await cursor.execute(sql.read_record(self._registry), key, prepare=False)
+        row = await cursor.fetchone()
+        if row is None:
+            return None
+        return SpaceRecord.from_dict(orjson.loads(row[0]), collection=self._collection)
+
+    def _check_version(self, version: str | None, *, exists: bool) -> None:
+        if version is None:
+            if exists:
+                raise StoreRejected(
+                    "the database lacks the extension vector; run CREATE EXTENSION vector"
+                )
+            return
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+        if numbers < OLDEST_PGVECTOR:
+            raise StoreRejected(
+                f"pgvector {version} is too old: 0.8.0 or newer is needed for filtered search; "
+                "install it and run ALTER EXTENSION vector UPDATE"
+            )
+        if numbers < SOUND_PGVECTOR and not self._warned:
+            self._warned = True
+            logger.warning("pgvector %s has known defects in its indexes; use >= 0.8.4", version)
+
+    def _table(self, columns: Mapping[str, str], record: SpaceRecord | None) -> Table:
+        claimed = self._claimed_layout
+        if record is not None and record.layout is not None:
+            text = None if claimed is None or isinstance(claimed.text, str) else claimed.text
+            layout = Layout.from_dict(dict(record.layout), text=text)
+        else:
+            layout = claimed if record is None and claimed else own_layout(self._space)
+        return Table(
+            schema=self._schema,
+            name=self._collection,
+            layout=layout,
+            own=claimed is None if record is None else record.layout is None,
+            columns=MappingProxyType(dict(columns)),
+        )
+
+    async def _known(self) -> _State:
+        """The state as it was read last; read now if it never was, or may have grown an index."""
+        state = self._state
+        if state is None or state.table is None:
+            return await self._describe()
+        waits = self._index.kind == "hnsw" and not self._is_indexed(state, self._space)
+        if waits and time.monotonic() - state.read_at > RECHECK_SECONDS:
+            return await self._describe()
+        return state
+
+    async def _existing_table(self) -> tuple[Table, _State]:
+        """The table, for what concerns no vectors; :class:`CollectionNotFound` if there is none."""
+        state = await self._known()
+        if state.table is None:
+            raise self._not_found()
+        self._slot_of(state, writing=False)
+        return state.table, state
+
+    def _not_found(self) -> CollectionNotFound:
+        return CollectionNotFound(
+            f"there is no collection {excerpt(self._collection)} in schema {excerpt(self._schema)}; "
+            "check the name, or call create()"
+        )
+
+    def _slot_of(self, state: _State, *, writing: bool) -> SlotRecord:
+        """This handle's slot; or the refusal that design and record ask for."""
+        assert state.table is not None  # noqa: S101  callers have looked
+        if state.record is not None:
+            return state.record.require(self._space, collection=self._collection)
+        claimed = self._claimed_layout
+        if writing:
+            raise missing_record(self._collection)
+        if claimed is not None:
+            state.table.check_layout(self._space)
+            self._warn_unrecorded("the space of its vectors is what this handle claims")
+            return SlotRecord(name=claimed.slot, space=self._space)
+        if self._space.id in state.table.columns:
+            self._warn_unrecorded("its column's name is all that says which space it holds")
+            return SlotRecord(name=self._space.id, space=self._space)
+        raise missing_record(self._collection)
+
+    def _warn_unrecorded(self, consequence: str) -> None:
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "collection %s has no record: %s", excerpt(self._collection), consequence
+            )
+
+    async def _for_writing(self) -> SlotRecord:
+        state = await self._describe()
+        if state.table is None:
+            if self._claimed_layout is not None:
+                raise self._not_found()
+            await self.create()
+            state = await self._known()
+        return self._slot_of(state, writing=True)
+
+    async def _for_searching(self, *, allow_filling: bool = False) -> SlotRecord:
+        state = await self._known()
+        if state.table is None:
+            raise self._not_found()
+        slot = self._slot_of(state, writing=False)
+        if slot.state is SlotState.FILLING and not allow_filling:
+            slot = self._slot_of(await self._describe(), writing=False)
+            if slot.state is SlotState.FILLING:
+                raise await self._not_ready(slot)
+        return slot
+
+    async def _not_ready(self, slot: SlotRecord) -> SlotNotReady:
+        table, _ = await self._existing_table()
+        pending = await self._rows(sql.count_pending(table, [slot.name], None))
+        rows = await self._rows(sql.count(table, None))
+        return not_ready(slot, collection=self._collection, pending=pending[0][0], rows=rows[0][0])
+
+    @asynccontextmanager
+    async def _gone_explained(self) -> AsyncIterator[None]:
+        """Where a statement names what is not there, say what has become of the collection."""
+        try:
+            yield
+        except Gone as error:
+            state = await self._describe()
+            if state.table is None:
+                raise self._not_found() from error
+            self._slot_of(state, writing=False)
+            raise StoreUnavailable(
+                f"collection {excerpt(self._collection)} changed meanwhile; try again"
+            ) from error
+
+    # Creating, dropping, adopting
+
+    async def create(self, *, exist_ok: bool = True) -> None:
+        """Create the collection with this handle's slot; of racing creators exactly one does.
+
+        An existing one is checked: :class:`SpaceMismatch` if it has no slot of this space.
+        """
+        if self._claimed_layout is not None:
+            raise InvalidInput("a handle with layout= is for a table that exists; call adopt()")
+        if await self._is_created(await self._describe(), exist_ok=exist_ok):
+            return
+        slot = await self._new_slot(self._space, None)
+        async with self._locked() as cursor:
+            if await self._is_created(await self._describe(cursor), exist_ok=exist_ok):
+                return
+            await self._create(cursor, slot)
+        self._unproved.clear()
+        await self._describe()
+
+    async def _is_created(self, state: _State, *, exist_ok: bool) -> bool:
+        if state.table is None:
+            return False
+        self._slot_of(state, writing=True)
+        if not exist_ok:
+            raise InvalidInput(
+                f"collection {excerpt(self._collection)} exists; drop it, or pass exist_ok=True"
+            )
+        return True
+
+    async def _new_slot(self, space: EmbeddingSpace, canary: Canary | None) -> SlotRecord:
+        own = self._backend is not None and self._backend.space == space
+        if canary is None and own and self._backend is not None:
+            canary = await make_canary_async(self._backend)
+        return SlotRecord(
+            name=space.id,
+            space=space,
+            provenance={
+                **(provenance_of(self._backend) if own else {}),
+                "samespace": __version__,
+            },
+            canary=canary,
+        )
+
+    async def _create(self, cursor: psycopg.AsyncCursor[Any], slot: SlotRecord) -> None:
+        await self._prepare_database(cursor)
+        table = Table(
+            schema=self._schema,
+            name=self._collection,
+            layout=own_layout(self._space),
+            own=True,
+            columns={"metadata": "jsonb"},
+        )
+        for statement in sql.create_table(table, self._space):
+            await cursor.execute(statement, ())
+        for statement in sql.create_trigger(table, self._registry, [slot.name]):
+            await cursor.execute(statement, ())
+        if self._index.build == "immediate" and self._index.kind == "hnsw":
+            await cursor.execute(
+                sql.create_index(table, slot.name, self._space, self._index, concurrently=False), ()
+            )
+            await cursor.execute(sql.create_metadata_index(table, concurrently=False), ())
+        await self._save(cursor, SpaceRecord(slots=(slot,)))
+
+    async def _prepare_database(self, cursor: psycopg.AsyncCursor[Any]) -> None:
+        """Extension, registry and schema, where they are missing; under the lock."""
+        await cursor.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'", ())
+        if not await cursor.fetchall():
+            await cursor.execute("CREATE EXTENSION IF NOT EXISTS vector", ())
+        for schema in (self._registry, self._schema):
+            await cursor.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))
+            if not await cursor.fetchall():
+                await cursor.execute(sql.create_schema(schema), ())
+        if self._state is None or not self._state.has_registry:
+            await cursor.execute(sql.create_registry(self._registry), ())
+
+    async def _save(self, cursor: psycopg.AsyncCursor[Any], record: SpaceRecord) -> None:
+        check_distinct_ids(slot.space for slot in record.slots)
+        key = (self._schema, self._collection, scope_key(self._claimed_layout))
+        data = Json(orjson.dumps(record.to_dict()))
+        await cursor.execute(sql.write_record(self._registry), (*key, data))
+
+    async def drop(self) -> None:
+        """Remove the collection with all its slots; refused on one that was adopted."""
+        async with self._locked() as cursor:
+            state = await self._describe(cursor)
+            if state.table is None:
+                raise self._not_found()
+            if not state.table.own:
+                raise InvalidInput(
+                    f"collection {excerpt(self._collection)} was adopted, not made here; "
+                    "drop the table with the tool that made it"
+                )
+            self._slot_of(state, writing=True)
+            await cursor.execute(sql.drop_table(state.table), ())
+            await cursor.execute(sql.drop_trigger(state.table, self._registry), ())
+            key = (self._schema, self._collection, "")
+            await cursor.execute(sql.delete_record(self._registry), key)
+        self._state = None
+
+    async def adopt(self, *, canary: bool = True) -> None:
+        """Record which space an existing table holds, as this handle's layout and space claim.
+
+        Nothing in the table changes. With ``canary`` and a backend its canary is kept, so that
+        another model under the same name is noticed. A table adopted before stays as it is.
+        """
+        layout = self._claimed_layout
+        if layout is None:
+            raise InvalidInput("pass layout= to say where id, text, metadata and vectors are")
+        wanted = self._backend is not None and canary
+        made = await make_canary_async(self._backend) if wanted and self._backend else None
+        async with self._locked() as cursor:
+            state = await self._describe(cursor)
+            if state.table is None:
+                raise self._not_found()
+            if state.record is not None:
+                state.record.require(self._space, collection=self._collection)
+                return
+            state.table.check_layout(self._space)
+            await self._prepare_database(cursor)
+            slot = replace(await self._new_slot(self._space, made), name=layout.slot)
+            await self._save(cursor, SpaceRecord(slots=(slot,), layout=layout.to_dict()))
+        await self._describe()
+
+    async def info(self) -> CollectionInfo:
+        """What the collection is: slots with what is pending in each, rows, index, layout."""
+        await self._describe()
+        table, state = await self._existing_table()
+        mine = self._slot_of(state, writing=False)
+        slots = [await self._slot_info(table, slot) for slot in _slots(state, mine)]
+        rows = await self._rows(sql.count(table, None))
+        return CollectionInfo(
+            name=self._collection,
+            space=self._space,
+            slots=tuple(slots),
+            rows=rows[0][0],
+            index=self._index,
+            index_built=self._is_indexed(state, self._space),
+            provenance=mine.provenance,
+            layout=None if table.own else table.layout,
+        )
+
+    async def _slot_info(self, table: Table, slot: SlotRecord) -> SlotInfo:
+        pending = await self._rows(sql.count_pending(table, [slot.name], None))
+        return SlotInfo(
+            name=slot.name,
+            space=slot.space,
+            state=str(slot.state),
+            pending=pending[0][0],
+            has_canary=slot.canary is not None,
+            provenance=slot.provenance,
+        )
+
+    # Writing
+
+    def _check_row(self, document: Document) -> None:
+        if self._state is not None and self._state.table is not None:
+            self._state.table.check_document(document)
+
+    async def _existing(self, ids: Sequence[str]) -> set[str]:
+        table, _ = await self._existing_table()
+        return {row[0] for row in await self._rows(sql.existing(table, ids))}
+
+    async def _write(self, rows: Sequence[Row], on_conflict: OnConflict) -> Written:
+        async with self._gone_explained():
+            table, state = await self._existing_table()
+            slot = self._slot_of(state, writing=True)
+            conflicts: set[str] = set()
+            for keys, group in _by_keys(table, rows).items():
+                statement = sql.insert(
+                    table,
+                    slot.name,
+                    self._space.dimensions,
+                    overwrite=on_conflict == "overwrite",
+                    present=keys,
+                )
+                asks = on_conflict != "overwrite" or table.layout.scope is not None
+                conflicts |= await self._insert(statement, group, asks=asks)
+            pending = await self._pending_among(table, state, rows)
+        return Written(frozenset(conflicts), pending)
+
+    async def _insert(
+        self, statement: composed.Composed, rows: Sequence[Row], *, asks: bool
+    ) -> set[str]:
+        """Write rows in one transaction, in key order; the ids that were not written, if asked."""
+        ordered = sorted(rows, key=lambda row: row.document.id)
+        values = [sql.row_parameters(_with_source(row)) for row in ordered]
+        async with self._transaction() as cursor:
+            await cursor.executemany(statement, values, returning=asks)
+            return await _unanswered(cursor, ordered) if asks else set()
+
+    async def _pending_among(self, table: Table, state: _State, rows: Sequence[Row]) -> int:
+        slots = state.record.slots if state.record else ()
+        if len(slots) < 2 and all(row.vector is not None for row in rows):
+            return 0
+        ids = [row.document.id for row in rows]
+        names = [slot.name for slot in slots]
+        found = await self._rows(sql.count_pending(table, names, ids))
+        return int(found[0][0])
+
+    async def _written(self) -> None:
+        """Build the index once the collection is large enough for one."""
+        table, state = await self._existing_table()
+        wanted = self._index.kind == "hnsw" and self._index.build == "auto" and table.own
+        if not wanted or self._is_indexed(state, self._space):
+            return
+        if await self._rows(sql.has_rows(table, sql.AUTO_INDEX_ROWS)):
+            try:
+                await self.build_index()
+            except StoreRejected as error:
+                logger.warning("the index was not built: %s", error)
+
+    async def update_metadata(
+        self,
+        changes: Mapping[str, Metadata] | Metadata,
+        *,
+        where: Filter | None = None,
+        merge: bool = False,
+    ) -> int:
+        """Replace metadata by id, or with ``where`` give one object to all that pass.
+
+        With ``merge`` the given keys are set and all others stay. Nothing is embedded. Returns how
+        many documents were changed; unknown ids change nothing.
+        """
+        patches = check_changes(changes, where)
+        table, state = await self._existing_table()
+        self._slot_of(state, writing=True)
+        changed = 0
+        async with self._gone_explained():
+            for id, patch in sorted(patches.items()):
+                keys = self._known_keys(table, patch)
+                statement = sql.update_metadata(
+                    table, keys, where, id=None if where is not None else id, merge=merge
+                )
+                changed += (
+                    await self._changed(statement, patch=Json(patch)) if keys or not merge else 0
+                )
+        return changed
+
+    def _known_keys(self, table: Table, patch: bytes) -> list[str]:
+        metadata = decode_metadata(patch)
+        table.check_document(Document("0" if table.id_type != "uuid" else _ANY_UUID, "-", metadata))
+        return list(metadata)
+
+    async def delete(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        where: Filter | None = None,
+        parent: str | None = None,
+    ) -> int:
+        """Delete what passes every selector given; how many that were.
+
+        At least one is needed; everything is ``where=everything``.
+        """
+        check_selectors(ids, where, parent)
+        table, state = await self._existing_table()
+        self._slot_of(state, writing=True)
+        async with self._gone_explained():
+            return await self._changed(sql.delete(table, ids=ids, where=where, parent=parent))
+
+    # Reading
+
+    async def _nearest(
+        self,
+        slot: SlotRecord,
+        vectors: Matrix,
+        *,
+        limit: int,
+        where: Filter | None,
+        with_vectors: bool,
+    ) -> list[list[Hit]]:
+        async with self._gone_explained():
+            table, state = await self._existing_table()
+            indexed = self._is_indexed(state, slot.space)
+            found = []
+            for vector in vectors:
+                statement = self._search_statement(
+                    table, state, slot, limit=limit, where=where, with_vectors=with_vectors
+                )
+                rows = await self._search_rows(statement, vector, limit)
+                if len(rows) < limit and indexed:
+                    # The walk through the graph ends after max_scan_tuples; a full pass does not.
+                    exact = sql.nearest(
+                        table, slot.name, slot.space.dimensions, limit=limit, where=where,
+                        with_vectors=with_vectors, half=False, exact=True,
+                    )  # fmt: skip
+                    rows = await self._rows(exact, query=vector)
+                found.append(self._hits(table, rows))
+        return found
+
+    def _search_statement(
+        self,
+        table: Table,
+        state: _State,
+        slot: SlotRecord,
+        *,
+        limit: int,
+        where: Filter | None,
+        with_vectors: bool,
+    ) -> sql.Statement:
+        opclass = _opclass(state, slot.name)
+        unit = slot.space.normalized
+        return sql.nearest(
+            table,
+            slot.name,
+            slot.space.dimensions,
+            limit=limit,
+            where=where,
+            with_vectors=with_vectors,
+            half=opclass.startswith("halfvec_cosine"),
+            operator=_OPERATORS.get(opclass, "<=>") if unit else "<=>",
+        )
+
+    async def _search_rows(
+        self, statement: sql.Statement, vector: Any, limit: int
+    ) -> list[tuple[Any, ...]]:
+        """Settings and search in one round trip and one implicit transaction."""
+        query, parameters = statement
+        settings, _ = sql.search_settings(limit, half="candidates" in query.as_string(None)[-60:])
+        for _ in range(2):
+            try:
+                async with self._cursor() as cursor:
+                    async with cursor.connection.pipeline():
+                        prepare = self._prepares or None
+                        await cursor.execute(settings, (), prepare=prepare)
+                        await cursor.execute(
+                            query, {**parameters, "query": vector}, prepare=prepare
+                        )
+                    return await _last_rows(cursor)
+            except StoreRejected as error:
+                self._stop_preparing(error)
+        raise StoreRejected("PostgreSQL forgets prepared statements")
+
+    def _hits(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> list[Hit]:
+        documents = self._documents(table, rows)
+        hits = [
+            Hit(
+                document,
+                max(-1.0, min(1.0, 1.0 - row[8])),
+                load_vector(row[9]) if len(row) > 9 else None,
+            )
+            for document, row in zip(documents, rows, strict=True)
+        ]
+        return sorted(hits, key=lambda hit: -hit.score)
+
+    def _documents(
+        self, table: Table, rows: Sequence[tuple[Any, ...]], *, vectors_at: int | None = None
+    ) -> list[Document]:
+        texts: Sequence[str] = [row[1] for row in rows]
+        if table.external_text and rows:
+            texts = self._looked_up(table, [row[0] for row in rows])
+        return [
+            _document(row, text or "", load_vector(row[vectors_at]) if vectors_at else None)
+            for row, text in zip(rows, texts, strict=True)
+        ]
+
+    def _looked_up(self, table: Table, ids: Sequence[str]) -> Sequence[str]:
+        assert callable(table.layout.text)  # noqa: S101  that is what external means
+        texts = table.layout.text(ids)
+        if len(texts) != len(ids):
+            raise InvalidInput(f"Layout.text returned {len(texts)} texts for {len(ids)} ids")
+        return texts
+
+    async def get(self, ids: Sequence[str], *, with_vectors: bool = False) -> list[Document]:
+        """The documents with these ids, in that order; ids that are not stored are left out."""
+        check_ids(ids)
+        async with self._gone_explained():
+            table, state = await self._existing_table()
+            slot = self._slot_of(state, writing=False).name if with_vectors else None
+            rows = await self._rows(sql.get(table, ids, slot))
+        documents = self._documents(table, rows, vectors_at=8 if with_vectors else None)
+        found = {document.id: document for document in documents}
+        return [found[id] for id in ids if id in found]
+
+    async def count(self, where: Filter | None = None) -> int:
+        """How many documents pass."""
+        check_filter(where)
+        async with self._gone_explained():
+            table, _ = await self._existing_table()
+            rows = await self._rows(sql.count(table, where))
+        return int(rows[0][0])
+
+    async def scan(
+        self, *, where: Filter | None = None, batch_size: int = 500, with_vectors: bool = False
+    ) -> AsyncIterator[Document]:
+        """Every document that passes, in key order; one present throughout comes exactly once."""
+        check_filter(where)
+        check_limit(batch_size)
+        after: str | None = None
+        while True:
+            async with self._gone_explained():
+                table, state = await self._existing_table()
+                slot = self._slot_of(state, writing=False).name if with_vectors else None
+                statement = sql.scan(table, where, after=after, limit=batch_size, slot=slot)
+                rows = await self._rows(statement)
+            for document in self._documents(table, rows, vectors_at=8 if with_vectors else None):
+                yield document
+            if len(rows) < batch_size:
+                return
+            after = rows[-1][0]
+
+    async def values(
+        self,
+        field: str | Field,
+        *,
+        where: Filter | None = None,
+        limit: int = 100,
+        after: Any = None,
+    ) -> list[tuple[Any, int]]:
+        """The distinct values of a metadata field with their number of documents.
+
+        A document with a list counts for each of its elements. In JSON's order of the store;
+        ``after`` goes on behind the last value seen.
+        """
+        check_filter(where)
+        check_limit(limit)
+        target, path = _target(field)
+        later = Json(orjson.dumps(after)) if after is not None else None
+        async with self._gone_explained():
+            table, _ = await self._existing_table()
+            rows = await self._rows(
+                sql.values(table, target, path, where, limit=limit, after=later)
+            )
+        return [(orjson.loads(value), count) for value, count in rows]
+
+    # Slots
+
+    async def add_slot(self, space: EmbeddingSpace, *, canary: Canary | None = None) -> None:
+        """Add an empty slot for ``space`` to the same rows, to be filled.
+
+        The only method that alters a table we did not make: it adds columns, drops NOT NULL on the
+        other slots, and installs the trigger that empties a slot when its row's text changes.
+        """
+        if not isinstance(space, EmbeddingSpace):
+            raise InvalidInput(f"space is {excerpt(space)}; pass an EmbeddingSpace")
+        slot = replace(await self._new_slot(space, canary), state=SlotState.FILLING)
+
+        async def change(cursor: psycopg.AsyncCursor[Any], state: _State) -> None:
+            record, table = _recorded(state, self._collection)
+            if record.find(space) is not None:
+                return
+            check_distinct_ids([space, *(other.space for other in record.slots)])
+            others = [other.name for other in record.slots]
+            await cursor.execute(sql.add_columns(table, space, others), ())
+            if not table.external_text:
+                for statement in sql.create_trigger(table, self._registry, [*others, slot.name]):
+                    await cursor.execute(statement, ())
+            await self._save(cursor, record.with_slot(slot))
+
+        await self._alter(change)
+
+    async def drop_slot(self, space: EmbeddingSpace) -> None:
+        """Remove the slot of ``space`` and its vectors; the last slot cannot go."""
+
+        async def change(cursor: psycopg.AsyncCursor[Any], state: _State) -> None:
+            record, table = _recorded(state, self._collection)
+            slot = record.require(space, collection=self._collection)
+            left = record.without(space)
+            await cursor.execute(sql.drop_trigger(table, self._registry), ())
+            await cursor.execute(sql.drop_columns(table, slot.name), ())
+            names = [other.name for other in left.slots if table.has_source(other.name)]
+            if names and not table.external_text:
+                for statement in sql.create_trigger(table, self._registry, names):
+                    await cursor.execute(statement, ())
+            await self._save(cursor, left)
+
+        await self._alter(change)
+
+    async def _alter(self, change: Any) -> None:
+        """Change the table under a short lock timeout, again and again: a waiting DDL blocks all."""
+        for attempt in range(DDL_ATTEMPTS):
+            try:
+                async with self._locked() as cursor:
+                    await cursor.execute(
+                        composed.SQL("SET LOCAL lock_timeout = {}").format(
+                            composed.Literal(DDL_LOCK_TIMEOUT_MS)
+                        ),
+                        (),
+                    )
+                    await change(cursor, await self._describe(cursor))
+                await self._describe()
+            except StoreUnavailable as error:
+                if not isinstance(error.__cause__, pg.LockNotAvailable):
+                    raise
+                if attempt == DDL_ATTEMPTS - 1:
+                    raise StoreUnavailable(
+                        f"table {excerpt(self._collection)} stays locked by other transactions; end "
+                        "those that are idle in transaction, and try again"
+                    ) from error
+                await asyncio.sleep(0.25)
+            else:
+                return
+
+    async def mark(self, space: EmbeddingSpace, state: SlotState) -> None:
+        """Say that a slot is being filled, or that it can be searched."""
+        wanted = SlotState(state)
+        async with self._locked() as cursor:
+            record, _ = _recorded(await self._describe(cursor), self._collection)
+            record.require(space, collection=self._collection)
+            await self._save(cursor, record.with_state(space, wanted))
+        await self._describe()
+
+    async def _slot_named(self, space: EmbeddingSpace) -> tuple[Table, SlotRecord]:
+        """The slot of any space of this collection."""
+        state = self._state if self._state and self._state.record else await self._describe()
+        if state.record is None or state.record.find(space) is None:
+            state = await self._describe()
+        record, table = _recorded(state, self._collection)
+        return table, record.require(space, collection=self._collection)
+
+    async def pending(
+        self,
+        space: EmbeddingSpace,
+        *,
+        limit: int,
+        after: str | None = None,
+        shard: Shard | None = None,
+        where: Filter | None = None,
+        with_vectors_of: EmbeddingSpace | None = None,
+    ) -> tuple[list[PendingRow], str | None]:
+        """The next rows in key order whose slot is empty, and the cursor to go on from.
+
+        ``shard`` is ``(i, n)``, the i-th of n disjoint parts. The cursor is None at the end.
+        """
+        check_limit(limit)
+        check_shard(shard)
+        check_filter(where)
+        async with self._gone_explained():
+            table, slot = await self._slot_named(space)
+            others = await self._slot_named(with_vectors_of) if with_vectors_of else None
+            statement = sql.pending(
+                table, slot.name, space, limit=limit, after=after, shard=shard, where=where,
+                vectors_of=others[1].name if others else None,
+            )  # fmt: skip
+            rows = await self._rows(statement)
+        return self._pending_rows(table, rows), rows[-1][0] if len(rows) == limit else None
+
+    async def stale(
+        self, space: EmbeddingSpace, *, since: str | None = None, limit: int
+    ) -> tuple[list[PendingRow], str | None]:
+        """The next rows whose vector was made from another text than they have now.
+
+        Only vectors with a source can be judged; ``since`` is the cursor of the last call.
+        """
+        check_limit(limit)
+        async with self._gone_explained():
+            table, slot = await self._slot_named(space)
+            if table.external_text or not table.has_source(slot.name):
+                return [], None
+            rows = await self._rows(sql.stale(table, slot.name, limit=limit, after=since))
+        return self._pending_rows(table, rows), rows[-1][0] if len(rows) == limit else None
+
+    def _pending_rows(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> list[PendingRow]:
+        return [
+            PendingRow(
+                document=document,
+                version=bytes(row[8]),
+                vector=load_vector(row[9]) if len(row) > 9 else None,
+            )
+            for document, row in zip(self._documents(table, rows), rows, strict=True)
+        ]
+
+    async def fill(
+        self, space: EmbeddingSpace, rows: Sequence[PendingRow], vectors: Matrix
+    ) -> FillReport:
+        """Write vectors, shape ``(len(rows), dimensions)``, into rows that are still what was read."""
+        checked = checked_matrix(vectors, space, len(rows))
+        if not rows:
+            return FillReport(filled=0, changed=0)
+        async with self._gone_explained():
+            table, slot = await self._slot_named(space)
+            fixed = sql.fill_scope(table)
+            values = [
+                {
+                    **fixed,
+                    "id": row.document.id,
+                    "vector": vector,
+                    "version": row.version,
+                    "source": source_of(row.document.id, row.document.embedded_text),
+                }
+                for row, vector in zip(rows, checked, strict=True)
+            ]
+            values.sort(key=lambda item: str(item["id"]))
+            async with self._transaction() as cursor:
+                await cursor.executemany(sql.fill(table, slot.name, space.dimensions), values)
+                filled = cursor.rowcount
+        return FillReport(filled=filled, changed=len(rows) - filled)
+
+    # Index
+
+    def _is_indexed(self, state: _State, space: EmbeddingSpace) -> bool:
+        slot = state.record.find(space) if state.record else None
+        name = slot.name if slot else space.id
+        return bool(_opclass(state, name))
+
+    async def build_index(self, space: EmbeddingSpace | None = None, *, wait: bool = True) -> None:
+        """Build the HNSW index of a slot, and one for filters, without locking out writers.
+
+        A build that somebody else has begun is waited for, unless ``wait`` is false; leftovers of
+        one that failed are replaced. An index that is there stays.
+        """
+        if self._index.kind != "hnsw":
+            raise InvalidInput('Index.kind is "flat": there is nothing to build')
+        table, slot = await self._slot_named(space or self._space)
+        state = await self._describe()
+        if self._is_indexed(state, slot.space):
+            return
+        name = sql.index_name(table, slot.name)
+        statement = sql.create_index(table, slot.name, slot.space, self._index, concurrently=True)
+        await self._build(table, name, statement, wait=wait)
+        if table.own:
+            metadata = sql.create_metadata_index(table, concurrently=True)
+            await self._build(table, sql.metadata_index_name(table), metadata, wait=wait)
+        await self._describe()
+
+    async def _build(
+        self, table: Table, name: str, statement: composed.Composed, *, wait: bool
+    ) -> None:
+        """One build at a time in a registry: a session lock, given back with the connection."""
+        async with self._autocommitting() as cursor:
+            key = f"{LOCK_NAME}:{self._registry}:{self._schema}:{name}"
+            if not await self._begins(cursor, key, wait=wait):
+                return
+            try:
+                state = await self._read_state(cursor)
+                found = {index[0]: index[1] for index in state.indexes}
+                if found.get(name) is False:
+                    await cursor.execute(sql.drop_index(table, name), (), prepare=False)
+                if not found.get(name):
+                    await cursor.execute(statement, (), prepare=False)
+            finally:
+                with suppress(psycopg.Error):
+                    await cursor.execute(
+                        "SELECT pg_advisory_unlock(hashtextextended(%s::text, 0))", (key,)
+                    )
+
+    async def _begins(self, cursor: psycopg.AsyncCursor[Any], key: str, *, wait: bool) -> bool:
+        """Take the lock by asking: a session that waits in a query would hold up the build."""
+        while True:
+            await cursor.execute(
+                "SELECT pg_try_advisory_lock(hashtextextended(%s::text, 0))", (key,)
+            )
+            row = await cursor.fetchone()
+            if row is not None and row[0]:
+                return True
+            if not wait:
+                return False
+            await asyncio.sleep(0.2)
+
+    @asynccontextmanager
+    async def _autocommitting(self) -> AsyncIterator[psycopg.AsyncCursor[Any]]:
+        """A cursor outside transactions, which building concurrently asks for."""
+        async with self._cursor() as cursor:
+            connection: AsyncRows = cursor.connection
+            before = connection.autocommit
+            if not before:
+                await connection.set_autocommit(True)
+            try:
+                yield cursor
+            finally:
+                if not before and not connection.closed:
+                    await connection.set_autocommit(False)
+
+
+_ANY_UUID: Final = "00000000-0000-0000-0000-000000000000"
+
+
+def _supported(index: Index, space: EmbeddingSpace) -> Index:
+    """The index, or :class:`InvalidInput` that names what PostgreSQL lacks."""
+    if index.quantization in {"int8", "binary"}:
+        raise InvalidInput(
+            f'Index.quantization="{index.quantization}" is not available on PostgreSQL; '
+            'use None or "half"'
+        )
+    if index.kind == "hnsw" and space.dimensions > sql.HALF_INDEX_DIMENSIONS:
+        if index.build == "immediate":
+            raise InvalidInput(
+                f"pgvector indexes at most {sql.HALF_INDEX_DIMENSIONS} dimensions, not "
+                f'{space.dimensions}; use Index(kind="flat")'
+            )
+        return replace(index, kind="flat")
+    return index
+
+
+def _register(cursor: psycopg.AsyncCursor[Any]) -> None:
+    """Binary forms, on this cursor alone: a connection may be the caller's."""
+    cursor.adapters.register_dumper(np.ndarray, VectorDumper)
+    cursor.adapters.register_dumper(Json, JsonDumper)
+
+
+def _opclass(state: _State, slot: str) -> str:
+    """The operator class of the valid HNSW (or IVFFlat) index over a slot; empty without one."""
+    for _, valid, opclass, key, method in state.indexes:
+        names = (slot, f'"{slot}"')
+        if (
+            valid
+            and method in {"hnsw", "ivfflat"}
+            and (key in names or any(key.lstrip("(").startswith(f"{name}::") for name in names))
+        ):
+            return opclass
+    return ""
+
+
+def _slots(state: _State, mine: SlotRecord) -> Sequence[SlotRecord]:
+    return state.record.slots if state.record else (mine,)
+
+
+def _recorded(state: _State, collection: str) -> tuple[SpaceRecord, Table]:
+    """Record and table of a collection that has both."""
+    if state.table is None:
+        raise CollectionNotFound(f"there is no collection {excerpt(collection)}; call create()")
+    if state.record is None:
+        raise missing_record(collection)
+    return state.record, state.table
+
+
+def _by_keys(table: Table, rows: Sequence[Row]) -> dict[tuple[str, ...], list[Row]]:
+    """Rows by the metadata columns that they fill; all together where metadata is JSON."""
+    if not table.layout.metadata_columns:
+        return {(): list(rows)}
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(sorted(row.document.metadata)), []).append(row)
+    return groups
+
+
+def _with_source(row: Row) -> sql.Row:
+    document = row.document
+    source = source_of(document.id, document.embedded_text) if row.vector is not None else None
+    return document, row.metadata, row.vector, source
+
+
+async def _unanswered(cursor: psycopg.AsyncCursor[Any], rows: Sequence[Row]) -> set[str]:
+    """The ids of rows for which ``RETURNING`` returned nothing."""
+    missing = set()
+    for row in rows:
+        if await cursor.fetchone() is None:
+            missing.add(row.document.id)
+        cursor.nextset()
+    return missing
+
+
+async def _last_rows(cursor: psycopg.AsyncCursor[Any]) -> list[tuple[Any, ...]]:
+    """The rows of the last statement of a pipeline."""
+    while cursor.nextset():
+        continue
+    return await cursor.fetchall()
+
+
+def _document(row: tuple[Any, ...], text: str, vector: Any) -> Document:
+    id, _, metadata, embed_text, parent, ordinal, start, end = row[:8]
+    span = (start, end) if start is not None and end is not None else None
+    decoded = decode_metadata(metadata) if metadata is not None else {}
+    return Document(
+        id=id,
+        text=text,
+        metadata=decoded if isinstance(decoded, dict) else {},
+        parent=Parent(parent, ordinal, span) if parent is not None else None,
+        embed_text=embed_text,
+        vector=vector,
+    )
+
+
+def _target(named: str | Field) -> tuple[Target, tuple[str, ...]]:
+    found = field(named) if isinstance(named, str) else named
+    if not isinstance(found, Field):
+        raise InvalidInput(f"field is {excerpt(named)}; pass a name or field(…)")
+    return found.target, found.path

@@ -1,0 +1,191 @@
+"""A table as its collection sees it, and the quoting of its names."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from psycopg import sql
+from psycopg.abc import AdaptContext
+
+from samespace import filters
+from samespace.documents import Document
+from samespace.errors import InvalidInput, excerpt
+from samespace.layout import Layout, TextQuery
+from samespace.names import bounded
+from samespace.space import EmbeddingSpace
+
+OWN_COLUMNS: Final = ("embed_text", "parent_id", "ordinal", "span_start", "span_end")
+_INTEGERS: Final = {"smallint": 15, "integer": 31, "bigint": 63}
+_ID_TYPES: Final = (*_INTEGERS, "uuid", "text", "character varying")
+_SIZED_VECTOR = re.compile(r"(?:vector|halfvec)(?:\((\d+)\))?\Z")
+
+
+class Name(sql.Identifier):
+    """A quoted identifier for statements with parameters: its ``%`` are doubled."""
+
+    def as_bytes(self, context: AdaptContext | None = None) -> bytes:
+        """The identifier, quoted."""
+        return super().as_bytes(context).replace(b"%", b"%%")
+
+
+class Text(sql.Literal):
+    """A string literal for statements with parameters: its ``%`` are doubled."""
+
+    def as_bytes(self, context: AdaptContext | None = None) -> bytes:
+        """The literal, quoted."""
+        return super().as_bytes(context).replace(b"%", b"%%")
+
+
+def raw(text: str) -> sql.SQL:
+    """A type or an expression that the server or the caller's code gave, as it stands."""
+    return sql.SQL(text.replace("%", "%%").replace("{", "{{").replace("}", "}}"))
+
+
+def source_name(slot: str) -> str:
+    """The column beside a slot that says what its vector was made from."""
+    return bounded(slot, "__source")
+
+
+def own_layout(space: EmbeddingSpace) -> Layout:
+    """Where things are in a table of ours."""
+    return Layout(
+        id="id",
+        text="text",
+        slot=space.id,
+        metadata="metadata",
+        parent="parent_id",
+        order="ordinal",
+    )
+
+
+def scope_key(layout: Layout | None) -> str:
+    """What tells collections of one table apart in the registry; empty for a whole table."""
+    if layout is None or layout.scope is None:
+        return ""
+    return orjson.dumps(filters.to_json(layout.scope), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def source_of(id: str, text: str) -> bytes:
+    """What a vector was made from: 16 bytes of the SHA-256 of id, NUL and text, in UTF-8."""
+    return hashlib.sha256(id.encode() + b"\x00" + text.encode()).digest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One collection's table. ``columns`` maps each column's name to its SQL type."""
+
+    schema: str
+    name: str
+    layout: Layout
+    own: bool
+    columns: Mapping[str, str]
+
+    @property
+    def qualified(self) -> sql.Composable:
+        """The table's name with its schema."""
+        return Name(self.schema, self.name)
+
+    @property
+    def id_type(self) -> str:
+        """The key's SQL type, without its length."""
+        return self.columns.get(self.layout.id, "text").partition("(")[0]
+
+    @property
+    def external_text(self) -> bool:
+        """Whether texts come from a function of ids."""
+        return not isinstance(self.layout.text, str | TextQuery)
+
+    def has_source(self, slot: str) -> bool:
+        """Whether the slot's vectors say what they were made from."""
+        return source_name(slot) in self.columns
+
+    def is_foreign(self, slot: str, space: EmbeddingSpace) -> bool:
+        """Whether somebody else made this slot, so that vectors in it have no source."""
+        return slot != space.id
+
+    def canonical_ids(self, ids: Sequence[str]) -> list[str]:
+        """Those ids that a key of this table's type can have, in their one spelling."""
+        return [id for id in ids if self.has_id(id)]
+
+    def has_id(self, id: str) -> bool:
+        """Whether ``id`` is the text of a key of this table's type."""
+        if self.id_type in _INTEGERS:
+            return _is_integer(id, bits=_INTEGERS[self.id_type])
+        return self.id_type != "uuid" or _is_uuid(id)
+
+    def check_document(self, document: Document) -> None:
+        """:class:`InvalidInput` if this table has no place for a part of the document."""
+        if not self.has_id(document.id):
+            raise InvalidInput(
+                f"id {excerpt(document.id)} is no {self.id_type}, the type of column "
+                f"{excerpt(self.layout.id)}; write it as PostgreSQL would print it"
+            )
+        if self.own:
+            return
+        unknown = set(document.metadata) - set(self.layout.metadata_columns)
+        if self.layout.metadata_columns and unknown:
+            raise InvalidInput(
+                f"metadata {excerpt(min(unknown))} has no column in this layout; "
+                f"known: {', '.join(self.layout.metadata_columns)}"
+            )
+        if document.embed_text is not None:
+            raise InvalidInput("embed_text has no column in an adopted table; leave it out")
+        if document.parent is not None and self.layout.parent is None:
+            raise InvalidInput("parent has no column in this layout; name one in Layout.parent")
+
+    def check_layout(self, space: EmbeddingSpace) -> None:
+        """:class:`InvalidInput` if the layout names what the table does not have."""
+        for what, name in _named(self.layout):
+            if name not in self.columns:
+                raise InvalidInput(
+                    f"Layout.{what} names column {excerpt(name)}, which table "
+                    f"{excerpt(self.schema)}.{excerpt(self.name)} lacks; it has "
+                    f"{', '.join(self.columns)}"
+                )
+        if self.id_type not in _ID_TYPES:
+            raise InvalidInput(f"keys of type {self.id_type} are not supported; use text or bigint")
+        self._check_slot(space)
+
+    def _check_slot(self, space: EmbeddingSpace) -> None:
+        kind = self.columns[self.layout.slot]
+        match = _SIZED_VECTOR.match(kind)
+        if not match or kind.startswith("halfvec"):
+            raise InvalidInput(
+                f"column {excerpt(self.layout.slot)} is of type {kind}, not vector; name the vectors' "
+                "column in Layout.slot"
+            )
+        if match[1] and int(match[1]) != space.dimensions:
+            raise InvalidInput(
+                f"column {excerpt(self.layout.slot)} is {kind} and {space} has "
+                f"{space.dimensions} dimensions; name the space of the stored vectors"
+            )
+
+
+def _named(layout: Layout) -> list[tuple[str, str]]:
+    columns: list[tuple[str, Any]] = [("id", layout.id), ("slot", layout.slot)]
+    columns += [("text", layout.text)] if isinstance(layout.text, str) else []
+    columns += [("metadata", name) for name in layout.metadata_columns or (layout.metadata,)]
+    columns += [("parent", layout.parent), ("order", layout.order)]
+    if layout.scope is not None:
+        columns += [("scope", name) for name in filters.equalities(layout.scope)]
+    return [(what, name) for what, name in columns if name is not None]
+
+
+def _is_integer(text: str, *, bits: int) -> bool:
+    if not re.fullmatch(r"0|-?[1-9][0-9]{0,18}", text):
+        return False
+    limit: int = 2**bits
+    return -limit <= int(text) < limit
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
