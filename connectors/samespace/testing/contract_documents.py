@@ -1,0 +1,327 @@
+# Generated from contract_documents_async.py by tools/generate_sync.py; change that file, not this one.
+"""The promises about writing and reading documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from samespace.documents import Document, Parent
+from samespace.errors import (
+    CollectionNotFound,
+    DocumentExists,
+    EmbeddingError,
+    InvalidInput,
+    PartialWrite,
+    QuotaExhausted,
+    SpaceMismatch,
+)
+from samespace.filters import everything, field
+from samespace.protocols import VectorStore
+from samespace.testing.backends import DIMENSIONS, UNLIKE, V3, RefusingBackend, TaskBackend
+from samespace.testing.harness import StoreHarness
+
+METADATA: list[dict[str, Any]] = [
+    {},
+    {"a": None, "b": [], "c": {}, "d": ""},
+    {"int": 2**63 - 1, "low": -(2**63), "float": 1e300, "small": 5e-324, "whole": 3.0},
+    {"nested": {"list": [1, [2, {"deep": "ü"}]], "bool": True}, "a.b": "dotted", "%s": "{}"},
+    {"emoji": "🦊", "quote": "'\"\\", "control": "\x01\t\n", "key with space": [None, False]},
+]
+UNSTORABLE: dict[str, dict[str, Any]] = {
+    "blank text": {"text": "  \n"},
+    "NUL in text": {"text": "a\x00b"},
+    "lone surrogate": {"text": "a\ud800b"},
+    "NUL in id": {"id": "a\x00"},
+    "empty id": {"id": ""},
+    "long id": {"id": "x" * 513},
+    "NaN": {"metadata": {"x": float("nan")}},
+    "beyond int64": {"metadata": {"x": 2**63}},
+    "no JSON": {"metadata": {"x": object()}},
+    "number as key": {"metadata": {1: "x"}},
+    "NUL in metadata": {"metadata": {"x": "\x00"}},
+}
+
+
+class DocumentsContract:
+    """Writing, reading, changing and deleting documents."""
+
+    @pytest.fixture
+    def store(self, harness: StoreHarness) -> Iterator[VectorStore]:
+        with harness.open("documents", backend=TaskBackend()) as store:
+            yield store
+
+    @pytest.mark.parametrize("metadata", METADATA, ids=range(len(METADATA)))
+    def test_metadata_comes_back_equal(self, store: VectorStore, metadata: dict[str, Any]) -> None:
+        store.upsert([Document("a", "some text", metadata)])
+        found = store.get(["a"])[0].metadata
+        assert found == metadata
+        assert {key: type(found[key]) for key in found} == {
+            key: type(value) for key, value in metadata.items()
+        }
+
+    @pytest.mark.parametrize("id", ["a", "ü/é %s 'x'", "🦊", "x" * 512, " ", "1", "NULL", "a\nb"])
+    def test_ids_come_back_exactly_as_given(self, store: VectorStore, id: str) -> None:
+        store.upsert([Document(id, "some text")])
+        assert [document.id for document in store.get([id])] == [id]
+        assert [hit.document.id for hit in store.search("text")] == [id]
+        assert store.delete(ids=[id]) == 1
+
+    def test_all_parts_of_a_document_come_back(self, store: VectorStore) -> None:
+        chunk = Document(
+            "a#1", "the text", {"k": 1}, parent=Parent("a", 1, (10, 18)), embed_text="title: text"
+        )
+        store.upsert([chunk])
+        assert store.get(["a#1"]) == [chunk]
+        assert store.search("title")[0].document == chunk
+
+    def test_what_is_embedded_is_the_embed_text(self, harness: StoreHarness) -> None:
+        backend = TaskBackend()
+        with harness.open("documents", backend=backend) as store:
+            store.upsert([Document("a", "text", embed_text="title")])
+            store.search("a question")
+        assert backend.documents == ["title"]
+        assert backend.queries == ["a question"]
+
+    def test_documents_may_come_from_a_generator(self, store: VectorStore) -> None:
+        report = store.upsert(Document(f"{n:04}", f"text {n}") for n in range(2500))
+        assert report.written == 2500
+        assert report.tokens >= 3
+        assert store.count() == 2500
+
+    def test_nothing_is_written_of_nothing(self, store: VectorStore) -> None:
+        assert store.upsert([]).written == 0
+
+    def test_overwriting_replaces_the_whole_document(self, store: VectorStore) -> None:
+        store.upsert([Document("a", "old", {"k": 1, "l": 2}, embed_text="x")])
+        report = store.upsert([Document("a", "new", {"m": 3})])
+        assert report.written == 1
+        assert store.get(["a"]) == [Document("a", "new", {"m": 3})]
+        assert store.count() == 1
+
+    def test_of_the_same_id_twice_the_last_wins(self, store: VectorStore) -> None:
+        report = store.upsert([Document("a", "first"), Document("a", "last")])
+        assert report.written == 2
+        assert store.get(["a"])[0].text == "last"
+
+    def test_under_skip_what_is_stored_stays(self, harness: StoreHarness) -> None:
+        backend = TaskBackend()
+        with harness.open("documents", backend=backend) as store:
+            store.upsert([Document("a", "stored")])
+            documents = [Document("a", "other"), Document("b", "first"), Document("b", "last")]
+            report = store.upsert(documents, on_conflict="skip")
+            assert (report.written, report.skipped) == (1, 2)
+            texts = [document.text for document in store.get(["a", "b"])]
+        assert texts == ["stored", "first"]
+        assert "other" not in backend.documents
+
+    def test_under_fail_what_is_stored_is_refused(self, store: VectorStore) -> None:
+        store.upsert([Document("a", "stored")])
+        with pytest.raises(PartialWrite) as caught:
+            store.upsert([Document("a", "x"), Document("b", "y")], on_conflict="fail")
+        report = caught.value.report
+        assert report.written == 1
+        assert [rejected.id for rejected in report.rejected] == ["a"]
+        assert isinstance(report.rejected[0].error, DocumentExists)
+        assert store.get(["a"])[0].text == "stored"
+
+    @pytest.mark.parametrize("fault", UNSTORABLE)
+    def test_a_bad_document_does_not_take_others_down(self, store: VectorStore, fault: str) -> None:
+        bad = Document(**{"id": "bad", "text": "text", **UNSTORABLE[fault]})
+        documents = [Document("a", "before"), bad, Document("z", "after")]
+        report = store.upsert(documents, on_error="report")
+        assert report.written == 2
+        assert [rejected.id for rejected in report.rejected] == [bad.id]
+        assert isinstance(report.rejected[0].error, InvalidInput)
+        assert store.count() == 2
+
+    def test_a_refused_document_is_raised_after_the_rest_is_stored(
+        self, store: VectorStore
+    ) -> None:
+        with pytest.raises(PartialWrite, match="bad") as caught:
+            store.upsert([Document("bad", " "), Document("good", "text")])
+        assert caught.value.report.written == 1
+        assert store.count() == 1
+
+    def test_texts_that_the_backend_refuses_are_rejected(self, harness: StoreHarness) -> None:
+        with harness.open("documents", backend=RefusingBackend("poison")) as store:
+            documents = [Document("a", "good"), Document("b", "poison"), Document("c", "fine")]
+            report = store.upsert(documents, on_error="report")
+            assert report.written == 2
+            assert [rejected.id for rejected in report.rejected] == ["b"]
+            assert isinstance(report.rejected[0].error, EmbeddingError)
+
+    def test_an_error_of_the_whole_call_carries_the_report(self, harness: StoreHarness) -> None:
+        backend = RefusingBackend("last", error=QuotaExhausted("no balance; top up"))
+        with harness.open("documents", backend=backend) as store:
+            documents = [Document(f"{n:04}", f"text {n}") for n in range(1000)]
+            with pytest.raises(QuotaExhausted) as caught:
+                store.upsert([*documents, Document("x", "last")])
+            assert caught.value.report is not None
+            assert caught.value.report.written == 1000
+            assert store.count() == 1000
+
+    @pytest.mark.parametrize("option", ["on_conflict", "on_error"])
+    def test_an_unknown_option_is_refused(self, store: VectorStore, option: str) -> None:
+        options: dict[str, Any] = {option: "ignore"}
+        with pytest.raises(InvalidInput, match=option):
+            store.upsert([Document("a", "text")], **options)
+
+    # Vectors made elsewhere
+
+    def test_ready_vectors_are_stored(self, store: VectorStore) -> None:
+        vectors = TaskBackend().embed_documents(["one", "two"])
+        documents = [Document("1", "one"), Document("2", "two")]
+        assert store.upsert_vectors(documents, vectors, space=V3).written == 2
+        found = store.get(["2", "1"], with_vectors=True)
+        assert found[0].vector is not None
+        np.testing.assert_array_equal(found[0].vector, vectors[1])
+
+    def test_vectors_of_another_space_are_refused(self, store: VectorStore) -> None:
+        with pytest.raises(SpaceMismatch):
+            store.upsert_vectors(
+                [Document("a", "x")], np.ones((1, DIMENSIONS), np.float32), space=UNLIKE
+            )
+
+    @pytest.mark.parametrize("fault", ["short", "nan", "inf", "zero", "long norm", "words"])
+    def test_a_bad_vector_rejects_its_document_alone(self, store: VectorStore, fault: str) -> None:
+        good = TaskBackend().embed_documents(["x"])[0]
+        bad: dict[str, Any] = {
+            "short": good[:-1],
+            "nan": np.where(np.arange(DIMENSIONS) == 3, np.nan, good),
+            "inf": np.where(np.arange(DIMENSIONS) == 3, 1e39, good.astype(float)),
+            "zero": good * 0,
+            "long norm": good * 1.01,
+            "words": ["x"] * DIMENSIONS,
+        }
+        documents = [Document("good", "x"), Document("bad", "y")]
+        report = store.upsert_vectors(documents, [good, bad[fault]], space=V3, on_error="report")
+        assert report.written == 1
+        assert [rejected.id for rejected in report.rejected] == ["bad"]
+        assert isinstance(report.rejected[0].error, InvalidInput)
+
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_there_is_one_vector_for_each_document(self, store: VectorStore, count: int) -> None:
+        vectors = TaskBackend().embed_documents(["x"] * count)
+        with pytest.raises(InvalidInput):
+            store.upsert_vectors([Document("a", "x"), Document("b", "y")], list(vectors), space=V3)
+
+    def test_no_vector_leaves_the_slot_empty(self, store: VectorStore) -> None:
+        report = store.upsert_vectors([Document("a", "  ")], [None], space=V3)
+        assert (report.written, report.pending) == (1, 1)
+        rows, _ = store.pending(V3, limit=10)
+        assert [row.document.id for row in rows] == ["a"]
+        assert store.search("text") == []
+
+    # Reading
+
+    def test_get_keeps_the_order_and_leaves_out_what_is_missing(self, store: VectorStore) -> None:
+        store.upsert([Document(id, f"text {id}") for id in "abc"])
+        assert [document.id for document in store.get(["c", "x", "a"])] == ["c", "a"]
+        assert store.get([]) == []
+
+    def test_one_string_is_no_list_of_ids(self, store: VectorStore) -> None:
+        store.create()
+        with pytest.raises(InvalidInput):
+            store.get("abc")
+
+    @pytest.mark.parametrize("batch_size", [1, 3, 7, 500])
+    def test_a_scan_yields_every_document_once(self, store: VectorStore, batch_size: int) -> None:
+        store.upsert(Document(f"{n}", f"text {n}", {"even": n % 2 == 0}) for n in range(7))
+        ids = [document.id for document in store.scan(batch_size=batch_size)]
+        assert sorted(ids) == [str(n) for n in range(7)]
+        even = [
+            document.id
+            for document in store.scan(where=field("even") == True, with_vectors=True)  # noqa: E712
+        ]
+        assert sorted(even) == ["0", "2", "4", "6"]
+
+    def test_values_are_counted_by_document(self, store: VectorStore) -> None:
+        tags: list[Any] = [["x", "y"], ["x", "x"], "y", None, [], 3]
+        store.upsert(
+            Document(str(n), "text", {"tags": tag, "deep": {"n": n}}) for n, tag in enumerate(tags)
+        )
+        assert dict(store.values("tags")) == {"x": 2, "y": 2, 3: 1}
+        assert dict(store.values(field("deep", "n"), where=field.id == "4")) == {4: 1}
+        first = store.values("tags", limit=1)
+        rest = store.values("tags", after=first[0][0])
+        assert dict([*first, *rest]) == {"x": 2, "y": 2, 3: 1}
+
+    # Changing
+
+    def test_metadata_is_replaced_or_merged(self, store: VectorStore) -> None:
+        store.upsert([Document(id, "text", {"k": 1, "l": 2}) for id in "abc"])
+        assert store.update_metadata({"a": {"m": 3}, "none": {"m": 3}}) == 1
+        assert store.update_metadata({"b": {"m": 3}}, merge=True) == 1
+        assert store.update_metadata({"k": 9}, where=field.id == "c", merge=True) == 1
+        found = {document.id: document.metadata for document in store.get(["a", "b", "c"])}
+        assert found == {"a": {"m": 3}, "b": {"k": 1, "l": 2, "m": 3}, "c": {"k": 9, "l": 2}}
+
+    def test_changing_metadata_embeds_nothing(self, harness: StoreHarness) -> None:
+        backend = TaskBackend()
+        with harness.open("documents", backend=backend) as store:
+            store.upsert([Document("a", "text")])
+            store.update_metadata({"a": {"k": 1}})
+            assert backend.documents == ["text"]
+            assert len(store.search("text", where=field("k") == 1)) == 1
+
+    def test_bad_metadata_changes_nothing(self, store: VectorStore) -> None:
+        store.upsert([Document("a", "text", {"k": 1})])
+        with pytest.raises(InvalidInput):
+            store.update_metadata({"a": {"k": float("inf")}})
+        assert store.get(["a"])[0].metadata == {"k": 1}
+
+    # Deleting
+
+    def test_every_selector_of_a_deletion_counts(self, store: VectorStore) -> None:
+        store.upsert(
+            Document(f"{p}{n}", "text", {"n": n}, parent=Parent(p, n))
+            for p in "ab"
+            for n in range(3)
+        )
+        assert store.delete(ids=["a0", "a1", "b0"], where=field("n") == 0, parent="a") == 1
+        assert store.delete(parent="b") == 3
+        assert store.delete(ids=["nothing"]) == 0
+        assert store.delete(ids=[]) == 0
+        assert store.count() == 2
+        assert store.delete(where=everything) == 2
+
+    def test_a_deletion_needs_a_selector(self, store: VectorStore) -> None:
+        store.upsert([Document("a", "text")])
+        with pytest.raises(InvalidInput, match="everything"):
+            store.delete()
+        assert store.count() == 1
+
+    def test_what_does_not_exist_cannot_be_read(self, store: VectorStore) -> None:
+        with pytest.raises(CollectionNotFound, match="documents"):
+            store.count()
+        with pytest.raises(CollectionNotFound, match="documents"):
+            store.get(["a"])
+        with pytest.raises(CollectionNotFound, match="documents"):
+            store.search("x")
+        with pytest.raises(CollectionNotFound, match="documents"):
+            store.drop()
+
+    def test_dropping_removes_everything(self, store: VectorStore) -> None:
+        store.upsert([Document("a", "text")])
+        store.drop()
+        with pytest.raises(CollectionNotFound):
+            store.count()
+        store.create()
+        assert store.count() == 0
+
+    def test_creating_again_is_no_error_unless_asked(self, store: VectorStore) -> None:
+        store.create()
+        store.create()
+        with pytest.raises(InvalidInput, match="exists"):
+            store.create(exist_ok=False)
+
+    def test_info_says_what_the_collection_is(self, store: VectorStore) -> None:
+        store.upsert([Document("a", "text")])
+        info = store.info()
+        assert (info.name, info.space, info.rows, info.layout) == ("documents", V3, 1, None)
+        assert [(slot.space, slot.state, slot.pending) for slot in info.slots] == [(V3, "ready", 0)]
+        assert info.slots[0].has_canary

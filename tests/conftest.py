@@ -1,0 +1,78 @@
+"""Real stores for the tests, and a loud word about those that could not be had."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+
+from samespace.errors import SamespaceError
+from samespace.stores.pgvector import embedded
+
+POSTGRES = "SAMESPACE_TEST_POSTGRES"
+_untested = pytest.StashKey[dict[str, str]]()
+_used = pytest.StashKey[set[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_untested] = {}
+    config.stash[_used] = set()
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A connection string of a server with pgvector: the environment's, or an embedded one."""
+    if given := os.environ.get(POSTGRES):
+        request.config.stash[_used].add("PostgreSQL")
+        yield given
+        return
+    home = Path(tempfile.mkdtemp(prefix="samespace-tests-"))
+    home.chmod(0o755)  # the server's account must get through
+    try:
+        lease = embedded.start(home / "postgres")
+    except SamespaceError as error:
+        request.config.stash[_untested]["PostgreSQL"] = str(error)
+        pytest.skip(f"no PostgreSQL: {error}")
+    request.config.stash[_used].add("PostgreSQL")
+    with lease:
+        yield lease.conninfo
+    shutil.rmtree(home)
+
+
+@pytest.fixture
+def schema(postgres: str) -> Iterator[str]:
+    """The name of a schema for one test; it and ``<name>_registry`` are dropped afterwards."""
+    name = f"t{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(42)")
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        connection.execute("SELECT pg_advisory_unlock(42)")
+        connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(name)))
+    yield name
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("SET client_min_messages = warning")
+        for made in (name, f"{name}_registry"):
+            connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(Identifier(made)))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    whole = not session.config.args or session.config.args == ["tests"]
+    missing = "PostgreSQL" not in session.config.stash[_used]
+    selected = session.config.getoption("keyword") or session.testscollected == 0
+    if os.environ.get("CI") == "true" and whole and missing and not selected:
+        session.config.stash[_untested].setdefault("PostgreSQL", "no test asked for it")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for store, reason in config.stash[_untested].items():
+        terminalreporter.write_line(f"NOT TESTED: {store}: {reason}", red=True, bold=True)
