@@ -11,7 +11,7 @@ newest_python = for name in python3.13 python3.12 python3.11 python3 python; do 
 	if $$name -c "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; \
 	then echo $$name; break; fi; done
 
-.PHONY: help demo test soak bench check generate clean
+.PHONY: help demo test check generate clean
 .DELETE_ON_ERROR:
 
 help: ## list what there is
@@ -22,12 +22,6 @@ demo: .venv/installed-demo ## ingest, search and refuse, on an embedded Postgres
 
 test: check ## everything that a change needs (ARGS="-k name" for a part of it)
 	$(BIN)/python -m pytest -m "not soak" $(ARGS)
-
-soak: .venv/installed-all ## the tests that take the full figures; slow
-	SAMESPACE_SOAK=1 $(BIN)/python -m pytest -m soak $(ARGS)
-
-bench: .venv/installed-all ## ratios against peers and raw drivers
-	$(BIN)/python benchmarks/run.py $(ARGS)
 
 check: .venv/installed-all ## lint, format, types, import contracts, drift of generated files
 	$(BIN)/ruff check

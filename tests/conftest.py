@@ -76,3 +76,13 @@ def pytest_terminal_summary(
 ) -> None:
     for store, reason in config.stash[_untested].items():
         terminalreporter.write_line(f"NOT TESTED: {store}: {reason}", red=True, bold=True)
+
+
+@pytest.fixture(scope="session")
+def home() -> Iterator[Path]:
+    """A folder for ``SAMESPACE_HOME`` with a server that runs as long as the tests do."""
+    folder = Path(tempfile.mkdtemp(prefix="samespace-home-"))
+    folder.chmod(0o755)  # the server's account must get through
+    with embedded.start(folder / "postgres"):
+        yield folder
+    shutil.rmtree(folder)

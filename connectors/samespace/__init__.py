@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from samespace.backends.hashing import HashingBackend as HashingBackend
     from samespace.documents import (
         CollectionInfo as CollectionInfo,
     )
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from samespace.index import Index as Index
     from samespace.layout import Layout as Layout
     from samespace.layout import TextQuery as TextQuery
+    from samespace.opening import open_backend as open_backend
+    from samespace.opening import open_store as open_store
     from samespace.protocols import (
         AsyncEmbeddingBackend as AsyncEmbeddingBackend,
     )
@@ -52,11 +55,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES: Final = {
+    "backends.hashing": ("HashingBackend",),
     "documents": ("CollectionInfo", "Document", "Hit", "Parent", "Rejected", "WriteReport"),
     "errors": ("SamespaceError",),
     "filters": ("everything", "field"),
     "index": ("Index",),
     "layout": ("Layout", "TextQuery"),
+    "opening": ("open_backend", "open_store"),
     "protocols": (
         "AsyncEmbeddingBackend",
         "AsyncVectorStore",

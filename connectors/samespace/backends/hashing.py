@@ -26,7 +26,7 @@ _GRAM_WEIGHT: Final = 0.5
 _COMMON_WEIGHT: Final = 0.1
 _COMMON_WORDS: Final = """
 a an and are as at be by can do does for from has have how i if in is it its my of on or that the
-their them there these this to use used was what when where which while who why will with you your
+their them there these this to use used was what when where which who why will you your
 not no but so then than into also one may must should would could
 der die das und ist ein eine mit von zu im den dem des auf für nicht wie
 """

@@ -41,7 +41,7 @@ def language_reference() -> Iterator[Document]:
 def _passages(topic: str, text: str) -> Iterator[Document]:
     ordinal = 0
     for section, start, end in _sections(text):
-        for span in _packed(text, start, end):
+        for span in pack(text, start, end):
             passage = text[slice(*span)]
             yield Document(
                 id=f"{topic}/{ordinal}",
@@ -61,8 +61,8 @@ def _sections(text: str) -> Iterator[tuple[str, int, int]]:
         yield title, body, end
 
 
-def _packed(text: str, start: int, end: int) -> Iterator[Span]:
-    """Neighbouring blocks, joined as long as they stay within a passage's length."""
+def pack(text: str, start: int, end: int) -> Iterator[Span]:
+    """Spans of neighbouring blocks, joined as long as they stay within a passage's length."""
     first = last = None
     for block_start, block_end in _blocks(text, start, end):
         if first is not None and last is not None and block_end - first > PASSAGE_LENGTH:

@@ -1,0 +1,136 @@
+"""``samespace ingest``, ``search``, ``info`` and ``drop``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+
+from samespace.cli.options import AsJson, Backend, Collection, Store, condition, one_line, opened
+from samespace.documents import CollectionInfo, Hit
+from samespace.ingest.reading import read_documents
+
+
+def ingest(
+    context: typer.Context,
+    paths: Annotated[list[Path], typer.Argument(help="Files and folders: .md .txt .jsonl .csv")],
+    collection: Collection = "documents",
+    store: Store = "embedded",
+    backend: Backend = "hashing",
+    as_json: AsJson = False,
+) -> None:
+    """Read documents, embed them and store them."""
+    console = Console(stderr=True)
+    documents = track(
+        read_documents(paths), description="Ingesting", console=console, transient=True,
+        disable=not console.is_terminal,
+    )  # fmt: skip
+    with opened(store, collection, backend, context) as target:
+        report = target.upsert(documents, on_error="report")
+    if as_json:
+        rejected = [{"id": item.id, "error": str(item.error)} for item in report.rejected]
+        typer.echo(json.dumps({"written": report.written, "rejected": rejected}))
+    else:
+        typer.echo(f"{report.written} documents in collection {collection}")
+        for item in report.rejected:
+            typer.echo(f"left out {one_line(item.id, 60)}: {item.error}", err=True)
+    if report.rejected:
+        raise typer.Exit(1)
+
+
+def search(
+    context: typer.Context,
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    collection: Collection = "documents",
+    where: Annotated[list[str] | None, typer.Option(help="A condition, e.g. lang=de")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many hits.")] = 5,
+    store: Store = "embedded",
+    backend: Backend = "hashing",
+    as_json: AsJson = False,
+) -> None:
+    """Find the documents nearest to a query."""
+    filtered = condition(where or [])
+    with opened(store, collection, backend, context) as source:
+        hits = source.search(query, limit=limit, where=filtered)
+    if as_json:
+        typer.echo(json.dumps([_plain(hit) for hit in hits], ensure_ascii=False))
+    else:
+        show_hits(hits)
+
+
+def _plain(hit: Hit) -> dict[str, object]:
+    document = hit.document
+    return {
+        "id": document.id,
+        "score": round(hit.score, 6),
+        "text": document.text,
+        "metadata": document.metadata,
+    }
+
+
+def show_hits(hits: list[Hit]) -> None:
+    """Hits as a table."""
+    console = Console()
+    table = Table("score", "id", "text", box=None, pad_edge=False)
+    room = max(20, console.width - 40)
+    for hit in hits:
+        text = escape(one_line(hit.document.text, room))
+        table.add_row(f"{hit.score:.3f}", escape(one_line(hit.document.id, 28)), text)
+    console.print(table if hits else "nothing found")
+
+
+def info(
+    context: typer.Context,
+    collection: Collection = "documents",
+    store: Store = "embedded",
+    backend: Backend = "hashing",
+    as_json: AsJson = False,
+) -> None:
+    """Say what a collection holds."""
+    with opened(store, collection, backend, context) as source:
+        found = source.info()
+    if as_json:
+        typer.echo(json.dumps(_described(found)))
+        return
+    typer.echo(f"{found.name}: {found.rows} documents in {found.space}")
+    typer.echo(f"index: {found.index.kind}, {'built' if found.index_built else 'not built'}")
+    for slot in found.slots:
+        typer.echo(f"slot {slot.name}: {slot.space}, {slot.state}, {slot.pending} pending")
+
+
+def _described(found: CollectionInfo) -> dict[str, object]:
+    slots = [
+        {"name": slot.name, "space": slot.space.to_dict(), "state": slot.state,
+         "pending": slot.pending}
+        for slot in found.slots
+    ]  # fmt: skip
+    return {
+        "name": found.name,
+        "rows": found.rows,
+        "space": found.space.to_dict(),
+        "index_built": found.index_built,
+        "slots": slots,
+        "provenance": dict(found.provenance),
+    }
+
+
+def drop(
+    context: typer.Context,
+    collection: Annotated[str, typer.Option("--collection", "-c", help="The collection's name.")],
+    store: Store = "embedded",
+    backend: Backend = "hashing",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove a collection with all its documents."""
+    with opened(store, collection, backend, context) as source:
+        rows = source.count()
+        if not yes:
+            typer.confirm(f"Remove {collection} with {rows} documents?", abort=True)
+        source.drop()
+    typer.echo(f"removed {collection} ({rows} documents)")

@@ -1,0 +1,79 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from samespace.errors import InvalidInput, excerpt
+from samespace.filters import And, Filter, field
+from samespace.opening import has_password, open_store
+
+if TYPE_CHECKING:
+    from samespace.stores.pgvector.store import PgVectorStore
+
+STORE: Final = "SAMESPACE_STORE"
+_CONDITION: Final = re.compile(
+    r"(?P<key>[^=<>!]+)(?P<operator>!=|<=|>=|=|<|>)(?P<value>.*)\Z", re.DOTALL
+)
+
+Store = Annotated[
+    str, typer.Option("--store", envvar=STORE, help="embedded, or postgresql://user@host/database")
+]
+Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection's name.")]
+Backend = Annotated[str, typer.Option("--backend", help="What embeds: hashing, hashing@256.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+
+
+def opened(store: str, collection: str, backend: str, context: typer.Context) -> PgVectorStore:
+    """The handle; a password on the command line is refused, others can read it there."""
+    source = context.get_parameter_source("store")
+    if has_password(store) and source is not None and source.name == "COMMANDLINE":
+        raise InvalidInput(
+            "--store has a password, which other users of this machine can see; "
+            f"put it into PGPASSWORD or ~/.pgpass, or the whole URL into {STORE}"
+        )
+    return open_store(store, collection=collection, backend=backend)
+
+
+def condition(texts: list[str]) -> Filter | None:
+    """``--where`` options, all of which must hold: ``lang=de``, ``year>=2020``, ``tag!=x``."""
+    parts = [_condition(text) for text in texts]
+    return And(tuple(parts)) if parts else None
+
+
+def _condition(text: str) -> Filter:
+    match = _CONDITION.match(text)
+    if match is None:
+        raise InvalidInput(
+            f"--where {excerpt(text)} is not a condition; write lang=de or year>=2020"
+        )
+    named, value = field(match["key"].strip()), _value(match["value"].strip())
+    comparisons: dict[str, Any] = {
+        "=": named.__eq__,
+        "!=": named.__ne__,
+        "<": named.__lt__,
+        "<=": named.__le__,
+        ">": named.__gt__,
+        ">=": named.__ge__,
+    }
+    found: Filter = comparisons[match["operator"]](value)
+    return found
+
+
+def _value(text: str) -> object:
+    """A JSON scalar where it is one, else the text as it stands."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, dict | list) else value
+
+
+def one_line(text: str, width: int) -> str:
+    """A text's beginning on one line, without what would steer a terminal."""
+    shown = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * width]).split())
+    return shown if len(shown) <= width else shown[: width - 1] + "…"
