@@ -142,10 +142,16 @@ class PgVectorStore(StoreBase):
     # Statements
 
     @contextmanager
-    def _cursor(self) -> Iterator[psycopg.Cursor[Any]]:
-        with self._connections.lend() as connection, connection.cursor(binary=True) as cursor:
-            _register(cursor)
-            yield cursor
+    def _cursor(self, *, prepares: bool = True) -> Iterator[psycopg.Cursor[Any]]:
+        with self._connections.lend() as connection:
+            before = connection.prepare_threshold
+            connection.prepare_threshold = before if prepares and self._prepares else None
+            try:
+                with connection.cursor(binary=True) as cursor:
+                    _register(cursor)
+                    yield cursor
+            finally:
+                connection.prepare_threshold = before
 
     def _rows(self, statement: sql.Statement, **values: Any) -> list[tuple[Any, ...]]:
         """All rows that one statement answers."""
@@ -174,14 +180,14 @@ class PgVectorStore(StoreBase):
             return cursor.rowcount
 
     @contextmanager
-    def _transaction(self) -> Iterator[psycopg.Cursor[Any]]:
-        with self._cursor() as cursor, cursor.connection.transaction():
+    def _transaction(self, *, prepares: bool = True) -> Iterator[psycopg.Cursor[Any]]:
+        with self._cursor(prepares=prepares) as cursor, cursor.connection.transaction():
             yield cursor
 
     @contextmanager
     def _locked(self) -> Iterator[psycopg.Cursor[Any]]:
         """A transaction that is alone in changing this registry's collections."""
-        with self._transaction() as cursor:
+        with self._transaction(prepares=False) as cursor:
             name = f"{LOCK_NAME}:{self._registry}"
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s::text, 0))", (name,))
             yield cursor
@@ -525,9 +531,14 @@ class PgVectorStore(StoreBase):
         """Write rows in one transaction, in key order; the ids that were not written, if asked."""
         ordered = sorted(rows, key=lambda row: row.document.id)
         values = [sql.row_parameters(_with_source(row)) for row in ordered]
-        with self._transaction() as cursor:
-            cursor.executemany(statement, values, returning=asks)
-            return _unanswered(cursor, ordered) if asks else set()
+        for _ in range(2):
+            try:
+                with self._transaction() as cursor:
+                    cursor.executemany(statement, values, returning=asks)
+                    return _unanswered(cursor, ordered) if asks else set()
+            except StoreRejected as error:
+                self._stop_preparing(error)
+        raise StoreRejected("PostgreSQL forgets prepared statements")
 
     def _pending_among(self, table: Table, state: _State, rows: Sequence[Row]) -> int:
         slots = state.record.slots if state.record else ()
@@ -915,10 +926,19 @@ class PgVectorStore(StoreBase):
                 for row, vector in zip(rows, checked, strict=True)
             ]
             values.sort(key=lambda item: str(item["id"]))
-            with self._transaction() as cursor:
-                cursor.executemany(sql.fill(table, slot.name, space.dimensions), values)
-                filled = cursor.rowcount
+            filled = self._filled(sql.fill(table, slot.name, space.dimensions), values)
         return FillReport(filled=filled, changed=len(rows) - filled)
+
+    def _filled(self, statement: composed.Composed, values: Sequence[Mapping[str, Any]]) -> int:
+        """How many rows were filled, in one transaction."""
+        for _ in range(2):
+            try:
+                with self._transaction() as cursor:
+                    cursor.executemany(statement, values)
+                    return cursor.rowcount
+            except StoreRejected as error:
+                self._stop_preparing(error)
+        raise StoreRejected("PostgreSQL forgets prepared statements")
 
     # Index
 
@@ -980,7 +1000,7 @@ class PgVectorStore(StoreBase):
     @contextmanager
     def _autocommitting(self) -> Iterator[psycopg.Cursor[Any]]:
         """A cursor outside transactions, which building concurrently asks for."""
-        with self._cursor() as cursor:
+        with self._cursor(prepares=False) as cursor:
             connection: Rows = cursor.connection
             before = connection.autocommit
             if not before:

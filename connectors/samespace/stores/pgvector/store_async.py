@@ -142,10 +142,16 @@ class AsyncPgVectorStore(AsyncStoreBase):
     # Statements
 
     @asynccontextmanager
-    async def _cursor(self) -> AsyncIterator[psycopg.AsyncCursor[Any]]:
-        async with self._connections.lend() as connection, connection.cursor(binary=True) as cursor:
-            _register(cursor)
-            yield cursor
+    async def _cursor(self, *, prepares: bool = True) -> AsyncIterator[psycopg.AsyncCursor[Any]]:
+        async with self._connections.lend() as connection:
+            before = connection.prepare_threshold
+            connection.prepare_threshold = before if prepares and self._prepares else None
+            try:
+                async with connection.cursor(binary=True) as cursor:
+                    _register(cursor)
+                    yield cursor
+            finally:
+                connection.prepare_threshold = before
 
     async def _rows(self, statement: sql.Statement, **values: Any) -> list[tuple[Any, ...]]:
         """All rows that one statement answers."""
@@ -176,14 +182,16 @@ class AsyncPgVectorStore(AsyncStoreBase):
             return cursor.rowcount
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[psycopg.AsyncCursor[Any]]:
-        async with self._cursor() as cursor, cursor.connection.transaction():
+    async def _transaction(
+        self, *, prepares: bool = True
+    ) -> AsyncIterator[psycopg.AsyncCursor[Any]]:
+        async with self._cursor(prepares=prepares) as cursor, cursor.connection.transaction():
             yield cursor
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[psycopg.AsyncCursor[Any]]:
         """A transaction that is alone in changing this registry's collections."""
-        async with self._transaction() as cursor:
+        async with self._transaction(prepares=False) as cursor:
             name = f"{LOCK_NAME}:{self._registry}"
             await cursor.execute(
                 "SELECT pg_advisory_xact_lock(hashtextextended(%s::text, 0))", (name,)
@@ -531,9 +539,14 @@ class AsyncPgVectorStore(AsyncStoreBase):
         """Write rows in one transaction, in key order; the ids that were not written, if asked."""
         ordered = sorted(rows, key=lambda row: row.document.id)
         values = [sql.row_parameters(_with_source(row)) for row in ordered]
-        async with self._transaction() as cursor:
-            await cursor.executemany(statement, values, returning=asks)
-            return await _unanswered(cursor, ordered) if asks else set()
+        for _ in range(2):
+            try:
+                async with self._transaction() as cursor:
+                    await cursor.executemany(statement, values, returning=asks)
+                    return await _unanswered(cursor, ordered) if asks else set()
+            except StoreRejected as error:
+                self._stop_preparing(error)
+        raise StoreRejected("PostgreSQL forgets prepared statements")
 
     async def _pending_among(self, table: Table, state: _State, rows: Sequence[Row]) -> int:
         slots = state.record.slots if state.record else ()
@@ -928,10 +941,21 @@ class AsyncPgVectorStore(AsyncStoreBase):
                 for row, vector in zip(rows, checked, strict=True)
             ]
             values.sort(key=lambda item: str(item["id"]))
-            async with self._transaction() as cursor:
-                await cursor.executemany(sql.fill(table, slot.name, space.dimensions), values)
-                filled = cursor.rowcount
+            filled = await self._filled(sql.fill(table, slot.name, space.dimensions), values)
         return FillReport(filled=filled, changed=len(rows) - filled)
+
+    async def _filled(
+        self, statement: composed.Composed, values: Sequence[Mapping[str, Any]]
+    ) -> int:
+        """How many rows were filled, in one transaction."""
+        for _ in range(2):
+            try:
+                async with self._transaction() as cursor:
+                    await cursor.executemany(statement, values)
+                    return cursor.rowcount
+            except StoreRejected as error:
+                self._stop_preparing(error)
+        raise StoreRejected("PostgreSQL forgets prepared statements")
 
     # Index
 
@@ -997,7 +1021,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
     @asynccontextmanager
     async def _autocommitting(self) -> AsyncIterator[psycopg.AsyncCursor[Any]]:
         """A cursor outside transactions, which building concurrently asks for."""
-        async with self._cursor() as cursor:
+        async with self._cursor(prepares=False) as cursor:
             connection: AsyncRows = cursor.connection
             before = connection.autocommit
             if not before:
