@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from samespace.errors import StoreRejected, StoreUnavailable
 HOME_VARIABLE: Final = "SAMESPACE_HOME"
 DATABASE: Final = "samespace"
 START_SECONDS: Final = 60
+RESTART_ATTEMPTS: Final = 20
 SOCKET_PATH_BYTES: Final = 100
 """The system allows about 107 bytes, of which the socket's own name takes some."""
 SYSTEM_USER: Final = "samespace"
@@ -249,7 +251,9 @@ class _Server:
     def shut_down(self) -> None:
         """Stop the server, ending its sessions."""
         if self.is_running():
-            _run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", "60")
+            done = _try("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", "60")
+            if done.returncode and self.is_running():  # it may have died by itself meanwhile
+                raise StoreUnavailable(f"the server does not stop: {_last_line(None, done)}")
 
     def _make_folder(self) -> None:
         try:
@@ -277,28 +281,26 @@ class _Server:
             self._initialise()
         self._check_version()
         self._private(self.sockets())
-        options = f'-k "{self.sockets()}"'
         log = self.folder / "server.log"
-        seconds = str(START_SECONDS)
-        done = _try(
-            "pg_ctl",
-            "start",
-            "-D",
-            str(self.data),
-            "-w",
-            "-t",
-            seconds,
-            "-l",
-            str(log),
-            "-o",
-            options,
-        )
+        done = self._launch(log)
+        for _ in range(RESTART_ATTEMPTS):
+            if done.returncode == 0:
+                break
+            time.sleep(0.25)  # the children of a postmaster that was killed take a moment to end
+            done = self._launch(log)
         if done.returncode:
             raise StoreUnavailable(
                 f"the embedded PostgreSQL in {self.folder} does not start: {_last_line(log, done)} "
                 f"(the whole log is {log})"
             )
         self._make_database()
+
+    def _launch(self, log: Path) -> subprocess.CompletedProcess[str]:
+        if not self.is_running():
+            # Its process id may by now be a stranger's, or a zombie's, which PostgreSQL mistakes.
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
+        wait = ("-w", "-t", str(START_SECONDS), "-l", str(log))
+        return _try("pg_ctl", "start", "-D", str(self.data), *wait, "-o", f'-k "{self.sockets()}"')
 
     def _initialise(self) -> None:
         """A new cluster, complete or not there at all."""

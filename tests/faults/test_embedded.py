@@ -1,0 +1,116 @@
+"""The embedded server among processes that come, go and are killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from samespace.errors import StoreRejected
+from samespace.stores.pgvector import embedded
+
+USER = """
+import sys
+from pathlib import Path
+from samespace.stores.pgvector import embedded
+lease = embedded.start(Path(sys.argv[1]))
+print(lease.conninfo, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    parent = Path(tempfile.mkdtemp(prefix="samespace-faults-"))
+    parent.chmod(0o755)  # the server's account must get through
+    yield parent / "postgres"
+    embedded.stop(parent / "postgres", force=True)
+    shutil.rmtree(parent)
+
+
+def user(folder: Path) -> subprocess.Popen[str]:
+    """A process that uses the server until its input ends."""
+    return subprocess.Popen(
+        [sys.executable, "-c", USER, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def answers(conninfo: str) -> bool:
+    with psycopg.connect(conninfo) as connection:
+        return connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def until_stopped(folder: Path) -> bool:
+    deadline = time.monotonic() + 60
+    while embedded.status(folder).running and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not embedded.status(folder).running
+
+
+def test_first_starts_at_once_share_one_server(folder: Path) -> None:
+    users = [user(folder) for _ in range(4)]
+    conninfos = {process.stdout.readline().strip() for process in users if process.stdout}
+    assert len(conninfos) == 1
+    assert answers(conninfos.pop())
+    for process in users:
+        process.communicate()
+        assert process.returncode == 0
+    assert until_stopped(folder)
+
+
+def test_a_killed_user_neither_stops_nor_keeps_the_server(folder: Path) -> None:
+    lease = embedded.start(folder)
+    killed = user(folder)
+    assert killed.stdout is not None
+    killed.stdout.readline()
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert answers(lease.conninfo)
+    lease.release()
+    lease.release()
+    assert not embedded.status(folder).running
+
+
+def test_after_a_crash_the_data_is_there(folder: Path) -> None:
+    with embedded.start(folder) as lease, psycopg.connect(lease.conninfo) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS value")
+        connection.commit()
+        pid = embedded.status(folder).pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    assert until_stopped(folder)
+    with embedded.start(folder) as lease, psycopg.connect(lease.conninfo) as connection:
+        assert connection.execute("SELECT value FROM kept").fetchone() == (42,)
+
+
+def test_a_server_in_use_is_stopped_by_force_only(folder: Path) -> None:
+    with embedded.start(folder):
+        with pytest.raises(StoreRejected, match="--force"):
+            embedded.stop(folder)
+        assert embedded.stop(folder, force=True)
+        assert not embedded.stop(folder)
+
+
+def test_no_other_user_can_reach_the_socket(folder: Path) -> None:
+    with embedded.start(folder) as lease:
+        sockets = Path(lease.conninfo.split()[0].removeprefix("host="))
+        for private in (folder, sockets):
+            assert stat.S_IMODE(private.stat().st_mode) == 0o700
+
+
+def test_a_long_path_gets_a_short_socket(folder: Path) -> None:
+    with embedded.start(folder / ("x" * 120)) as lease:
+        assert answers(lease.conninfo)
