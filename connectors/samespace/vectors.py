@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,33 @@ def as_vector(vector: object, space: EmbeddingSpace) -> Matrix:
         raise InvalidInput(f"one vector has one axis, not {array.ndim}; pass shape (dimensions,)")
     checked: Matrix = as_matrix(array[np.newaxis, :], space, count=1)[0]
     return checked
+
+
+def as_vectors(
+    vectors: Sequence[object], space: EmbeddingSpace
+) -> list[Matrix | InvalidInput | None]:
+    """:func:`as_vector` of each, or the error that says what is wrong with it; None stays None."""
+    ready = [vector for vector in vectors if _is_ready(vector, space)]
+    if ready and len(ready) == len(vectors):
+        matrix = np.stack(ready)
+        if not faults(matrix, space):
+            return list(matrix)
+    return [None if vector is None else _judged(vector, space) for vector in vectors]
+
+
+def _is_ready(vector: object, space: EmbeddingSpace) -> TypeGuard[Matrix]:
+    return (
+        isinstance(vector, np.ndarray)
+        and vector.dtype == np.float32
+        and vector.shape == (space.dimensions,)
+    )
+
+
+def _judged(vector: object, space: EmbeddingSpace) -> Matrix | InvalidInput:
+    try:
+        return as_vector(vector, space)
+    except InvalidInput as error:
+        return error
 
 
 def embedded(answer: object, space: EmbeddingSpace, *, count: int) -> Matrix:

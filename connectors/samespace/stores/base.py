@@ -6,9 +6,9 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, get_args
 
 import numpy as np
@@ -40,7 +40,7 @@ from samespace.guard import CANARY_TEXTS, Direction, SlotRecord, check_canary
 from samespace.layout import Layout
 from samespace.protocols import EmbeddingBackend, Matrix, OnConflict, OnError, Usage, Vector
 from samespace.space import EmbeddingSpace, differences
-from samespace.vectors import as_matrix, as_vector
+from samespace.vectors import as_matrix, as_vector, as_vectors
 
 if TYPE_CHECKING:
     from samespace.protocols import Shard
@@ -49,6 +49,7 @@ BATCH_DOCUMENTS: Final = 1000
 BATCH_BYTES: Final = 16 * 2**20
 MAX_LIMIT: Final = 10_000
 logger: Final = logging.getLogger("samespace")
+_NOWHERE: Final[Mapping[EmbeddingSpace, Vector]] = MappingProxyType({})
 
 
 class RowsRefused(StoreRejected):
@@ -62,6 +63,7 @@ class Row:
     document: Document
     metadata: bytes
     vector: Vector | None = None
+    mirrored: Mapping[EmbeddingSpace, Vector] = field(default_factory=lambda: _NOWHERE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +98,19 @@ class StoreBase(ABC):
         collection: str,
         space: EmbeddingSpace | None,
         backend: EmbeddingBackend | None,
+        mirrors: Sequence[EmbeddingBackend],
         layout: Layout | None,
     ) -> None:
         self._backend = require_sync(backend)
         self._space = _agreed_space(space, self._backend)
+        self._mirrors = _distinct(self._space, [require_sync(mirror) for mirror in mirrors])
         self._collection = collection
         self._claimed_layout = layout
-        self._unproved: set[Direction] = {"documents", "queries"} if backend else set()
+        self._unproved: set[tuple[EmbeddingSpace, Direction]] = {
+            (mirror.space, "documents") for mirror in self._mirrors
+        }
+        if backend is not None:
+            self._unproved |= {(self._space, "documents"), (self._space, "queries")}
 
     @property
     def collection(self) -> str:
@@ -146,6 +154,10 @@ class StoreBase(ABC):
     @abstractmethod
     def _for_searching(self, *, allow_filling: bool = False) -> SlotRecord:
         """This handle's slot if it may be searched; or the refusal."""
+
+    @abstractmethod
+    def _slots(self) -> Sequence[SlotRecord]:
+        """All slots of the collection, as it was when :meth:`_for_writing` looked."""
 
     @abstractmethod
     def _check_row(self, document: Document) -> None:
@@ -249,7 +261,8 @@ class StoreBase(ABC):
         """The rows that can be stored, one for each id; of equal ids the one that counts."""
         batch = _Batch()
         rows: dict[str, Row] = {}
-        for document, vector in pairs:
+        vectors = as_vectors([vector for _, vector in pairs], self._space)
+        for (document, _), vector in zip(pairs, vectors, strict=True):
             try:
                 row = self._row(document, vector, embed=embed)
             except InvalidInput as error:
@@ -265,13 +278,13 @@ class StoreBase(ABC):
         batch.rows = list(rows.values())
         return batch
 
-    def _row(self, document: Document, vector: Any, *, embed: bool) -> Row:
+    def _row(self, document: Document, vector: Vector | InvalidInput | None, *, embed: bool) -> Row:
         check_document(document, allow_blank=not embed and vector is None)
         metadata = encode_metadata(document.metadata)
         self._check_row(document)
-        if vector is None:
-            return Row(document, metadata)
-        return Row(document, metadata, as_vector(vector, self._space))
+        if isinstance(vector, InvalidInput):
+            raise vector
+        return Row(document, metadata, vector)
 
     def _store(
         self, batch: _Batch, slot: SlotRecord, on_conflict: OnConflict, *, embed: bool
@@ -281,6 +294,8 @@ class StoreBase(ABC):
             _leave_out(stored, batch, on_conflict)
         if embed:
             self._embed(batch, slot)
+        for mirror in self._mirrors:
+            self._mirror(batch, mirror)
         written = self._write_each(batch, batch.rows, on_conflict) if batch.rows else 0
         return WriteReport(
             written=written + batch.again,
@@ -293,9 +308,10 @@ class StoreBase(ABC):
 
     def _embed(self, batch: _Batch, slot: SlotRecord) -> None:
         """Give every row its vector; rows whose text the backend refuses are rejected."""
+        assert self._backend is not None  # noqa: S101  upsert has refused a handle without one
         while batch.rows:
             try:
-                vectors, usage = self._embedded_documents(batch.rows, slot)
+                vectors, usage = self._passages(self._backend, batch.rows, slot)
             except EmbeddingError as error:
                 if not error.indices or isinstance(error, AuthenticationFailed | QuotaExhausted):
                     raise
@@ -311,16 +327,37 @@ class StoreBase(ABC):
             ]
             return
 
-    def _embedded_documents(self, rows: Sequence[Row], slot: SlotRecord) -> tuple[Matrix, Usage]:
+    def _passages(
+        self, backend: EmbeddingBackend, rows: Sequence[Row], slot: SlotRecord
+    ) -> tuple[Matrix, Usage]:
         """Passages' vectors; a canary rides along the first time."""
-        assert self._backend is not None  # noqa: S101  upsert has refused a handle without one
         texts = [row.document.embedded_text for row in rows]
-        if "documents" not in self._unproved:
-            return embed_documents(self._backend, texts)
-        vectors, usage = embed_documents(self._backend, [*texts, CANARY_TEXTS[0]])
+        if (backend.space, "documents") not in self._unproved:
+            return embed_documents(backend, texts)
+        vectors, usage = embed_documents(backend, [*texts, CANARY_TEXTS[0]])
         check_canary(slot, "documents", vectors[-1:], collection=self._collection)
-        self._unproved.discard("documents")
+        self._unproved.discard((backend.space, "documents"))
         return vectors[:-1], usage
+
+    def _mirror(self, batch: _Batch, mirror: EmbeddingBackend) -> None:
+        """Fill a further slot; a text that its backend fails on leaves the row pending there."""
+        slot = next((slot for slot in self._slots() if slot.space == mirror.space), None)
+        rows = [row for row in batch.rows if row.document.embedded_text.strip()]
+        while slot is not None and rows:
+            try:
+                vectors, usage = self._passages(mirror, rows, slot)
+            except EmbeddingError as error:
+                failed = {i for i in error.indices if i < len(rows)} or set(range(len(rows)))
+                logger.warning(
+                    "%d row(s) of %s stay pending in slot %s: %s",
+                    len(failed), self._collection, slot.name, error,
+                )  # fmt: skip
+                rows = [row for i, row in enumerate(rows) if i not in failed]
+                continue
+            batch.tokens += usage.tokens
+            made = {row.document.id: vector for row, vector in zip(rows, vectors, strict=True)}
+            batch.rows = [_with_mirrored(row, mirror.space, made) for row in batch.rows]
+            return
 
     def _write_each(self, batch: _Batch, rows: Sequence[Row], on_conflict: OnConflict) -> int:
         """Store rows, and find those that the store refuses by halving; how many were written."""
@@ -385,11 +422,11 @@ class StoreBase(ABC):
 
     def _embedded_queries(self, queries: list[str], slot: SlotRecord) -> Matrix:
         assert self._backend is not None  # noqa: S101  search has refused a handle without one
-        if "queries" not in self._unproved:
+        if (self._space, "queries") not in self._unproved:
             return embed_queries(self._backend, queries)
         vectors = embed_queries(self._backend, [*queries, CANARY_TEXTS[0]])
         check_canary(slot, "queries", vectors[-1:], collection=self._collection)
-        self._unproved.discard("queries")
+        self._unproved.discard((self._space, "queries"))
         return vectors[:-1]
 
     def search_vector(
@@ -507,6 +544,28 @@ def _agreed_space(space: EmbeddingSpace | None, backend: EmbeddingBackend | None
             differences=differences(space, offered),
         )
     return offered
+
+
+def _distinct(
+    space: EmbeddingSpace, mirrors: Sequence[EmbeddingBackend | None]
+) -> list[EmbeddingBackend]:
+    """The mirrors, each of a space of its own; :class:`InvalidInput` otherwise."""
+    seen = {space}
+    found = []
+    for mirror in mirrors:
+        if mirror is None or mirror.space in seen:
+            raise InvalidInput(
+                "mirrors names a space twice, or this handle's own; pass one backend for each "
+                "further slot"
+            )
+        seen.add(mirror.space)
+        found.append(mirror)
+    return found
+
+
+def _with_mirrored(row: Row, space: EmbeddingSpace, made: Mapping[str, Vector]) -> Row:
+    vector = made.get(row.document.id)
+    return row if vector is None else replace(row, mirrored={**row.mirrored, space: vector})
 
 
 def _check_options(on_conflict: object, on_error: object) -> None:

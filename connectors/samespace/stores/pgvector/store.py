@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import orjson
@@ -67,7 +67,14 @@ from samespace.stores.base import (
     logger,
 )
 from samespace.stores.pgvector import sql
-from samespace.stores.pgvector.binary import Json, JsonDumper, VectorDumper, load_vector
+from samespace.stores.pgvector.binary import (
+    Array,
+    ArrayDumper,
+    Json,
+    JsonDumper,
+    VectorDumper,
+    load_vector,
+)
 from samespace.stores.pgvector.connections import (
     Connections,
     Pool,
@@ -75,7 +82,7 @@ from samespace.stores.pgvector.connections import (
     check_source,
 )
 from samespace.stores.pgvector.faults import Gone
-from samespace.stores.pgvector.table import Table, own_layout, scope_key, source_of
+from samespace.stores.pgvector.table import Table, own_layout, scope_key
 
 OLDEST_PGVECTOR: Final = (0, 8, 0)
 SOUND_PGVECTOR: Final = (0, 8, 4)
@@ -84,6 +91,7 @@ LOCK_NAME: Final = "samespace"
 DDL_LOCK_TIMEOUT_MS: Final = 500
 DDL_ATTEMPTS: Final = 60
 RECHECK_SECONDS: Final = 60.0
+Item = TypeVar("Item")
 _OPERATORS: Final = {"vector_l2_ops": "<->", "vector_ip_ops": "<#>"}
 
 
@@ -95,7 +103,8 @@ class _State:
     record: SpaceRecord | None
     indexes: tuple[tuple[str, bool, str, str, str], ...]
     """Name, valid, operator class, key, method."""
-    pgvector: str | None
+    vector_oid: int
+    """The type ``vector``; 0 without the extension."""
     has_registry: bool
     read_at: float
 
@@ -108,6 +117,7 @@ class PgVectorStore(StoreBase):
     one it is a table that exists, read as the layout says and written once :meth:`adopt` has been
     called. Records live in the table ``collections`` of the schema ``registry``. Reading needs
     ``SELECT`` on both tables. A transaction-mode pooler between here and the server is fine.
+    ``mirrors`` are backends of further slots, which upserts fill too while the collection has them.
     """
 
     def __init__(
@@ -116,6 +126,7 @@ class PgVectorStore(StoreBase):
         *,
         collection: str,
         backend: EmbeddingBackend | None = None,
+        mirrors: Sequence[EmbeddingBackend] = (),
         space: EmbeddingSpace | None = None,
         layout: Layout | None = None,
         schema: str = "public",
@@ -126,7 +137,9 @@ class PgVectorStore(StoreBase):
         if layout is None:
             check_collection_name(collection)
         check_identifier(collection, what="collection")
-        super().__init__(collection=collection, space=space, backend=backend, layout=layout)
+        super().__init__(
+            collection=collection, space=space, backend=backend, mirrors=mirrors, layout=layout
+        )
         self._schema = check_identifier(schema, what="schema")
         self._registry = check_identifier(registry, what="registry")
         self._index = _supported(index or Index(), self._space)
@@ -212,12 +225,12 @@ class PgVectorStore(StoreBase):
         cursor.execute(sql.CATALOG, names, prepare=False)
         row = cursor.fetchone()
         assert row is not None  # noqa: S101  the statement selects from one row
-        oid, version, columns, indexes, has_registry = row
+        oid, version, vector_oid, columns, indexes, has_registry = row
         self._check_version(version, exists=oid is not None)
         record = self._read_record(cursor) if has_registry else None
         table = self._table(orjson.loads(columns), record) if oid is not None else None
         found = tuple(tuple(index) for index in orjson.loads(indexes)) if indexes else ()
-        return _State(table, record, found, version, bool(has_registry), time.monotonic())
+        return _State(table, record, found, vector_oid or 0, bool(has_registry), time.monotonic())
 
     def _read_record(self, cursor: psycopg.Cursor[Any]) -> SpaceRecord | None:
         key = (self._schema, self._collection, scope_key(self._claimed_layout))
@@ -363,7 +376,7 @@ class PgVectorStore(StoreBase):
             if self._is_created(self._describe(cursor), exist_ok=exist_ok):
                 return
             self._create(cursor, slot)
-        self._unproved.clear()
+        self._unproved -= {(self._space, "documents"), (self._space, "queries")}
         self._describe()
 
     def _is_created(self, state: _State, *, exist_ok: bool) -> bool:
@@ -501,6 +514,10 @@ class PgVectorStore(StoreBase):
 
     # Writing
 
+    def _slots(self) -> Sequence[SlotRecord]:
+        record = self._state.record if self._state else None
+        return record.slots if record else ()
+
     def _check_row(self, document: Document) -> None:
         if self._state is not None and self._state.table is not None:
             self._state.table.check_document(document)
@@ -514,28 +531,48 @@ class PgVectorStore(StoreBase):
             table, state = self._existing_table()
             slot = self._slot_of(state, writing=True)
             conflicts: set[str] = set()
-            for keys, group in _by_keys(table, rows).items():
+            for (present, mirrored), group in _alike(table, rows).items():
+                names = [slot.name, *(self._slot_name(state, space) for space in mirrored)]
                 statement = sql.insert(
-                    table,
-                    slot.name,
-                    self._space.dimensions,
-                    overwrite=on_conflict == "overwrite",
-                    present=keys,
+                    table, names, overwrite=on_conflict == "overwrite", present=present
                 )
                 asks = on_conflict != "overwrite" or table.layout.scope is not None
-                conflicts |= self._insert(statement, group, asks=asks)
+                written = self._inserted(statement, group, state.vector_oid)
+                conflicts |= {row.document.id for row in group} - written if asks else set()
             pending = self._pending_among(table, state, rows)
         return Written(frozenset(conflicts), pending)
 
-    def _insert(self, statement: composed.Composed, rows: Sequence[Row], *, asks: bool) -> set[str]:
-        """Write rows in one transaction, in key order; the ids that were not written, if asked."""
-        ordered = sorted(rows, key=lambda row: row.document.id)
-        values = [sql.row_parameters(_with_source(row)) for row in ordered]
+    @staticmethod
+    def _slot_name(state: _State, space: EmbeddingSpace) -> str:
+        slot = state.record.find(space) if state.record else None
+        return slot.name if slot else space.id
+
+    def _inserted(
+        self, statement: composed.Composed, rows: Sequence[Row], vector_oid: int
+    ) -> set[str]:
+        """Write rows in key order, so that writers of the same rows wait in one order; their ids."""
+        ordered = [_for_sql(row) for row in sorted(rows, key=lambda row: row.document.id)]
+        answers = self._pipelined(
+            statement, ordered, lambda part: sql.insert_parameters(part, vector_oid)
+        )
+        return {row[0] for row in answers}
+
+    def _pipelined(
+        self,
+        statement: composed.Composed,
+        rows: Sequence[Item],
+        parameters: Callable[[Sequence[Item]], Mapping[str, Any]],
+    ) -> list[tuple[Any, ...]]:
+        """What one statement answers for all rows, a part at a time, in one implicit transaction.
+
+        A part is packed while the server works at the one before.
+        """
         for _ in range(2):
             try:
-                with self._transaction() as cursor:
-                    cursor.executemany(statement, values, returning=asks)
-                    return _unanswered(cursor, ordered) if asks else set()
+                with self._cursor() as cursor:
+                    packed = map(parameters, _parts(rows, sql.ROWS_PER_STATEMENT))
+                    cursor.executemany(statement, packed, returning=True)
+                    return _all_rows(cursor)
             except StoreRejected as error:
                 self._stop_preparing(error)
         raise StoreRejected("PostgreSQL forgets prepared statements")
@@ -914,38 +951,20 @@ class PgVectorStore(StoreBase):
             return FillReport(filled=0, changed=0)
         with self._gone_explained():
             table, slot = self._slot_named(space)
-            fixed = sql.fill_scope(table)
-            values = [
-                {
-                    **fixed,
-                    "id": row.document.id,
-                    "vector": vector,
-                    "version": row.version,
-                    "source": source_of(row.document.id, row.document.embedded_text),
-                }
-                for row, vector in zip(rows, checked, strict=True)
-            ]
-            values.sort(key=lambda item: str(item["id"]))
-            filled = self._filled(sql.fill(table, slot.name, space.dimensions), values)
+            statement, fixed = sql.fill(table, slot.name)
+            pairs = list(zip(rows, checked, strict=True))
+            pairs.sort(key=lambda pair: pair[0].document.id)
+            oid = self._state.vector_oid if self._state else 0
+            answers = self._pipelined(
+                statement, pairs, lambda part: {**fixed, **sql.fill_parameters(part, oid)}
+            )
+            filled = len(answers)
         return FillReport(filled=filled, changed=len(rows) - filled)
-
-    def _filled(self, statement: composed.Composed, values: Sequence[Mapping[str, Any]]) -> int:
-        """How many rows were filled, in one transaction."""
-        for _ in range(2):
-            try:
-                with self._transaction() as cursor:
-                    cursor.executemany(statement, values)
-                    return cursor.rowcount
-            except StoreRejected as error:
-                self._stop_preparing(error)
-        raise StoreRejected("PostgreSQL forgets prepared statements")
 
     # Index
 
     def _is_indexed(self, state: _State, space: EmbeddingSpace) -> bool:
-        slot = state.record.find(space) if state.record else None
-        name = slot.name if slot else space.id
-        return bool(_opclass(state, name))
+        return bool(_opclass(state, self._slot_name(state, space)))
 
     def build_index(self, space: EmbeddingSpace | None = None, *, wait: bool = True) -> None:
         """Build the HNSW index of a slot, and one for filters, without locking out writers.
@@ -1036,6 +1055,7 @@ def _register(cursor: psycopg.Cursor[Any]) -> None:
     """Binary forms, on this cursor alone: a connection may be the caller's."""
     cursor.adapters.register_dumper(np.ndarray, VectorDumper)
     cursor.adapters.register_dumper(Json, JsonDumper)
+    cursor.adapters.register_dumper(Array, ArrayDumper)
 
 
 def _opclass(state: _State, slot: str) -> str:
@@ -1064,30 +1084,32 @@ def _recorded(state: _State, collection: str) -> tuple[SpaceRecord, Table]:
     return state.record, state.table
 
 
-def _by_keys(table: Table, rows: Sequence[Row]) -> dict[tuple[str, ...], list[Row]]:
-    """Rows by the metadata columns that they fill; all together where metadata is JSON."""
-    if not table.layout.metadata_columns:
-        return {(): list(rows)}
-    groups: dict[tuple[str, ...], list[Row]] = {}
+_Shape = tuple[tuple[str, ...], tuple[EmbeddingSpace, ...]]
+
+
+def _alike(table: Table, rows: Sequence[Row]) -> dict[_Shape, list[Row]]:
+    """Rows by what one statement must write: metadata columns, and slots that mirrors fill."""
+    groups: dict[_Shape, list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(sorted(row.document.metadata)), []).append(row)
+        present = sorted(row.document.metadata) if table.layout.metadata_columns else ()
+        groups.setdefault((tuple(present), tuple(row.mirrored)), []).append(row)
     return groups
 
 
-def _with_source(row: Row) -> sql.Row:
-    document = row.document
-    source = source_of(document.id, document.embedded_text) if row.vector is not None else None
-    return document, row.metadata, row.vector, source
+def _for_sql(row: Row) -> sql.Row:
+    return row.document, row.metadata, (row.vector, *row.mirrored.values())
 
 
-def _unanswered(cursor: psycopg.Cursor[Any], rows: Sequence[Row]) -> set[str]:
-    """The ids of rows for which ``RETURNING`` returned nothing."""
-    missing = set()
-    for row in rows:
-        if cursor.fetchone() is None:
-            missing.add(row.document.id)
-        cursor.nextset()
-    return missing
+def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _all_rows(cursor: psycopg.Cursor[Any]) -> list[tuple[Any, ...]]:
+    """The rows of all statements of a pipeline."""
+    rows = cursor.fetchall()
+    while cursor.nextset():
+        rows += cursor.fetchall()
+    return rows
 
 
 def _last_rows(cursor: psycopg.Cursor[Any]) -> list[tuple[Any, ...]]:
