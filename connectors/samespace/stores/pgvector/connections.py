@@ -6,11 +6,12 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import psycopg
+from psycopg.abc import AdaptContext
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
@@ -35,7 +36,8 @@ class Pool(Protocol):
 class Connections:
     """Lends connections; those of our own are kept open, the last used first."""
 
-    def __init__(self, source: str | Pool) -> None:
+    def __init__(self, source: str | Pool, *, adapt: Callable[[AdaptContext], None]) -> None:
+        self._adapt = adapt
         self._pool = source if not isinstance(source, str) else None
         self._conninfo = _checked(source) if isinstance(source, str) else ""
         self._embedded = source == EMBEDDED
@@ -45,6 +47,11 @@ class Connections:
         self._opening = threading.Lock()
         self._pid = os.getpid()
         self._closed = False
+
+    def adapt(self, cursor: psycopg.Cursor[Any]) -> None:
+        """Teach a cursor our binary forms; connections of our own know them, a caller's must not."""
+        if self._pool is not None:
+            self._adapt(cursor)
 
     @contextmanager
     def lend(self) -> Iterator[Rows]:
@@ -82,9 +89,11 @@ class Connections:
                 if self._lease is None:
                     lease = in_thread(embedded.start)
                     self._lease, self._conninfo = lease, lease.conninfo
-        return psycopg.Connection.connect(
+        connection = psycopg.Connection.connect(
             self._conninfo, autocommit=True, application_name="samespace"
         )
+        self._adapt(connection)
+        return connection
 
     def _put(self, connection: Rows) -> None:
         idle = connection.info.transaction_status == TransactionStatus.IDLE

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
 import psycopg
+from psycopg.abc import AdaptContext
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 
@@ -34,7 +35,8 @@ class AsyncPool(Protocol):
 class AsyncConnections:
     """Lends connections; those of our own are kept open, the last used first."""
 
-    def __init__(self, source: str | AsyncPool) -> None:
+    def __init__(self, source: str | AsyncPool, *, adapt: Callable[[AdaptContext], None]) -> None:
+        self._adapt = adapt
         self._pool = source if not isinstance(source, str) else None
         self._conninfo = _checked(source) if isinstance(source, str) else ""
         self._embedded = source == EMBEDDED
@@ -45,6 +47,11 @@ class AsyncConnections:
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None  # async only
         self._closed = False
+
+    def adapt(self, cursor: psycopg.AsyncCursor[Any]) -> None:
+        """Teach a cursor our binary forms; connections of our own know them, a caller's must not."""
+        if self._pool is not None:
+            self._adapt(cursor)
 
     @asynccontextmanager
     async def lend(self) -> AsyncIterator[AsyncRows]:
@@ -88,9 +95,11 @@ class AsyncConnections:
                 if self._lease is None:
                     lease = await in_thread_async(embedded.start)
                     self._lease, self._conninfo = lease, lease.conninfo
-        return await psycopg.AsyncConnection.connect(
+        connection = await psycopg.AsyncConnection.connect(
             self._conninfo, autocommit=True, application_name="samespace"
         )
+        self._adapt(connection)
+        return connection
 
     async def _put(self, connection: AsyncRows) -> None:
         idle = connection.info.transaction_status == TransactionStatus.IDLE

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 import numpy as np
@@ -51,11 +53,15 @@ HALF_INDEX_DIMENSIONS: Final = 4000
 """pgvector's limit for an index over ``halfvec``."""
 CANDIDATES: Final = 2
 """Candidates re-scored for each hit wanted of a half-precision index (recall@10 0.98 measured)."""
+DEFAULT_EF_SEARCH: Final = 40
+MAX_EF_SEARCH: Final = 1000
+"""pgvector's default and its limit for ``hnsw.ef_search``."""
 AUTO_INDEX_ROWS: Final = 10_000
 FILLFACTOR: Final = 50
 """Room in each page for a second version of its rows, so that filling a slot is a HOT update."""
 
 Statement = tuple[sql.Composed, Parameters]
+_OPERATORS: Final = {"vector_l2_ops": "<->", "vector_ip_ops": "<#>"}
 
 CATALOG: Final = sql.SQL("""
 SELECT c.oid::text,
@@ -206,74 +212,112 @@ def _selected(table: Table, *more: sql.Composable) -> sql.Composable:
     return sql.SQL(", ").join([*_columns(table), *more])
 
 
-def nearest(
-    table: Table,
-    slot: str,
-    dimensions: int,
-    *,
-    limit: int,
-    where: Filter | None,
-    with_vectors: bool,
-    half: bool,
-    exact: bool = False,
-    operator: str = "<=>",
-) -> Statement:
-    """The ``limit`` nearest rows to ``%(query)s``, each with its cosine distance."""
-    parameters = Parameters()
-    query = sql.SQL("%(query)b::vector({})").format(sql.Literal(dimensions))
-    distance = sql.SQL("{} <=> {}").format(Name(slot), query)
-    more: list[sql.Composable] = [sql.SQL("{} AS distance").format(distance)]
-    more += [Name(slot)] if with_vectors else []
-    present = sql.SQL("{} IS NOT NULL").format(Name(slot))
-    clause = where_clause(table, parameters, where, present)
-    if half and not exact:
-        return _rescored(table, slot, dimensions, limit=limit, more=more, clause=clause), parameters
-    order = sql.SQL("{} {} {}").format(Name(slot), raw(operator), query)
-    order = sql.SQL("({}) + 0").format(distance) if exact else order
-    statement = sql.SQL("SELECT {} FROM {}{} ORDER BY {} LIMIT {}").format(
-        _selected(table, *more), table.qualified, clause, order, sql.Literal(limit)
-    )
-    return statement, parameters
+class Way(StrEnum):
+    """How the nearest rows are looked for."""
+
+    PLAIN = "plain"
+    """As the server is set up: enough for few hits without a filter."""
+    TUNED = "tuned"
+    """With :meth:`Search.settings`, so that a filter does not end the walk through the graph."""
+    EXACT = "exact"
+    """Without the graph: every row is compared."""
 
 
-def _rescored(
-    table: Table,
-    slot: str,
-    dimensions: int,
-    *,
-    limit: int,
-    more: Sequence[sql.Composable],
-    clause: sql.Composable,
-) -> sql.Composed:
-    """Candidates by the half-precision index, then the nearest of them in full precision."""
-    return sql.SQL(
-        "SELECT * FROM (SELECT {} FROM {}{} ORDER BY {} <=> {} LIMIT {}) AS candidates "
-        "ORDER BY distance LIMIT {}"
-    ).format(
-        _selected(table, *more),
-        table.qualified,
-        clause,
-        half_expression(slot, dimensions),
-        sql.SQL("%(query)b::vector({0})::halfvec({0})").format(sql.Literal(dimensions)),
-        sql.Literal(CANDIDATES * limit),
-        sql.Literal(limit),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """The ``limit`` nearest rows to ``%(query)s`` in one slot, each with its cosine distance."""
+
+    table: Table
+    slot: str
+    space: EmbeddingSpace
+    opclass: str
+    """The operator class of the index over the slot; empty without one."""
+    limit: int
+    where: Filter | None
+    with_vectors: bool
+
+    @property
+    def half(self) -> bool:
+        """Whether the index holds half-precision vectors, so that candidates are re-scored."""
+        return self.opclass.startswith("halfvec_cosine")
+
+    @property
+    def effort(self) -> int:
+        """Candidates that the walk through the graph keeps (``hnsw.ef_search``)."""
+        return min(MAX_EF_SEARCH, (CANDIDATES if self.half else 1) * self.limit)
+
+    def ways(self) -> tuple[Way, ...]:
+        """What to try in turn, until one finds as many rows as are wanted."""
+        if not self.opclass:
+            return (Way.PLAIN,)
+        if self.where is None and self.effort <= DEFAULT_EF_SEARCH:
+            return (Way.PLAIN, Way.TUNED, Way.EXACT)
+        return (Way.TUNED, Way.EXACT)
+
+    def settings(self) -> sql.Composed:
+        """What a search wants of the server, until its transaction ends.
+
+        A plan for any value of a filter would never weigh an exact scan of the few rows that pass.
+        """
+        return sql.SQL(
+            "SELECT set_config('hnsw.ef_search', {}, true), "
+            "set_config('hnsw.iterative_scan', 'relaxed_order', true), "
+            "set_config('random_page_cost', '1.1', true), "
+            "set_config('plan_cache_mode', 'force_custom_plan', true)"
+        ).format(sql.Literal(str(max(DEFAULT_EF_SEARCH, self.effort))))
+
+    def statement(self, way: Way) -> Statement:
+        """The search itself."""
+        parameters = Parameters()
+        present = sql.SQL("{} IS NOT NULL").format(Name(self.slot))
+        clause = where_clause(self.table, parameters, self.where, present)
+        more = [sql.SQL("{} AS distance").format(self._distance)]
+        more += [sql.Composed([Name(self.slot)])] if self.with_vectors else []
+        if self.half and way is not Way.EXACT:
+            return self._rescored(more, clause), parameters
+        order = sql.SQL("({}) + 0").format(self._distance) if way is Way.EXACT else self._order
+        return sql.SQL("SELECT {} FROM {}{} ORDER BY {} LIMIT {}").format(
+            _selected(self.table, *more), self.table.qualified, clause, order, self._literal_limit
+        ), parameters
+
+    @property
+    def _literal_limit(self) -> sql.Literal:
+        return sql.Literal(self.limit)
+
+    @property
+    def _query(self) -> sql.Composed:
+        return sql.SQL("%(query)b::vector({})").format(sql.Literal(self.space.dimensions))
+
+    @property
+    def _distance(self) -> sql.Composed:
+        return sql.SQL("{} <=> {}").format(Name(self.slot), self._query)
+
+    @property
+    def _order(self) -> sql.Composed:
+        """The index's own operator, where unit vectors make it rank as the cosine does."""
+        operator = _OPERATORS.get(self.opclass, "<=>") if self.space.normalized else "<=>"
+        return sql.SQL("{} {} {}").format(Name(self.slot), raw(operator), self._query)
+
+    def _rescored(self, more: Sequence[sql.Composable], clause: sql.Composable) -> sql.Composed:
+        """Candidates by the half-precision index, then the nearest of them in full precision."""
+        size = self.space.dimensions
+        return sql.SQL(
+            "SELECT * FROM (SELECT {} FROM {}{} ORDER BY {} <=> {} LIMIT {}) AS candidates "
+            "ORDER BY distance LIMIT {}"
+        ).format(
+            _selected(self.table, *more),
+            self.table.qualified,
+            clause,
+            half_expression(self.slot, size),
+            sql.SQL("{}::halfvec({})").format(self._query, sql.Literal(size)),
+            sql.Literal(CANDIDATES * self.limit),
+            self._literal_limit,
+        )
 
 
 def half_expression(slot: str, dimensions: int) -> sql.Composable:
     """A slot's vectors in half precision, as they are indexed."""
     return sql.SQL("({}::halfvec({}))").format(Name(slot), sql.Literal(dimensions))
-
-
-def search_settings(limit: int, *, half: bool) -> Statement:
-    """What a search wants of the server, until its transaction ends."""
-    effort = min(1000, max(40, (CANDIDATES if half else 1) * limit))
-    statement = sql.SQL(
-        "SELECT set_config('hnsw.ef_search', {}, true), "
-        "set_config('hnsw.iterative_scan', 'relaxed_order', true), "
-        "set_config('random_page_cost', '1.1', true)"
-    ).format(sql.Literal(str(effort)))
-    return statement, Parameters()
 
 
 def get(table: Table, ids: Sequence[str], slot: str | None) -> Statement:

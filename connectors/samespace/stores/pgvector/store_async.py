@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -16,6 +17,7 @@ import orjson
 import psycopg
 from psycopg import errors as pg
 from psycopg import sql as composed
+from psycopg.abc import AdaptContext
 
 from samespace import __version__
 from samespace.documents import (
@@ -51,7 +53,7 @@ from samespace.guard import (
 from samespace.index import Index
 from samespace.layout import Layout
 from samespace.names import check_collection_name, check_identifier
-from samespace.protocols import AnyBackend, Matrix, OnConflict, Shard
+from samespace.protocols import AnyBackend, Matrix, OnConflict, Shard, Vector
 from samespace.space import EmbeddingSpace
 from samespace.stores.base_async import (
     AsyncStoreBase,
@@ -92,7 +94,6 @@ DDL_LOCK_TIMEOUT_MS: Final = 500
 DDL_ATTEMPTS: Final = 60
 RECHECK_SECONDS: Final = 60.0
 Item = TypeVar("Item")
-_OPERATORS: Final = {"vector_l2_ops": "<->", "vector_ip_ops": "<#>"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,8 @@ class _State:
     """The type ``vector``; 0 without the extension."""
     has_registry: bool
     read_at: float
+    compiled: dict[Any, tuple[bytes, Mapping[str, Any]]] = dataclass_field(default_factory=dict)
+    """Searches that were made of this table, as they are sent."""
 
 
 class AsyncPgVectorStore(AsyncStoreBase):
@@ -143,7 +146,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
         self._schema = check_identifier(schema, what="schema")
         self._registry = check_identifier(registry, what="registry")
         self._index = _supported(index or Index(), self._space)
-        self._connections = AsyncConnections(source)
+        self._connections = AsyncConnections(source, adapt=_register)
         self._state: _State | None = None
         self._prepares = True
         self._warned = False
@@ -161,20 +164,20 @@ class AsyncPgVectorStore(AsyncStoreBase):
             connection.prepare_threshold = before if prepares and self._prepares else None
             try:
                 async with connection.cursor(binary=True) as cursor:
-                    _register(cursor)
+                    self._connections.adapt(cursor)
                     yield cursor
             finally:
                 connection.prepare_threshold = before
 
-    async def _rows(self, statement: sql.Statement, **values: Any) -> list[tuple[Any, ...]]:
+    async def _rows(
+        self, statement: tuple[bytes | composed.Composed, Mapping[str, Any]]
+    ) -> list[tuple[Any, ...]]:
         """All rows that one statement answers."""
         query, parameters = statement
         for _ in range(2):
             try:
                 async with self._cursor() as cursor:
-                    await cursor.execute(
-                        query, {**parameters, **values}, prepare=self._prepares or None
-                    )
+                    await cursor.execute(query, parameters, prepare=self._prepares or None)
                     return await cursor.fetchall()
             except StoreRejected as error:
                 self._stop_preparing(error)
@@ -666,61 +669,60 @@ class AsyncPgVectorStore(AsyncStoreBase):
     ) -> list[list[Hit]]:
         async with self._gone_explained():
             table, state = await self._existing_table()
-            indexed = self._is_indexed(state, slot.space)
-            found = []
-            for vector in vectors:
-                statement = self._search_statement(
-                    table, state, slot, limit=limit, where=where, with_vectors=with_vectors
-                )
-                rows = await self._search_rows(statement, vector, limit)
-                if len(rows) < limit and indexed:
-                    # The walk through the graph ends after max_scan_tuples; a full pass does not.
-                    exact = sql.nearest(
-                        table, slot.name, slot.space.dimensions, limit=limit, where=where,
-                        with_vectors=with_vectors, half=False, exact=True,
-                    )  # fmt: skip
-                    rows = await self._rows(exact, query=vector)
-                found.append(self._hits(table, rows))
-        return found
+            search = sql.Search(
+                table=table,
+                slot=slot.name,
+                space=slot.space,
+                opclass=_opclass(state, slot.name),
+                limit=limit,
+                where=where,
+                with_vectors=with_vectors,
+            )
+            found = [await self._found(state, search, vector) for vector in vectors]
+        return [self._hits(table, rows) for rows in found]
 
-    def _search_statement(
-        self,
-        table: Table,
-        state: _State,
-        slot: SlotRecord,
-        *,
-        limit: int,
-        where: Filter | None,
-        with_vectors: bool,
-    ) -> sql.Statement:
-        opclass = _opclass(state, slot.name)
-        unit = slot.space.normalized
-        return sql.nearest(
-            table,
-            slot.name,
-            slot.space.dimensions,
-            limit=limit,
-            where=where,
-            with_vectors=with_vectors,
-            half=opclass.startswith("halfvec_cosine"),
-            operator=_OPERATORS.get(opclass, "<=>") if unit else "<=>",
-        )
+    async def _found(
+        self, state: _State, search: sql.Search, vector: Vector
+    ) -> list[tuple[Any, ...]]:
+        """The nearest rows; a walk through the graph that ends too early is done again, exactly."""
+        rows: list[tuple[Any, ...]] = []
+        for way in search.ways():
+            query, parameters = self._compiled(state, search, way)
+            settings = search.settings() if way is sql.Way.TUNED else None
+            rows = await self._search_rows(settings, query, {**parameters, "query": vector})
+            if len(rows) >= search.limit:
+                break
+        return rows
+
+    @staticmethod
+    def _compiled(
+        state: _State, search: sql.Search, way: sql.Way
+    ) -> tuple[bytes | composed.Composed, Mapping[str, Any]]:
+        """The statement; one without a filter is kept, putting it together takes a while."""
+        if search.where is not None:
+            return search.statement(way)
+        key = (search.slot, search.opclass, search.limit, search.with_vectors, way)
+        if key not in state.compiled:
+            query, parameters = search.statement(way)
+            state.compiled[key] = query.as_bytes(None), parameters
+        return state.compiled[key]
 
     async def _search_rows(
-        self, statement: sql.Statement, vector: Any, limit: int
+        self,
+        settings: composed.Composed | None,
+        query: bytes | composed.Composed,
+        parameters: Mapping[str, Any],
     ) -> list[tuple[Any, ...]]:
-        """Settings and search in one round trip and one implicit transaction."""
-        query, parameters = statement
-        settings, _ = sql.search_settings(limit, half="candidates" in query.as_string(None)[-60:])
+        """A search, with its settings in the same round trip and implicit transaction."""
+        if settings is None:
+            return await self._rows((query, parameters))
         for _ in range(2):
             try:
                 async with self._cursor() as cursor:
                     async with cursor.connection.pipeline():
                         prepare = self._prepares or None
                         await cursor.execute(settings, (), prepare=prepare)
-                        await cursor.execute(
-                            query, {**parameters, "query": vector}, prepare=prepare
-                        )
+                        await cursor.execute(query, parameters, prepare=prepare)
                     return await _last_rows(cursor)
             except StoreRejected as error:
                 self._stop_preparing(error)
@@ -1068,11 +1070,11 @@ def _supported(index: Index, space: EmbeddingSpace) -> Index:
     return index
 
 
-def _register(cursor: psycopg.AsyncCursor[Any]) -> None:
-    """Binary forms, on this cursor alone: a connection may be the caller's."""
-    cursor.adapters.register_dumper(np.ndarray, VectorDumper)
-    cursor.adapters.register_dumper(Json, JsonDumper)
-    cursor.adapters.register_dumper(Array, ArrayDumper)
+def _register(context: AdaptContext) -> None:
+    """Our binary forms."""
+    context.adapters.register_dumper(np.ndarray, VectorDumper)
+    context.adapters.register_dumper(Json, JsonDumper)
+    context.adapters.register_dumper(Array, ArrayDumper)
 
 
 def _opclass(state: _State, slot: str) -> str:
