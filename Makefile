@@ -11,7 +11,7 @@ newest_python = for name in python3.13 python3.12 python3.11 python3 python; do 
 	if $$name -c "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; \
 	then echo $$name; break; fi; done
 
-.PHONY: help demo test check generate clean
+.PHONY: help demo test check generate bench clean
 .DELETE_ON_ERROR:
 
 help: ## list what there is
@@ -36,6 +36,12 @@ generate: .venv/installed-all ## write the sync twins of the async sources
 clean: ## remove all that was made here
 	rm -rf .venv .bench .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find connectors tests tools examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+bench: .venv/installed-all .bench/installed-peers ## ratios against peers and psycopg by hand (ARGS="--rounds 1")
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
+.bench/installed-peers: pyproject.toml
+	@$(PYTHON) tools/install.py peers
 
 .venv/installed-%: pyproject.toml
 	@$(if $(PYTHON),,$(error no Python >= 3.11 with venv found; install one, or name it: make PYTHON=/path/to/python3))

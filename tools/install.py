@@ -1,4 +1,7 @@
-"""Make .venv and install this project into it: ``python tools/install.py demo|all``.
+"""Make an environment and fill it: ``python tools/install.py demo|all|peers``.
+
+``demo`` and ``all`` install this project into .venv; ``peers`` installs into .bench what the
+benchmarks compare it with, whose pins conflict with ours.
 
 Any number of these may run at a time: one works, the others wait for it and find it done. Uses
 nothing but the standard library, and Python 3.11 or newer.
@@ -15,22 +18,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ENVIRONMENT = ROOT / ".venv"
 PROJECT = ROOT / "pyproject.toml"
 PROFILES = {
-    "demo": ("--editable", ".[pgvector,embedded,cli,jina]"),
-    "all": ("--editable", ".[all]", "--group", "dev"),
+    "demo": (".venv", "--editable", ".[pgvector,embedded,cli,jina]"),
+    "all": (".venv", "--editable", ".[all]", "--group", "dev"),
+    "peers": (".bench", "--group", "peers"),
 }
 
 
 def main(profile: str) -> None:
     """Install ``profile`` unless that was done since the project file changed."""
-    ENVIRONMENT.mkdir(exist_ok=True)
-    with _locked(ENVIRONMENT):
-        if not _is_installed(profile):
-            print(f"Making .venv ({profile}); the first time takes a minute or two", flush=True)
-            _install(*PROFILES[profile])
-            _stamp(profile).touch()
+    name, *requirements = PROFILES[profile]
+    environment = ROOT / name
+    environment.mkdir(exist_ok=True)
+    stamp = environment / f"installed-{profile}"
+    with _locked(environment):
+        if not _is_current(stamp):
+            print(f"Making {name} ({profile}); the first time takes a minute or two", flush=True)
+            _install(environment, *requirements)
+            stamp.touch()
 
 
 @contextmanager
@@ -44,19 +50,14 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _stamp(profile: str) -> Path:
-    return ENVIRONMENT / f"installed-{profile}"
-
-
-def _is_installed(profile: str) -> bool:
-    stamp = _stamp(profile)
+def _is_current(stamp: Path) -> bool:
     return stamp.exists() and stamp.stat().st_mtime >= PROJECT.stat().st_mtime
 
 
-def _install(*requirements: str) -> None:
-    pip = (str(ENVIRONMENT / "bin" / "python"), "-m", "pip")
+def _install(environment: Path, *requirements: str) -> None:
+    pip = (str(environment / "bin" / "python"), "-m", "pip")
     if not _works(*pip, "--version"):
-        _run(sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT))
+        _run(sys.executable, "-m", "venv", "--clear", str(environment))
     install = (*pip, "install", "--quiet", "--disable-pip-version-check")
     _run(*install, "pip>=25.1")  # the first that knows dependency groups
     _run(*install, *requirements)
