@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, get_args
 
@@ -39,6 +40,7 @@ from samespace.guard import CANARY_TEXTS, Direction, SlotRecord, check_canary
 from samespace.layout import Layout
 from samespace.protocols import AnyBackend, Matrix, OnConflict, OnError, Usage, Vector
 from samespace.space import EmbeddingSpace, differences
+from samespace.stores.running import AsyncBeside
 from samespace.vectors import as_matrix, as_vector, as_vectors
 
 if TYPE_CHECKING:
@@ -240,16 +242,23 @@ class AsyncStoreBase(ABC):
     ) -> WriteReport:
         report = WriteReport()
         slot: SlotRecord | None = None
-        try:
-            for documents in _batches(pairs):
-                slot = slot or await self._for_writing()
-                batch = self._checked(documents, on_conflict, embed=embed)
-                report += await self._store(batch, slot, on_conflict, embed=embed)
-            if report.written:
-                await self._written()
-        except SamespaceError as error:
-            error.report = report
-            raise
+        async with AsyncBeside[WriteReport]() as writing:
+            try:
+                for documents, more in _batches(pairs):
+                    slot = slot or await self._for_writing()
+                    batch = await self._prepared(documents, slot, on_conflict, embed=embed)
+                    report += await writing.finished() or WriteReport()
+                    if more:  # the next batch is embedded while this one is written
+                        await writing.start(partial(self._stored, batch, on_conflict))
+                    else:
+                        report += await self._stored(batch, on_conflict)
+                if report.written:
+                    await self._written()
+            except SamespaceError as error:
+                with suppress(SamespaceError):
+                    report += await writing.finished() or WriteReport()
+                error.report = report
+                raise
         if report.rejected and on_error == "raise":
             raise PartialWrite(report)
         return report
@@ -285,9 +294,16 @@ class AsyncStoreBase(ABC):
             raise vector
         return Row(document, metadata, vector)
 
-    async def _store(
-        self, batch: _Batch, slot: SlotRecord, on_conflict: OnConflict, *, embed: bool
-    ) -> WriteReport:
+    async def _prepared(
+        self,
+        documents: Sequence[tuple[Document, Any]],
+        slot: SlotRecord,
+        on_conflict: OnConflict,
+        *,
+        embed: bool,
+    ) -> _Batch:
+        """A batch that only has to be written: checked, and with all its vectors."""
+        batch = self._checked(documents, on_conflict, embed=embed)
         if on_conflict != "overwrite" and batch.rows:
             stored = await self._existing([row.document.id for row in batch.rows])
             _leave_out(stored, batch, on_conflict)
@@ -295,6 +311,9 @@ class AsyncStoreBase(ABC):
             await self._embed(batch, slot)
         for mirror in self._mirrors:
             await self._mirror(batch, mirror)
+        return batch
+
+    async def _stored(self, batch: _Batch, on_conflict: OnConflict) -> WriteReport:
         written = await self._write_each(batch, batch.rows, on_conflict) if batch.rows else 0
         return WriteReport(
             written=written + batch.again,
@@ -617,18 +636,20 @@ class _Absent:
     __slots__ = ()
 
 
-def _batches(pairs: Iterable[tuple[Document, Any]]) -> Iterator[list[tuple[Document, Any]]]:
-    """Lists of at most 1,000 documents and about 16 MiB of text."""
+def _batches(
+    pairs: Iterable[tuple[Document, Any]],
+) -> Iterator[tuple[list[tuple[Document, Any]], bool]]:
+    """Lists of at most 1,000 documents and about 16 MiB of text, each with whether more follow."""
     rest = iter(pairs)
-    while first := list(islice(rest, 1)):
-        batch, size = first, _size(first[0][0])
-        while len(batch) < BATCH_DOCUMENTS and size < BATCH_BYTES:
-            following = next(rest, None)
-            if following is None:
-                break
+    following = next(rest, None)
+    while following is not None:
+        batch: list[tuple[Document, Any]] = []
+        size = 0
+        while following is not None and len(batch) < BATCH_DOCUMENTS and size < BATCH_BYTES:
             batch.append(following)
             size += _size(following[0])
-        yield batch
+            following = next(rest, None)
+        yield batch, following is not None
 
 
 def _size(document: object) -> int:

@@ -1,0 +1,125 @@
+"""Embedding beside writing, and what an upsert that is cut short reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+
+from samespace import AsyncPgVectorStore, Document, PgVectorStore
+from samespace.errors import EmbeddingError
+from samespace.protocols import Matrix
+from samespace.stores.base_async import BATCH_DOCUMENTS
+from samespace.testing.backends import TaskBackend
+
+
+class CallingBackend(TaskBackend):
+    """Calls a function before it embeds a text that contains a word."""
+
+    def __init__(self, word: str, call: object) -> None:
+        super().__init__()
+        self._word = word
+        self._call = call
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        if callable(self._call) and any(self._word in text for text in texts):
+            self._call()
+        return super().embed_documents(texts)
+
+
+class Holder:
+    """Holds a lock on a row until it lets go."""
+
+    def __init__(self, conninfo: str, schema: str, id: str) -> None:
+        self._connection = psycopg.connect(conninfo)
+        self._connection.execute(
+            SQL("SELECT 1 FROM {} WHERE id = %s FOR UPDATE").format(Identifier(schema, "held")),
+            (id,),
+        )
+
+    def let_go(self) -> None:
+        self._connection.rollback()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture
+def holder(postgres: str, schema: str) -> Iterator[Holder]:
+    with PgVectorStore(
+        postgres,
+        collection="held",
+        backend=TaskBackend(),
+        schema=schema,
+        registry=f"{schema}_registry",
+    ) as store:
+        store.upsert([Document("0000", "the first of the first batch")])
+    holder = Holder(postgres, schema, "0000")
+    yield holder
+    holder.close()
+
+
+def two_batches() -> Iterator[Document]:
+    for number in range(BATCH_DOCUMENTS):
+        yield Document(f"{number:04}", f"text {number}")
+    yield Document("last", "the only one of the second batch")
+
+
+def test_a_batch_is_embedded_while_the_one_before_is_written(
+    postgres: str, schema: str, holder: Holder
+) -> None:
+    # The first batch cannot be written before the second one is being embedded.
+    backend = CallingBackend("second batch", holder.let_go)
+    with PgVectorStore(
+        postgres, collection="held", backend=backend, schema=schema, registry=f"{schema}_registry"
+    ) as store:
+        assert store.upsert(two_batches()).written == BATCH_DOCUMENTS + 1
+        assert store.count() == BATCH_DOCUMENTS + 1
+
+
+async def test_so_it_is_in_an_async_store(postgres: str, schema: str, holder: Holder) -> None:
+    backend = CallingBackend("second batch", holder.let_go)
+    async with AsyncPgVectorStore(
+        postgres, collection="held", backend=backend, schema=schema, registry=f"{schema}_registry"
+    ) as store:
+        assert (await store.upsert(two_batches())).written == BATCH_DOCUMENTS + 1
+        assert await store.count() == BATCH_DOCUMENTS + 1
+
+
+def test_a_batch_that_was_being_written_is_reported_when_the_next_one_fails(
+    postgres: str, schema: str, holder: Holder
+) -> None:
+    def fail() -> None:
+        holder.let_go()
+        raise EmbeddingError("the backend is gone; start it")
+
+    with PgVectorStore(
+        postgres,
+        collection="held",
+        backend=CallingBackend("second batch", fail),
+        schema=schema,
+        registry=f"{schema}_registry",
+    ) as store:
+        with pytest.raises(EmbeddingError) as caught:
+            store.upsert(two_batches())
+        assert caught.value.report is not None
+        assert caught.value.report.written == store.count() == BATCH_DOCUMENTS
+
+
+def test_a_source_that_fails_leaves_whole_batches_behind(postgres: str, schema: str) -> None:
+    def broken() -> Iterator[Document]:
+        yield from two_batches()
+        raise KeyError("the source is broken")
+
+    with PgVectorStore(
+        postgres,
+        collection="broken",
+        backend=TaskBackend(),
+        schema=schema,
+        registry=f"{schema}_registry",
+    ) as store:
+        with pytest.raises(KeyError):
+            store.upsert(broken())
+        assert store.count() == BATCH_DOCUMENTS
