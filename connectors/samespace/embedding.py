@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from samespace.errors import InvalidInput
 from samespace.guard import CANARY_TEXTS, Canary
@@ -77,7 +78,13 @@ async def make_canary_async(backend: AnyBackend) -> Canary:
 
 
 def _canary(documents: Matrix, queries: Matrix) -> Canary:
-    return Canary(documents.astype(np.float16), queries.astype(np.float16))
+    return Canary(_directions(documents), _directions(queries))
+
+
+def _directions(vectors: Matrix) -> NDArray[np.float16]:
+    """Unit vectors, since float16 ends at 65,504; a canary compares nothing but directions."""
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return np.asarray(vectors / norms, dtype=np.float16)
 
 
 def _usage(backend: AnyBackend) -> Usage:

@@ -209,7 +209,8 @@ def derive(
     """Turn ``(n, stored.dimensions)`` vectors into ``(n, offered.dimensions)`` ones.
 
     Truncate, then normalise again where the offered space is normalised (Matryoshka
-    representation learning, Kusupati et al. 2022). :class:`InvalidInput` unless derivable.
+    representation learning, Kusupati et al. 2022). :class:`InvalidInput` unless derivable, or where
+    nothing but zeros would be left of a vector.
     """
     if compare(stored, offered) is Verdict.INCOMPATIBLE:
         raise InvalidInput(f"vectors of {offered} cannot be derived from {stored}; embed again")
@@ -217,4 +218,9 @@ def derive(
     if not offered.normalized:
         return shortened
     norms = np.linalg.norm(shortened, axis=1, keepdims=True)
+    if not norms.all():
+        raise InvalidInput(
+            f"vector {int(np.argmin(norms))} is zero in its first {offered.dimensions} components, so "
+            "nothing can be derived from it; embed its text again"
+        )
     return np.asarray(shortened / norms, dtype=np.float32)

@@ -223,3 +223,16 @@ async def test_a_canary_has_both_directions() -> None:
         assert canary.documents.dtype == canary.queries.dtype == np.float16
         np.testing.assert_array_equal(canary.documents, [DOCUMENT] * len(CANARY_TEXTS))
         np.testing.assert_array_equal(canary.queries, [QUERY] * len(CANARY_TEXTS))
+
+
+def test_a_canary_of_long_vectors_keeps_their_directions() -> None:
+    class LongBackend(SyncBackend):
+        @property
+        def space(self) -> EmbeddingSpace:
+            return EmbeddingSpace(model="own", dimensions=2, normalized=False)
+
+        def _rows(self, row: tuple[float, float], texts: Sequence[str]) -> Matrix:
+            return super()._rows((3e5 * (row[0] + row[1]), 4e5), texts)
+
+    canary = make_canary(LongBackend())
+    np.testing.assert_allclose(canary.documents, [(0.6, 0.8)] * len(CANARY_TEXTS), atol=1e-3)

@@ -305,6 +305,13 @@ def some_vectors(*, normalized: bool) -> np.ndarray[Any, np.dtype[np.float32]]:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if normalized else vectors
 
 
+def test_nothing_is_derived_from_zeros() -> None:
+    vectors = np.eye(3, 1024, k=100, dtype=np.float32)
+    vectors[0, 0] = 1
+    with pytest.raises(InvalidInput, match="vector 1 is zero"):
+        derive(vectors, stored=V3, offered=v3(dimensions=64))
+
+
 def test_derived_vectors_are_normalised_prefixes() -> None:
     vectors = some_vectors(normalized=True)
     derived = derive(vectors, stored=V3, offered=v3(dimensions=256))
