@@ -198,6 +198,11 @@ def encode_metadata(metadata: object) -> bytes:
     return orjson.dumps(_checked_object(metadata, ()) if metadata else metadata)
 
 
+def encode_value(value: object, *, what: str) -> bytes:
+    """One value of metadata as JSON, or :class:`InvalidInput` if metadata cannot have it."""
+    return orjson.dumps(_checked(value, (what,)))
+
+
 def decode_metadata(data: bytes | bytearray | memoryview | str) -> Metadata:
     """The inverse of :func:`encode_metadata`."""
     decoded: Metadata = orjson.loads(data)

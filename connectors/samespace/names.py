@@ -48,8 +48,7 @@ def check_id(value: object, *, what: str = "id") -> str:
     """Return ``value`` if it may be a document's id: a storable string of 1 to 512 UTF-8 bytes."""
     if not isinstance(value, str) or not value:
         raise InvalidInput(f"{what} {excerpt(value)} is not usable: pass a non-empty string")
-    if is_unstorable(value):
-        raise InvalidInput(f"{what} {excerpt(value)} has a NUL or a lone surrogate; remove it")
+    check_storable(value, what=what)
     if len(value) > ID_BYTES // 4 and len(value.encode()) > ID_BYTES:
         raise InvalidInput(
             f"{what} {excerpt(value)} is longer than {ID_BYTES} bytes; use a hash of it"
@@ -57,12 +56,20 @@ def check_id(value: object, *, what: str = "id") -> str:
     return value
 
 
+def check_storable(value: object, *, what: str) -> str:
+    """Return ``value`` if a store can be asked for it: a string without NUL or lone surrogate."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"{what} is {excerpt(value)}; pass a string")
+    if is_unstorable(value):
+        raise InvalidInput(f"{what} {excerpt(value)} has a NUL or a lone surrogate; remove it")
+    return value
+
+
 def check_key(value: object, *, what: str = "metadata key") -> str:
     """Return ``value`` if it may be a metadata key: a storable string of 1 to 256 UTF-8 bytes."""
     if not isinstance(value, str) or not value:
         raise InvalidInput(f"{what} {excerpt(value)} is not usable: keys are non-empty strings")
-    if is_unstorable(value):
-        raise InvalidInput(f"{what} {excerpt(value)} has a NUL or a lone surrogate; remove it")
+    check_storable(value, what=what)
     if len(value) > KEY_BYTES // 4 and len(value.encode()) > KEY_BYTES:
         raise InvalidInput(f"{what} {excerpt(value)} is longer than {KEY_BYTES} bytes; shorten it")
     return value

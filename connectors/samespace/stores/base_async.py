@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -38,6 +38,7 @@ from samespace.errors import (
 from samespace.filters import Filter
 from samespace.guard import CANARY_TEXTS, Direction, SlotRecord, check_canary
 from samespace.layout import Layout
+from samespace.names import check_storable
 from samespace.protocols import AnyBackend, Matrix, OnConflict, OnError, Usage, Vector
 from samespace.space import EmbeddingSpace, differences
 from samespace.stores.running import AsyncBeside
@@ -492,12 +493,18 @@ def checked_matrix(vectors: object, space: EmbeddingSpace, count: int) -> Matrix
 
 
 def check_ids(ids: Sequence[str]) -> None:
-    """:class:`InvalidInput` for one string where several are meant, or for what is none."""
-    if isinstance(ids, str):
-        raise InvalidInput("ids is one string; pass a list of ids")
+    """:class:`InvalidInput` unless ``ids`` are strings that a store can be asked for.
+
+    Any length will do: tables that others made have ids that ours may not be.
+    """
+    _check_several(ids, what="ids")
     for id in ids:
-        if not isinstance(id, str):
-            raise InvalidInput(f"id {excerpt(id)} is not a string")
+        check_storable(id, what="id")
+
+
+def _check_several(values: object, *, what: str) -> None:
+    if isinstance(values, str) or not isinstance(values, Collection):
+        raise InvalidInput(f"{what} is {excerpt(values)}; pass a list of strings")
 
 
 def check_selectors(ids: Sequence[str] | None, where: Filter | None, parent: str | None) -> None:
@@ -510,6 +517,8 @@ def check_selectors(ids: Sequence[str] | None, where: Filter | None, parent: str
     check_filter(where)
     if ids is not None:
         check_ids(ids)
+    if parent is not None:
+        check_storable(parent, what="parent")
 
 
 def check_filter(where: object) -> None:
@@ -530,6 +539,12 @@ def check_shard(shard: Shard | None) -> None:
         raise InvalidInput(f"shard is {excerpt(shard)}; pass (i, n) with 0 <= i < n")
 
 
+def check_cursor(cursor: str | None) -> None:
+    """:class:`InvalidInput` unless ``cursor`` can be what an earlier call returned."""
+    if cursor is not None:
+        check_storable(cursor, what="the cursor")
+
+
 def check_changes(
     changes: Mapping[str, Metadata] | Metadata, where: Filter | None
 ) -> dict[str, bytes]:
@@ -539,6 +554,7 @@ def check_changes(
         raise InvalidInput(f"changes is {excerpt(changes)}; pass {{id: metadata}}")
     if where is not None:
         return {"": encode_metadata(dict(changes))}
+    check_ids(list(changes))
     for id, metadata in changes.items():
         if not isinstance(metadata, Mapping):
             raise InvalidInput(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from psycopg import sql
 
 from samespace.documents import Document, Parent, PendingRow
+from samespace.errors import InvalidInput, excerpt
 from samespace.filters import Filter, Target, equalities
 from samespace.index import Index
 from samespace.layout import TextQuery
@@ -345,6 +346,11 @@ def scan(
 def _after(table: Table, after: str | None, parameters: Parameters) -> list[sql.Composable]:
     if after is None:
         return []
+    if not table.has_id(after):
+        raise InvalidInput(
+            f"the cursor {excerpt(after)} is no {table.id_type}, the type of the keys here; "
+            "pass what the last call returned"
+        )
     bound = parameters.bind(after, sql.SQL("text"))
     key = sql.SQL("{} > {}::{}").format(Name(table.layout.id), bound, raw(table.id_type))
     return [key]

@@ -30,6 +30,7 @@ from samespace.documents import (
     PendingRow,
     SlotInfo,
     decode_metadata,
+    encode_value,
 )
 from samespace.embedding import make_canary, provenance_of
 from samespace.errors import (
@@ -60,6 +61,7 @@ from samespace.stores.base import (
     StoreBase,
     Written,
     check_changes,
+    check_cursor,
     check_filter,
     check_ids,
     check_limit,
@@ -803,7 +805,7 @@ class PgVectorStore(StoreBase):
         check_filter(where)
         check_limit(limit)
         target, path = _target(field)
-        later = Json(orjson.dumps(after)) if after is not None else None
+        later = Json(encode_value(after, what="after")) if after is not None else None
         with self._gone_explained():
             table, _ = self._existing_table()
             rows = self._rows(sql.values(table, target, path, where, limit=limit, after=later))
@@ -909,6 +911,7 @@ class PgVectorStore(StoreBase):
         ``shard`` is ``(i, n)``, the i-th of n disjoint parts. The cursor is None at the end.
         """
         check_limit(limit)
+        check_cursor(after)
         check_shard(shard)
         check_filter(where)
         with self._gone_explained():
@@ -929,6 +932,7 @@ class PgVectorStore(StoreBase):
         Only vectors with a source can be judged; ``since`` is the cursor of the last call.
         """
         check_limit(limit)
+        check_cursor(since)
         with self._gone_explained():
             table, slot = self._slot_named(space)
             if table.external_text or not table.has_source(slot.name):

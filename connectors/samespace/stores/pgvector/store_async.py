@@ -30,6 +30,7 @@ from samespace.documents import (
     PendingRow,
     SlotInfo,
     decode_metadata,
+    encode_value,
 )
 from samespace.embedding import make_canary_async, provenance_of
 from samespace.errors import (
@@ -60,6 +61,7 @@ from samespace.stores.base_async import (
     Row,
     Written,
     check_changes,
+    check_cursor,
     check_filter,
     check_ids,
     check_limit,
@@ -812,7 +814,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
         check_filter(where)
         check_limit(limit)
         target, path = _target(field)
-        later = Json(orjson.dumps(after)) if after is not None else None
+        later = Json(encode_value(after, what="after")) if after is not None else None
         async with self._gone_explained():
             table, _ = await self._existing_table()
             rows = await self._rows(
@@ -920,6 +922,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
         ``shard`` is ``(i, n)``, the i-th of n disjoint parts. The cursor is None at the end.
         """
         check_limit(limit)
+        check_cursor(after)
         check_shard(shard)
         check_filter(where)
         async with self._gone_explained():
@@ -940,6 +943,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
         Only vectors with a source can be judged; ``since`` is the cursor of the last call.
         """
         check_limit(limit)
+        check_cursor(since)
         async with self._gone_explained():
             table, slot = await self._slot_named(space)
             if table.external_text or not table.has_source(slot.name):
