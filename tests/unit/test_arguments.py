@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from samespace.documents import encode_value
 from samespace.errors import InvalidInput
 from samespace.filters import everything
-from samespace.stores.base import check_changes, check_cursor, check_ids, check_selectors
+from samespace.guard import Canary, SlotState
+from samespace.space import EmbeddingSpace
+from samespace.stores.base import (
+    check_changes,
+    check_cursor,
+    check_fit,
+    check_ids,
+    check_selectors,
+    check_shard,
+    check_space,
+    check_state,
+)
 
 NO_STRINGS = [None, 7, b"id", ["id"]]
 UNSTORABLE = ["a\x00", "\ud83d", "a\udfff"]
@@ -60,3 +72,41 @@ def test_a_value_is_written_as_metadata_is() -> None:
 def test_what_metadata_cannot_have_is_named(value: Any) -> None:
     with pytest.raises(InvalidInput, match="'after'"):
         encode_value(value, what="after")
+
+
+@pytest.mark.parametrize("shard", [None, (0, 1), (2, 3), [0, 2]])
+def test_a_shard_is_one_of_several_parts(shard: Any) -> None:
+    check_shard(shard)
+
+
+@pytest.mark.parametrize(
+    "shard", [(1, 1), (-1, 2), (0, 0), (0,), (0, 1, 2), "01", 3, (0.5, 2), (False, True), {0, 1}]
+)
+def test_what_is_no_shard(shard: Any) -> None:
+    with pytest.raises(InvalidInput, match="^shard "):
+        check_shard(shard)
+
+
+def test_a_state_may_be_given_by_its_name() -> None:
+    assert check_state("ready") is SlotState.READY
+    assert check_state(SlotState.FILLING) is SlotState.FILLING
+
+
+@pytest.mark.parametrize("state", ["open", "", None, 1, ["ready"]])
+def test_what_is_no_state_names_those_that_are(state: Any) -> None:
+    with pytest.raises(InvalidInput, match="^state .*filling, ready"):
+        check_state(state)
+
+
+@pytest.mark.parametrize("space", [None, "jina-embeddings-v3@64", {"model": "m"}])
+def test_what_is_no_space(space: Any) -> None:
+    with pytest.raises(InvalidInput, match="^space "):
+        check_space(space)
+
+
+def test_a_canary_has_the_size_of_its_slot() -> None:
+    space = EmbeddingSpace(model="own", dimensions=3)
+    check_fit(None, space)
+    check_fit(Canary(np.ones((3, 3), np.float16), np.ones((3, 3), np.float16)), space)
+    with pytest.raises(InvalidInput, match="has 2 dimensions"):
+        check_fit(Canary(np.ones((3, 2), np.float16), np.ones((3, 2), np.float16)), space)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -36,7 +37,14 @@ from samespace.errors import (
     excerpt,
 )
 from samespace.filters import Filter
-from samespace.guard import CANARY_TEXTS, Direction, SlotRecord, check_canary
+from samespace.guard import (
+    CANARY_TEXTS,
+    Canary,
+    Direction,
+    SlotRecord,
+    SlotState,
+    check_canary,
+)
 from samespace.layout import Layout
 from samespace.names import check_storable
 from samespace.protocols import AnyBackend, Matrix, OnConflict, OnError, Usage, Vector
@@ -209,6 +217,7 @@ class AsyncStoreBase(ABC):
             raise InvalidInput(
                 "this handle has no backend to embed with: pass backend=, or use upsert_vectors()"
             )
+        _check_iterable(documents, what="documents")
         pairs = ((document, None) for document in documents)
         return await self._upsert(pairs, on_conflict, on_error, embed=True)
 
@@ -228,6 +237,8 @@ class AsyncStoreBase(ABC):
         """
         _check_options(on_conflict, on_error)
         self._require_same(space)
+        _check_iterable(documents, what="documents")
+        _check_iterable(vectors, what="vectors")
         if isinstance(vectors, np.ndarray) and vectors.ndim != 2:
             raise InvalidInput(f"vectors has shape {vectors.shape}; pass (n, dimensions)")
         pairs = _zipped(documents, vectors)
@@ -425,7 +436,8 @@ class AsyncStoreBase(ABC):
         with_vectors: bool = False,
     ) -> list[list[Hit]]:
         """:meth:`search` for several queries, which are embedded together; one list for each."""
-        _check_search(limit, where)
+        _check_search(limit, where, min_score)
+        _check_several(queries, what="queries")
         for query in queries:
             _check_query(query)
         if self._backend is None:
@@ -465,7 +477,7 @@ class AsyncStoreBase(ABC):
 
         ``space`` says what the vector is and must be this handle's.
         """
-        _check_search(limit, where)
+        _check_search(limit, where, min_score)
         self._require_same(space)
         checked = as_vector(vector, self._space)
         slot = await self._for_searching(allow_filling=allow_filling)
@@ -475,9 +487,7 @@ class AsyncStoreBase(ABC):
         return _at_least(min_score, found[0])
 
     def _require_same(self, space: EmbeddingSpace) -> None:
-        if not isinstance(space, EmbeddingSpace):
-            raise InvalidInput(f"space is {excerpt(space)}; pass an EmbeddingSpace")
-        if space != self._space:
+        if check_space(space) != self._space:
             raise SpaceMismatch(
                 f"the vectors are said to be of {space}; this handle is for {self._space}: open the "
                 "collection with the vectors' space",
@@ -489,7 +499,7 @@ class AsyncStoreBase(ABC):
 
 def checked_matrix(vectors: object, space: EmbeddingSpace, count: int) -> Matrix:
     """Vectors for a slot's rows, shape ``(count, dimensions)``; or :class:`InvalidInput`."""
-    return as_matrix(vectors, space, count=count)
+    return as_matrix(vectors, check_space(space), count=count)
 
 
 def check_ids(ids: Sequence[str]) -> None:
@@ -535,8 +545,34 @@ def check_limit(limit: object, *, most: int = MAX_LIMIT) -> None:
 
 def check_shard(shard: Shard | None) -> None:
     """:class:`InvalidInput` unless ``shard`` is ``(i, n)`` with ``0 <= i < n``."""
-    if shard is not None and not 0 <= shard[0] < shard[1]:
+    if shard is None:
+        return
+    pair = isinstance(shard, Sequence) and [type(number) for number in shard] == [int, int]
+    if not pair or not 0 <= shard[0] < shard[1]:
         raise InvalidInput(f"shard is {excerpt(shard)}; pass (i, n) with 0 <= i < n")
+
+
+def check_state(state: str) -> SlotState:
+    """The slot's state that ``state`` names, or :class:`InvalidInput`."""
+    if state not in tuple(SlotState):
+        raise InvalidInput(f"state is {excerpt(state)}; choose one of {', '.join(SlotState)}")
+    return SlotState(state)
+
+
+def check_space(space: object) -> EmbeddingSpace:
+    """``space``, or :class:`InvalidInput` if it is none."""
+    if not isinstance(space, EmbeddingSpace):
+        raise InvalidInput(f"space is {excerpt(space)}; pass an EmbeddingSpace")
+    return space
+
+
+def check_fit(canary: Canary | None, space: EmbeddingSpace) -> None:
+    """:class:`InvalidInput` unless a canary for the slot of ``space`` has its dimensions."""
+    if canary is not None and not canary.fits(space):
+        raise InvalidInput(
+            f"the canary has {canary.documents.shape[1]} dimensions, {space} has {space.dimensions}; "
+            "make it with the backend of this space"
+        )
 
 
 def check_cursor(cursor: str | None) -> None:
@@ -568,9 +604,7 @@ def _agreed_space(space: EmbeddingSpace | None, backend: AnyBackend | None) -> E
     if space is None and backend is None:
         raise InvalidInput("pass backend=, or space= for a handle that brings its own vectors")
     if backend is None:
-        if not isinstance(space, EmbeddingSpace):
-            raise InvalidInput(f"space is {excerpt(space)}; pass an EmbeddingSpace")
-        return space
+        return check_space(space)
     offered = backend.space
     if space is not None and space != offered:
         raise SpaceMismatch(
@@ -611,9 +645,19 @@ def _check_options(on_conflict: object, on_error: object) -> None:
             raise InvalidInput(f"{name} is {excerpt(value)}; choose one of {', '.join(choices)}")
 
 
-def _check_search(limit: object, where: object) -> None:
+def _check_search(limit: object, where: object, min_score: Any) -> None:
     check_limit(limit)
     check_filter(where)
+    if min_score is None:
+        return
+    number = isinstance(min_score, int | float | np.floating) and not isinstance(min_score, bool)
+    if not number or not abs(min_score) < math.inf:
+        raise InvalidInput(f"min_score is {excerpt(min_score)}; pass a cosine from -1 to 1")
+
+
+def _check_iterable(values: object, *, what: str) -> None:
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise InvalidInput(f"{what} is {excerpt(values)}; pass a list, or any iterable")
 
 
 def _check_query(query: object) -> None:

@@ -63,10 +63,13 @@ from samespace.stores.base import (
     check_changes,
     check_cursor,
     check_filter,
+    check_fit,
     check_ids,
     check_limit,
     check_selectors,
     check_shard,
+    check_space,
+    check_state,
     checked_matrix,
     logger,
 )
@@ -819,8 +822,7 @@ class PgVectorStore(StoreBase):
         The only method that alters a table we did not make: it adds columns, drops NOT NULL on the
         other slots, and installs the trigger that empties a slot when its row's text changes.
         """
-        if not isinstance(space, EmbeddingSpace):
-            raise InvalidInput(f"space is {excerpt(space)}; pass an EmbeddingSpace")
+        check_fit(canary, check_space(space))
         slot = replace(self._new_slot(space, canary), state=SlotState.FILLING)
 
         def change(cursor: psycopg.Cursor[Any], state: _State) -> None:
@@ -839,6 +841,7 @@ class PgVectorStore(StoreBase):
 
     def drop_slot(self, space: EmbeddingSpace) -> None:
         """Remove the slot of ``space`` and its vectors; the last slot cannot go."""
+        check_space(space)
 
         def change(cursor: psycopg.Cursor[Any], state: _State) -> None:
             record, table = _recorded(state, self._collection)
@@ -881,7 +884,8 @@ class PgVectorStore(StoreBase):
 
     def mark(self, space: EmbeddingSpace, state: SlotState) -> None:
         """Say that a slot is being filled, or that it can be searched."""
-        wanted = SlotState(state)
+        wanted = check_state(state)
+        check_space(space)
         with self._locked() as cursor:
             record, _ = _recorded(self._describe(cursor), self._collection)
             record.require(space, collection=self._collection)
@@ -890,6 +894,7 @@ class PgVectorStore(StoreBase):
 
     def _slot_named(self, space: EmbeddingSpace) -> tuple[Table, SlotRecord]:
         """The slot of any space of this collection."""
+        check_space(space)
         state = self._state if self._state and self._state.record else self._describe()
         if state.record is None or state.record.find(space) is None:
             state = self._describe()
