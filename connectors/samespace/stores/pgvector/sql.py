@@ -596,7 +596,20 @@ def delete(
     more = [id_condition(table, ids, parameters)] if ids is not None else []
     more += [parent_condition(table, parent, parameters)] if parent is not None else []
     clause = where_clause(table, parameters, where, *more)
-    return sql.SQL("DELETE FROM {}{}").format(table.qualified, clause), parameters
+    statement = sql.SQL("{} DELETE FROM {} AS t USING locked WHERE t.{} = locked.{}")
+    key = Name(table.layout.id)
+    locked = _locked(table, clause, "UPDATE")
+    return statement.format(locked, table.qualified, key, key), parameters
+
+
+def _locked(table: Table, clause: sql.Composable, strength: str) -> sql.Composed:
+    """The keys of the rows that pass, locked in the order in which every writer here locks rows.
+
+    Otherwise two statements that share two rows could each wait for the other.
+    """
+    return sql.SQL(
+        'WITH locked AS (SELECT {0} FROM {1}{2} ORDER BY {0}::text COLLATE "C" FOR {3})'
+    ).format(Name(table.layout.id), table.qualified, clause, sql.SQL(strength))
 
 
 def update_metadata(
@@ -618,8 +631,10 @@ def update_metadata(
         record = sql.SQL("(jsonb_populate_record(NULL::{}, %(patch)b))").format(table.qualified)
         pairs = [sql.SQL("{0} = {1}.{0}").format(Name(name), record) for name in changed]
         changes = sql.Composed([sql.SQL(", ").join(pairs)])
-    statement = sql.SQL("UPDATE {} SET {}{}").format(table.qualified, changes, clause)
-    return statement, parameters
+    statement = sql.SQL("{} UPDATE {} AS t SET {} FROM locked WHERE t.{} = locked.{}")
+    key = Name(table.layout.id)
+    locked = _locked(table, clause, "NO KEY UPDATE")
+    return statement.format(locked, table.qualified, changes, key, key), parameters
 
 
 # Slots

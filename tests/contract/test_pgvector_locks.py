@@ -1,0 +1,95 @@
+"""Writers that meet on the same rows: the order of their locks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+from tests.contract.test_pgvector_contract import AsyncHarness, Harness
+
+from samespace import Document, everything
+from samespace.filters import field
+from samespace.testing.backends import UNLIKE, TaskBackend
+
+Act = Callable[..., Future[Any]]
+LATER = [Document("b", "second"), Document("a", "first")]
+"""In the order in which the rows lie in the table, which is not that of their keys."""
+
+
+@pytest.fixture(params=["sync", "async"])
+def act(request: pytest.FixtureRequest, postgres: str, schema: str) -> Iterator[Act]:
+    """Runs a method of a store of its own in a thread: ``act("delete", ids=["a"])``."""
+
+    async def run(name: str, *values: Any, **options: Any) -> Any:
+        async with AsyncHarness(postgres, schema).open("met", backend=TaskBackend()) as store:
+            return await getattr(store, name)(*values, **options)
+
+    def run_sync(name: str, *values: Any, **options: Any) -> Any:
+        with Harness(postgres, schema).open("met", backend=TaskBackend()) as store:
+            return getattr(store, name)(*values, **options)
+
+    with ThreadPoolExecutor(1) as thread:
+        if request.param == "sync":
+            yield lambda *values, **options: thread.submit(run_sync, *values, **options)
+        else:
+            yield lambda *values, **options: thread.submit(asyncio.run, run(*values, **options))
+
+
+@pytest.fixture
+def stranger(postgres: str, schema: str) -> Iterator[psycopg.Connection[Any]]:
+    """Never the one that PostgreSQL ends of two that block each other."""
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(SQL("SET search_path = {}, public").format(Identifier(schema)))
+        connection.execute("SET deadlock_timeout = '1h'")
+        yield connection
+
+
+@pytest.fixture
+def harness(postgres: str, schema: str) -> Harness:
+    harness = Harness(postgres, schema)
+    with harness.open("met", backend=TaskBackend()) as store:
+        store.upsert(LATER[:1])
+        store.upsert(LATER[1:])
+        store.add_slot(UNLIKE)
+    return harness
+
+
+def wait_until_blocked(harness: Harness, by: psycopg.Connection[Any]) -> None:
+    """Return once another session waits for this one."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
+    while not harness.execute(waiting, (by.info.backend_pid,)):
+        continue
+
+
+def fill_arguments(harness: Harness) -> tuple[Any, ...]:
+    with harness.open("met", backend=TaskBackend()) as store:
+        rows, _ = store.pending(UNLIKE, limit=10)
+    texts = [row.document.text for row in rows]
+    return "fill", UNLIKE, rows[::-1], TaskBackend(UNLIKE).embed_documents(texts[::-1])
+
+
+WAYS: dict[str, Callable[[Harness, Act], Future[Any]]] = {
+    "update": lambda _, act: act("update_metadata", {"k": 1}, where=everything),
+    "merge": lambda _, act: act("update_metadata", {"k": 1}, where=field.id != "x", merge=True),
+    "delete": lambda _, act: act("delete", where=everything),
+    "delete by id": lambda _, act: act("delete", ids=["b", "a"]),
+    "upsert": lambda _, act: act("upsert", LATER),
+    "fill": lambda harness, act: act(*fill_arguments(harness)),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_rows_are_locked_in_the_order_of_their_keys(
+    harness: Harness, stranger: psycopg.Connection[Any], act: Act, way: str
+) -> None:
+    with stranger.transaction():
+        stranger.execute("SELECT FROM met WHERE id = 'a' FOR UPDATE")
+        done = WAYS[way](harness, act)
+        wait_until_blocked(harness, stranger)
+        harness.execute("SELECT FROM met WHERE id = 'b' FOR UPDATE NOWAIT")
+    done.result()
