@@ -1,4 +1,4 @@
-"""Writers that meet on the same rows: the order of their locks."""
+"""Writers that meet on the same rows: the order of their locks, and deadlocks that others make."""
 
 from __future__ import annotations
 
@@ -93,3 +93,23 @@ def test_rows_are_locked_in_the_order_of_their_keys(
         wait_until_blocked(harness, stranger)
         harness.execute("SELECT FROM met WHERE id = 'b' FOR UPDATE NOWAIT")
     done.result()
+
+
+@pytest.mark.parametrize("way", ["update", "delete by id", "upsert", "fill"])
+def test_a_deadlock_that_others_make_is_survived(
+    harness: Harness, stranger: psycopg.Connection[Any], act: Act, way: str
+) -> None:
+    with stranger.transaction():
+        stranger.execute("UPDATE met SET ordinal = 7 WHERE id = 'b'")
+        done = WAYS[way](harness, act)
+        wait_until_blocked(harness, stranger)
+        stranger.execute("UPDATE met SET ordinal = 7 WHERE id = 'a'")  # waits until ours was ended
+    done.result()
+    left = harness.execute("SELECT id, metadata ->> 'k', ordinal FROM met ORDER BY id")
+    expected = {
+        "update": [("a", "1", 7), ("b", "1", 7)],
+        "delete by id": [],
+        "upsert": [("a", None, None), ("b", None, None)],
+        "fill": [("a", None, 7), ("b", None, 7)],
+    }
+    assert left == expected[way]

@@ -37,6 +37,7 @@ from samespace.errors import (
     CollectionNotFound,
     InvalidInput,
     SlotNotReady,
+    StoreError,
     StoreRejected,
     StoreUnavailable,
     excerpt,
@@ -90,6 +91,7 @@ from samespace.stores.pgvector.connections import (
 )
 from samespace.stores.pgvector.faults import Gone
 from samespace.stores.pgvector.table import Table, own_layout, scope_key
+from samespace.stores.running import T
 
 OLDEST_PGVECTOR: Final = (0, 8, 0)
 SOUND_PGVECTOR: Final = (0, 8, 4)
@@ -99,6 +101,9 @@ DDL_LOCK_TIMEOUT_MS: Final = 500
 DDL_ATTEMPTS: Final = 60
 RECHECK_SECONDS: Final = 60.0
 Item = TypeVar("Item")
+ATTEMPTS: Final = 5
+_UNPREPARED: Final = (pg.InvalidSqlStatementName, pg.DuplicatePreparedStatement)
+_UNDONE: Final = (pg.DeadlockDetected, pg.SerializationFailure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,28 +184,36 @@ class PgVectorStore(StoreBase):
     ) -> list[tuple[Any, ...]]:
         """All rows that one statement answers."""
         query, parameters = statement
-        for _ in range(2):
-            try:
-                with self._cursor() as cursor:
-                    cursor.execute(query, parameters, prepare=self._prepares or None)
-                    return cursor.fetchall()
-            except StoreRejected as error:
-                self._stop_preparing(error)
-        raise StoreRejected("PostgreSQL forgets prepared statements")
 
-    def _stop_preparing(self, error: StoreRejected) -> None:
-        """A pooler that resets sessions forgets prepared statements: go on without them."""
-        lost = (pg.InvalidSqlStatementName, pg.DuplicatePreparedStatement)
-        if not isinstance(error.__cause__, lost) or not self._prepares:
-            raise error
-        self._prepares = False
+        def read() -> list[tuple[Any, ...]]:
+            with self._cursor() as cursor:
+                cursor.execute(query, parameters, prepare=self._prepares or None)
+                return cursor.fetchall()
+
+        return self._repeated(read)
+
+    def _repeated(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns; tried again where nothing but others' doings undid it."""
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return work()
+            except StoreError as error:
+                if isinstance(error.__cause__, _UNPREPARED):
+                    self._prepares = False  # a pooler that resets sessions forgets statements
+                elif not isinstance(error.__cause__, _UNDONE):
+                    raise
+        return work()
 
     def _changed(self, statement: sql.Statement, **values: Any) -> int:
         """How many rows one statement changed."""
         query, parameters = statement
-        with self._cursor() as cursor:
-            cursor.execute(query, {**parameters, **values}, prepare=False)
-            return cursor.rowcount
+
+        def change() -> int:
+            with self._cursor() as cursor:
+                cursor.execute(query, {**parameters, **values}, prepare=False)
+                return cursor.rowcount
+
+        return self._repeated(change)
 
     @contextmanager
     def _transaction(self, *, prepares: bool = True) -> Iterator[psycopg.Cursor[Any]]:
@@ -577,15 +590,14 @@ class PgVectorStore(StoreBase):
 
         A part is packed while the server works at the one before.
         """
-        for _ in range(2):
-            try:
-                with self._cursor() as cursor:
-                    packed = map(parameters, _parts(rows, sql.ROWS_PER_STATEMENT))
-                    cursor.executemany(statement, packed, returning=True)
-                    return _all_rows(cursor)
-            except StoreRejected as error:
-                self._stop_preparing(error)
-        raise StoreRejected("PostgreSQL forgets prepared statements")
+
+        def write() -> list[tuple[Any, ...]]:
+            with self._cursor() as cursor:
+                packed = map(parameters, _parts(rows, sql.ROWS_PER_STATEMENT))
+                cursor.executemany(statement, packed, returning=True)
+                return _all_rows(cursor)
+
+        return self._repeated(write)
 
     def _pending_among(self, table: Table, state: _State, rows: Sequence[Row]) -> int:
         slots = state.record.slots if state.record else ()
@@ -713,17 +725,16 @@ class PgVectorStore(StoreBase):
         """A search, with its settings in the same round trip and implicit transaction."""
         if settings is None:
             return self._rows((query, parameters))
-        for _ in range(2):
-            try:
-                with self._cursor() as cursor:
-                    with cursor.connection.pipeline():
-                        prepare = self._prepares or None
-                        cursor.execute(settings, (), prepare=prepare)
-                        cursor.execute(query, parameters, prepare=prepare)
-                    return _last_rows(cursor)
-            except StoreRejected as error:
-                self._stop_preparing(error)
-        raise StoreRejected("PostgreSQL forgets prepared statements")
+
+        def search() -> list[tuple[Any, ...]]:
+            with self._cursor() as cursor:
+                with cursor.connection.pipeline():
+                    prepare = self._prepares or None
+                    cursor.execute(settings, (), prepare=prepare)
+                    cursor.execute(query, parameters, prepare=prepare)
+                return _last_rows(cursor)
+
+        return self._repeated(search)
 
     def _hits(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> list[Hit]:
         documents = self._documents(table, rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
@@ -37,6 +37,7 @@ from samespace.errors import (
     CollectionNotFound,
     InvalidInput,
     SlotNotReady,
+    StoreError,
     StoreRejected,
     StoreUnavailable,
     excerpt,
@@ -90,6 +91,7 @@ from samespace.stores.pgvector.connections_async import (
 )
 from samespace.stores.pgvector.faults import Gone
 from samespace.stores.pgvector.table import Table, own_layout, scope_key
+from samespace.stores.running import T
 
 OLDEST_PGVECTOR: Final = (0, 8, 0)
 SOUND_PGVECTOR: Final = (0, 8, 4)
@@ -99,6 +101,9 @@ DDL_LOCK_TIMEOUT_MS: Final = 500
 DDL_ATTEMPTS: Final = 60
 RECHECK_SECONDS: Final = 60.0
 Item = TypeVar("Item")
+ATTEMPTS: Final = 5
+_UNPREPARED: Final = (pg.InvalidSqlStatementName, pg.DuplicatePreparedStatement)
+_UNDONE: Final = (pg.DeadlockDetected, pg.SerializationFailure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,28 +184,36 @@ class AsyncPgVectorStore(AsyncStoreBase):
     ) -> list[tuple[Any, ...]]:
         """All rows that one statement answers."""
         query, parameters = statement
-        for _ in range(2):
-            try:
-                async with self._cursor() as cursor:
-                    await cursor.execute(query, parameters, prepare=self._prepares or None)
-                    return await cursor.fetchall()
-            except StoreRejected as error:
-                self._stop_preparing(error)
-        raise StoreRejected("PostgreSQL forgets prepared statements")
 
-    def _stop_preparing(self, error: StoreRejected) -> None:
-        """A pooler that resets sessions forgets prepared statements: go on without them."""
-        lost = (pg.InvalidSqlStatementName, pg.DuplicatePreparedStatement)
-        if not isinstance(error.__cause__, lost) or not self._prepares:
-            raise error
-        self._prepares = False
+        async def read() -> list[tuple[Any, ...]]:
+            async with self._cursor() as cursor:
+                await cursor.execute(query, parameters, prepare=self._prepares or None)
+                return await cursor.fetchall()
+
+        return await self._repeated(read)
+
+    async def _repeated(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What ``work`` returns; tried again where nothing but others' doings undid it."""
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await work()
+            except StoreError as error:
+                if isinstance(error.__cause__, _UNPREPARED):
+                    self._prepares = False  # a pooler that resets sessions forgets statements
+                elif not isinstance(error.__cause__, _UNDONE):
+                    raise
+        return await work()
 
     async def _changed(self, statement: sql.Statement, **values: Any) -> int:
         """How many rows one statement changed."""
         query, parameters = statement
-        async with self._cursor() as cursor:
-            await cursor.execute(query, {**parameters, **values}, prepare=False)
-            return cursor.rowcount
+
+        async def change() -> int:
+            async with self._cursor() as cursor:
+                await cursor.execute(query, {**parameters, **values}, prepare=False)
+                return cursor.rowcount
+
+        return await self._repeated(change)
 
     @asynccontextmanager
     async def _transaction(
@@ -581,15 +594,14 @@ class AsyncPgVectorStore(AsyncStoreBase):
 
         A part is packed while the server works at the one before.
         """
-        for _ in range(2):
-            try:
-                async with self._cursor() as cursor:
-                    packed = map(parameters, _parts(rows, sql.ROWS_PER_STATEMENT))
-                    await cursor.executemany(statement, packed, returning=True)
-                    return await _all_rows(cursor)
-            except StoreRejected as error:
-                self._stop_preparing(error)
-        raise StoreRejected("PostgreSQL forgets prepared statements")
+
+        async def write() -> list[tuple[Any, ...]]:
+            async with self._cursor() as cursor:
+                packed = map(parameters, _parts(rows, sql.ROWS_PER_STATEMENT))
+                await cursor.executemany(statement, packed, returning=True)
+                return await _all_rows(cursor)
+
+        return await self._repeated(write)
 
     async def _pending_among(self, table: Table, state: _State, rows: Sequence[Row]) -> int:
         slots = state.record.slots if state.record else ()
@@ -721,17 +733,16 @@ class AsyncPgVectorStore(AsyncStoreBase):
         """A search, with its settings in the same round trip and implicit transaction."""
         if settings is None:
             return await self._rows((query, parameters))
-        for _ in range(2):
-            try:
-                async with self._cursor() as cursor:
-                    async with cursor.connection.pipeline():
-                        prepare = self._prepares or None
-                        await cursor.execute(settings, (), prepare=prepare)
-                        await cursor.execute(query, parameters, prepare=prepare)
-                    return await _last_rows(cursor)
-            except StoreRejected as error:
-                self._stop_preparing(error)
-        raise StoreRejected("PostgreSQL forgets prepared statements")
+
+        async def search() -> list[tuple[Any, ...]]:
+            async with self._cursor() as cursor:
+                async with cursor.connection.pipeline():
+                    prepare = self._prepares or None
+                    await cursor.execute(settings, (), prepare=prepare)
+                    await cursor.execute(query, parameters, prepare=prepare)
+                return await _last_rows(cursor)
+
+        return await self._repeated(search)
 
     def _hits(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> list[Hit]:
         documents = self._documents(table, rows)
