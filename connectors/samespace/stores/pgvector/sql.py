@@ -413,11 +413,12 @@ def values(
     clause = where_clause(table, parameters, where)
     later = parameters.bind(after) if after is not None else None
     beyond = sql.SQL(" AND element > {}").format(later) if later else sql.SQL("")
+    # In ORDER BY a bare name would be the text that is selected, and 10 would come before 9.
     statement = sql.SQL(
         "SELECT element::text, count(DISTINCT key) FROM (SELECT {} AS key, {} AS value FROM {}{}) "
         "AS rows, LATERAL jsonb_array_elements(CASE jsonb_typeof(value) WHEN 'array' THEN value "
         "ELSE jsonb_build_array(value) END) AS elements(element) "
-        "WHERE element <> 'null'{} GROUP BY element ORDER BY element LIMIT {}"
+        "WHERE element <> 'null'{} GROUP BY element ORDER BY elements.element LIMIT {}"
     ).format(Name(table.layout.id), value, table.qualified, clause, beyond, sql.Literal(limit))
     return statement, parameters
 
