@@ -394,7 +394,7 @@ class PgVectorStore(StoreBase):
             raise InvalidInput("a handle with layout= is for a table that exists; call adopt()")
         if self._is_created(self._describe(), exist_ok=exist_ok):
             return
-        slot = self._new_slot(self._space, None)
+        slot = self._new_slot(self._space, self._own_canary(self._space))
         with self._locked() as cursor:
             if self._is_created(self._describe(cursor), exist_ok=exist_ok):
                 return
@@ -412,10 +412,14 @@ class PgVectorStore(StoreBase):
             )
         return True
 
+    def _own_canary(self, space: EmbeddingSpace) -> Canary | None:
+        """The canary as this handle's backend embeds it, if it is of ``space``."""
+        if self._backend is None or self._backend.space != space:
+            return None
+        return make_canary(self._backend)
+
     def _new_slot(self, space: EmbeddingSpace, canary: Canary | None) -> SlotRecord:
         own = self._backend is not None and self._backend.space == space
-        if canary is None and own and self._backend is not None:
-            canary = make_canary(self._backend)
         return SlotRecord(
             name=space.id,
             space=space,
@@ -491,8 +495,7 @@ class PgVectorStore(StoreBase):
         layout = self._claimed_layout
         if layout is None:
             raise InvalidInput("pass layout= to say where id, text, metadata and vectors are")
-        wanted = self._backend is not None and canary
-        made = make_canary(self._backend) if wanted and self._backend else None
+        made = self._own_canary(self._space) if canary else None
         with self._locked() as cursor:
             state = self._describe(cursor)
             if state.table is None:
@@ -834,6 +837,7 @@ class PgVectorStore(StoreBase):
         other slots, and installs the trigger that empties a slot when its row's text changes.
         """
         check_fit(canary, check_space(space))
+        canary = canary or self._own_canary(space)
         slot = replace(self._new_slot(space, canary), state=SlotState.FILLING)
 
         def change(cursor: psycopg.Cursor[Any], state: _State) -> None:
@@ -930,6 +934,8 @@ class PgVectorStore(StoreBase):
         check_cursor(after)
         check_shard(shard)
         check_filter(where)
+        if with_vectors_of is not None:
+            check_space(with_vectors_of)
         with self._gone_explained():
             table, slot = self._slot_named(space)
             others = self._slot_named(with_vectors_of) if with_vectors_of else None

@@ -398,7 +398,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
             raise InvalidInput("a handle with layout= is for a table that exists; call adopt()")
         if await self._is_created(await self._describe(), exist_ok=exist_ok):
             return
-        slot = await self._new_slot(self._space, None)
+        slot = self._new_slot(self._space, await self._own_canary(self._space))
         async with self._locked() as cursor:
             if await self._is_created(await self._describe(cursor), exist_ok=exist_ok):
                 return
@@ -416,10 +416,14 @@ class AsyncPgVectorStore(AsyncStoreBase):
             )
         return True
 
-    async def _new_slot(self, space: EmbeddingSpace, canary: Canary | None) -> SlotRecord:
+    async def _own_canary(self, space: EmbeddingSpace) -> Canary | None:
+        """The canary as this handle's backend embeds it, if it is of ``space``."""
+        if self._backend is None or self._backend.space != space:
+            return None
+        return await make_canary_async(self._backend)
+
+    def _new_slot(self, space: EmbeddingSpace, canary: Canary | None) -> SlotRecord:
         own = self._backend is not None and self._backend.space == space
-        if canary is None and own and self._backend is not None:
-            canary = await make_canary_async(self._backend)
         return SlotRecord(
             name=space.id,
             space=space,
@@ -495,8 +499,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
         layout = self._claimed_layout
         if layout is None:
             raise InvalidInput("pass layout= to say where id, text, metadata and vectors are")
-        wanted = self._backend is not None and canary
-        made = await make_canary_async(self._backend) if wanted and self._backend else None
+        made = await self._own_canary(self._space) if canary else None
         async with self._locked() as cursor:
             state = await self._describe(cursor)
             if state.table is None:
@@ -506,7 +509,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
                 return
             state.table.check_layout(self._space)
             await self._prepare_database(cursor)
-            slot = replace(await self._new_slot(self._space, made), name=layout.slot)
+            slot = replace(self._new_slot(self._space, made), name=layout.slot)
             await self._save(cursor, SpaceRecord(slots=(slot,), layout=layout.to_dict()))
         await self._describe()
 
@@ -845,7 +848,8 @@ class AsyncPgVectorStore(AsyncStoreBase):
         other slots, and installs the trigger that empties a slot when its row's text changes.
         """
         check_fit(canary, check_space(space))
-        slot = replace(await self._new_slot(space, canary), state=SlotState.FILLING)
+        canary = canary or await self._own_canary(space)
+        slot = replace(self._new_slot(space, canary), state=SlotState.FILLING)
 
         async def change(cursor: psycopg.AsyncCursor[Any], state: _State) -> None:
             record, table = _recorded(state, self._collection)
@@ -941,6 +945,8 @@ class AsyncPgVectorStore(AsyncStoreBase):
         check_cursor(after)
         check_shard(shard)
         check_filter(where)
+        if with_vectors_of is not None:
+            check_space(with_vectors_of)
         async with self._gone_explained():
             table, slot = await self._slot_named(space)
             others = await self._slot_named(with_vectors_of) if with_vectors_of else None
