@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = ROOT / "pyproject.toml"
 PROFILES = {
     "demo": (".venv", "--editable", ".[pgvector,embedded,cli,jina]"),
-    "all": (".venv", "--editable", ".[all]", "--group", "dev"),
+    "all": (".venv", "--editable", ".[all,testing]", "--group", "dev"),
     "peers": (".bench", "--group", "peers"),
 }
 
