@@ -16,6 +16,8 @@ from psycopg.sql import SQL, Identifier
 from samespace.errors import SamespaceError
 from samespace.stores.pgvector import embedded
 
+pytest.register_assert_rewrite("samespace.testing")
+
 POSTGRES = "SAMESPACE_TEST_POSTGRES"
 _untested = pytest.StashKey[dict[str, str]]()
 _used = pytest.StashKey[set[str]]()

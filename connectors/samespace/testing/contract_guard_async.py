@@ -1,128 +1,226 @@
-"""The promises about embedding spaces: records, refusals, canaries, slots, adopted collections."""
+"""The promises about embedding spaces: records, refusals, handles that outlive a collection."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
-import numpy as np
 import pytest
 
 from samespace.documents import Document
-from samespace.errors import (
-    InvalidInput,
-    SlotNotReady,
-    SpaceError,
-    SpaceMismatch,
-    SpaceUnknown,
-)
-from samespace.filters import field
-from samespace.guard import SlotState
-from samespace.protocols import AsyncVectorStore, Matrix
+from samespace.errors import CollectionNotFound, InvalidInput, SpaceMismatch, SpaceUnknown
+from samespace.filters import everything
+from samespace.guard import FORMAT, SlotRecord, SlotState, SpaceRecord
+from samespace.protocols import AsyncVectorStore
 from samespace.space import EmbeddingSpace
-from samespace.testing.backends import UNLIKE, V3, LyingBackend, TaskBackend
+from samespace.testing.backends import UNLIKE, V3, TaskBackend
+from samespace.testing.corpus import BAD_COLLECTION_NAMES, documents
+from samespace.testing.gaps import DeclaresGaps
 from samespace.testing.harness_async import AsyncStoreHarness
 
-V2 = EmbeddingSpace(model="jina-embeddings-v2-base-en", dimensions=768)
-V3_768 = EmbeddingSpace(model="jina-embeddings-v3", dimensions=768, task="retrieval.passage")
-SHORTER = EmbeddingSpace(model=V3.model, dimensions=32, task=V3.task)
-TEXTS = {"a": "red apples", "b": "green pears", "c": "blue plums", "d": "yellow lemons"}
-DOCUMENTS = [Document(id, text, {"n": n}) for n, (id, text) in enumerate(TEXTS.items())]
+ROWS: Final = 6
+OTHERS: Final[Mapping[str, EmbeddingSpace]] = {
+    "model": replace(V3, model="another-model"),
+    "dimensions": replace(V3, dimensions=32),
+    "task": replace(V3, task="text-matching"),
+    "normalized": replace(V3, normalized=False),
+    "variant": replace(V3, variant="fine-tuned"),
+}
+"""Spaces that differ from :data:`V3` in one field."""
+UNREADABLE: Final[Mapping[str, Callable[[dict[str, Any]], Any]]] = {
+    "empty": lambda _: {},
+    "no object": lambda _: "text",
+    "a list": lambda record: [record],
+    "no slots": lambda record: {**record, "slots": []},
+    "slots left out": lambda record: {"format": record["format"]},
+    "a newer format": lambda record: {**record, "format": FORMAT + 1},
+    "a format that is text": lambda record: {**record, "format": "1"},
+    "an unknown state": lambda record: _with(record, state="open"),
+    "a name that is none": lambda record: _with(record, name=7),
+    "a space without a model": lambda record: _with(record, space={"dimensions": 64}),
+    "a canary cut short": lambda record: _with(record, canary={"documents": "AAAA"}),
+    "a layout that is text": lambda record: {**record, "layout": "ours"},
+}
+"""What each makes of a record cannot be read."""
 
 
-class AsyncGuardContract:
+def _with(record: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**record, "slots": [{**record["slots"][0], **changes}]}
+
+
+def _uses(store: AsyncVectorStore) -> Sequence[Callable[[], Awaitable[object]]]:
+    """What compares, writes or reads by the handle's space."""
+    vector = TaskBackend(store.space).embed_query("text")
+    return (
+        lambda: store.search("text"),
+        lambda: store.search_vector(vector, space=store.space),
+        lambda: store.upsert([Document("x", "text")]),
+        lambda: store.upsert_vectors([Document("x", "text")], [vector], space=store.space),
+        lambda: store.get(["d0"], with_vectors=True),
+        lambda: store.pending(store.space, limit=1),
+        lambda: store.stale(store.space, limit=1),
+        lambda: store.drop_slot(store.space),
+        lambda: store.mark(store.space, SlotState.READY),
+        lambda: store.build_index(store.space),
+    )
+
+
+class AsyncGuardContract(DeclaresGaps):
     """One space in a collection, whoever asks."""
+
+    @pytest.fixture
+    async def guarded(self, harness: AsyncStoreHarness) -> AsyncIterator[AsyncVectorStore]:
+        async with harness.open("guarded", backend=TaskBackend()) as store:
+            await store.upsert(documents(ROWS))
+            yield store
+
+    @pytest.mark.usefixtures("guarded")
+    @pytest.mark.parametrize("field", OTHERS)
+    async def test_spaces_that_differ_in_one_field_are_refused_everywhere(
+        self, harness: AsyncStoreHarness, field: str
+    ) -> None:
+        offered = OTHERS[field]
+        before = await harness.dump("guarded"), await harness.get_record("guarded")
+        async with harness.open("guarded", backend=TaskBackend(offered)) as other:
+            for refused in (*_uses(other), other.create, other.info):
+                with pytest.raises(SpaceMismatch) as caught:
+                    await refused()
+                error = caught.value
+                assert [difference.field for difference in error.differences] == [field]
+                assert (error.stored, error.offered) == (V3, offered)
+                verdict = "derivable" if field == "dimensions" else "incompatible"
+                assert f"verdict: {verdict}" in str(error)
+        assert (await harness.dump("guarded"), await harness.get_record("guarded")) == before
 
     async def test_equal_dimensions_do_not_make_spaces_equal(
         self, harness: AsyncStoreHarness
     ) -> None:
-        backend = TaskBackend(V3_768)
-        async with harness.open("guarded", backend=backend) as store:
-            await store.upsert(DOCUMENTS)
-        async with harness.open("guarded", backend=TaskBackend(V2)) as other:
+        v2 = EmbeddingSpace(model="jina-embeddings-v2-base-en", dimensions=768)
+        v3 = replace(V3, dimensions=768)
+        async with harness.open("guarded", backend=TaskBackend(v3)) as store:
+            await store.upsert(documents(1))
+        async with harness.open("guarded", backend=TaskBackend(v2)) as other:
             with pytest.raises(SpaceMismatch) as caught:
-                await other.upsert([Document("x", "text")])
-            with pytest.raises(SpaceMismatch):
                 await other.search("text")
-            with pytest.raises(SpaceMismatch):
-                await other.create()
-        error = caught.value
-        assert [difference.field for difference in error.differences] == ["model", "task"]
-        assert (error.stored, error.offered) == (V3_768, V2)
+        assert [difference.field for difference in caught.value.differences] == ["model", "task"]
         for part in ("model", "task", "jina-embeddings-v3", "jina-embeddings-v2-base-en"):
-            assert part in str(error)
-        assert "incompatible" in str(error)
+            assert part in str(caught.value)
 
-    async def test_fewer_dimensions_are_derivable(self, harness: AsyncStoreHarness) -> None:
-        async with harness.open("guarded", backend=TaskBackend()) as store:
-            await store.upsert(DOCUMENTS)
-        async with harness.open("guarded", space=SHORTER) as shorter:
-            with pytest.raises(SpaceMismatch, match="derivable"):
-                await shorter.info()
-
-    async def test_a_backend_that_lies_is_found_out(self, harness: AsyncStoreHarness) -> None:
-        async with harness.open("guarded", backend=TaskBackend()) as store:
-            await store.upsert(DOCUMENTS)
-        async with harness.open("guarded", backend=LyingBackend()) as liar:
-            with pytest.raises(SpaceMismatch, match="another model"):
-                await liar.upsert([Document("x", "text")])
-            with pytest.raises(SpaceMismatch, match="queries"):
-                await liar.search("text")
-            assert await liar.count() == len(DOCUMENTS)
-
-    @pytest.mark.parametrize(
-        "record", [None, {}, "text", {"format": 1}, {"format": 99, "slots": []}], ids=str
-    )
-    async def test_no_one_writes_into_an_unknown_space(
-        self, harness: AsyncStoreHarness, record: object
+    @pytest.mark.usefixtures("guarded")
+    @pytest.mark.parametrize("fault", UNREADABLE)
+    async def test_a_record_that_cannot_be_read_stops_everything(
+        self, harness: AsyncStoreHarness, fault: str
     ) -> None:
+        spoiled = UNREADABLE[fault](await harness.get_record("guarded"))
+        await harness.set_record("guarded", spoiled)
+        before = await harness.dump("guarded")
         async with harness.open("guarded", backend=TaskBackend()) as store:
-            await store.upsert(DOCUMENTS)
-        await harness.set_record("guarded", record)
-        async with harness.open("guarded", backend=TaskBackend()) as store:
-            with pytest.raises(SpaceUnknown):
-                await store.upsert([Document("x", "text")])
+            for refused in (*_uses(store), store.create, store.info, store.drop):
+                with pytest.raises(SpaceUnknown, match="guarded"):
+                    await refused()
+        assert await harness.dump("guarded") == before
+        assert await harness.get_record("guarded") == spoiled
 
-    @pytest.mark.parametrize("record", [{}, {"format": 99, "slots": []}], ids=str)
-    async def test_an_unreadable_record_stops_reading_too(
-        self, harness: AsyncStoreHarness, record: object
+    @pytest.mark.usefixtures("guarded")
+    async def test_a_record_of_another_space_is_believed(self, harness: AsyncStoreHarness) -> None:
+        record = SpaceRecord(slots=(SlotRecord(name=UNLIKE.id, space=UNLIKE),))
+        await harness.set_record("guarded", record.to_dict())
+        async with harness.open("guarded", backend=TaskBackend()) as store:
+            for refused in _uses(store):
+                with pytest.raises(SpaceMismatch, match="another-model"):
+                    await refused()
+
+    @pytest.mark.usefixtures("guarded")
+    async def test_a_record_that_a_stranger_added_to_is_read(
+        self, harness: AsyncStoreHarness
     ) -> None:
+        record = await harness.get_record("guarded")
+        await harness.set_record("guarded", {**record, "note": "of somebody's"})
         async with harness.open("guarded", backend=TaskBackend()) as store:
-            await store.upsert(DOCUMENTS)
-        await harness.set_record("guarded", record)
+            assert len(await store.search("text", limit=100)) == ROWS
+
+    @pytest.mark.usefixtures("guarded")
+    async def test_without_a_record_nothing_is_changed_by_any_method(
+        self, harness: AsyncStoreHarness, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        await harness.set_record("guarded", None)
+        before = await harness.dump("guarded")
         async with harness.open("guarded", backend=TaskBackend()) as store:
-            with pytest.raises(SpaceUnknown):
-                await store.search("text")
+            for change in (
+                lambda: store.upsert(documents(1)),
+                lambda: store.delete(where=everything),
+                lambda: store.update_metadata({"d0": {}}),
+                lambda: store.add_slot(UNLIKE),
+                lambda: store.mark(V3, SlotState.READY),
+                lambda: store.pending(V3, limit=1),
+                store.create,
+                store.drop,
+            ):
+                with pytest.raises(SpaceUnknown, match="guarded"):
+                    await change()
+            with caplog.at_level(logging.WARNING, logger="samespace"):
+                assert await store.count() == ROWS
+                assert len(await store.search("a garden", limit=100)) == ROWS
+            warned = [record for record in caplog.records if record.name == "samespace"]
+            assert len(warned) == 1
+        assert await harness.dump("guarded") == before
+
+    async def test_slots_need_a_collection(self, harness: AsyncStoreHarness) -> None:
+        async with harness.open("nowhere", space=V3) as store:
+            for refused in (
+                lambda: store.add_slot(UNLIKE),
+                lambda: store.drop_slot(V3),
+                lambda: store.mark(V3, SlotState.READY),
+                lambda: store.pending(V3, limit=1),
+                lambda: store.stale(V3, limit=1),
+                store.build_index,
+            ):
+                with pytest.raises(CollectionNotFound, match="nowhere"):
+                    await refused()
+
+    async def test_a_handle_outlives_its_collection_in_another_space(
+        self, harness: AsyncStoreHarness, guarded: AsyncVectorStore
+    ) -> None:
+        await guarded.search("warm")
+        await guarded.pending(V3, limit=1)
+        async with harness.open("guarded", backend=TaskBackend()) as another:
+            await another.drop()
+        with pytest.raises(CollectionNotFound):
+            await guarded.search("text")
+        async with harness.open("guarded", backend=TaskBackend(UNLIKE)) as new:
+            await new.upsert(documents(ROWS))
+            before = await harness.dump("guarded")
+            for refused in _uses(guarded):
+                with pytest.raises(SpaceMismatch):
+                    await refused()
+        assert await harness.dump("guarded") == before
+
+    async def test_a_handle_outlives_its_collection_in_the_same_space(
+        self, harness: AsyncStoreHarness, guarded: AsyncVectorStore
+    ) -> None:
+        await guarded.search("warm")
+        async with harness.open("guarded", backend=TaskBackend()) as another:
+            await another.drop()
+            await another.upsert(documents(2))
+        assert len(await guarded.search("text")) == 2
+        assert (await guarded.upsert(documents(3))).written == 3
+        assert await guarded.count() == 3
 
     async def test_a_slot_that_names_its_space_can_be_read_without_a_record(
         self, harness: AsyncStoreHarness, caplog: pytest.LogCaptureFixture
     ) -> None:
         async with harness.open("guarded", backend=TaskBackend()) as store:
-            await store.upsert(DOCUMENTS)
+            await store.upsert(documents(ROWS))
         await harness.set_record("guarded", None)
         async with harness.open("guarded", backend=TaskBackend()) as store:
             with caplog.at_level(logging.WARNING, logger="samespace"):
-                assert (await store.search("red apples"))[0].document.id == "a"
+                assert (await store.search("a garden in the rain"))[0].document.id == "d5"
             assert "no record" in caplog.text
         async with harness.open("guarded", space=UNLIKE) as other:
             with pytest.raises(SpaceUnknown):
                 await other.count()
-
-    async def test_a_handle_outlives_its_collection(self, harness: AsyncStoreHarness) -> None:
-        async with (
-            harness.open("guarded", backend=TaskBackend()) as old,
-            harness.open("guarded", backend=TaskBackend(UNLIKE)) as new,
-        ):
-            await old.upsert(DOCUMENTS)
-            await old.search("warm")
-            async with harness.open("guarded", backend=TaskBackend()) as third:
-                await third.drop()
-            await new.upsert(DOCUMENTS)
-            with pytest.raises(SpaceMismatch):
-                await old.search("text")
-            with pytest.raises(SpaceMismatch):
-                await old.upsert([Document("x", "text")])
 
     async def test_the_backend_must_be_of_the_space_that_is_said(
         self, harness: AsyncStoreHarness
@@ -132,217 +230,9 @@ class AsyncGuardContract:
         with pytest.raises(InvalidInput, match="backend"):
             harness.open("guarded")
 
-    @pytest.mark.parametrize(
-        "name", ["", "Upper", "a b", "a%b", "../x", "1a", "a" * 49, "a\x00b", "ü", None]
-    )
+    @pytest.mark.parametrize("name", [*BAD_COLLECTION_NAMES, None, 7], ids=ascii)
     async def test_a_bad_name_is_refused_before_anything_is_sent(
         self, harness: AsyncStoreHarness, name: Any
     ) -> None:
         with pytest.raises(InvalidInput):
             harness.open(name, space=V3)
-
-
-class AsyncSlotsContract:
-    """Two slots in one row."""
-
-    @pytest.fixture
-    async def slotted(self, harness: AsyncStoreHarness) -> AsyncIterator[AsyncVectorStore]:
-        async with harness.open("slots", backend=TaskBackend()) as store:
-            await store.upsert(DOCUMENTS)
-            await store.add_slot(UNLIKE)
-            yield store
-
-    @pytest.fixture
-    async def other(self, harness: AsyncStoreHarness) -> AsyncIterator[AsyncVectorStore]:
-        async with harness.open("slots", backend=TaskBackend(UNLIKE, seed=5)) as other:
-            yield other
-
-    @staticmethod
-    def vectors(texts: list[str]) -> Matrix:
-        """What the other space's backend makes."""
-        return TaskBackend(UNLIKE, seed=5).embed_documents(texts)
-
-    async def _fill(self, slotted: AsyncVectorStore) -> None:
-        rows, _ = await slotted.pending(UNLIKE, limit=100)
-        texts = [row.document.embedded_text for row in rows]
-        report = await slotted.fill(UNLIKE, rows, self.vectors(texts))
-        assert (report.filled, report.changed) == (len(rows), 0)
-
-    async def test_a_slot_that_is_filling_is_not_searched(
-        self, slotted: AsyncVectorStore, other: AsyncVectorStore
-    ) -> None:
-        with pytest.raises(SlotNotReady, match="4 of 4"):
-            await other.search("red apples")
-        await self._fill(slotted)
-        vector = self.vectors(["red apples"])[0]
-        hits = await other.search_vector(vector, space=UNLIKE, allow_filling=True)
-        assert hits[0].document.id == "a"
-        await slotted.mark(UNLIKE, SlotState.READY)
-        assert (await other.search("red apples"))[0].document.id == "a"
-        assert (await slotted.search("red apples"))[0].document.id == "a"
-
-    async def test_a_writer_of_one_space_leaves_the_other_slot_pending(
-        self, slotted: AsyncVectorStore, harness: AsyncStoreHarness
-    ) -> None:
-        await self._fill(slotted)
-        async with harness.open("slots", backend=TaskBackend()) as writer:
-            report = await writer.upsert([Document("a", "brown nuts"), Document("e", "figs")])
-        assert report.pending == 2
-        rows, cursor = await slotted.pending(UNLIKE, limit=10)
-        assert {row.document.id: row.document.text for row in rows} == {
-            "a": "brown nuts",
-            "e": "figs",
-        }
-        assert cursor is None
-
-    async def test_an_equal_text_keeps_the_other_slot(self, slotted: AsyncVectorStore) -> None:
-        await self._fill(slotted)
-        report = await slotted.upsert([Document("a", TEXTS["a"], {"new": True})])
-        assert report.pending == 0
-
-    async def test_metadata_concerns_no_slot(self, slotted: AsyncVectorStore) -> None:
-        await self._fill(slotted)
-        await slotted.update_metadata({"a": {"k": 1}})
-        assert (await slotted.pending(UNLIKE, limit=10))[0] == []
-
-    async def test_a_row_that_changed_since_it_was_read_is_not_filled(
-        self, slotted: AsyncVectorStore, harness: AsyncStoreHarness
-    ) -> None:
-        rows, _ = await slotted.pending(UNLIKE, limit=10)
-        await harness.set_text("slots", "a", "changed by somebody")
-        await slotted.delete(ids=["b"])
-        report = await slotted.fill(UNLIKE, rows, self.vectors([row.document.text for row in rows]))
-        assert (report.filled, report.changed) == (2, 2)
-        assert await slotted.count() == 3
-        left, _ = await slotted.pending(UNLIKE, limit=10)
-        assert [row.document.id for row in left] == ["a"]
-
-    async def test_a_text_changed_by_a_stranger_is_found(
-        self, slotted: AsyncVectorStore, harness: AsyncStoreHarness
-    ) -> None:
-        await self._fill(slotted)
-        await harness.set_text("slots", "c", "changed by somebody")
-        for space in (V3, UNLIKE):
-            pending, _ = await slotted.pending(space, limit=10)
-            stale, _ = await slotted.stale(space, limit=10)
-            assert {row.document.id for row in (*pending, *stale)} == {"c"}
-
-    async def test_pending_rows_come_in_pages_and_shards(self, slotted: AsyncVectorStore) -> None:
-        seen, cursor = await slotted.pending(UNLIKE, limit=3)
-        assert cursor is not None
-        rest, _ = await slotted.pending(UNLIKE, limit=3, after=cursor)
-        assert sorted(row.document.id for row in (*seen, *rest)) == list(TEXTS)
-        shards = [
-            row.document.id
-            for shard in ((0, 3), (1, 3), (2, 3))
-            for row in (await slotted.pending(UNLIKE, limit=10, shard=shard))[0]
-        ]
-        assert sorted(shards) == list(TEXTS)
-        one, _ = await slotted.pending(UNLIKE, limit=10, where=field("n") == 1, with_vectors_of=V3)
-        assert [row.document.id for row in one] == ["b"]
-        assert one[0].vector is not None
-        np.testing.assert_allclose(
-            one[0].vector, TaskBackend().embed_documents([TEXTS["b"]])[0], atol=1e-6
-        )
-
-    async def test_adding_a_slot_twice_is_one_slot(self, slotted: AsyncVectorStore) -> None:
-        await self._fill(slotted)
-        await slotted.add_slot(UNLIKE)
-        info = await slotted.info()
-        assert [(slot.space, slot.pending) for slot in info.slots] == [(V3, 0), (UNLIKE, 0)]
-
-    async def test_a_dropped_slot_is_refused(
-        self, slotted: AsyncVectorStore, other: AsyncVectorStore
-    ) -> None:
-        await self._fill(slotted)
-        await slotted.mark(UNLIKE, SlotState.READY)
-        assert len(await other.search("red apples")) == 4
-        await slotted.drop_slot(UNLIKE)
-        with pytest.raises(SpaceMismatch):
-            await other.search("red apples")
-        with pytest.raises(InvalidInput, match="at least one"):
-            await slotted.drop_slot(V3)
-        assert len(await slotted.search("red apples")) == 4
-
-    async def test_slots_of_spaces_that_are_not_there_are_refused(
-        self, slotted: AsyncVectorStore
-    ) -> None:
-        with pytest.raises(SpaceMismatch):
-            await slotted.pending(SHORTER, limit=1)
-        with pytest.raises(SpaceMismatch):
-            await slotted.mark(SHORTER, SlotState.READY)
-
-
-class AsyncAdoptedContract:
-    """A collection that somebody else made."""
-
-    DOCUMENTS = tuple(
-        Document(str(n), text, {"lang": lang, "year": 2000 + n})
-        for n, (text, lang) in enumerate(
-            [("red apples", "en"), ("grüne Birnen", "de"), ("blue plums", "en")]
-        )
-    )
-
-    async def _foreign(self, harness: AsyncStoreHarness) -> tuple[str, Any]:
-        vectors = TaskBackend().embed_documents([document.text for document in self.DOCUMENTS])
-        return await harness.make_foreign(self.DOCUMENTS, vectors)
-
-    async def test_reading_alters_nothing(
-        self, harness: AsyncStoreHarness, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        collection, layout = await self._foreign(harness)
-        before = await harness.dump(collection)
-        async with harness.open(collection, backend=TaskBackend(), layout=layout) as store:
-            with caplog.at_level(logging.WARNING, logger="samespace"):
-                hits = await store.search("red apples", where=field("lang") == "en")
-            assert [hit.document.id for hit in hits] == ["0", "2"]
-            assert hits[0].document == self.DOCUMENTS[0]
-            assert "no record" in caplog.text
-            assert await store.count(field("year") >= 2001) == 2
-            assert [document async for document in store.scan()] == list(self.DOCUMENTS)
-            assert dict(await store.values("lang")) == {"en": 2, "de": 1}
-            assert await store.get(["1", "no number", "01"]) == [self.DOCUMENTS[1]]
-            with pytest.raises(SpaceError, match="adopt"):
-                await store.upsert([Document("9", "text")])
-        assert await harness.dump(collection) == before
-
-    async def test_once_adopted_it_is_written_and_guarded(self, harness: AsyncStoreHarness) -> None:
-        collection, layout = await self._foreign(harness)
-        before = await harness.dump(collection)
-        async with harness.open(collection, backend=TaskBackend(), layout=layout) as store:
-            await store.adopt()
-            await store.adopt()
-            assert await harness.dump(collection) == before
-            new = Document("9", "yellow lemons", {"lang": "en"})
-            assert (await store.upsert([new, Document("0", "ripe apples")])).written == 2
-            assert (await store.search("yellow lemons"))[0].document.id == "9"
-            bad = await store.upsert([Document("x9", "no number")], on_error="report")
-            assert [rejected.id for rejected in bad.rejected] == ["x9"]
-            assert await store.update_metadata({"9": {"year": 1}}, merge=True) == 1
-            assert (await store.get(["9"]))[0].metadata == {"lang": "en", "year": 1}
-            assert await store.delete(ids=["9"]) == 1
-            with pytest.raises(InvalidInput, match="adopted"):
-                await store.drop()
-        async with harness.open(collection, backend=TaskBackend(UNLIKE), layout=layout) as other:
-            with pytest.raises(SpaceMismatch):
-                await other.search("text")
-
-    async def test_a_layout_that_does_not_fit_is_refused(self, harness: AsyncStoreHarness) -> None:
-        collection, layout = await self._foreign(harness)
-        async with harness.open(collection, space=V3_768, layout=layout) as store:
-            with pytest.raises(InvalidInput, match="dimensions"):
-                await store.count()
-
-    async def test_it_takes_a_second_slot(self, harness: AsyncStoreHarness) -> None:
-        collection, layout = await self._foreign(harness)
-        async with harness.open(collection, backend=TaskBackend(), layout=layout) as store:
-            await store.adopt()
-            await store.add_slot(UNLIKE)
-            rows, _ = await store.pending(UNLIKE, limit=10)
-            assert [row.document.id for row in rows] == ["0", "1", "2"]
-            texts = [row.document.text for row in rows]
-            vectors = TaskBackend(UNLIKE, seed=5).embed_documents(texts)
-            assert (await store.fill(UNLIKE, rows, vectors)).filled == 3
-            await harness.set_text(collection, "1", "changed by somebody")
-            rows, _ = await store.pending(UNLIKE, limit=10)
-            assert [row.document.id for row in rows] == ["1"]

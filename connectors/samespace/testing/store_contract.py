@@ -3,24 +3,32 @@
 
 from __future__ import annotations
 
+from samespace.testing.contract_adopted import AdoptedContract
+from samespace.testing.contract_concurrency import ConcurrencyContract
 from samespace.testing.contract_documents import DocumentsContract
-from samespace.testing.contract_guard import (
-    AdoptedContract,
-    GuardContract,
-    SlotsContract,
-)
+from samespace.testing.contract_embedding import EmbeddingContract
+from samespace.testing.contract_filters import FiltersContract
+from samespace.testing.contract_guard import GuardContract
+from samespace.testing.contract_input import InputContract
 from samespace.testing.contract_search import SearchContract
+from samespace.testing.contract_slots import SlotsContract
 
 
 class VectorStoreContract(
     DocumentsContract,
+    InputContract,
     SearchContract,
+    FiltersContract,
+    EmbeddingContract,
     GuardContract,
     SlotsContract,
     AdoptedContract,
+    ConcurrencyContract,
 ):
-    """The design's promises on documents, search, guard, slots and adopted collections.
+    """The design's promises, each part a class of its own.
 
     A subclass gives a fixture ``harness`` that returns an
-    :class:`~samespace.testing.harness.StoreHarness` with nothing in it.
+    :class:`~samespace.testing.harness.StoreHarness` with nothing in it. A promise that
+    the store does not keep is declared in ``gaps``: the name of a test → a
+    :class:`~samespace.testing.gaps.Gap`.
     """

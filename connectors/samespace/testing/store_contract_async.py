@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from samespace.testing.contract_adopted_async import AsyncAdoptedContract
+from samespace.testing.contract_concurrency_async import AsyncConcurrencyContract
 from samespace.testing.contract_documents_async import AsyncDocumentsContract
-from samespace.testing.contract_guard_async import (
-    AsyncAdoptedContract,
-    AsyncGuardContract,
-    AsyncSlotsContract,
-)
+from samespace.testing.contract_embedding_async import AsyncEmbeddingContract
+from samespace.testing.contract_filters_async import AsyncFiltersContract
+from samespace.testing.contract_guard_async import AsyncGuardContract
+from samespace.testing.contract_input_async import AsyncInputContract
 from samespace.testing.contract_search_async import AsyncSearchContract
+from samespace.testing.contract_slots_async import AsyncSlotsContract
 
 
 class AsyncVectorStoreContract(
     AsyncDocumentsContract,
+    AsyncInputContract,
     AsyncSearchContract,
+    AsyncFiltersContract,
+    AsyncEmbeddingContract,
     AsyncGuardContract,
     AsyncSlotsContract,
     AsyncAdoptedContract,
+    AsyncConcurrencyContract,
 ):
-    """The design's promises on documents, search, guard, slots and adopted collections.
+    """The design's promises, each part a class of its own.
 
     A subclass gives a fixture ``harness`` that returns an
-    :class:`~samespace.testing.harness_async.AsyncStoreHarness` with nothing in it.
+    :class:`~samespace.testing.harness_async.AsyncStoreHarness` with nothing in it. A promise that
+    the store does not keep is declared in ``gaps``: the name of a test → a
+    :class:`~samespace.testing.gaps.Gap`.
     """

@@ -1,0 +1,183 @@
+"""The promises about several handles at once: tasks of one loop, or threads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+
+from samespace.documents import Document
+from samespace.errors import DocumentExists, InvalidInput, SpaceMismatch
+from samespace.filters import everything
+from samespace.guard import SlotState
+from samespace.protocols import AsyncVectorStore
+from samespace.testing.backends import UNLIKE, V3, TaskBackend
+from samespace.testing.corpus import documents
+from samespace.testing.gaps import DeclaresGaps
+from samespace.testing.harness_async import AsyncStoreHarness
+from samespace.testing.together import elsewhere_async, together_async
+
+RACERS = 6
+
+
+def _failures(outcomes: list[object]) -> list[BaseException]:
+    return [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+
+
+class AsyncConcurrencyContract(DeclaresGaps):
+    """Nothing is lost, doubled or mixed because others are at work too."""
+
+    @pytest.fixture
+    async def shared(self, harness: AsyncStoreHarness) -> AsyncIterator[AsyncVectorStore]:
+        async with harness.open("shared", backend=TaskBackend()) as store:
+            yield store
+
+    async def test_of_racing_creators_all_get_the_one_collection(
+        self, harness: AsyncStoreHarness
+    ) -> None:
+        stores = [harness.open("shared", backend=TaskBackend()) for _ in range(RACERS)]
+        assert _failures(await together_async([store.create for store in stores])) == []
+        assert [slot.space for slot in (await stores[0].info()).slots] == [V3]
+        for store in stores:
+            await store.close()
+
+    async def test_of_racing_spaces_exactly_one_wins(self, harness: AsyncStoreHarness) -> None:
+        spaces = [(V3, UNLIKE)[n % 2] for n in range(RACERS)]
+        stores = [harness.open("shared", backend=TaskBackend(space)) for space in spaces]
+        outcomes = await together_async([store.create for store in stores])
+        won = {s for s, outcome in zip(spaces, outcomes, strict=True) if outcome is None}
+        assert len(won) == 1
+        assert [type(error) for error in _failures(outcomes)] == [SpaceMismatch] * (RACERS // 2)
+        for store in stores:
+            await store.close()
+
+    async def test_racing_first_writes_create_the_collection_once(
+        self, harness: AsyncStoreHarness
+    ) -> None:
+        stores = [harness.open("shared", backend=TaskBackend()) for _ in range(RACERS)]
+
+        def writer(n: int) -> object:
+            return lambda: stores[n].upsert(documents(20, prefix=f"w{n}-"))
+
+        outcomes = await together_async([writer(n) for n in range(RACERS)])  # type: ignore[misc]
+        assert _failures(outcomes) == []
+        assert await stores[0].count() == 20 * RACERS
+        for store in stores:
+            await store.close()
+
+    async def test_of_racing_writers_of_one_id_under_fail_exactly_one_writes(
+        self, shared: AsyncVectorStore
+    ) -> None:
+        await shared.create()
+
+        async def write() -> object:
+            return await shared.upsert(documents(5), on_conflict="fail", on_error="report")
+
+        outcomes = await together_async([write] * RACERS)
+        assert _failures(outcomes) == []
+        rejected = [one for report in outcomes for one in report.rejected]
+        assert sum(report.written for report in outcomes) == 5
+        assert Counter(one.id for one in rejected) == dict.fromkeys(
+            [document.id for document in documents(5)], RACERS - 1
+        )
+        assert {type(one.error) for one in rejected} == {DocumentExists}
+
+    async def test_racing_writers_of_the_same_rows_do_not_block_one_another(
+        self, shared: AsyncVectorStore
+    ) -> None:
+        await shared.create()
+        rows = documents(60)
+
+        def writer(n: int) -> object:
+            return lambda: shared.upsert(rows if n % 2 else rows[::-1])
+
+        outcomes = await together_async([writer(n) for n in range(RACERS)])  # type: ignore[misc]
+        assert _failures(outcomes) == []
+        assert sorted([d async for d in shared.scan()], key=str) == sorted(rows, key=str)
+
+    async def test_one_handle_serves_many_readers(self, shared: AsyncVectorStore) -> None:
+        await shared.upsert(documents(30))
+        alone = await shared.search("old maps in the library", limit=5)
+
+        async def read() -> object:
+            return await shared.search("old maps in the library", limit=5)
+
+        outcomes = await together_async([read] * 20)
+        assert _failures(outcomes) == []
+        assert all(hits == alone for hits in outcomes)
+
+    async def test_a_handle_works_elsewhere_or_says_that_it_does_not(
+        self, shared: AsyncVectorStore
+    ) -> None:
+        await shared.upsert(documents(3))
+        outcome = await elsewhere_async(shared.count)
+        assert isinstance(outcome, InvalidInput) if shared.is_async else outcome == 3
+        assert await shared.count() == 3
+
+    async def test_a_scan_yields_what_is_present_throughout_once(
+        self, shared: AsyncVectorStore
+    ) -> None:
+        await shared.upsert(documents(40, prefix="stays"))
+        await shared.upsert(documents(40, prefix="goes"))
+        seen: Counter[str] = Counter()
+        async for document in shared.scan(batch_size=7):
+            if not seen:
+                await shared.delete(ids=[f"goes{n}" for n in range(0, 40, 2)])
+                await shared.upsert(documents(40, prefix="comes"))
+                await shared.upsert(Document(f"stays{n}", "changed") for n in range(40))
+            seen[document.id] += 1
+        assert max(seen.values()) == 1
+        assert {f"stays{n}" for n in range(40)} <= set(seen)
+        assert {f"goes{n}" for n in range(1, 40, 2)} <= set(seen)
+
+    async def test_two_models_writers_and_two_fillers_end_with_right_vectors(
+        self, harness: AsyncStoreHarness
+    ) -> None:
+        first, second = TaskBackend(), TaskBackend(UNLIKE, seed=5)
+        old, new = harness.open("two", backend=first), harness.open("two", backend=second)
+        await old.upsert(documents(40))
+        await old.add_slot(UNLIKE)
+
+        async def rewrite() -> None:
+            for round_ in range(4):
+                await old.upsert(Document(f"d{n}", f"old {round_} {n}") for n in range(20))
+                await old.delete(ids=[f"d{n}" for n in range(round_, 40, 8)])
+
+        async def write_both() -> None:
+            for round_ in range(4):
+                await new.upsert(Document(f"d{n}", f"new {round_} {n}") for n in range(10, 30))
+                await new.update_metadata({"round": round_}, where=everything, merge=True)
+
+        async def fill() -> None:
+            for _ in range(6):
+                await self._fill_once(old, second)
+
+        outcomes = await together_async([rewrite, write_both, fill, fill])
+        assert _failures(outcomes) == []
+        while await self._fill_once(new, first) + await self._fill_once(old, second):
+            pass
+        await old.mark(UNLIKE, SlotState.READY)
+        await self._check_vectors(old, first)
+        await self._check_vectors(new, second)
+        for store in (old, new):
+            await store.close()
+
+    @staticmethod
+    async def _fill_once(store: AsyncVectorStore, backend: TaskBackend) -> int:
+        """One pass over what is pending in the slot of ``backend``; how many rows that were."""
+        rows, _ = await store.pending(backend.space, limit=100)
+        texts = [row.document.embedded_text for row in rows]
+        await store.fill(backend.space, rows, backend.embed_documents(texts))
+        return len(rows)
+
+    @staticmethod
+    async def _check_vectors(store: AsyncVectorStore, backend: TaskBackend) -> None:
+        found = [document async for document in store.scan(with_vectors=True)]
+        assert found
+        expected = backend.embed_documents([document.text for document in found])
+        for document, vector in zip(found, expected, strict=True):
+            assert document.vector is not None, document.id
+            np.testing.assert_allclose(document.vector, vector, atol=1e-6)
+        assert (await store.stale(backend.space, limit=100))[0] == []

@@ -1,0 +1,168 @@
+"""The promises about bad and hostile input: exact, or refused by name; never a driver's error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import pytest
+
+from samespace.documents import Document, Parent
+from samespace.errors import CollectionNotFound, InvalidInput, PartialWrite
+from samespace.filters import field
+from samespace.protocols import AsyncVectorStore
+from samespace.testing.backends import TaskBackend
+from samespace.testing.corpus import (
+    BAD_DOCUMENTS,
+    BAD_IDS,
+    HOSTILE,
+    LONGEST_ID,
+    METADATA,
+    Call,
+    bad_calls,
+)
+from samespace.testing.gaps import DeclaresGaps
+from samespace.testing.harness_async import AsyncStoreHarness
+
+BAD_CALLS: Final = bad_calls()
+
+
+async def _called(store: AsyncVectorStore, method: str, call: Call) -> None:
+    """Make a call, and take the first document of a scan."""
+    if method == "scan":
+        async for _ in store.scan(**call):
+            return
+    else:
+        await getattr(store, method)(**call)
+
+
+def _exactly(value: object) -> str:
+    """A form that tells 1, 1.0 and True apart, whatever the order of keys."""
+    return json.dumps(value, sort_keys=True)
+
+
+class AsyncInputContract(DeclaresGaps):
+    """Anything that may be stored comes back exactly; anything else is refused, alone."""
+
+    @pytest.fixture
+    async def open(self, harness: AsyncStoreHarness) -> AsyncIterator[AsyncVectorStore]:
+        async with harness.open("input", backend=TaskBackend()) as store:
+            yield store
+
+    @pytest.mark.parametrize("name", METADATA)
+    async def test_metadata_comes_back_type_by_type(
+        self, open: AsyncVectorStore, name: str
+    ) -> None:
+        await open.upsert([Document("a", "some text", METADATA[name])])
+        found = [
+            *await open.get(["a"]),
+            *[hit.document for hit in await open.search("text")],
+            *[document async for document in open.scan()],
+        ]
+        assert [_exactly(document.metadata) for document in found] == 3 * [_exactly(METADATA[name])]
+
+    async def test_hostile_strings_come_back_from_every_place(self, open: AsyncVectorStore) -> None:
+        documents = [
+            Document(
+                text,
+                f"x {text}",
+                {text: text, "in": {text: [text]}, "is": text},
+                parent=Parent(text, 0, (0, 1)),
+                embed_text=f"y {text}",
+            )
+            for text in HOSTILE
+        ]
+        await open.upsert(documents)
+        assert await open.get(HOSTILE) == documents
+        for text in HOSTILE:
+            await open.search(f"q {text}")
+            for where in (
+                field("is") == text,
+                field(text) == text,
+                field("in", text).contains(text),
+                field.id == text,
+                field.parent == text,
+            ):
+                assert [d.id async for d in open.scan(where=where)] == [text]
+        assert dict(await open.values("is")) == dict.fromkeys(HOSTILE, 1)
+        assert await open.update_metadata({text: {text: 1} for text in HOSTILE}) == len(HOSTILE)
+        assert [await open.delete(parent=text) for text in HOSTILE] == [1] * len(HOSTILE)
+
+    async def test_ids_that_look_alike_are_different(self, open: AsyncVectorStore) -> None:
+        ids = [
+            "a",
+            "A",
+            " a",
+            "a ",
+            "\u00e9",
+            "e\u0301",
+            "1",
+            "01",
+            "1.0",
+            "K",
+            "\u212a",
+            LONGEST_ID,
+        ]
+        await open.upsert(Document(id, f"text {n}") for n, id in enumerate(ids))
+        assert [d.text for d in await open.get(ids)] == [f"text {n}" for n in range(len(ids))]
+        assert {hit.document.id for hit in await open.search("text", limit=100)} == {*ids}
+        assert await open.delete(ids=["a", "e\u0301"]) == 2
+        assert {d.id async for d in open.scan()} == {*ids} - {"a", "e\u0301"}
+
+    async def test_text_comes_back_exactly(self, open: AsyncVectorStore) -> None:
+        texts = [
+            " a\r\nb\tc ",
+            "\x01\x7f",
+            "e\u0301\u00e9",
+            "x" * 300_000,
+            "\u2028.\ufeff",
+            "🦊" * 99,
+        ]
+        await open.upsert(Document(str(n), text) for n, text in enumerate(texts))
+        found = await open.get([str(n) for n in range(len(texts))])
+        assert [document.text for document in found] == texts
+
+    @pytest.mark.parametrize("name", BAD_DOCUMENTS)
+    async def test_a_bad_document_is_rejected_alone_and_by_name(
+        self, open: AsyncVectorStore, name: str
+    ) -> None:
+        documents = [Document("a", "before"), BAD_DOCUMENTS[name], Document("z", "after")]
+        with pytest.raises(PartialWrite) as caught:
+            await open.upsert(documents)
+        rejected = caught.value.report.rejected
+        assert [(one.id, type(one.error)) for one in rejected] == [("bad", InvalidInput)]
+        assert caught.value.report.written == 2
+        assert {d.id async for d in open.scan()} == {"a", "z"}
+
+    @pytest.mark.parametrize("name", BAD_IDS)
+    async def test_a_bad_id_is_rejected_alone(self, open: AsyncVectorStore, name: str) -> None:
+        documents = [Document(BAD_IDS[name], "text"), Document("a", "good")]
+        report = await open.upsert(documents, on_error="report")
+        assert [type(one.error) for one in report.rejected] == [InvalidInput]
+        assert report.written == await open.count() == 1
+
+    async def test_what_is_no_document_is_rejected_alone(self, open: AsyncVectorStore) -> None:
+        documents: list[Any] = [Document("a", "good"), None, {"id": "b"}, "text", 7]
+        report = await open.upsert(documents, on_error="report")
+        assert report.written == await open.count() == 1
+        assert [type(one.error) for one in report.rejected] == [InvalidInput] * 4
+
+    async def test_an_id_that_no_document_has_is_not_there(self, open: AsyncVectorStore) -> None:
+        await open.upsert([Document("a", "text", {"k": 1}, parent=Parent("p"))])
+        for id in ("", "A", "a ", LONGEST_ID + "x"):
+            assert await open.get([id]) == []
+            assert await open.delete(ids=[id]) == 0
+            assert await open.delete(parent=id) == 0
+            assert await open.update_metadata({id: {"k": 2}}) == 0
+        assert await open.get(["a"]) == [Document("a", "text", {"k": 1}, parent=Parent("p"))]
+
+    @pytest.mark.parametrize("method", BAD_CALLS)
+    async def test_bad_arguments_are_refused_before_anything_is_sent(
+        self, open: AsyncVectorStore, method: str
+    ) -> None:
+        for call in BAD_CALLS[method]:
+            with pytest.raises(InvalidInput):  # had it looked, it would be CollectionNotFound
+                await _called(open, method, call)
+        with pytest.raises(CollectionNotFound):
+            await open.count()

@@ -1,0 +1,353 @@
+"""The promises about a second slot: what is filled, by whom, and what stays."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+import pytest
+
+from samespace.documents import Document, FillReport, Parent
+from samespace.errors import InvalidInput, SlotNotReady, SpaceMismatch
+from samespace.filters import everything, field
+from samespace.guard import SlotState
+from samespace.protocols import AsyncVectorStore
+from samespace.testing.backends import UNLIKE, V3, TaskBackend
+from samespace.testing.corpus import BAD_VECTORS, documents
+from samespace.testing.gaps import DeclaresGaps
+from samespace.testing.harness_async import AsyncStoreHarness
+
+ROWS: Final = 12
+
+
+def _other() -> TaskBackend:
+    return TaskBackend(UNLIKE, seed=5)
+
+
+async def _ids(store: AsyncVectorStore) -> set[str]:
+    rows, _ = await store.pending(UNLIKE, limit=1000)
+    return {row.document.id for row in rows}
+
+
+async def _fill(store: AsyncVectorStore) -> FillReport:
+    rows, _ = await store.pending(UNLIKE, limit=1000)
+    texts = [row.document.embedded_text for row in rows]
+    return await store.fill(UNLIKE, rows, _other().embed_documents(texts))
+
+
+class AsyncSlotsContract(DeclaresGaps):
+    """Both slots speak of the same rows, and each vector of the text that is there."""
+
+    @pytest.fixture
+    async def old(self, harness: AsyncStoreHarness) -> AsyncIterator[AsyncVectorStore]:
+        async with harness.open("slots", backend=TaskBackend()) as store:
+            await store.upsert(documents(ROWS))
+            await store.add_slot(UNLIKE)
+            yield store
+
+    @pytest.fixture
+    async def new(self, harness: AsyncStoreHarness) -> AsyncIterator[AsyncVectorStore]:
+        async with harness.open("slots", backend=_other()) as store:
+            yield store
+
+    async def test_every_row_is_pending_in_a_new_slot(self, old: AsyncVectorStore) -> None:
+        slots = {slot.space: slot for slot in (await old.info()).slots}
+        assert (slots[V3].state, slots[V3].pending) == ("ready", 0)
+        assert (slots[UNLIKE].state, slots[UNLIKE].pending) == ("filling", ROWS)
+        assert await _ids(old) == {document.id for document in documents(ROWS)}
+
+    async def test_what_is_filled_is_found(
+        self, old: AsyncVectorStore, new: AsyncVectorStore
+    ) -> None:
+        assert await _fill(old) == FillReport(filled=ROWS, changed=0)
+        await old.mark(UNLIKE, SlotState.READY)
+        for document in await new.get([d.id for d in documents(ROWS)], with_vectors=True):
+            expected = _other().embed_documents([document.text])[0]
+            assert document.vector is not None
+            np.testing.assert_allclose(document.vector, expected, atol=1e-6)
+        assert (await new.search(documents(ROWS)[4].text))[0].document.id == "d4"
+
+    async def test_both_models_read_and_write_side_by_side(
+        self, old: AsyncVectorStore, new: AsyncVectorStore
+    ) -> None:
+        await _fill(old)
+        await old.mark(UNLIKE, SlotState.READY)
+        assert (await new.upsert([Document("n", "written by the new one")])).pending == 1
+        assert (await old.upsert([Document("o", "written by the old one")])).pending == 1
+        assert (await new.search("written by the new one"))[0].document.id == "n"
+        assert (await old.search("written by the old one"))[0].document.id == "o"
+        assert "o" not in {hit.document.id for hit in await new.search("written", limit=100)}
+        assert "n" not in {hit.document.id for hit in await old.search("written", limit=100)}
+        assert await _ids(old) == {"o"}
+        rows, _ = await old.pending(V3, limit=10)
+        assert [row.document.id for row in rows] == ["n"]
+
+    async def test_a_writer_of_the_slot_that_is_filling_fills_it(
+        self, old: AsyncVectorStore, new: AsyncVectorStore
+    ) -> None:
+        assert (await new.upsert([Document("n", "new text")])).pending == 1
+        assert await _ids(old) == {document.id for document in documents(ROWS)}
+
+    async def test_what_was_embedded_separately_is_filled_as_such(
+        self, old: AsyncVectorStore
+    ) -> None:
+        await old.upsert([Document("e", "shown", parent=Parent("p", 2), embed_text="embedded")])
+        rows, _ = await old.pending(UNLIKE, limit=10, where=field.id == "e")
+        assert rows[0].document == Document(
+            "e", "shown", parent=Parent("p", 2), embed_text="embedded"
+        )
+        await _fill(old)
+        await old.upsert([Document("e", "shown", embed_text="embedded otherwise")])
+        assert await _ids(old) == {"e"}
+
+    async def test_a_deleted_row_does_not_come_back(self, old: AsyncVectorStore) -> None:
+        rows, _ = await old.pending(UNLIKE, limit=100)
+        await old.delete(where=everything)
+        vectors = _other().embed_documents([row.document.text for row in rows])
+        assert await old.fill(UNLIKE, rows, vectors) == FillReport(filled=0, changed=ROWS)
+        assert await old.count() == 0
+
+    async def test_of_two_fillers_of_one_row_one_counts(self, old: AsyncVectorStore) -> None:
+        rows, _ = await old.pending(UNLIKE, limit=100)
+        assert (await _fill(old)).filled == ROWS
+        vectors = _other().embed_documents([row.document.text for row in rows])
+        second = await old.fill(UNLIKE, rows, vectors)
+        assert second.filled + second.changed == ROWS
+        assert await _ids(old) == set()
+
+    async def test_filling_changes_nothing_but_the_slot(self, old: AsyncVectorStore) -> None:
+        before = [d async for d in old.scan(with_vectors=True)]
+        await _fill(old)
+        after = [d async for d in old.scan(with_vectors=True)]
+        assert after == before
+        for one, two in zip(before, after, strict=True):
+            assert one.vector is not None
+            assert two.vector is not None
+            np.testing.assert_array_equal(one.vector, two.vector)
+
+    @pytest.mark.parametrize("fault", BAD_VECTORS)
+    async def test_vectors_that_cannot_be_of_the_space_fill_nothing(
+        self, old: AsyncVectorStore, fault: str
+    ) -> None:
+        rows, _ = await old.pending(UNLIKE, limit=2)
+        first, second = _other().embed_documents([row.document.text for row in rows])
+        vectors: Any = [first, BAD_VECTORS[fault](second)]
+        with pytest.raises(InvalidInput):
+            await old.fill(UNLIKE, rows, vectors)
+        assert len(await _ids(old)) == ROWS
+
+    @pytest.mark.parametrize("count", [0, 1, 3])
+    async def test_a_fill_takes_one_vector_for_each_row(
+        self, old: AsyncVectorStore, count: int
+    ) -> None:
+        rows, _ = await old.pending(UNLIKE, limit=2)
+        with pytest.raises(InvalidInput, match="2 vector"):
+            await old.fill(UNLIKE, rows, _other().embed_documents(["text"] * count))
+        assert len(await _ids(old)) == ROWS
+
+    async def test_filling_nothing_is_no_error(self, old: AsyncVectorStore) -> None:
+        assert await old.fill(UNLIKE, [], _other().embed_documents([])) == FillReport(
+            filled=0, changed=0
+        )
+
+    async def test_fresh_rows_are_not_stale_and_changed_ones_page(
+        self, old: AsyncVectorStore, harness: AsyncStoreHarness
+    ) -> None:
+        await _fill(old)
+        assert (await old.stale(UNLIKE, limit=100))[0] == []
+        changed = {"d1", "d3", "d5"}
+        for id in sorted(changed):
+            await harness.set_text("slots", id, f"changed {id}")
+        found: set[str] = await _ids(old)
+        since: str | None = None
+        while True:
+            rows, since = await old.stale(UNLIKE, since=since, limit=1)
+            found |= {row.document.id for row in rows}
+            if since is None:
+                break
+        assert found == changed
+        await _fill(old)
+
+    async def test_deleting_concerns_both_slots(
+        self, old: AsyncVectorStore, new: AsyncVectorStore
+    ) -> None:
+        await _fill(old)
+        await old.mark(UNLIKE, SlotState.READY)
+        assert await new.delete(ids=["d0", "d1"]) == 2
+        assert await old.count() == await new.count() == ROWS - 2
+        assert "d0" not in {hit.document.id for hit in await old.search("x", limit=100)}
+
+    async def test_the_old_slot_goes_and_its_handles_are_refused(
+        self, old: AsyncVectorStore, new: AsyncVectorStore
+    ) -> None:
+        await _fill(old)
+        await old.search("warm")
+        await new.mark(UNLIKE, SlotState.READY)
+        await new.drop_slot(V3)
+        with pytest.raises(SpaceMismatch):
+            await old.search("text")
+        with pytest.raises(SpaceMismatch):
+            await old.upsert([Document("x", "text")])
+        info = await new.info()
+        assert [(slot.space, slot.pending) for slot in info.slots] == [(UNLIKE, 0)]
+        assert len(await new.search("a garden in the rain", limit=100)) == ROWS
+        assert (await new.upsert([Document("x", "text")])).pending == 0
+
+    async def test_a_slot_may_be_added_again_and_is_empty(self, old: AsyncVectorStore) -> None:
+        await _fill(old)
+        await old.drop_slot(UNLIKE)
+        with pytest.raises(SpaceMismatch):
+            await old.pending(UNLIKE, limit=1)
+        await old.add_slot(UNLIKE)
+        assert len(await _ids(old)) == ROWS
+
+    @pytest.mark.usefixtures("old")
+    async def test_reading_a_collection_of_ours_alters_nothing(
+        self, harness: AsyncStoreHarness
+    ) -> None:
+        before = await harness.dump("slots"), await harness.get_record("slots")
+        async with harness.open("slots", backend=TaskBackend()) as reader:
+            await reader.search("a garden", where=field("lang") == "en", with_vectors=True)
+            await reader.get(["d0"])
+            await reader.values("lang")
+            await reader.info()
+            await reader.pending(UNLIKE, limit=10, with_vectors_of=V3)
+            await reader.stale(V3, limit=10)
+            assert len([document async for document in reader.scan()]) == ROWS
+        assert (await harness.dump("slots"), await harness.get_record("slots")) == before
+
+    async def test_a_built_index_finds_what_was_found_before(self, old: AsyncVectorStore) -> None:
+        await old.upsert(documents(400))
+        query = "repairing a bicycle with a broken chain"
+        before = await old.search(query, limit=10)
+        await old.build_index()
+        await old.build_index()
+        assert (await old.info()).index_built
+        after = await old.search(query, limit=10)
+        assert [hit.score for hit in after] == pytest.approx([h.score for h in before], abs=1e-5)
+        rare = await old.search(query, limit=4, where=field("year") < 2004)
+        assert {hit.document.id for hit in rare} == {"d0", "d1", "d2", "d3"}
+        assert len(await old.search(query, limit=1000)) == 400
+
+    async def test_a_slot_that_is_filling_is_searched_when_that_is_allowed(
+        self, old: AsyncVectorStore, new: AsyncVectorStore
+    ) -> None:
+        with pytest.raises(SlotNotReady, match=f"{ROWS} of {ROWS}"):
+            await new.search("old maps")
+        vector = _other().embed_query("old maps in the library")
+        with pytest.raises(SlotNotReady):
+            await new.search_vector(vector, space=UNLIKE)
+        assert await new.search_vector(vector, space=UNLIKE, allow_filling=True) == []
+        await _fill(old)
+        hits = await new.search_vector(vector, space=UNLIKE, allow_filling=True)
+        assert hits[0].document.id == "d4"
+        await old.mark(UNLIKE, SlotState.READY)
+        assert await new.search_vector(vector, space=UNLIKE) == hits
+
+    async def test_a_writer_of_one_space_leaves_the_other_slot_pending(
+        self, old: AsyncVectorStore
+    ) -> None:
+        await _fill(old)
+        report = await old.upsert([Document("d0", "another text"), Document("n", "a new one")])
+        assert report.pending == 2
+        rows, cursor = await old.pending(UNLIKE, limit=10)
+        assert {row.document.text for row in rows} == {"another text", "a new one"}
+        assert cursor is None
+
+    async def test_an_equal_text_and_new_metadata_keep_the_other_slot(
+        self, old: AsyncVectorStore
+    ) -> None:
+        await _fill(old)
+        report = await old.upsert([Document("d0", documents(1)[0].text, {"new": True})])
+        assert report.pending == 0
+        await old.update_metadata({"d1": {"k": 1}})
+        await old.update_metadata({"k": 2}, where=everything, merge=True)
+        assert await _ids(old) == set()
+
+    async def test_a_row_that_changed_since_it_was_read_is_not_filled(
+        self, old: AsyncVectorStore, harness: AsyncStoreHarness
+    ) -> None:
+        rows, _ = await old.pending(UNLIKE, limit=1000)
+        await harness.set_text("slots", "d0", "changed by somebody")
+        await old.delete(ids=["d1"])
+        vectors = _other().embed_documents([row.document.text for row in rows])
+        report = await old.fill(UNLIKE, rows, vectors)
+        assert report == FillReport(filled=ROWS - 2, changed=2)
+        assert await old.count() == ROWS - 1
+        assert await _ids(old) == {"d0"}
+
+    async def test_a_text_changed_by_a_stranger_is_found_in_every_slot(
+        self, old: AsyncVectorStore, harness: AsyncStoreHarness
+    ) -> None:
+        await _fill(old)
+        await harness.set_text("slots", "d2", "changed by somebody")
+        for space in (V3, UNLIKE):
+            pending, _ = await old.pending(space, limit=10)
+            stale, _ = await old.stale(space, limit=10)
+            assert {row.document.id for row in (*pending, *stale)} == {"d2"}
+
+    @pytest.mark.parametrize("shards", [1, 2, 3])
+    async def test_pages_of_shards_cover_everything_once(
+        self, old: AsyncVectorStore, shards: int
+    ) -> None:
+        seen: list[str] = []
+        for shard in range(shards):
+            after: str | None = None
+            while True:
+                rows, after = await old.pending(UNLIKE, limit=2, after=after, shard=(shard, shards))
+                seen += [row.document.id for row in rows]
+                if after is None:
+                    break
+        assert sorted(seen) == sorted(document.id for document in documents(ROWS))
+
+    async def test_pending_rows_may_come_with_the_vectors_of_another_slot(
+        self, old: AsyncVectorStore
+    ) -> None:
+        rows, _ = await old.pending(
+            UNLIKE, limit=10, where=field("year") < 2002, with_vectors_of=V3
+        )
+        assert [row.document.id for row in rows] == ["d0", "d1"]
+        expected = TaskBackend().embed_documents([row.document.text for row in rows])
+        for row, vector in zip(rows, expected, strict=True):
+            assert row.vector is not None
+            np.testing.assert_allclose(row.vector, vector, atol=1e-6)
+
+    async def test_adding_a_slot_twice_is_one_slot(self, old: AsyncVectorStore) -> None:
+        await _fill(old)
+        await old.add_slot(UNLIKE)
+        info = await old.info()
+        assert [(slot.space, slot.pending) for slot in info.slots] == [(V3, 0), (UNLIKE, 0)]
+
+    async def test_a_dropped_slot_is_refused_and_the_last_one_stays(
+        self, old: AsyncVectorStore, new: AsyncVectorStore
+    ) -> None:
+        await _fill(old)
+        await old.mark(UNLIKE, SlotState.READY)
+        assert len(await new.search("old maps", limit=100)) == ROWS
+        await old.drop_slot(UNLIKE)
+        with pytest.raises(SpaceMismatch):
+            await new.search("old maps")
+        with pytest.raises(InvalidInput, match="at least one"):
+            await old.drop_slot(V3)
+        assert len(await old.search("old maps", limit=100)) == ROWS
+
+    async def test_slots_of_spaces_that_are_not_there_are_refused(
+        self, old: AsyncVectorStore
+    ) -> None:
+        absent = replace(V3, dimensions=32)
+        nothing = np.empty((0, 32), np.float32)
+        rows = (await old.pending(UNLIKE, limit=1))[0]
+        for refused in (
+            lambda: old.pending(absent, limit=1),
+            lambda: old.stale(absent, limit=1),
+            lambda: old.mark(absent, SlotState.READY),
+            lambda: old.drop_slot(absent),
+            lambda: old.build_index(absent),
+            lambda: old.pending(UNLIKE, limit=1, with_vectors_of=absent),
+            lambda: old.fill(absent, rows, TaskBackend(absent).embed_documents(["text"])),
+        ):
+            with pytest.raises(SpaceMismatch):
+                await refused()
+        assert await old.fill(absent, [], nothing) == FillReport(filled=0, changed=0)
