@@ -15,6 +15,9 @@ from samespace.protocols import AnyBackend, Matrix
 from samespace.testing.store_contract import VectorStoreContract
 from samespace.testing.store_contract_async import AsyncVectorStoreContract
 
+LAYOUT = Layout(id="chunk_id", text="body", slot="embedding", metadata=("lang", "year"))
+"""Where things are in the table that :meth:`Raw.make_foreign` makes."""
+
 
 class Raw:
     """What a stranger with psycopg does to a collection's table."""
@@ -82,8 +85,7 @@ class Raw:
                 ),
                 table="foreign",
             )
-        layout = Layout(id="chunk_id", text="body", slot="embedding", metadata=("lang", "year"))
-        return "foreign", layout
+        return "foreign", LAYOUT
 
     def dump(self, collection: str) -> object:
         rows = self.execute("SELECT *, xmin::text FROM {table} ORDER BY 1", table=collection)

@@ -1,4 +1,4 @@
-"""Pools that reset sessions, roles that may only read, and creators that race."""
+"""Pools that reset sessions, creators that race, and what is shown of a password."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
-from psycopg.sql import SQL, Identifier
 from psycopg_pool import ConnectionPool
+from tests.contract.test_pgvector_contract import Harness
 
-from samespace import Document, PgVectorStore
-from samespace.errors import SamespaceError, SpaceMismatch, StoreRejected
-from samespace.testing.backends import UNLIKE, V3, TaskBackend
+from samespace import PgVectorStore
+from samespace.errors import SamespaceError, SpaceMismatch
+from samespace.testing.backends import UNLIKE, V3
+from samespace.testing.store_contract import VectorStoreContract
 
 SENTINEL = "geheim-4711"
 
@@ -28,64 +28,27 @@ def reset(connection: psycopg.Connection[Any]) -> None:
     connection.autocommit = False
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pool(postgres: str) -> Iterator[ConnectionPool[Any]]:
-    with ConnectionPool(postgres, min_size=2, max_size=2, reset=reset, open=True) as pool:
+    with ConnectionPool(postgres, min_size=3, max_size=3, reset=reset, open=True) as pool:
+        pool.wait()
         yield pool
 
 
-def test_a_pool_may_reset_every_session(pool: ConnectionPool[Any], schema: str) -> None:
-    with PgVectorStore(
-        pool,
-        collection="pooled",
-        backend=TaskBackend(),
-        schema=schema,
-        registry=f"{schema}_registry",
-    ) as store:
-        for number in range(12):
-            store.upsert([Document(str(number), f"text {number}")])
-            assert store.search(f"text {number}")[0].document.id == str(number)
-        store.add_slot(UNLIKE)
-        assert len(store.pending(UNLIKE, limit=100)[0]) == 12
-        store.build_index()
-        assert store.info().index_built
-        assert len(store.search("text")) == 10
+def test_the_pool_lends_another_session_every_time(pool: ConnectionPool[Any]) -> None:
+    lent = []
+    for _ in range(3):
+        with pool.connection() as connection:
+            lent.append(connection.info.backend_pid)
+    assert len(set(lent)) == 3
 
 
-def test_a_reader_needs_nothing_but_select(postgres: str, schema: str) -> None:
-    registry = f"{schema}_registry"
-    with PgVectorStore(
-        postgres, collection="read", backend=TaskBackend(), schema=schema, registry=registry
-    ) as store:
-        store.upsert([Document("a", "red apples", {"k": 1})])
-    role = f"{schema}_reader"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(role)))
-        for space in (schema, registry):
-            connection.execute(
-                SQL("GRANT USAGE ON SCHEMA {} TO {}").format(Identifier(space), Identifier(role))
-            )
-        for table in ((schema, "read"), (registry, "collections")):
-            connection.execute(
-                SQL("GRANT SELECT ON {} TO {}").format(Identifier(*table), Identifier(role))
-            )
-    try:
-        with PgVectorStore(
-            make_conninfo(postgres, user=role, password=SENTINEL),
-            collection="read",
-            backend=TaskBackend(),
-            schema=schema,
-            registry=registry,
-        ) as store:
-            assert store.search("red apples")[0].document.id == "a"
-            assert (store.count(), store.info().rows) == (1, 1)
-            assert [document.id for document in store.scan()] == ["a"]
-            with pytest.raises(StoreRejected, match="right"):
-                store.upsert([Document("b", "text")])
-    finally:
-        with psycopg.connect(postgres, autocommit=True) as connection:
-            connection.execute(SQL("DROP OWNED BY {}").format(Identifier(role)))
-            connection.execute(SQL("DROP ROLE {}").format(Identifier(role)))
+class TestPooledPgVectorStore(VectorStoreContract):
+    """The whole contract, though nothing of a session outlives a transaction."""
+
+    @pytest.fixture
+    def harness(self, postgres: str, schema: str, pool: ConnectionPool[Any]) -> Harness:
+        return Harness(postgres, schema, pool)
 
 
 def test_a_password_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:

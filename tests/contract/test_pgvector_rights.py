@@ -1,0 +1,200 @@
+"""The rights that README's table names: they are enough, and none of them is too many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
+from tests.contract.test_pgvector_contract import LAYOUT, AsyncHarness, Harness
+
+from samespace import Document, everything
+from samespace.errors import SpaceUnknown, StoreRejected
+from samespace.filters import field
+from samespace.testing.backends import UNLIKE, V3, TaskBackend
+from samespace.testing.store_contract_async import AsyncVectorStoreContract
+
+READ: Final = (
+    "USAGE ON SCHEMA {schema}",
+    "USAGE ON SCHEMA {registry}",
+    "SELECT ON {schema}.read",
+    "SELECT ON {registry}.collections",
+)
+WRITE: Final = (
+    *READ,
+    "INSERT ON {schema}.read",
+    "UPDATE ON {schema}.read",
+    "DELETE ON {schema}.read",
+)
+MARK: Final = (
+    "USAGE ON SCHEMA {registry}",
+    "SELECT ON {registry}.collections",
+    "INSERT ON {registry}.collections",
+    "UPDATE ON {registry}.collections",
+)
+OWN: Final = (
+    *MARK,
+    "USAGE ON SCHEMA {schema}",
+    "CREATE ON SCHEMA {schema}",
+    "CREATE ON SCHEMA {registry}",
+    "DELETE ON {registry}.collections",
+)
+FIRST: Final = (
+    "USAGE ON SCHEMA {schema}",
+    "CREATE ON SCHEMA {schema}",
+    "CREATE ON DATABASE {database}",
+)
+
+
+def read(store: Any) -> None:
+    """Every method that reads."""
+    vector = TaskBackend().embed_query("text")
+    assert [hit.document.id for hit in store.search("text", where=field("k") == 1)] == ["a"]
+    assert len(store.search_many(["text", "other"])) == 2
+    assert store.search_vector(vector, space=V3, with_vectors=True)[0].vector is not None
+    assert [document.id for document in store.get(["a"], with_vectors=True)] == ["a"]
+    assert [document.id for document in store.scan()] == ["a"]
+    assert (store.count(), store.values("k"), store.info().rows) == (1, [(1, 1)], 1)
+    assert len(store.pending(UNLIKE, limit=10, with_vectors_of=V3)[0]) == 1
+    assert store.stale(V3, limit=10) == ([], None)
+
+
+def write(store: Any) -> None:
+    """Every method that writes rows, and nothing else."""
+    read(store)
+    store.upsert([Document("b", "text")])
+    store.upsert([Document("b", "another text")])
+    store.upsert_vectors([Document("c", "text")], [None], space=V3)
+    store.update_metadata({"b": {"k": 2}})
+    rows, _ = store.pending(UNLIKE, limit=10)
+    texts = [row.document.text for row in rows]
+    assert store.fill(UNLIKE, rows, TaskBackend(UNLIKE).embed_documents(texts)).filled == 3
+    assert store.delete(where=field.id != "a") == 2
+
+
+def own(store: Any) -> None:
+    """The life of a collection that the role makes itself."""
+    store.create()
+    store.upsert([Document("a", "text")])
+    store.add_slot(UNLIKE)
+    store.build_index()
+    store.drop_slot(UNLIKE)
+    store.delete(where=everything)
+    store.drop()
+
+
+def adopt(store: Any) -> None:
+    """What makes somebody else's table a collection."""
+    assert store.count() == 1
+    store.adopt()
+    assert store.info().slots[0].has_canary
+
+
+ADOPT: Final = (*MARK, "USAGE ON SCHEMA {schema}", "SELECT ON {schema}.foreign")
+ROWS: Final[dict[str, tuple[str, tuple[str, ...], Callable[[Any], None]]]] = {
+    "read": ("read", READ, read),
+    "write": ("read", WRITE, write),
+    "mark": ("read", MARK, lambda store: store.mark(UNLIKE, "ready")),
+    "adopt": ("foreign", ADOPT, adopt),
+    "own": ("own", OWN, own),
+}
+"""For each row of the table: a collection, what is granted, what can be done."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role that may log in, and what else it is granted."""
+
+    conninfo: str
+    schema: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.schema}_role"
+
+    @property
+    def own_conninfo(self) -> str:
+        return make_conninfo(self.conninfo, user=self.name, password="x")
+
+    def grant(self, rights: Sequence[str]) -> None:
+        """Take away what it had, and give it these."""
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            names = {
+                "schema": self.schema,
+                "registry": f"{self.schema}_registry",
+                "database": connection.info.dbname,
+                "role": self.name,
+            }
+            quoted = {name: Identifier(value) for name, value in names.items()}
+            connection.execute(SQL("DROP OWNED BY {role}").format(**quoted))
+            for right in rights:
+                connection.execute(SQL(f"GRANT {right} TO {{role}}").format(**quoted))
+
+    def work(self, row: str) -> None:
+        """Do what a row of the table speaks of."""
+        collection, _, work = ROWS[row]
+        harness = Harness(self.own_conninfo, self.schema)
+        layout = LAYOUT if collection == "foreign" else None
+        with harness.open(collection, backend=TaskBackend(), layout=layout) as store:
+            work(store)
+
+
+@pytest.fixture
+def role(postgres: str, schema: str) -> Iterator[Role]:
+    role = Role(postgres, schema)
+    name = Identifier(role.name)
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(SQL("CREATE ROLE {} LOGIN PASSWORD 'x'").format(name))
+        yield role
+        connection.execute("SET client_min_messages = warning")
+        connection.execute(SQL("DROP OWNED BY {} CASCADE").format(name))
+        connection.execute(SQL("DROP ROLE {}").format(name))
+
+
+@pytest.fixture
+def collections(postgres: str, schema: str) -> None:
+    """Collections that somebody else owns."""
+    harness = Harness(postgres, schema)
+    with harness.open("read", backend=TaskBackend()) as store:
+        store.upsert([Document("a", "text", {"k": 1})])
+        store.add_slot(UNLIKE)
+    harness.make_foreign([Document("1", "text")], TaskBackend().embed_documents(["text"]))
+
+
+@pytest.mark.usefixtures("collections")
+@pytest.mark.parametrize("row", ROWS)
+def test_the_rights_of_a_row_are_enough(role: Role, row: str) -> None:
+    role.grant(ROWS[row][1])
+    role.work(row)
+
+
+@pytest.mark.usefixtures("collections")
+@pytest.mark.parametrize(
+    ("row", "left_out"), [(row, right) for row in ROWS for right in ROWS[row][1]]
+)
+def test_without_any_one_of_them_it_is_refused(role: Role, row: str, left_out: str) -> None:
+    role.grant([right for right in ROWS[row][1] if right != left_out])
+    with pytest.raises((StoreRejected, SpaceUnknown), match=r"this right|does not say which"):
+        role.work(row)
+
+
+def test_the_first_owner_makes_the_registry(role: Role) -> None:
+    role.grant(FIRST)
+    role.work("own")
+    for left_out in FIRST:
+        role.grant([right for right in FIRST if right != left_out])
+        with pytest.raises(StoreRejected, match="this right"):
+            role.work("own")
+
+
+class TestOwnersPgVectorStore(AsyncVectorStoreContract):
+    """The whole contract, by a role that is no superuser and owns what it makes."""
+
+    @pytest.fixture
+    def harness(self, role: Role) -> AsyncHarness:
+        role.grant(FIRST)
+        return AsyncHarness(role.own_conninfo, role.schema)
