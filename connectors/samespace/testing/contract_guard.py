@@ -59,6 +59,8 @@ def _uses(store: VectorStore) -> Sequence[Callable[[], object]]:
         lambda: store.search_vector(vector, space=store.space),
         lambda: store.upsert([Document("x", "text")]),
         lambda: store.upsert_vectors([Document("x", "text")], [vector], space=store.space),
+        lambda: store.update_metadata({"d0": {"k": 1}}),
+        lambda: store.delete(where=everything),
         lambda: store.get(["d0"], with_vectors=True),
         lambda: store.pending(store.space, limit=1),
         lambda: store.stale(store.space, limit=1),
@@ -180,18 +182,20 @@ class GuardContract(DeclaresGaps):
     def test_a_handle_outlives_its_collection_in_another_space(
         self, harness: StoreHarness, guarded: VectorStore
     ) -> None:
-        guarded.search("warm")
-        guarded.pending(V3, limit=1)
-        with harness.open("guarded", backend=TaskBackend()) as another:
-            another.drop()
+        warm = [harness.open("guarded", backend=TaskBackend()) for _ in _uses(guarded)]
+        for store in warm:
+            store.search("warm")
+            store.pending(V3, limit=1)
+        guarded.drop()
         with pytest.raises(CollectionNotFound):
             guarded.search("text")
         with harness.open("guarded", backend=TaskBackend(UNLIKE)) as new:
             new.upsert(documents(ROWS))
-            before = harness.dump("guarded")
-            for refused in _uses(guarded):
-                with pytest.raises(SpaceMismatch):
-                    refused()
+        before = harness.dump("guarded")
+        for place, store in enumerate(warm):  # each with what it knew before
+            with pytest.raises(SpaceMismatch):
+                _uses(store)[place]()
+            store.close()
         assert harness.dump("guarded") == before
 
     def test_a_handle_outlives_its_collection_in_the_same_space(

@@ -58,6 +58,8 @@ def _uses(store: AsyncVectorStore) -> Sequence[Callable[[], Awaitable[object]]]:
         lambda: store.search_vector(vector, space=store.space),
         lambda: store.upsert([Document("x", "text")]),
         lambda: store.upsert_vectors([Document("x", "text")], [vector], space=store.space),
+        lambda: store.update_metadata({"d0": {"k": 1}}),
+        lambda: store.delete(where=everything),
         lambda: store.get(["d0"], with_vectors=True),
         lambda: store.pending(store.space, limit=1),
         lambda: store.stale(store.space, limit=1),
@@ -183,18 +185,20 @@ class AsyncGuardContract(DeclaresGaps):
     async def test_a_handle_outlives_its_collection_in_another_space(
         self, harness: AsyncStoreHarness, guarded: AsyncVectorStore
     ) -> None:
-        await guarded.search("warm")
-        await guarded.pending(V3, limit=1)
-        async with harness.open("guarded", backend=TaskBackend()) as another:
-            await another.drop()
+        warm = [harness.open("guarded", backend=TaskBackend()) for _ in _uses(guarded)]
+        for store in warm:
+            await store.search("warm")
+            await store.pending(V3, limit=1)
+        await guarded.drop()
         with pytest.raises(CollectionNotFound):
             await guarded.search("text")
         async with harness.open("guarded", backend=TaskBackend(UNLIKE)) as new:
             await new.upsert(documents(ROWS))
-            before = await harness.dump("guarded")
-            for refused in _uses(guarded):
-                with pytest.raises(SpaceMismatch):
-                    await refused()
+        before = await harness.dump("guarded")
+        for place, store in enumerate(warm):  # each with what it knew before
+            with pytest.raises(SpaceMismatch):
+                await _uses(store)[place]()
+            await store.close()
         assert await harness.dump("guarded") == before
 
     async def test_a_handle_outlives_its_collection_in_the_same_space(

@@ -590,31 +590,44 @@ _NO_PARENT: Final = Parent("")
 
 
 def delete(
-    table: Table, *, ids: Sequence[str] | None, where: Filter | None, parent: str | None
+    table: Table,
+    slot: str,
+    *,
+    ids: Sequence[str] | None,
+    where: Filter | None,
+    parent: str | None,
 ) -> Statement:
-    """Delete what passes every selector."""
+    """Delete what passes every selector, while the table has the slot."""
     parameters = Parameters()
     more = [id_condition(table, ids, parameters)] if ids is not None else []
     more += [parent_condition(table, parent, parameters)] if parent is not None else []
     clause = where_clause(table, parameters, where, *more)
     statement = sql.SQL("{} DELETE FROM {} AS t USING locked WHERE t.{} = locked.{}")
     key = Name(table.layout.id)
-    locked = _locked(table, clause, "UPDATE")
+    locked = _locked(table, slot, clause, "UPDATE")
     return statement.format(locked, table.qualified, key, key), parameters
 
 
-def _locked(table: Table, clause: sql.Composable, strength: str) -> sql.Composed:
+def _locked(table: Table, slot: str, clause: sql.Composable, strength: str) -> sql.Composed:
     """The keys of the rows that pass, locked in the order in which every writer here locks rows.
 
-    Otherwise two statements that share two rows could each wait for the other.
+    Otherwise two statements that share two rows could each wait for the other. The slot is named
+    so that the server refuses a handle that outlived it.
     """
     return sql.SQL(
-        'WITH locked AS (SELECT {0} FROM {1}{2} ORDER BY {0}::text COLLATE "C" FOR {3})'
-    ).format(Name(table.layout.id), table.qualified, clause, sql.SQL(strength))
+        "WITH locked AS (SELECT {0}, {1} IS NULL FROM {2}{3} "
+        'ORDER BY {0}::text COLLATE "C" FOR {4})'
+    ).format(Name(table.layout.id), Name(slot), table.qualified, clause, sql.SQL(strength))
 
 
 def update_metadata(
-    table: Table, keys: Sequence[str], where: Filter | None, *, id: str | None, merge: bool
+    table: Table,
+    slot: str,
+    keys: Sequence[str],
+    where: Filter | None,
+    *,
+    id: str | None,
+    merge: bool,
 ) -> Statement:
     """Set or merge metadata (``%(patch)b``) of one row, or of those that pass."""
     parameters = Parameters()
@@ -634,7 +647,7 @@ def update_metadata(
         changes = sql.Composed([sql.SQL(", ").join(pairs)])
     statement = sql.SQL("{} UPDATE {} AS t SET {} FROM locked WHERE t.{} = locked.{}")
     key = Name(table.layout.id)
-    locked = _locked(table, clause, "NO KEY UPDATE")
+    locked = _locked(table, slot, clause, "NO KEY UPDATE")
     return statement.format(locked, table.qualified, changes, key, key), parameters
 
 

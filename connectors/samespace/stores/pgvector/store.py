@@ -637,13 +637,13 @@ class PgVectorStore(StoreBase):
         """
         patches = check_changes(changes, where)
         table, state = self._existing_table()
-        self._slot_of(state, writing=True)
+        slot = self._slot_of(state, writing=True).name
         changed = 0
         with self._gone_explained():
             for id, patch in sorted(patches.items()):
                 keys = self._known_keys(table, patch)
                 statement = sql.update_metadata(
-                    table, keys, where, id=None if where is not None else id, merge=merge
+                    table, slot, keys, where, id=None if where is not None else id, merge=merge
                 )
                 changed += self._changed(statement, patch=Json(patch)) if keys or not merge else 0
         return changed
@@ -666,9 +666,9 @@ class PgVectorStore(StoreBase):
         """
         check_selectors(ids, where, parent)
         table, state = self._existing_table()
-        self._slot_of(state, writing=True)
+        slot = self._slot_of(state, writing=True).name
         with self._gone_explained():
-            return self._changed(sql.delete(table, ids=ids, where=where, parent=parent))
+            return self._changed(sql.delete(table, slot, ids=ids, where=where, parent=parent))
 
     # Reading
 
@@ -1004,16 +1004,18 @@ class PgVectorStore(StoreBase):
         """
         if self._index.kind != "hnsw":
             raise InvalidInput('Index.kind is "flat": there is nothing to build')
-        table, slot = self._slot_named(space or self._space)
+        check_space(self._space if space is None else space)
         state = self._describe()
+        table, slot = self._slot_named(space or self._space)
         if self._is_indexed(state, slot.space):
             return
         name = sql.index_name(table, slot.name)
         statement = sql.create_index(table, slot.name, slot.space, self._index, concurrently=True)
-        self._build(table, name, statement, wait=wait)
-        if table.own:
-            metadata = sql.create_metadata_index(table, concurrently=True)
-            self._build(table, sql.metadata_index_name(table), metadata, wait=wait)
+        with self._gone_explained():
+            self._build(table, name, statement, wait=wait)
+            if table.own:
+                metadata = sql.create_metadata_index(table, concurrently=True)
+                self._build(table, sql.metadata_index_name(table), metadata, wait=wait)
         self._describe()
 
     def _build(self, table: Table, name: str, statement: composed.Composed, *, wait: bool) -> None:

@@ -641,13 +641,13 @@ class AsyncPgVectorStore(AsyncStoreBase):
         """
         patches = check_changes(changes, where)
         table, state = await self._existing_table()
-        self._slot_of(state, writing=True)
+        slot = self._slot_of(state, writing=True).name
         changed = 0
         async with self._gone_explained():
             for id, patch in sorted(patches.items()):
                 keys = self._known_keys(table, patch)
                 statement = sql.update_metadata(
-                    table, keys, where, id=None if where is not None else id, merge=merge
+                    table, slot, keys, where, id=None if where is not None else id, merge=merge
                 )
                 changed += (
                     await self._changed(statement, patch=Json(patch)) if keys or not merge else 0
@@ -672,9 +672,9 @@ class AsyncPgVectorStore(AsyncStoreBase):
         """
         check_selectors(ids, where, parent)
         table, state = await self._existing_table()
-        self._slot_of(state, writing=True)
+        slot = self._slot_of(state, writing=True).name
         async with self._gone_explained():
-            return await self._changed(sql.delete(table, ids=ids, where=where, parent=parent))
+            return await self._changed(sql.delete(table, slot, ids=ids, where=where, parent=parent))
 
     # Reading
 
@@ -1015,16 +1015,18 @@ class AsyncPgVectorStore(AsyncStoreBase):
         """
         if self._index.kind != "hnsw":
             raise InvalidInput('Index.kind is "flat": there is nothing to build')
-        table, slot = await self._slot_named(space or self._space)
+        check_space(self._space if space is None else space)
         state = await self._describe()
+        table, slot = await self._slot_named(space or self._space)
         if self._is_indexed(state, slot.space):
             return
         name = sql.index_name(table, slot.name)
         statement = sql.create_index(table, slot.name, slot.space, self._index, concurrently=True)
-        await self._build(table, name, statement, wait=wait)
-        if table.own:
-            metadata = sql.create_metadata_index(table, concurrently=True)
-            await self._build(table, sql.metadata_index_name(table), metadata, wait=wait)
+        async with self._gone_explained():
+            await self._build(table, name, statement, wait=wait)
+            if table.own:
+                metadata = sql.create_metadata_index(table, concurrently=True)
+                await self._build(table, sql.metadata_index_name(table), metadata, wait=wait)
         await self._describe()
 
     async def _build(
