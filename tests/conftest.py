@@ -44,8 +44,17 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
         pytest.skip(f"no PostgreSQL: {error}")
     request.config.stash[_used].add("PostgreSQL")
     with lease:
+        _forget_durability(lease.conninfo)
         yield lease.conninfo
     shutil.rmtree(home)
+
+
+def _forget_durability(conninfo: str) -> None:
+    """No test pulls the plug on this server, and each makes and drops schemas."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(SQL("ALTER SYSTEM SET {} = off").format(Identifier(setting)))
+        connection.execute("SELECT pg_reload_conf()")
 
 
 @pytest.fixture
