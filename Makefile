@@ -11,7 +11,7 @@ newest_python = for name in python3.13 python3.12 python3.11 python3 python; do 
 	if $$name -c "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; \
 	then echo $$name; break; fi; done
 
-.PHONY: help demo test check generate bench clean
+.PHONY: help demo test soak check generate bench clean
 .DELETE_ON_ERROR:
 
 help: ## list what there is
@@ -22,6 +22,9 @@ demo: .venv/installed-demo ## ingest, search and refuse, on an embedded Postgres
 
 test: check ## everything that a change needs (ARGS="-k name" for a part of it)
 	$(BIN)/python -m pytest -m "not soak" $(ARGS)
+
+soak: .venv/installed-all ## the tests' full figures: races, kills, a million documents (takes long)
+	$(BIN)/python -m pytest -m soak $(ARGS)
 
 check: .venv/installed-all ## lint, format, types, import contracts, drift of generated files
 	$(BIN)/ruff check

@@ -1,9 +1,8 @@
-"""Pools that reset sessions, creators that race, and what is shown of a password."""
+"""Pools that reset sessions, and what is shown of a password."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +13,8 @@ from psycopg_pool import ConnectionPool
 from tests.contract.test_pgvector_contract import Harness
 
 from samespace import PgVectorStore
-from samespace.errors import SamespaceError, SpaceMismatch
-from samespace.testing.backends import UNLIKE, V3
+from samespace.errors import SamespaceError
+from samespace.testing.backends import V3
 from samespace.testing.store_contract import VectorStoreContract
 
 SENTINEL = "geheim-4711"
@@ -64,27 +63,3 @@ def test_a_password_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
     for error in (caught.value, unreadable.value):
         shown += [str(error), repr(error), str(pickle.dumps(error)), str(error.__cause__)]
     assert not [text for text in shown if SENTINEL in text]
-
-
-def create(conninfo: str, schema: str, which: int) -> str:
-    """Create the collection in one of two spaces, in a process of its own."""
-    space = V3 if which == 0 else UNLIKE
-    try:
-        with PgVectorStore(
-            conninfo, collection="raced", space=space, schema=schema, registry=f"{schema}_registry"
-        ) as store:
-            store.create()
-    except SpaceMismatch:
-        return "mismatch"
-    return space.model
-
-
-@pytest.mark.parametrize("spaces", [1, 2])
-def test_of_racing_creators_one_wins(postgres: str, schema: str, spaces: int) -> None:
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(8) as processes:
-        asked = [(postgres, schema, number % spaces) for number in range(16)]
-        answers = processes.starmap(create, asked, chunksize=1)
-    winners = set(answers) - {"mismatch"}
-    assert len(winners) == 1
-    assert answers.count("mismatch") == (0 if spaces == 1 else 8)
