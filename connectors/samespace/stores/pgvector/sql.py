@@ -357,9 +357,9 @@ def _after(table: Table, after: str | None, parameters: Parameters) -> list[sql.
 
 
 def _ordered(statement: sql.Composable, table: Table, limit: int) -> sql.Composed:
-    return sql.SQL("{} ORDER BY {} LIMIT {}").format(
-        statement, Name(table.layout.id), sql.Literal(limit)
-    )
+    # Qualified, or it would be the key's text, which the selected column of that name is.
+    key = Name(table.name, table.layout.id)
+    return sql.SQL("{} ORDER BY {} LIMIT {}").format(statement, key, sql.Literal(limit))
 
 
 def count(table: Table, where: Filter | None) -> Statement:
