@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -44,6 +45,7 @@ from samespace.stores.pgvector.table import (
     Table,
     Text,
     raw,
+    scope_key,
     source_name,
     source_of,
 )
@@ -101,6 +103,13 @@ def write_record(registry: str) -> sql.Composed:
     return sql.SQL(
         "INSERT INTO {} (schema_name, table_name, scope, record) VALUES (%s, %s, %s, %b) "
         "ON CONFLICT (schema_name, table_name, scope) DO UPDATE SET record = EXCLUDED.record"
+    ).format(registry_table(registry))
+
+
+def read_neighbours(registry: str) -> sql.Composed:
+    """The records of other collections in a table. Parameters: schema, table, scope."""
+    return sql.SQL(
+        "SELECT record::text FROM {} WHERE schema_name = %s AND table_name = %s AND scope <> %s"
     ).format(registry_table(registry))
 
 
@@ -529,8 +538,7 @@ def _written(table: Table, slots: Sequence[str]) -> dict[str, sql.Composable]:
         if table.has_source(slot):
             fields[source_name(slot)] = sql.SQL("r.{}").format(Name(f"source_{place}"))
     for column, value in _scope_values(table).items():
-        of_column = raw(table.columns[column])
-        fields.setdefault(column, sql.SQL("{}::text::{}").format(Text(value), of_column))
+        fields.setdefault(column, _typed(table, column, [value]))
     return fields
 
 
@@ -655,18 +663,26 @@ def update_metadata(
 
 
 def add_columns(table: Table, space: EmbeddingSpace, others: Sequence[str]) -> sql.Composed:
-    """The slot, its source, its check; sources of the other slots; none of them obligatory."""
-    parts = [
-        sql.SQL("ADD COLUMN {} vector({})").format(Name(space.id), sql.Literal(space.dimensions)),
-        sql.SQL("ADD COLUMN {} bytea").format(Name(source_name(space.id))),
-    ]
-    if space.normalized:
-        parts.append(sql.SQL("ADD {} NOT VALID").format(_norm_check(space)))
+    """The slot, its source, its check; sources of the other slots; none of them obligatory.
+
+    The slot may be there already, made by another collection in the table.
+    """
+    parts = [] if space.id in table.columns else _new_columns(space)
     for slot in others:
         parts.append(sql.SQL("ALTER COLUMN {} DROP NOT NULL").format(Name(slot)))
         if not table.has_source(slot):
             parts.append(sql.SQL("ADD COLUMN {} bytea").format(Name(source_name(slot))))
     return sql.SQL("ALTER TABLE {} {}").format(table.qualified, sql.SQL(", ").join(parts))
+
+
+def _new_columns(space: EmbeddingSpace) -> list[sql.Composable]:
+    parts: list[sql.Composable] = [
+        sql.SQL("ADD COLUMN {} vector({})").format(Name(space.id), sql.Literal(space.dimensions)),
+        sql.SQL("ADD COLUMN {} bytea").format(Name(source_name(space.id))),
+    ]
+    if space.normalized:
+        parts.append(sql.SQL("ADD {} NOT VALID").format(_norm_check(space)))
+    return parts
 
 
 def drop_columns(table: Table, slot: str) -> sql.Composed:
@@ -677,9 +693,20 @@ def drop_columns(table: Table, slot: str) -> sql.Composed:
     return sql.SQL("ALTER TABLE {} {}").format(table.qualified, sql.SQL(", ").join(parts))
 
 
+def empty_columns(table: Table, slot: str) -> Statement:
+    """The slot and its source, in this collection's rows of a table that has others too."""
+    parameters = Parameters()
+    names = [slot, *([source_name(slot)] if table.has_source(slot) else [])]
+    changes = sql.SQL(", ").join([sql.SQL("{} = NULL").format(Name(name)) for name in names])
+    clause = where_clause(table, parameters, None)
+    return sql.SQL("UPDATE {} SET {}{}").format(table.qualified, changes, clause), parameters
+
+
 def trigger_name(table: Table) -> str:
-    """The name of a table's trigger, and of its function in the registry's schema."""
-    return bounded(f"{table.schema}_{table.name}", "__sources")
+    """The name of a collection's trigger, and of its function in the registry's schema."""
+    key = scope_key(table.layout)
+    scope = "_" + hashlib.sha256(key.encode()).hexdigest()[:8] if key else ""
+    return bounded(f"{table.schema}_{table.name}{scope}", "__sources")
 
 
 def create_trigger(table: Table, registry: str, slots: Sequence[str]) -> list[sql.Composed]:
@@ -700,9 +727,34 @@ def _trigger_body(table: Table, slots: Sequence[str]) -> sql.Composed:
     key = Name(table.layout.id)
     assigned = sql.SQL("\n").join([_emptied(slot) for slot in slots])
     return sql.SQL(
-        "BEGIN IF {old} IS DISTINCT FROM {new} OR OLD.{key} IS DISTINCT FROM NEW.{key} THEN\n"
+        "BEGIN IF ({old} IS DISTINCT FROM {new} OR OLD.{key} IS DISTINCT FROM NEW.{key}){mine} THEN\n"
         "{assigned}\nEND IF; RETURN NEW; END"
-    ).format(old=_text_of("old", table), new=_text_of("new", table), key=key, assigned=assigned)
+    ).format(
+        old=_text_of("old", table),
+        new=_text_of("new", table),
+        key=key,
+        mine=_was_mine(table),
+        assigned=assigned,
+    )
+
+
+def _was_mine(table: Table) -> sql.Composable:
+    """Other collections of the table have triggers of their own, or want none."""
+    if table.layout.scope is None:
+        return sql.SQL("")
+    return sql.SQL("").join(
+        [
+            sql.SQL(" AND OLD.{} IN ({})").format(Name(column), _typed(table, column, values))
+            for column, values in equalities(table.layout.scope).items()
+        ]
+    )
+
+
+def _typed(table: Table, column: str, values: Sequence[object]) -> sql.Composable:
+    """Values as literals of a column's type."""
+    kind = raw(table.columns[column])
+    literals = [sql.SQL("{}::text::{}").format(Text(str(value)), kind) for value in values]
+    return sql.SQL(", ").join(literals)
 
 
 def _text_of(row: str, table: Table) -> sql.Composable:

@@ -855,7 +855,11 @@ class PgVectorStore(StoreBase):
         self._alter(change)
 
     def drop_slot(self, space: EmbeddingSpace) -> None:
-        """Remove the slot of ``space`` and its vectors; the last slot cannot go."""
+        """Remove the slot of ``space`` and its vectors; the last slot cannot go.
+
+        Where several collections share a table, a column that others may use stays, and is empty
+        in this collection's rows.
+        """
         check_space(space)
 
         def change(cursor: psycopg.Cursor[Any], state: _State) -> None:
@@ -863,7 +867,10 @@ class PgVectorStore(StoreBase):
             slot = record.require(space, collection=self._collection)
             left = record.without(space)
             cursor.execute(sql.drop_trigger(table, self._registry), ())
-            cursor.execute(sql.drop_columns(table, slot.name), ())
+            if self._is_shared(cursor, table, slot):
+                cursor.execute(*sql.empty_columns(table, slot.name))
+            else:
+                cursor.execute(sql.drop_columns(table, slot.name), ())
             names = [other.name for other in left.slots if table.has_source(other.name)]
             if names and not table.external_text:
                 for statement in sql.create_trigger(table, self._registry, names):
@@ -871,6 +878,18 @@ class PgVectorStore(StoreBase):
             self._save(cursor, left)
 
         self._alter(change)
+
+    def _is_shared(self, cursor: psycopg.Cursor[Any], table: Table, slot: SlotRecord) -> bool:
+        """Whether another collection in the table has this slot, or may have it unrecorded."""
+        if table.layout.scope is not None and table.is_foreign(slot.name, slot.space):
+            return True
+        key = (self._schema, self._collection, scope_key(self._claimed_layout))
+        cursor.execute(sql.read_neighbours(self._registry), key)
+        records = [
+            SpaceRecord.from_dict(orjson.loads(row[0]), collection=self._collection)
+            for row in cursor.fetchall()
+        ]
+        return any(slot.name == other.name for record in records for other in record.slots)
 
     def _alter(self, change: Any) -> None:
         """Change the table under a short lock timeout, again and again: a waiting DDL blocks all."""
