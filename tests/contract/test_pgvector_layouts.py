@@ -406,7 +406,7 @@ def paged_values(store: Any, of: Field) -> Iterator[tuple[Any, int]]:
 
 CATALOG = {
     "columns": """SELECT attnum, attname, format_type(atttypid, atttypmod), attnotnull, attisdropped
-        FROM pg_attribute WHERE attrelid = {oid} ORDER BY 1""",
+        FROM pg_attribute WHERE attrelid = {oid} AND attnum > 0 ORDER BY 1""",
     "indexes": """SELECT pg_get_indexdef(indexrelid), indisvalid FROM pg_index
         WHERE indrelid = {oid} ORDER BY 1""",
     "constraints": """SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
