@@ -14,6 +14,8 @@ from samespace.stores.base_async import RowsRefused
 
 _TRANSIENT: Final = ("08", "40", "53", "55", "57", "58")
 _OF_ROWS: Final = ("22", "23")
+_NOT_INSTALLED: Final = '\'extension "vector" is not available'
+_NOT_PERMITTED: Final = '\'permission denied to create extension "vector"'
 
 
 class Gone(StoreError):
@@ -37,6 +39,16 @@ def translate(error: psycopg.Error) -> SamespaceError:
     said = excerpt(error.diag.message_primary or type(error).__name__)
     if isinstance(error, pg.UndefinedTable | pg.UndefinedColumn | pg.InvalidSchemaName):
         return Gone(f"PostgreSQL says: {said}")
+    if said.startswith(_NOT_INSTALLED):
+        return StoreRejected(
+            "the server lacks pgvector; install pgvector 0.8.0 or newer on the server, and run "
+            "CREATE EXTENSION vector in the database"
+        )
+    if said.startswith(_NOT_PERMITTED):
+        return StoreRejected(
+            "this role may not create the extension vector; run CREATE EXTENSION vector in the "
+            "database as a superuser, once"
+        )
     if isinstance(error, pg.InsufficientPrivilege):
         return StoreRejected(f"PostgreSQL says: {said}; connect as a role that has this right")
     if isinstance(error, pg.UndefinedObject) and "vector" in said:
