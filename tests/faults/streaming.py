@@ -1,0 +1,89 @@
+"""A process that streams documents into a collection: ``python -m tests.faults.streaming JSON``.
+
+It prints how far the source was ahead of what was stored, and how much memory that took.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.sql import SQL, Composed, Identifier
+
+from samespace import Document, HashingBackend, Index, PgVectorStore
+
+WARM_UP = 5_000
+LOOK_EVERY = 333
+"""No divisor of a batch, so that every state of one is met."""
+WORDS = tuple(f"word{number:03}" for number in range(500))
+
+
+def text_of(number: int) -> str:
+    """A text of its own for each number, of few words: what a backend keeps of words is bounded."""
+    digits = (number, number // 500, number // 250_000, number * 7, number * 13)
+    return " ".join(WORDS[digit % 500] for digit in digits)
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Source:
+    """A generator that looks, as it is pulled, at what has come of what it gave before."""
+
+    def __init__(self, connection: psycopg.Connection[Any], last_id: Composed, size: int) -> None:
+        self.connection, self.last_id, self.size = connection, last_id, size
+        self.furthest_ahead = 0
+        self.memory: list[int] = []
+
+    def __iter__(self) -> Iterator[Document]:
+        for number in range(self.size):
+            if number % LOOK_EVERY == 0:
+                self.look(number)
+            yield Document(f"{number:09}", text_of(number), {"number": number})
+
+    def look(self, pulled: int) -> None:
+        """Ids are stored in their order, so the last one tells how many are."""
+        row = self.connection.execute(self.last_id).fetchone()
+        stored = int(row[0]) + 1 if row else 0
+        self.furthest_ahead = max(self.furthest_ahead, pulled - stored)
+        if pulled >= WARM_UP:
+            self.memory.append(resident())
+
+
+def main(conninfo: str, schema: str, size: int) -> dict[str, int]:
+    """Stream ``size`` documents; what was seen on the way."""
+    with (
+        psycopg.connect(conninfo, autocommit=True) as connection,
+        PgVectorStore(
+            conninfo,
+            collection="streamed",
+            backend=HashingBackend(64),
+            index=Index(kind="flat"),
+            schema=schema,
+            registry=f"{schema}_registry",
+        ) as store,
+    ):
+        store.create()
+        last_id = SQL("SELECT id FROM {} ORDER BY id DESC LIMIT 1").format(
+            Identifier(schema, "streamed")
+        )
+        source = Source(connection, last_id, size)
+        report = store.upsert(source)
+        return {
+            "written": report.written,
+            "stored": store.count(),
+            "furthest_ahead": source.furthest_ahead,
+            "growth": max(source.memory) - source.memory[0],
+        }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(main(**json.loads(sys.argv[1]))))
