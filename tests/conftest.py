@@ -73,6 +73,22 @@ def schema(postgres: str) -> Iterator[str]:
             connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(Identifier(made)))
 
 
+@pytest.fixture(scope="session")
+def strict(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A server of the tests' own, for faults: its superuser's connection string.
+
+    All other roles are asked for a password, but for ``absent``, which does not exist.
+    """
+    home = Path(tempfile.mkdtemp(prefix="samespace-strict-"))
+    home.chmod(0o755)  # the server's account must get through
+    embedded.start(home / "postgres").release()
+    rules = ("local all postgres,absent trust", "local all all scram-sha-256", "")
+    (home / "postgres" / "data" / "pg_hba.conf").write_text("\n".join(rules))
+    with embedded.start(home / "postgres") as lease:
+        yield lease.conninfo
+    shutil.rmtree(home)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     whole = not session.config.args or session.config.args == ["tests"]
     missing = "PostgreSQL" not in session.config.stash[_used]
