@@ -22,6 +22,10 @@ from samespace.stores.running import in_thread
 
 EMBEDDED: Final = "embedded"
 MOST_CONNECTIONS: Final = 8
+_UNREADABLE: Final = (
+    "the connection string cannot be read; write postgresql://user@host:5432/database, "
+    "with special characters in the password percent-encoded"
+)
 _OTHER_LOOP: Final = "this handle belongs to another event loop; open one in each"
 Rows = psycopg.Connection[Any]
 
@@ -39,8 +43,11 @@ class Connections:
     def __init__(self, source: str | Pool, *, adapt: Callable[[AdaptContext], None]) -> None:
         self._adapt = adapt
         self._pool = source if not isinstance(source, str) else None
-        self._conninfo = _checked(source) if isinstance(source, str) else ""
+        self._conninfo = source if isinstance(source, str) else ""
         self._embedded = source == EMBEDDED
+        if not self._embedded and not _is_readable(self._conninfo):
+            # Not while the driver's error is handled, which quotes the whole string.
+            raise InvalidInput(_UNREADABLE)
         self._lease: embedded.Lease | None = None
         self._idle: list[Rows] = []
         self._free = threading.Semaphore(MOST_CONNECTIONS)
@@ -112,18 +119,12 @@ class Connections:
             in_thread(lease.release)
 
 
-def _checked(conninfo: str) -> str:
-    """The connection string, if it is one; what is wrong with it may be a secret."""
-    if conninfo == EMBEDDED:
-        return conninfo
+def _is_readable(conninfo: str) -> bool:
     try:
         conninfo_to_dict(conninfo)
     except psycopg.Error:
-        raise InvalidInput(
-            "the connection string cannot be read; write postgresql://user@host:5432/database, "
-            "with special characters in the password percent-encoded"
-        ) from None
-    return conninfo
+        return False
+    return True
 
 
 def check_source(source: object) -> None:
