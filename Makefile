@@ -23,7 +23,7 @@ demo: .venv/installed-demo ## ingest, search and refuse, on an embedded Postgres
 test: check ## everything that a change needs (ARGS="-k name" for a part of it)
 	$(BIN)/python -m pytest -m "not soak" $(ARGS)
 
-soak: .venv/installed-all ## the tests' full figures: races, kills, a million documents (takes long)
+soak: .venv/installed-all ## the full figures: races, kills, a million documents (ARGS as for test)
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
 check: .venv/installed-all ## lint, format, types, import contracts, drift of generated files

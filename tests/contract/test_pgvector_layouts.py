@@ -98,6 +98,7 @@ class Made:
             "oid": SQL("{}::regclass").format(Text(self.regclass)),
             "ids": SQL(", ").join(ids),
             "first": ids[0],
+            "metadata": SQL("{}::jsonb").format(Name(str(self.layout.metadata))),
             **{name: raw(value) for name, value in self.values.items()},
         }
         parts |= {name: SQL(value).format(**parts) for name, value in more.items()}
@@ -124,6 +125,8 @@ def metadata_of(number: int) -> dict[str, Any]:
         "year": 2000 + number % 17,
         "price": number / 4,
         "seen": seen.isoformat(),
+        "tags": ["red", "green", "blue"][: number % 4],
+        "place": {"city": ("Ulm", "Bonn")[number % 2]},
     }
     return {key: value for place, (key, value) in enumerate(values.items()) if number % 7 != place}
 
@@ -340,6 +343,29 @@ FILTERS: dict[str, tuple[Callable[[Made], Filter], str]] = {
     "any other id": (lambda of: field.id != of.documents[0].id, "{id}::text <> {first}"),
     "an unknown field": (lambda of: field("nowhere") == 1, "FALSE"),
 }
+JSON_FILTERS: dict[str, tuple[Callable[[Made], Filter], str]] = {
+    "an element": (
+        lambda of: field("tags").contains("green"),
+        """{metadata}->'tags' @> '["green"]'""",
+    ),
+    "another element": (
+        lambda of: field("tags") != "red",
+        """{metadata}->'tags' @> ANY(ARRAY['["green"]', '["blue"]']::jsonb[])""",
+    ),
+    "no elements": (
+        lambda of: ~field("tags").exists(),
+        "coalesce({metadata}->'tags', '[]') = '[]'",
+    ),
+    "a nested key": (
+        lambda of: field("place", "city") == "Ulm",
+        "{metadata}->'place'->>'city' = 'Ulm'",
+    ),
+    "a nested key of another value": (
+        lambda of: field("place", "city").in_(["Bonn", "Mainz"]),
+        "{metadata}->'place'->>'city' = 'Bonn'",
+    ),
+}
+"""Where metadata is JSON."""
 
 
 def nearest(made: Made, query: Vector, condition: str) -> list[tuple[Any, ...]]:
@@ -362,7 +388,8 @@ def counted(made: Made, condition: str) -> int:
 def check_searches(store: Any, made: Made) -> None:
     """Each kind of filter against the same condition in SQL."""
     query = BACKEND.embed_query("amber fjord of the delta")
-    for build, condition in FILTERS.values():
+    is_json = isinstance(made.layout.metadata, str)
+    for build, condition in (FILTERS | (JSON_FILTERS if is_json else {})).values():
         wanted = nearest(made, query, condition)
         hits = store.search_vector(query, space=V3, where=build(made))
         assert [hit.document.id for hit in hits] == [id for id, _ in wanted]

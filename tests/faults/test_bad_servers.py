@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
-import tempfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -163,16 +161,6 @@ def test_a_role_without_rights_is_told_which(database: str, role: str) -> None:
                 StoreRejected, match="permission denied.*a role that has this right"
             ):
                 call()
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """The data folder of a server that may be killed."""
-    parent = Path(tempfile.mkdtemp(prefix="samespace-killed-"))
-    parent.chmod(0o755)  # the server's account must get through
-    yield parent / "postgres"
-    embedded.stop(parent / "postgres", force=True)
-    shutil.rmtree(parent)
 
 
 def kill(folder: Path) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -27,15 +24,6 @@ lease = embedded.start(Path(sys.argv[1]))
 print(lease.conninfo, flush=True)
 sys.stdin.read()
 """
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    parent = Path(tempfile.mkdtemp(prefix="samespace-faults-"))
-    parent.chmod(0o755)  # the server's account must get through
-    yield parent / "postgres"
-    embedded.stop(parent / "postgres", force=True)
-    shutil.rmtree(parent)
 
 
 def user(folder: Path) -> subprocess.Popen[str]:
