@@ -1,7 +1,7 @@
 """A process that fills both slots of a collection: ``python -m tests.faults.filling JSON``.
 
-It prints a line for each batch that it filled. When its input ends, it goes on until a whole pass
-has found nothing to fill; until then it may be killed at any moment.
+It prints a line for each batch that it filled, 0 for a pass that found none. When its input ends,
+it goes on until it finds nothing to fill; until then it may be killed at any moment.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ def follow(store: PgVectorStore) -> None:
     while True:
         ending = is_over(0.01)
         seen = fill(store, OLD) + fill(store, NEW)
+        if not seen:
+            report(0)
         if ending and not seen:
             return
 
@@ -67,6 +69,8 @@ async def follow_async(store: AsyncPgVectorStore) -> None:
     while True:
         ending = is_over(0.01)
         seen = await fill_async(store, OLD) + await fill_async(store, NEW)
+        if not seen:
+            report(0)
         if ending and not seen:
             return
 

@@ -75,13 +75,17 @@ Rows = dict[int | str, tuple[str, dict[str, Any]]]
 
 @dataclass
 class Application:
-    """Raw SQL against one table, and what the server has acknowledged of it."""
+    """Raw SQL against one table, and what the server has acknowledged of it.
+
+    ``filled`` counts rows that fillers wrote meanwhile, as far as those were heard that were killed.
+    """
 
     conninfo: str
     schema: str
     names: Names
     acknowledged: Rows = field(default_factory=dict)
     operations: int = 0
+    filled: int = 0
 
     @property
     def options(self) -> dict[str, Any]:
@@ -202,7 +206,7 @@ class Filler:
         )
 
     def wait_for_batches(self, batches: int) -> int:
-        """Read on until it has filled so many; how many rows that were."""
+        """Read on until it has filled so many, or found nothing to fill; how many rows that were."""
         assert self.process.stdout is not None
         return sum(int(self.process.stdout.readline()) for _ in range(batches))
 
@@ -235,7 +239,7 @@ def write_and_fill(application: Application, load: Load) -> None:
         for round in range(load.kills):
             writing = [threads.submit(writer.write, share) for writer in writers]
             victim = fillers[round % 2]
-            victim.wait_for_batches(chance.randint(1, 3))
+            application.filled += victim.wait_for_batches(chance.randint(1, 3))
             victim.kill()
             fillers[round % 2] = Filler(application, victim.kind)
             for done in writing:
@@ -357,6 +361,7 @@ def test_no_row_is_lost_revived_or_stale(postgres: str, schema: str, kind: str, 
     application = MAKERS[kind](postgres, schema, load.rows)
     write_and_fill(application, load)
     assert application.operations == load.operations
+    assert application.filled
     found = inspect(application)
     for backend in (OLD, NEW):
         empty = {str(key) for key in found.unfilled[backend.space.id]}
