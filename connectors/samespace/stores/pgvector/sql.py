@@ -74,7 +74,7 @@ SELECT c.oid::text,
   (SELECT jsonb_object_agg(attname, format_type(atttypid, atttypmod))::text FROM pg_attribute
     WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped),
   (SELECT jsonb_agg(jsonb_build_array(x.relname, i.indisvalid, o.opcname,
-      pg_get_indexdef(i.indexrelid, 1, true), a.amname))::text
+      pg_get_indexdef(i.indexrelid, 1, true), a.amname, i.indpred IS NOT NULL))::text
     FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am a ON a.oid = x.relam
     JOIN pg_opclass o ON o.oid = i.indclass[0] WHERE i.indrelid = c.oid),
   to_regclass(%(registry)s) IS NOT NULL
@@ -306,7 +306,8 @@ class Search:
     def _order(self) -> sql.Composed:
         """The index's own operator, where unit vectors make it rank as the cosine does."""
         operator = _OPERATORS.get(self.opclass, "<=>") if self.space.normalized else "<=>"
-        return sql.SQL("{} {} {}").format(Name(self.slot), raw(operator), self._query)
+        key = float_expression(self.table, self.slot, self.space.dimensions)
+        return sql.SQL("{} {} {}").format(key, raw(operator), self._query)
 
     def _rescored(self, more: Sequence[sql.Composable], clause: sql.Composable) -> sql.Composed:
         """Candidates by the half-precision index, then the nearest of them in full precision."""
@@ -323,6 +324,13 @@ class Search:
             sql.Literal(CANDIDATES * self.limit),
             self._literal_limit,
         )
+
+
+def float_expression(table: Table, slot: str, dimensions: int) -> sql.Composable:
+    """A slot's vectors as they are indexed: with their size, where the column has none."""
+    if table.columns.get(slot) != "vector":
+        return Name(slot)
+    return sql.SQL("({}::vector({}))").format(Name(slot), sql.Literal(dimensions))
 
 
 def half_expression(slot: str, dimensions: int) -> sql.Composable:
@@ -704,9 +712,13 @@ def empty_columns(table: Table, slot: str) -> Statement:
 
 def trigger_name(table: Table) -> str:
     """The name of a collection's trigger, and of its function in the registry's schema."""
+    return bounded(f"{table.schema}_{table.name}{_scope_suffix(table)}", "__sources")
+
+
+def _scope_suffix(table: Table) -> str:
+    """What tells names of one collection from those of others in its table; empty if it is alone."""
     key = scope_key(table.layout)
-    scope = "_" + hashlib.sha256(key.encode()).hexdigest()[:8] if key else ""
-    return bounded(f"{table.schema}_{table.name}{scope}", "__sources")
+    return "_" + hashlib.sha256(key.encode()).hexdigest()[:8] if key else ""
 
 
 def create_trigger(table: Table, registry: str, slots: Sequence[str]) -> list[sql.Composed]:
@@ -740,14 +752,18 @@ def _trigger_body(table: Table, slots: Sequence[str]) -> sql.Composed:
 
 def _was_mine(table: Table) -> sql.Composable:
     """Other collections of the table have triggers of their own, or want none."""
-    if table.layout.scope is None:
-        return sql.SQL("")
     return sql.SQL("").join(
-        [
-            sql.SQL(" AND OLD.{} IN ({})").format(Name(column), _typed(table, column, values))
-            for column, values in equalities(table.layout.scope).items()
-        ]
+        [sql.SQL(" AND OLD.{}").format(part) for part in _pinned_columns(table)]
     )
+
+
+def _pinned_columns(table: Table) -> list[sql.Composable]:
+    """The layout's scope with its values written out, one condition a column."""
+    scope = equalities(table.layout.scope) if table.layout.scope is not None else {}
+    return [
+        sql.SQL("{} IN ({})").format(Name(column), _typed(table, column, values))
+        for column, values in scope.items()
+    ]
 
 
 def _typed(table: Table, column: str, values: Sequence[object]) -> sql.Composable:
@@ -897,27 +913,28 @@ def uses_half(space: EmbeddingSpace, index: Index) -> bool:
 
 def index_name(table: Table, slot: str) -> str:
     """The name of a slot's index."""
-    return bounded(f"{table.name}_{slot}", "__hnsw")
+    return bounded(f"{table.name}_{slot}{_scope_suffix(table)}", "__hnsw")
 
 
 def create_index(
     table: Table, slot: str, space: EmbeddingSpace, index: Index, *, concurrently: bool
 ) -> sql.Composed:
-    """The HNSW index over a slot."""
+    """The HNSW index over a slot; of this collection's rows alone where the table has others."""
     half = uses_half(space, index)
-    key: sql.Composable = half_expression(slot, space.dimensions) if half else Name(slot)
-    if not half and table.columns.get(slot) == "vector":
-        key = sql.SQL("({}::vector({}))").format(Name(slot), sql.Literal(space.dimensions))
+    indexed = half_expression(slot, space.dimensions) if half else None
+    mine = sql.SQL(" AND ").join(_pinned_columns(table))
     return sql.SQL(
-        "CREATE INDEX {}{} ON {} USING hnsw ({} {}) WITH (m = {}, ef_construction = {})"
+        "CREATE INDEX {}{} ON {} USING hnsw ({} {}) WITH (m = {}, ef_construction = {}){}{}"
     ).format(
         sql.SQL("CONCURRENTLY " if concurrently else ""),
         Name(index_name(table, slot)),
         table.qualified,
-        key,
+        indexed or float_expression(table, slot, space.dimensions),
         sql.SQL("halfvec_cosine_ops" if half else "vector_cosine_ops"),
         sql.Literal(index.m),
         sql.Literal(index.ef_construction),
+        sql.SQL(" WHERE " if table.layout.scope is not None else ""),
+        mine,
     )
 
 

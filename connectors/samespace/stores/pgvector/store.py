@@ -112,8 +112,8 @@ class _State:
 
     table: Table | None
     record: SpaceRecord | None
-    indexes: tuple[tuple[str, bool, str, str, str], ...]
-    """Name, valid, operator class, key, method."""
+    indexes: tuple[tuple[str, bool, str, str, str, bool], ...]
+    """Name, valid, operator class, key, method, whether of some rows only."""
     vector_oid: int
     """The type ``vector``; 0 without the extension."""
     has_registry: bool
@@ -1111,12 +1111,14 @@ def _register(context: AdaptContext) -> None:
 
 def _opclass(state: _State, slot: str) -> str:
     """The operator class of the valid HNSW (or IVFFlat) index over a slot; empty without one."""
-    for _, valid, opclass, key, method in state.indexes:
+    ours = sql.index_name(state.table, slot) if state.table is not None else ""
+    for name, valid, opclass, key, method, partial in state.indexes:
         names = (slot, f'"{slot}"')
         if (
             valid
+            and (name == ours or not partial)
             and method in {"hnsw", "ivfflat"}
-            and (key in names or any(key.lstrip("(").startswith(f"{name}::") for name in names))
+            and (key in names or any(key.lstrip("(").startswith(f"{each}::") for each in names))
         ):
             return opclass
     return ""
