@@ -20,6 +20,7 @@ from samespace import Document, EmbeddingSpace, Layout, PgVectorStore, everythin
 from samespace.errors import DocumentExists, PartialWrite, SpaceUnknown, StoreRejected
 from samespace.filters import Field, Filter
 from samespace.protocols import Matrix, Vector
+from samespace.stores.pgvector import sql
 from samespace.stores.pgvector.table import Name, Text, raw
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
@@ -592,6 +593,34 @@ def test_collections_of_one_table_have_slots_of_their_own(postgres: str, schema:
         assert pending_in(theirs, UNLIKE) == 1
         theirs.drop_slot(UNLIKE)
         assert UNLIKE.id not in {name for _, name, *_ in dump(made)["columns"]}
+
+
+def test_an_index_is_of_one_collection_and_serves_its_searches(postgres: str, schema: str) -> None:
+    made = pgvector(postgres, schema)
+    other = replace(made, layout=Layout.langchain_pgvector(collection_id=str(uuid.UUID(int=2))))
+    tiny = EmbeddingSpace(model="tiny", dimensions=3, normalized=False)
+    without_scans = make_conninfo(postgres, options="-c enable_seqscan=off -c enable_sort=off")
+    with made.open(without_scans) as mine, other.open(space=tiny) as theirs:
+        for store in (mine, theirs):
+            store.adopt()
+            assert not store.info().index_built
+            store.build_index()
+            assert store.info().index_built
+        name = sql.index_name(mine._state.table, "embedding")
+        assert name != sql.index_name(theirs._state.table, "embedding")
+        assert name in plan_of(mine)
+        check_searches(mine, made)
+
+
+def plan_of(store: Any) -> str:
+    """How the server goes about a search of this handle's."""
+    table, slot = store._state.table, store._state.record.slots[0]
+    statement, parameters = sql.nearest(
+        table, slot.name, slot.space.dimensions, limit=5, where=None, with_vectors=False, half=False
+    )
+    query = BACKEND.embed_query("amber")
+    rows = store._rows((SQL("EXPLAIN {}").format(statement), parameters), query=query)
+    return "\n".join(line for (line,) in rows)
 
 
 def test_dropping_a_shared_slot_empties_the_rows_of_one_collection(
