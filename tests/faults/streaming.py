@@ -5,6 +5,7 @@ It prints how far the source was ahead of what was stored, and how much memory t
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Composed, Identifier
 
-from samespace import Document, HashingBackend, Index, PgVectorStore
+from samespace import AsyncPgVectorStore, Document, HashingBackend, Index, PgVectorStore
 
 WARM_UP = 5_000
 LOOK_EVERY = 333
@@ -58,31 +59,40 @@ class Source:
             self.memory.append(resident())
 
 
-def main(conninfo: str, schema: str, size: int) -> dict[str, int]:
-    """Stream ``size`` documents; what was seen on the way."""
+async def upsert_async(conninfo: str, options: dict[str, Any], source: Source) -> int:
+    async with AsyncPgVectorStore(conninfo, **options) as store:
+        return (await store.upsert(source)).written
+
+
+def main(kind: str, conninfo: str, schema: str, size: int) -> dict[str, int]:
+    """Stream ``size`` documents through a sync or async store; what was seen on the way."""
+    options: dict[str, Any] = {
+        "collection": "streamed",
+        "backend": HashingBackend(64),
+        "index": Index(kind="flat"),
+        "schema": schema,
+        "registry": f"{schema}_registry",
+    }
+    last_id = SQL("SELECT id FROM {} ORDER BY id DESC LIMIT 1").format(
+        Identifier(schema, "streamed")
+    )
     with (
         psycopg.connect(conninfo, autocommit=True) as connection,
-        PgVectorStore(
-            conninfo,
-            collection="streamed",
-            backend=HashingBackend(64),
-            index=Index(kind="flat"),
-            schema=schema,
-            registry=f"{schema}_registry",
-        ) as store,
+        PgVectorStore(conninfo, **options) as store,
     ):
         store.create()
-        last_id = SQL("SELECT id FROM {} ORDER BY id DESC LIMIT 1").format(
-            Identifier(schema, "streamed")
-        )
         source = Source(connection, last_id, size)
-        report = store.upsert(source)
-        return {
-            "written": report.written,
-            "stored": store.count(),
-            "furthest_ahead": source.furthest_ahead,
-            "growth": max(source.memory) - source.memory[0],
-        }
+        if kind == "async":
+            written = asyncio.run(upsert_async(conninfo, options, source))
+        else:
+            written = store.upsert(source).written
+        stored = store.count()
+    return {
+        "written": written,
+        "stored": stored,
+        "furthest_ahead": source.furthest_ahead,
+        "growth": max(source.memory) - source.memory[0],
+    }
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import os
 import signal
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -183,11 +183,11 @@ def row_held(conninfo: str, id: str) -> Iterator[None]:
         connection.close()
 
 
-def until_somebody_waits(conninfo: str) -> None:
+def until_somebody_waits(conninfo: str, upsert: Future[Any]) -> None:
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     with psycopg.connect(conninfo, autocommit=True) as connection:
         while connection.execute(waiting).fetchone() == (0,):
-            pass
+            assert not upsert.done()
 
 
 def test_a_batch_that_the_server_died_in_is_not_reported(folder: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_batch_that_the_server_died_in_is_not_reported(folder: Path) -> None:
         store.upsert([Document("2500", "what was there")])
         with row_held(lease.conninfo, "2500"), ThreadPoolExecutor(1) as thread:
             upsert = thread.submit(store.upsert, documents)
-            until_somebody_waits(lease.conninfo)
+            until_somebody_waits(lease.conninfo, upsert)
             kill(folder)
             error = upsert.exception()
         assert isinstance(error, StoreUnavailable)

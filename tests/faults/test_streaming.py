@@ -21,8 +21,11 @@ MEBIBYTE = 2**20
 @pytest.mark.parametrize(
     "size", [30_000, pytest.param(1_000_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
 )
-def test_a_stream_takes_the_memory_of_a_batch(postgres: str, schema: str, size: int) -> None:
-    asked = {"conninfo": postgres, "schema": schema, "size": size}
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_stream_takes_the_memory_of_a_batch(
+    postgres: str, schema: str, kind: str, size: int
+) -> None:
+    asked = {"kind": kind, "conninfo": postgres, "schema": schema, "size": size}
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.streaming", json.dumps(asked)],
         stdout=subprocess.PIPE,
