@@ -77,7 +77,7 @@ Rows = dict[int | str, tuple[str, dict[str, Any]]]
 class Application:
     """Raw SQL against one table, and what the server has acknowledged of it.
 
-    ``filled`` counts rows that fillers wrote meanwhile, as far as those were heard that were killed.
+    ``filled`` counts the rows that fillers had written when they were killed.
     """
 
     conninfo: str
@@ -210,9 +210,11 @@ class Filler:
         assert self.process.stdout is not None
         return sum(int(self.process.stdout.readline()) for _ in range(batches))
 
-    def kill(self) -> None:
+    def kill(self) -> int:
+        """End it in the middle of whatever it does; how many rows it had filled since it was read."""
         self.process.kill()
-        self.process.communicate()
+        with self.process as ended:
+            return sum(map(int, ended.stdout or ()))
 
     def finish(self) -> None:
         self.process.communicate()
@@ -227,7 +229,8 @@ def two_fillers(application: Application) -> Iterator[list[Filler]]:
         yield fillers
     finally:
         for filler in fillers:
-            filler.kill()
+            if filler.process.returncode is None:
+                filler.kill()
 
 
 def write_and_fill(application: Application, load: Load) -> None:
@@ -239,8 +242,7 @@ def write_and_fill(application: Application, load: Load) -> None:
         for round in range(load.kills):
             writing = [threads.submit(writer.write, share) for writer in writers]
             victim = fillers[round % 2]
-            application.filled += victim.wait_for_batches(chance.randint(1, 3))
-            victim.kill()
+            application.filled += victim.wait_for_batches(chance.randint(1, 3)) + victim.kill()
             fillers[round % 2] = Filler(application, victim.kind)
             for done in writing:
                 done.result()
