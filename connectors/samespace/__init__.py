@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from samespace.backends.callable import CallableBackend as CallableBackend
     from samespace.backends.hashing import HashingBackend as HashingBackend
     from samespace.documents import (
         CollectionInfo as CollectionInfo,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES: Final = {
+    "backends.callable": ("CallableBackend",),
     "backends.hashing": ("HashingBackend",),
     "documents": ("CollectionInfo", "Document", "Hit", "Parent", "Rejected", "WriteReport"),
     "errors": ("SamespaceError",),
