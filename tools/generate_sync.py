@@ -39,6 +39,7 @@ NAMES: Final = {
     "aclose": "close",
     "aclosing": "closing",
     "aiter": "iter",
+    "aiter_bytes": "iter_bytes",
     "anext": "next",
     "asend": "send",
     "enter_async_context": "enter_context",

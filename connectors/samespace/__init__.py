@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from samespace.backends.callable import CallableBackend as CallableBackend
     from samespace.backends.hashing import HashingBackend as HashingBackend
+    from samespace.backends.jina_api.client import JinaAPIBackend as JinaAPIBackend
+    from samespace.backends.jina_api.client_async import AsyncJinaAPIBackend as AsyncJinaAPIBackend
     from samespace.documents import (
         CollectionInfo as CollectionInfo,
     )
@@ -58,6 +60,8 @@ __version__ = "0.1.0"
 _HOMES: Final = {
     "backends.callable": ("CallableBackend",),
     "backends.hashing": ("HashingBackend",),
+    "backends.jina_api.client": ("JinaAPIBackend",),
+    "backends.jina_api.client_async": ("AsyncJinaAPIBackend",),
     "documents": ("CollectionInfo", "Document", "Hit", "Parent", "Rejected", "WriteReport"),
     "errors": ("SamespaceError",),
     "filters": ("everything", "field"),

@@ -1,0 +1,119 @@
+"""What a client is given beside the space: the key, the address, its patience."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Final, NoReturn
+from urllib.parse import SplitResult, urlsplit
+
+import httpx
+
+from samespace.errors import AuthenticationFailed, InvalidInput, excerpt
+
+KEY: Final = "JINA_API_KEY"
+BASE_URL: Final = "JINA_BASE_URL"
+VENDOR: Final = "https://api.jina.ai/v1"
+
+
+class Key(httpx.Auth):
+    """The API key as httpx's authentication: it enters a request's header and nothing else.
+
+    Kept in a closure, so that no attribute holds it; not pickled.
+    """
+
+    def __init__(self, value: str) -> None:
+        self._reveal: Callable[[], str] = lambda: value
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Put the key into the request."""
+        request.headers["Authorization"] = f"Bearer {self._reveal()}"
+        yield request
+
+    def hidden_in(self, content: bytes) -> bytes:
+        """What a server said, without the key if it quoted that."""
+        return content.replace(self._reveal().encode(), b"***")
+
+    def __repr__(self) -> str:
+        return "Key(***)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an API key is not pickled; make the backend anew in each process")
+
+
+def key_of(given: str | None) -> Key:
+    """The key, ``given`` or of the environment.
+
+    :class:`AuthenticationFailed` without one, :class:`InvalidInput` for what no header can carry.
+    """
+    value = os.environ.get(KEY) if given is None else given
+    given = None  # a traceback with locals must not show it
+    if not value:
+        raise AuthenticationFailed(f"no API key: set {KEY}, or pass api_key=")
+    plain = isinstance(value, str) and value.isascii() and value.isprintable() and " " not in value
+    key = Key(value) if plain else None
+    value = None
+    if key is None:
+        raise InvalidInput(
+            f"the API key ({KEY} or api_key=) has a blank, a line end or a character beyond ASCII; "
+            "copy it anew"
+        )
+    return key
+
+
+def address_of(base_url: str | None) -> str:
+    """The embeddings' address below ``base_url``, the environment's, or the vendor's.
+
+    :class:`InvalidInput` unless it is http(s) with a host and nothing that could hide a secret.
+    """
+    given = (os.environ.get(BASE_URL) or VENDOR) if base_url is None else base_url
+    parts = _parts_of(given)
+    if parts is None:
+        raise InvalidInput(
+            f"base_url (or {BASE_URL}) {excerpt(given)} is no address; write it like {VENDOR}"
+        )
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise InvalidInput(
+            f"base_url (or {BASE_URL}) has credentials, a query or a fragment; leave only "
+            f"scheme, host and path, and give the key by {KEY} or api_key="
+        )
+    return f"{given.rstrip('/')}/embeddings"
+
+
+def _parts_of(url: object) -> SplitResult | None:
+    """The parts of an http(s) URL that httpx can use, or None."""
+    if not isinstance(url, str) or not url.isprintable() or " " in url:
+        return None
+    try:
+        httpx.URL(url)
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except (ValueError, httpx.InvalidURL):  # a port beyond 65535 is a ValueError
+        return None
+    return parts if usable else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much a request may hold, and how long one is waited for; see the backend."""
+
+    timeout: float
+    texts_per_request: int
+    tokens_per_request: int
+    attempts: int
+    retry_seconds: float
+    retry_wait: float
+
+    def __post_init__(self) -> None:
+        for name in ("texts_per_request", "tokens_per_request", "attempts"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise InvalidInput(f"{name} is {excerpt(value)}; pass a whole number from 1 on")
+        for name in ("timeout", "retry_seconds", "retry_wait"):
+            value = getattr(self, name)
+            if type(value) not in {int, float} or not 0 <= value < math.inf:
+                raise InvalidInput(f"{name} is {excerpt(value)}; pass seconds from 0 on")
+        if not self.timeout:
+            raise InvalidInput("timeout is 0, in which nothing can be answered; pass more seconds")

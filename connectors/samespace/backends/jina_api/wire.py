@@ -1,0 +1,386 @@
+"""What goes to the API and what comes back, as pure functions: bodies, vectors, refusals."""
+
+from __future__ import annotations
+
+import binascii
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from samespace.errors import (
+    AuthenticationFailed,
+    BackendUnavailable,
+    BadResponse,
+    EmbeddingError,
+    InvalidInput,
+    QuotaExhausted,
+    RateLimited,
+    TokenLimitExceeded,
+    excerpt,
+)
+from samespace.models import MODELS, find_model
+from samespace.names import is_unstorable
+from samespace.protocols import Matrix
+from samespace.space import EmbeddingSpace
+
+DEFAULT_TASK: Final = "retrieval.passage"
+LONGEST_WAIT: Final = 86_400.0
+"""Seconds: a ``Retry-After`` beyond a day says no more than one of a day."""
+
+_FLOAT: Final = np.dtype("<f4")
+_BYTES_PER_TOKEN: Final = 3
+"""Low for English (4 to 5), about right for Chinese and Japanese: an estimate on the safe side."""
+_SPECIAL_TOKENS: Final = 2
+_NO_BALANCE: Final = {"AUTHZ_INSUFFICIENT_BALANCE", "AUTHZ_RESOURCE_LIMIT_EXCEEDED"}
+_TOO_LONG: Final = "INPUT_TOKEN_LIMIT_EXCEEDED"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Vectors of shape ``(n, dimensions)`` in the order of the texts, and what they cost."""
+
+    vectors: Matrix
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a request failed. ``retry``: the same may succeed later, not before ``wait`` seconds.
+
+    ``halve``: half of the texts may succeed. ``of_text``: with a single text, that text is at fault.
+    """
+
+    error: EmbeddingError
+    retry: bool = False
+    wait: float | None = None
+    halve: bool = False
+    of_text: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What an error body says, whichever of its shapes it has."""
+
+    code: str = ""
+    detail: str = ""
+    too_many: bool = False
+
+
+# What is asked
+
+
+def space_of(model: str, dimensions: int | None, task: str | None) -> EmbeddingSpace:
+    """The space that the API's vectors will live in; :class:`InvalidInput` names what it has."""
+    known = find_model(model) if isinstance(model, str) else None
+    if known is None:
+        raise InvalidInput(
+            f"model {excerpt(model)} is not one that this version knows: {', '.join(MODELS)}"
+        )
+    has_tasks = any(not name.endswith(".query") for name in known.tasks)
+    return EmbeddingSpace(
+        model=known.name,
+        dimensions=known.dimensions if dimensions is None else dimensions,
+        task=None if task == DEFAULT_TASK and not has_tasks else task,
+    )
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """:class:`InvalidInput` names the first text that cannot be embedded."""
+    if isinstance(texts, str):
+        raise InvalidInput("texts is one string; pass a list of strings")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str) or is_unstorable(text):
+            raise InvalidInput(
+                f"text {place} is {excerpt(text)}; pass a string without NUL or lone surrogate"
+            )
+        if not text or text.isspace():
+            raise InvalidInput(f"text {place} is blank, so there is nothing to embed; leave it out")
+
+
+def request_body(space: EmbeddingSpace, texts: Sequence[str], task: str | None) -> bytes:
+    """The JSON of one request, with the parameters that the space's model knows and no others.
+
+    ``normalized`` and ``truncate`` are always said where they can be: the API's own defaults are
+    documented both ways, and a text that was cut unasked would be found by nobody.
+    """
+    model = MODELS[space.model]
+    body: dict[str, Any] = {
+        "model": space.model,
+        "input": list(texts),
+        "embedding_type": "base64",
+        "truncate": False,
+    }
+    if task is not None:
+        body["task"] = task
+    if model.takes_dimensions:
+        body["dimensions"] = space.dimensions
+    if model.takes_normalized:
+        body["normalized"] = space.normalized
+    return orjson.dumps(body)
+
+
+def portions(
+    texts: Sequence[str], *, texts_per_request: int, tokens_per_request: int, context: int
+) -> Iterator[range]:
+    """Positions of the texts of each request, by number and estimated tokens.
+
+    A text that may be longer than the context goes alone, so that no other shares its refusal.
+    """
+    start = tokens = 0
+    for place, text in enumerate(texts):
+        cost = _estimated_tokens(text)
+        alone = cost > context
+        full = place - start == texts_per_request or tokens + cost > tokens_per_request
+        if place > start and (full or alone):
+            yield range(start, place)
+            start, tokens = place, 0
+        tokens += tokens_per_request if alone else cost
+    if start < len(texts):
+        yield range(start, len(texts))
+
+
+def _estimated_tokens(text: str) -> int:
+    return len(text.encode()) // _BYTES_PER_TOKEN + _SPECIAL_TOKENS
+
+
+def halves(part: range) -> tuple[range, range]:
+    """The two halves of a portion of at least two texts."""
+    middle = len(part) // 2
+    return part[:middle], part[middle:]
+
+
+def most_bytes(space: EmbeddingSpace, count: int) -> int:
+    """How long a true answer for ``count`` texts can be; anything longer is none."""
+    base64 = 4 * math.ceil(space.dimensions * _FLOAT.itemsize / 3)
+    return 65_536 + count * (base64 + 512)
+
+
+# What is answered
+
+
+def read_answer(content: bytes, space: EmbeddingSpace, *, count: int) -> Answer:
+    """The vectors of an answer, in the order of the texts whatever the order of ``data``.
+
+    :class:`BadResponse` if anything is not as it must be; then nothing of it is used. That the
+    numbers are vectors of the space is for :func:`samespace.vectors.embedded` to say.
+    """
+    answer = _object(content)
+    if answer is None:
+        raise _bad(f"it is no JSON object: {excerpt(_begins(content)) if content else 'empty'}")
+    if "data" not in answer and (said := _said(content)).detail:
+        raise _bad(f"it has an error in place of vectors: {excerpt(said.detail)}")
+    _check_model(answer.get("model"), space)
+    data = answer.get("data")
+    if not isinstance(data, list) or len(data) != count:
+        found = len(data) if isinstance(data, list) else "no"
+        raise _bad(f"it has {found} vectors for {count} text(s)")
+    vectors = np.empty((count, space.dimensions), dtype=_FLOAT)
+    for place, item in zip(_places(data), data, strict=True):
+        vectors[place] = _vector(item.get("embedding"), place, space.dimensions)
+    return Answer(vectors, _tokens(answer.get("usage")))
+
+
+def _check_model(name: object, space: EmbeddingSpace) -> None:
+    if name is None:
+        return
+    model = find_model(name) if isinstance(name, str) else None
+    if model is None or model.name != space.model:
+        raise _bad(f"it is of model {excerpt(name)}, asked for {space.model}")
+
+
+def _places(data: list[Any]) -> list[int]:
+    places: list[Any] = [item.get("index") for item in data if isinstance(item, dict)]
+    if any(type(place) is not int for place in places) or sorted(places) != [*range(len(data))]:
+        raise _bad(f"its indices are not 0 to {len(data) - 1}, each once")
+    return places
+
+
+def _vector(encoded: object, place: int, dimensions: int) -> Matrix:
+    try:
+        raw = binascii.a2b_base64(encoded, strict_mode=True)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise _bad(f"vector {place} is no base64", place) from error
+    if len(raw) != dimensions * _FLOAT.itemsize:
+        found = len(raw) / _FLOAT.itemsize
+        raise _bad(f"vector {place} has {found:g} dimensions, asked for {dimensions}", place)
+    return np.frombuffer(raw, dtype=_FLOAT)
+
+
+def _tokens(usage: object) -> int:
+    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return tokens if isinstance(tokens, int) and tokens > 0 else 0
+
+
+def _bad(reason: str, *indices: int) -> BadResponse:
+    return BadResponse(
+        f"the embedding API's answer cannot be used: {reason}; nothing of it was. If base_url= (or "
+        "JINA_BASE_URL) is right, try again",
+        indices=indices,
+    )
+
+
+def too_long_an_answer(space: EmbeddingSpace, count: int) -> BadResponse:
+    """For an answer that goes on after all that a true one can have."""
+    return _bad(f"it is longer than {most_bytes(space, count)} bytes for {count} text(s)")
+
+
+def undecodable(reason: str) -> BadResponse:
+    """For an answer whose transfer encoding is broken."""
+    return _bad(f"it cannot be decoded ({excerpt(reason)})")
+
+
+# What is refused
+
+
+def unreachable(reason: str) -> Fault:
+    """For a request that got no whole answer: connection, TLS, proxy, time."""
+    return Fault(
+        BackendUnavailable(
+            f"the embedding API did not answer ({excerpt(reason)}); check base_url= (or "
+            "JINA_BASE_URL) and the network, or allow more in timeout=, attempts= and retry_seconds="
+        ),
+        retry=True,
+    )
+
+
+def fault_of(status: int, content: bytes, space: EmbeddingSpace, *, wait: float | None) -> Fault:
+    """What an answer other than 200 means. ``wait`` is what its ``Retry-After`` asks for."""
+    said = _said(content)
+    heard = f"the embedding API answers {status}{said.code and ' ' + said.code}"
+    heard += f", {excerpt(said.detail)}" if said.detail else ""
+    heard += f", and asks to wait {wait:g} s" if wait else ""
+    if status in {401, 402, 403}:
+        return Fault(_forbidden(status, said.code, heard))
+    if status == 429:
+        return Fault(_limited(heard), retry=True, wait=wait)
+    if status in {409, 500, 502, 503, 504}:
+        message = f"{heard} after every permitted retry; try again later"
+        return Fault(BackendUnavailable(message), retry=True, wait=wait, halve=status == 504)
+    if status == 413 or said.code == _TOO_LONG:
+        return Fault(_too_long(heard, space), halve=True, of_text=True)
+    if said.too_many:
+        message = f"{heard}; lower texts_per_request="
+        return Fault(EmbeddingError(message), halve=True)
+    return Fault(_refused(status, heard))
+
+
+def _forbidden(status: int, code: str, heard: str) -> EmbeddingError:
+    if status == 402 or code in _NO_BALANCE:
+        return QuotaExhausted(
+            f"{heard}: the key has no balance left; top it up, then run the same again"
+        )
+    if status == 401:
+        return AuthenticationFailed(
+            f"{heard}: the key was refused; put a valid one into JINA_API_KEY or api_key="
+        )
+    return AuthenticationFailed(
+        f"{heard}: the key may not do this; use one that has the right, in JINA_API_KEY or api_key="
+    )
+
+
+def _limited(heard: str) -> RateLimited:
+    return RateLimited(
+        f"{heard}: still limited after every permitted retry; wait for the limit's window, raise "
+        "attempts= and retry_seconds=, or lower tokens_per_request="
+    )
+
+
+def _too_long(heard: str, space: EmbeddingSpace) -> TokenLimitExceeded:
+    context = MODELS[space.model].context
+    return TokenLimitExceeded(
+        f"{heard}: the text is longer than the {context} tokens of {space.model}; cut it into "
+        "passages (nothing was truncated)"
+    )
+
+
+def _refused(status: int, heard: str) -> EmbeddingError:
+    if status < 400:
+        return _bad(f"{heard}, and neither vectors nor an error")
+    mend = "base_url= and model=" if status == 404 else "model=, dimensions= and task="
+    return EmbeddingError(f"{heard}: it will refuse the same again; check {mend}")
+
+
+def _said(content: bytes) -> _Said:
+    """Read ``{detail, code}``, ``{detail: {message, code}}``, the 422 form, or anything at all."""
+    body = _object(content)
+    if body is None:
+        return _Said(detail=_begins(content))
+    inner = body["detail"] if isinstance(body.get("detail"), dict) else body
+    errors = body.get("errors")
+    listed = errors if isinstance(errors, list) else []
+    complaints = [each for each in listed if isinstance(each, dict)]
+    detail = _first_text(inner.get("detail"), inner.get("message"), inner.get("error"))
+    if complaints:
+        named = [
+            _first_text(each.get(key)) for each in complaints[:1] for key in ("field", "message")
+        ]
+        detail = ": ".join(part for part in named if part) or detail
+    return _Said(
+        code=_code(inner.get("code")), detail=detail, too_many=any(map(_is_too_many, complaints))
+    )
+
+
+def _is_too_many(complaint: Mapping[str, Any]) -> bool:
+    """Whether a complaint of a 422 is that the list of inputs is too long."""
+    field = _first_text(complaint.get("field")).rpartition(".")[2]
+    return field == "input" and complaint.get("type") == "too_long"
+
+
+def _code(value: object) -> str:
+    text = value if isinstance(value, str) else ""
+    return text if text.isascii() and text.replace("_", "").isalnum() and len(text) <= 64 else ""
+
+
+def _first_text(*values: object) -> str:
+    return next((value for value in values if isinstance(value, str) and value), "")
+
+
+def _object(content: bytes) -> dict[str, Any] | None:
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _begins(content: bytes) -> str:
+    text = content[:320].decode(errors="replace")
+    return " ".join(text.split())
+
+
+def wait_of(retry_after: str | None, *, now: datetime) -> float | None:
+    """Seconds that a ``Retry-After`` asks for, as a number or an HTTP date; None if it says none.
+
+    Never below 0 nor above :data:`LONGEST_WAIT`.
+    """
+    if retry_after is None:
+        return None
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        seconds = _seconds_until(retry_after, now)
+    return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else None
+
+
+def _seconds_until(date: str, now: datetime) -> float:
+    """NaN for what is no date."""
+    try:
+        then = parsedate_to_datetime(date)
+        return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp() - now.timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return math.nan
+
+
+def too_long_texts(texts: Sequence[str], found: Mapping[int, EmbeddingError]) -> EmbeddingError:
+    """One error for the texts that were refused, each position named."""
+    first = min(found)
+    others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return TokenLimitExceeded(
+        f"text {first}, {excerpt(texts[first])}{others}: {found[first]}", indices=sorted(found)
+    )
