@@ -204,6 +204,15 @@ def test_an_answer_can_be_changed(server: JinaServer) -> None:
     assert len(post(server).json()["data"]) == 1
 
 
+def test_it_lies_where_it_is_told_to(server: JinaServer) -> None:
+    with JinaServer(keys=(KEY,), stand_ins={V3: V2}, forced={"task": None}) as liar:
+        answer = post(liar, task=QUERY, dimensions=768, embedding_type="base64")
+        assert answer.json()["model"] == V3
+        assert np.array_equal(embed(liar, task=QUERY, dimensions=768), embed(server, model=V2))
+        generic = LexicalModel(MODELS[V4]).embed(TEXTS, task=None, dimensions=2048)
+        assert np.array_equal(embed(liar, model=V4, task=QUERY), generic)
+
+
 # How vectors relate
 
 

@@ -85,6 +85,9 @@ class JinaServer:
     ``items_per_request`` and ``context`` (tokens a text; None: the model's own) are its limits.
     With ``shuffled`` the items of an answer come in another order, their ``index`` telling. What
     it received is in :attr:`requests`, without keys.
+
+    It lies where it is told to: ``stand_ins`` says which model answers in place of which, and
+    ``forced`` are parameters that it goes by whatever a request says (``{"task": None}``).
     """
 
     def __init__(
@@ -94,11 +97,15 @@ class JinaServer:
         items_per_request: int = 2048,
         context: int | None = None,
         shuffled: bool = False,
+        stand_ins: Mapping[str, str] | None = None,
+        forced: Mapping[str, Any] | None = None,
     ) -> None:
         self._keys = frozenset(keys)
         self._items_per_request = items_per_request
         self._context = context
         self._shuffled = shuffled
+        self._stand_ins = dict(stand_ins or {})
+        self._forced = dict(forced or {})
         self._lock = threading.Lock()
         self._scripts: deque[Script | None] = deque()
         self._requests: list[Json] = []
@@ -198,15 +205,8 @@ class JinaServer:
         model = _model(request)
         _check_parameters(request, model)
         texts = _texts(request, self._items_per_request)
-        task = request.get("task", model.default_task)
         texts, tokens = self._within_context(texts, request, model)
-        vectors = LexicalModel(model).embed(
-            texts,
-            task=task,
-            dimensions=request.get("dimensions", model.dimensions),
-            normalized=request.get("normalized", True),
-            late_chunking=request.get("late_chunking", False),
-        )
+        vectors = self._vectors(texts, {**request, **self._forced}, model)
         items = [
             {"object": "embedding", "index": place, "embedding": each}
             for place, each in enumerate(_shown(vectors, request.get("embedding_type", "float")))
@@ -217,6 +217,16 @@ class JinaServer:
             "usage": {"total_tokens": tokens},
             "data": items[::-1] if self._shuffled else items,
         }
+
+    def _vectors(self, texts: list[str], request: Json, model: Model) -> Matrix:
+        answering = _model({"model": self._stand_ins.get(model.name, model.name)})
+        return LexicalModel(answering).embed(
+            texts,
+            task=request.get("task", model.default_task) if answering.tasks else None,
+            dimensions=request.get("dimensions", model.dimensions),
+            normalized=request.get("normalized", True),
+            late_chunking=request.get("late_chunking", False),
+        )
 
     def _within_context(
         self, texts: list[str], request: Json, model: Model
