@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from samespace.errors import InvalidInput, excerpt
+from samespace.models import find_model
 from samespace.protocols import EmbeddingBackend
 
 if TYPE_CHECKING:
@@ -13,7 +14,14 @@ if TYPE_CHECKING:
 
 EMBEDDED: Final = "embedded"
 _POSTGRES: Final = ("postgresql://", "postgres://")
-_BACKEND: Final = re.compile(r"(?P<name>[a-z]+)(?:@(?P<dimensions>\d{1,5}))?\Z")
+_BACKEND: Final = re.compile(
+    r"(?P<name>[a-z]+)(?::(?P<model>[^@:\s]+))?"
+    r"(?:@(?P<dimensions>[0-9]{1,5}))?(?::(?P<task>[^@:\s]+))?\Z"
+)
+_BACKENDS: Final = (
+    "hashing, hashing@256, jina, jina@768, jina@1024:retrieval.passage, "
+    "jina:jina-embeddings-v2-base-en (NAME:MODEL@DIMENSIONS:TASK, of which only NAME is needed)"
+)
 _PASSWORD: Final = re.compile(r"(?P<before>://[^/@:]*):[^@/]*@|(?P<key>password=)[^&\s]*")
 
 
@@ -34,14 +42,37 @@ def open_store(
     return PgVectorStore(url, collection=collection, backend=opened, **options)
 
 
-def open_backend(spec: str) -> EmbeddingBackend:
-    """A backend from its spec, ``NAME@DIMENSIONS``: ``hashing``, ``hashing@256``."""
-    match = _BACKEND.match(spec)
-    if match is None or match["name"] != "hashing":
-        raise InvalidInput(f"no backend is known for {excerpt(spec)}; use hashing, or hashing@256")
-    from samespace.backends.hashing import HashingBackend  # noqa: PLC0415  loaded when named
+def open_backend(spec: str, *, dimensions: int | None = None) -> EmbeddingBackend:
+    """A backend from its spec, ``NAME:MODEL@DIMENSIONS:TASK``, all but the name optional.
 
-    return HashingBackend(int(match["dimensions"])) if match["dimensions"] else HashingBackend()
+    ``hashing`` and ``hashing@256`` are lexical; ``jina``, ``jina@768``,
+    ``jina@1024:retrieval.passage`` and ``jina:jina-embeddings-v2-base-en`` ask Jina's API, with the
+    key in ``JINA_API_KEY``. ``dimensions`` is for specs without them.
+    """
+    match = _BACKEND.match(spec)
+    size = _agreed_size(spec, match["dimensions"], dimensions) if match else None
+    if match and match["name"] == "hashing" and not match["model"] and not match["task"]:
+        from samespace.backends.hashing import HashingBackend  # noqa: PLC0415  loaded when named
+
+        return HashingBackend() if size is None else HashingBackend(size)
+    if match and match["name"] == "jina" and (not match["model"] or find_model(match["model"])):
+        from samespace.backends.jina_api.client import JinaAPIBackend  # noqa: PLC0415  loads httpx
+
+        named: dict[str, Any] = {name: match[name] for name in ("model", "task") if match[name]}
+        return JinaAPIBackend(dimensions=size, **named)
+    raise InvalidInput(f"no backend is known for {excerpt(spec)}; use {_BACKENDS}")
+
+
+def _agreed_size(spec: str, said: str | None, dimensions: int | None) -> int | None:
+    """The dimensions of a spec or of the argument, which may not contradict it."""
+    if said is None:
+        return dimensions
+    if dimensions not in {None, int(said)}:
+        raise InvalidInput(
+            f"backend {excerpt(spec)} says {said} dimensions and dimensions (--dimensions) says "
+            f"{dimensions}; leave one out"
+        )
+    return int(said)
 
 
 def has_password(url: str) -> bool:

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from samespace.testing.jina_server import JinaServer
+
+KEY = "jina_sentinel_4711"
+WITHOUT_KEY = {name: value for name, value in os.environ.items() if name != "JINA_API_KEY"}
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -21,7 +25,7 @@ def run(home: Path, *arguments: str, **environment: str) -> subprocess.Completed
         text=True,
         check=False,
         timeout=120,
-        env={**os.environ, "SAMESPACE_HOME": str(home), "COLUMNS": "120", **environment},
+        env={**WITHOUT_KEY, "SAMESPACE_HOME": str(home), "COLUMNS": "120", **environment},
     )
 
 
@@ -34,6 +38,45 @@ def test_the_demo_finds_and_refuses(home: Path) -> None:
         assert "incompatible" in done.stdout
 
 
+def with_key(server: JinaServer) -> dict[str, str]:
+    return {"JINA_API_KEY": KEY, "JINA_BASE_URL": server.url}
+
+
+def test_the_demo_uses_the_api_where_there_is_a_key(home: Path) -> None:
+    with JinaServer(keys=(KEY,)) as server:
+        done = run(home, "demo", **with_key(server))
+        again = run(home, "demo", **with_key(server))
+        asked = {(body["model"], body.get("task")) for body in server.requests}
+    for ran in (done, again):
+        assert ran.returncode == 0, ran.stderr
+        assert "jina-embeddings-v3 through its API" in ran.stdout
+        assert "exception" in ran.stdout
+        assert KEY not in ran.stdout + ran.stderr
+        refusal = ran.stdout.partition("refused:")[2].split()
+        for cell in ("jina-embeddings-v3", "jina-embeddings-v2-base-en", "retrieval.passage"):
+            assert cell in refusal
+    assert asked == {("jina-embeddings-v3", f"retrieval.{side}") for side in ("passage", "query")}
+    assert tokens_of(done.stdout) > 10_000 > tokens_of(again.stdout) > 0
+
+
+def tokens_of(output: str) -> int:
+    line = next(line for line in output.splitlines() if line.endswith("tokens spent"))
+    return int(line.split()[0])
+
+
+def test_documents_are_ingested_and_searched_through_the_api(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("Red apples are ripe.\n")
+    with JinaServer(keys=(KEY,)) as server:
+        by_option = ("-c", "by_api", "--backend", "jina", "--dimensions", "64")
+        done = run(home, "ingest", str(tmp_path), *by_option, **with_key(server))
+        assert done.returncode == 0, done.stderr
+        assert "tokens" in done.stdout
+        by_spec = ("-c", "by_api", "--backend", "jina@64")
+        found = run(home, "search", "ripe apples", *by_spec, "--json", **with_key(server))
+        assert [hit["id"] for hit in json.loads(found.stdout)] == ["notes.md#0"]
+        assert run(home, "drop", *by_spec, "--yes", **with_key(server)).returncode == 0
+
+
 def test_documents_are_ingested_searched_and_dropped(home: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("# Apples\n\nRed apples are ripe.\n\nPears are green.\n")
     (tmp_path / "rows.jsonl").write_text('{"id": "x", "text": "blue plums", "lang": "en"}\n')
@@ -41,7 +84,8 @@ def test_documents_are_ingested_searched_and_dropped(home: Path, tmp_path: Path)
     (tmp_path / "table.csv").write_text("id,text,lang\nc1,schwarze Kirschen,de\n")
     (tmp_path / "image.png").write_bytes(b"\x89PNG")
     done = run(home, "ingest", str(tmp_path), "-c", "fruit", "--json")
-    assert (done.returncode, json.loads(done.stdout)) == (0, {"written": 4, "rejected": []})
+    said = {"written": 4, "tokens": 0, "rejected": []}
+    assert (done.returncode, json.loads(done.stdout)) == (0, said)
     found = run(home, "search", "blue plums", "-c", "fruit", "--where", "lang=en", "--json")
     assert [hit["id"] for hit in json.loads(found.stdout)] == ["x"]
     assert "schwarze Kirschen" in run(home, "search", "Kirschen", "-c", "fruit").stdout
@@ -55,7 +99,10 @@ def test_documents_are_ingested_searched_and_dropped(home: Path, tmp_path: Path)
     [
         (["search", "x", "-c", "Bad Name"], 2, "collection name"),
         (["search", "x", "--where", "nonsense"], 2, "--where"),
-        (["search", "x", "--backend", "magic"], 2, "backend"),
+        (["search", "x", "--backend", "magic"], 2, "jina:jina-embeddings-v2-base-en"),
+        (["search", "x", "--backend", "jina"], 1, "JINA_API_KEY"),
+        (["search", "x", "--backend", "hashing@256", "--dimensions", "64"], 2, "leave one out"),
+        (["search", "x", "--dimensions", "0"], 2, "dimensions"),
         (["search", "x", "--store", "redis://h"], 2, "postgresql://"),
         (["search", "x", "--store", "postgresql://u:geheim@h/d"], 2, "PGPASSWORD"),
         (["search", "x", "--store", "postgresql://u@127.0.0.1:1/d"], 1, "cannot be reached"),
@@ -76,9 +123,10 @@ def test_an_error_is_one_line_that_says_what_to_do(
 def test_another_size_is_another_space(home: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("some text")
     assert run(home, "ingest", str(tmp_path), "-c", "sized").returncode == 0
-    refused = run(home, "search", "text", "-c", "sized", "--backend", "hashing@256")
-    assert refused.returncode == 3
-    assert "dimensions" in refused.stderr
+    for said in (("--backend", "hashing@256"), ("--dimensions", "256")):
+        refused = run(home, "search", "text", "-c", "sized", *said)
+        assert refused.returncode == 3
+        assert "dimensions" in refused.stderr
 
 
 def test_the_embedded_server_says_how_it_is(home: Path) -> None:

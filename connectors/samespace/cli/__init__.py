@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import cast
 
@@ -30,6 +31,7 @@ _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 def main() -> None:
     """Run the command; exit codes: 0 done, 1 failed, 2 wrong usage, 3 space refused, 130 Ctrl-C."""
+    logging.getLogger("stamina").addHandler(logging.NullHandler())  # retries are no news here
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

@@ -12,7 +12,16 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from samespace.cli.options import AsJson, Backend, Collection, Store, condition, one_line, opened
+from samespace.cli.options import (
+    AsJson,
+    Backend,
+    Collection,
+    Dimensions,
+    Store,
+    condition,
+    one_line,
+    opened,
+)
 from samespace.documents import CollectionInfo, Hit
 from samespace.ingest.reading import read_documents
 
@@ -23,6 +32,7 @@ def ingest(
     collection: Collection = "documents",
     store: Store = "embedded",
     backend: Backend = "hashing",
+    dimensions: Dimensions = None,
     as_json: AsJson = False,
 ) -> None:
     """Read documents, embed them and store them."""
@@ -31,13 +41,15 @@ def ingest(
         read_documents(paths), description="Ingesting", console=console, transient=True,
         disable=not console.is_terminal,
     )  # fmt: skip
-    with opened(store, collection, backend, context) as target:
+    with opened(store, collection, backend, dimensions, context) as target:
         report = target.upsert(documents, on_error="report")
     if as_json:
         rejected = [{"id": item.id, "error": str(item.error)} for item in report.rejected]
-        typer.echo(json.dumps({"written": report.written, "rejected": rejected}))
+        done = {"written": report.written, "tokens": report.tokens, "rejected": rejected}
+        typer.echo(json.dumps(done))
     else:
-        typer.echo(f"{report.written} documents in collection {collection}")
+        spent = f", {report.tokens} tokens" if report.tokens else ""
+        typer.echo(f"{report.written} documents in collection {collection}{spent}")
         for item in report.rejected:
             typer.echo(f"left out {one_line(item.id, 60)}: {item.error}", err=True)
     if report.rejected:
@@ -52,11 +64,12 @@ def search(
     limit: Annotated[int, typer.Option(help="At most so many hits.")] = 5,
     store: Store = "embedded",
     backend: Backend = "hashing",
+    dimensions: Dimensions = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the documents nearest to a query."""
     filtered = condition(where or [])
-    with opened(store, collection, backend, context) as source:
+    with opened(store, collection, backend, dimensions, context) as source:
         hits = source.search(query, limit=limit, where=filtered)
     if as_json:
         typer.echo(json.dumps([_plain(hit) for hit in hits], ensure_ascii=False))
@@ -90,10 +103,11 @@ def info(
     collection: Collection = "documents",
     store: Store = "embedded",
     backend: Backend = "hashing",
+    dimensions: Dimensions = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a collection holds."""
-    with opened(store, collection, backend, context) as source:
+    with opened(store, collection, backend, dimensions, context) as source:
         found = source.info()
     if as_json:
         typer.echo(json.dumps(_described(found)))
@@ -125,10 +139,11 @@ def drop(
     collection: Annotated[str, typer.Option("--collection", "-c", help="The collection's name.")],
     store: Store = "embedded",
     backend: Backend = "hashing",
+    dimensions: Dimensions = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove a collection with all its documents."""
-    with opened(store, collection, backend, context) as source:
+    with opened(store, collection, backend, dimensions, context) as source:
         rows = source.count()
         if not yes:
             typer.confirm(f"Remove {collection} with {rows} documents?", abort=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from samespace.errors import InvalidInput, excerpt
 from samespace.filters import And, Filter, field
-from samespace.opening import has_password, open_store
+from samespace.opening import has_password, open_backend, open_store
+from samespace.protocols import EmbeddingBackend
 
 if TYPE_CHECKING:
     from samespace.stores.pgvector.store import PgVectorStore
@@ -24,11 +27,23 @@ Store = Annotated[
     str, typer.Option("--store", envvar=STORE, help="embedded, or postgresql://user@host/database")
 ]
 Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection's name.")]
-Backend = Annotated[str, typer.Option("--backend", help="What embeds: hashing, hashing@256.")]
+Backend = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        help="What embeds: hashing, or jina (key in JINA_API_KEY); jina@768, jina:MODEL@DIMS:TASK.",
+    ),
+]
+Dimensions = Annotated[
+    int | None, typer.Option("--dimensions", help="Size of the vectors, as @DIMS in --backend.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 
 
-def opened(store: str, collection: str, backend: str, context: typer.Context) -> PgVectorStore:
+@contextmanager
+def opened(
+    store: str, collection: str, backend: str, dimensions: int | None, context: typer.Context
+) -> Iterator[PgVectorStore]:
     """The handle; a password on the command line is refused, others can read it there."""
     source = context.get_parameter_source("store")
     if has_password(store) and source is not None and source.name == "COMMANDLINE":
@@ -36,7 +51,19 @@ def opened(store: str, collection: str, backend: str, context: typer.Context) ->
             "--store has a password, which other users of this machine can see; "
             f"put it into PGPASSWORD or ~/.pgpass, or the whole URL into {STORE}"
         )
-    return open_store(store, collection=collection, backend=backend)
+    with (
+        opened_backend(backend, dimensions) as embedder,
+        open_store(store, collection=collection, backend=embedder) as handle,
+    ):
+        yield handle
+
+
+@contextmanager
+def opened_backend(spec: str, dimensions: int | None = None) -> Iterator[EmbeddingBackend]:
+    """The backend, closed in the end if it has connections to close."""
+    backend = open_backend(spec, dimensions=dimensions)
+    with backend if isinstance(backend, AbstractContextManager) else nullcontext():
+        yield backend
 
 
 def condition(texts: list[str]) -> Filter | None:
