@@ -393,10 +393,11 @@ def test_an_answer_that_is_none_is_refused(make: Make, server: JinaServer, body:
 
 @pytest.mark.parametrize("change", BAD_CHANGES.values(), ids=BAD_CHANGES.keys())
 def test_an_answer_with_a_fault_is_refused(make: Make, server: JinaServer, change: Any) -> None:
-    server.change_next(change)
-    with pytest.raises(BadResponse, match="nothing of it was"):
-        make().documents(TEXTS)
-    assert len(server.requests) == 1
+    server.change_next(change, skip=1)
+    with pytest.raises(BadResponse, match="nothing of it was") as caught:
+        make(texts_per_request=3).documents([*TEXTS, *TEXTS])
+    assert caught.value.indices == ()
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), 0.9])
@@ -440,6 +441,23 @@ def test_texts_that_are_too_long_are_found_alone() -> None:
         assert caught.value.indices == (5, 40)
         assert backend.usage() == Usage(62 * 4)
         assert len(server.requests) <= 1 + 2 * 2 * 6
+
+
+def test_a_text_that_is_plainly_too_long_is_found_before_others_are_paid_for(
+    make: Make, server: JinaServer
+) -> None:
+    backend = make()
+    with pytest.raises(TokenLimitExceeded) as caught:
+        backend.documents([*TEXTS, "word " * 9000, *TEXTS])
+    assert caught.value.indices == (3,)
+    assert backend.usage() == Usage(0)
+    assert [len(body["input"]) for body in server.requests] == [1]
+
+
+def test_a_text_that_only_may_be_too_long_keeps_its_place(make: Make, server: JinaServer) -> None:
+    texts = [*TEXTS, "incomprehensibilities " * 4000, *TEXTS]
+    assert np.array_equal(make().documents(texts), expected(texts, task="retrieval.passage"))
+    assert [len(body["input"]) for body in server.requests] == [1, 6]
 
 
 @pytest.mark.parametrize(

@@ -113,44 +113,54 @@ def test_a_text_that_cannot_be_embedded_is_named(texts: Any, said: str) -> None:
 # Portions
 
 
-def portions(texts: list[str], *, most: int = 3, tokens: int = 100, context: int = 50) -> list[int]:
-    parts = list(
-        wire.portions(texts, texts_per_request=most, tokens_per_request=tokens, context=context)
+def portions(
+    texts: list[str], *, most: int = 3, tokens: int = 100, context: int = 50
+) -> tuple[list[list[int]], list[list[int]]]:
+    alone, others = wire.portions(
+        texts, texts_per_request=most, tokens_per_request=tokens, context=context
     )
-    assert [place for part in parts for place in part] == list(range(len(texts)))
-    return [len(part) for part in parts]
+    return [list(part) for part in alone], [list(part) for part in others]
 
 
 def test_no_portion_has_more_texts_than_are_allowed() -> None:
-    assert portions(["a"] * 7) == [3, 3, 1]
+    assert portions(["a"] * 7) == ([], [[0, 1, 2], [3, 4, 5], [6]])
 
 
 def test_a_portion_ends_where_its_tokens_are_spent() -> None:
-    assert portions(["a" * 120] * 5) == [2, 2, 1]
+    assert portions(["a" * 120] * 5) == ([], [[0, 1], [2, 3], [4]])
 
 
-def test_a_text_that_may_be_too_long_goes_alone() -> None:
-    assert portions(["a", "a" * 300, "b", "c"]) == [1, 1, 2]
+def test_a_text_beyond_a_requests_tokens_goes_alone() -> None:
+    assert portions(["a", "a" * 120, "b"], tokens=20) == ([], [[0], [1], [2]])
+
+
+def test_a_text_that_may_be_too_long_goes_alone_and_first() -> None:
+    assert portions(["a", "a" * 300, "b", "c"]) == ([[1]], [[0, 2, 3]])
 
 
 def test_a_text_of_many_bytes_has_many_tokens() -> None:
-    assert portions(["図" * 40] * 2, tokens=60) == [1, 1]
+    assert portions(["図" * 40] * 2, tokens=60) == ([], [[0], [1]])
 
 
 def test_no_text_no_portion() -> None:
-    assert portions([]) == []
+    assert portions([]) == ([], [])
 
 
 @given(st.lists(st.text(min_size=1, max_size=400), max_size=30), st.integers(1, 8))
 def test_portions_are_all_texts_in_their_order(texts: list[str], most: int) -> None:
     readable = [text.encode(errors="ignore").decode() for text in texts]
-    assert all(1 <= size <= most for size in portions(readable, most=most))
+    alone, others = portions(readable, most=most)
+    assert all(len(part) == 1 for part in alone)
+    assert all(1 <= len(part) <= most for part in others)
+    places = [place for part in others for place in part]
+    assert places == sorted(places)
+    assert sorted([*places, *(part[0] for part in alone)]) == list(range(len(texts)))
 
 
 @pytest.mark.parametrize("size", [2, 3, 8, 9])
 def test_halves_are_the_whole(size: int) -> None:
-    left, right = wire.halves(range(5, 5 + size))
-    assert [*left, *right] == list(range(5, 5 + size))
+    left, right = wire.halves(list(range(size)))
+    assert [*left, *right] == list(range(size))
     assert min(len(left), len(right)) == size // 2
 
 

@@ -19,7 +19,7 @@ import stamina
 
 from samespace.backends.jina_api import wire
 from samespace.backends.jina_api.options import Limits, address_of, key_of
-from samespace.backends.jina_api.wire import Answer, Fault
+from samespace.backends.jina_api.wire import Answer, Fault, Portion
 from samespace.errors import BackendUnavailable, BadResponse, EmbeddingError, InvalidInput
 from samespace.models import MODELS
 from samespace.protocols import Matrix, Usage, Vector
@@ -50,15 +50,17 @@ class AsyncJinaAPIBackend:
     ``base_url``, ``JINA_BASE_URL`` or the vendor; the key is shown nowhere.
 
     A call is cut into requests of at most ``texts_per_request`` texts and about
-    ``tokens_per_request`` tokens, each answered within ``timeout`` seconds. Limits, failures of the
-    server and of the connection are tried again, up to ``attempts`` times in all, and no pause
-    begins ``retry_seconds`` after the first. A pause is what ``Retry-After`` asks for, if it ends
-    within those seconds; else ``retry_wait`` seconds, doubled each time up to 30, with jitter.
+    ``tokens_per_request`` tokens. ``timeout`` is in seconds: to connect, to send, to wait for an
+    answer and to read it, each. Limits, failures of the server and of the connection are tried
+    again, up to ``attempts`` times in all, and no pause begins ``retry_seconds`` after the first. A
+    pause is what ``Retry-After`` asks for, if it ends within those seconds; else ``retry_wait``
+    seconds, doubled each time up to 30, with jitter.
 
     A text that the model has no room for is never truncated:
-    :class:`~samespace.errors.TokenLimitExceeded` names it after all others were embedded. Other
-    failures are another :class:`~samespace.errors.EmbeddingError`; one without ``indices`` concerns
-    the whole call.
+    :class:`~samespace.errors.TokenLimitExceeded` names it. Texts that may be too long are asked for
+    first, so that a caller who then leaves them out pays for the others once. Other failures are
+    another :class:`~samespace.errors.EmbeddingError`; one without ``indices`` concerns the whole
+    call.
 
     Connections are made on first use. A sync handle serves any number of threads, also after a
     fork; an async one belongs to the event loop of its first use.
@@ -84,7 +86,6 @@ class AsyncJinaAPIBackend:
         self._key = key_of(api_key)
         del api_key  # a traceback with locals must not show it
         self._space = wire.space_of(model, dimensions, task)
-        self._context = MODELS[self._space.model].context
         self._address = address_of(base_url)
         self._limits = Limits(
             timeout=timeout,
@@ -157,30 +158,36 @@ class AsyncJinaAPIBackend:
         self._check_usable()
         self._usage.set(_NOTHING)
         vectors = np.empty((len(texts), self._space.dimensions), dtype=np.float32)
-        refused: dict[int, EmbeddingError] = {}
-        parts = deque(
-            wire.portions(
-                texts,
-                texts_per_request=self._limits.texts_per_request,
-                tokens_per_request=self._limits.tokens_per_request,
-                context=self._context,
-            )
+        doubtful, others = wire.portions(
+            texts,
+            texts_per_request=self._limits.texts_per_request,
+            tokens_per_request=self._limits.tokens_per_request,
+            context=MODELS[self._space.model].context,
         )
-        while parts:
-            part = parts.popleft()
+        await self._fill(vectors, texts, doubtful, task)
+        await self._fill(vectors, texts, others, task)
+        return embedded(vectors, self._space, count=len(texts))
+
+    async def _fill(
+        self, vectors: Matrix, texts: Sequence[str], parts: Sequence[Portion], task: str | None
+    ) -> None:
+        """Put the answers for some portions in their places, or name the texts that were refused."""
+        waiting = deque(parts)
+        refused: dict[int, EmbeddingError] = {}
+        while waiting:
+            part = waiting.popleft()
             found = await self._ask([texts[place] for place in part], task)
             if isinstance(found, Answer):
-                vectors[part.start : part.stop] = found.vectors
+                vectors[part] = found.vectors
                 self._usage.set(Usage(self._usage.get().tokens + found.tokens))
             elif found.halve and len(part) > 1:
-                parts.extendleft(reversed(wire.halves(part)))
+                waiting.extendleft(reversed(wire.halves(part)))
             elif found.of_text:
-                refused[part.start] = found.error
+                refused[part[0]] = found.error
             else:
                 raise found.error
         if refused:
             raise wire.too_long_texts(texts, refused)
-        return embedded(vectors, self._space, count=len(texts))
 
     def _check_usable(self) -> None:
         if self._closed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -32,6 +32,9 @@ from samespace.space import EmbeddingSpace
 DEFAULT_TASK: Final = "retrieval.passage"
 LONGEST_WAIT: Final = 86_400.0
 """Seconds: a ``Retry-After`` beyond a day says no more than one of a day."""
+
+Portion = Sequence[int]
+"""Positions of the texts of one request, in their order."""
 
 _FLOAT: Final = np.dtype("<f4")
 _BYTES_PER_TOKEN: Final = 3
@@ -127,29 +130,33 @@ def request_body(space: EmbeddingSpace, texts: Sequence[str], task: str | None) 
 
 def portions(
     texts: Sequence[str], *, texts_per_request: int, tokens_per_request: int, context: int
-) -> Iterator[range]:
-    """Positions of the texts of each request, by number and estimated tokens.
+) -> tuple[list[Portion], list[Portion]]:
+    """Positions of the texts of each request: of texts that may be too long, and of the others.
 
-    A text that may be longer than the context goes alone, so that no other shares its refusal.
+    The former go alone, so that no other shares a refusal; the latter by number and estimated
+    tokens.
     """
-    start = tokens = 0
-    for place, text in enumerate(texts):
-        cost = _estimated_tokens(text)
-        alone = cost > context
-        full = place - start == texts_per_request or tokens + cost > tokens_per_request
-        if place > start and (full or alone):
-            yield range(start, place)
-            start, tokens = place, 0
-        tokens += tokens_per_request if alone else cost
-    if start < len(texts):
-        yield range(start, len(texts))
+    costs = [_estimated_tokens(text) for text in texts]
+    doubtful: list[Portion] = [[place] for place, cost in enumerate(costs) if cost > context]
+    others: list[Portion] = []
+    part: list[int] = []
+    room = 0
+    for place, cost in enumerate(costs):
+        if cost > context:
+            continue
+        if not part or len(part) == texts_per_request or cost > room:
+            part, room = [], tokens_per_request
+            others.append(part)
+        part.append(place)
+        room -= cost
+    return doubtful, others
 
 
 def _estimated_tokens(text: str) -> int:
     return len(text.encode()) // _BYTES_PER_TOKEN + _SPECIAL_TOKENS
 
 
-def halves(part: range) -> tuple[range, range]:
+def halves(part: Portion) -> tuple[Portion, Portion]:
     """The two halves of a portion of at least two texts."""
     middle = len(part) // 2
     return part[:middle], part[middle:]
@@ -167,8 +174,8 @@ def most_bytes(space: EmbeddingSpace, count: int) -> int:
 def read_answer(content: bytes, space: EmbeddingSpace, *, count: int) -> Answer:
     """The vectors of an answer, in the order of the texts whatever the order of ``data``.
 
-    :class:`BadResponse` if anything is not as it must be; then nothing of it is used. That the
-    numbers are vectors of the space is for :func:`samespace.vectors.embedded` to say.
+    :class:`BadResponse`, without ``indices``, if anything is not as it must be; then nothing of it
+    is used. That the numbers are vectors of the space is for :func:`samespace.vectors.embedded`.
     """
     answer = _object(content)
     if answer is None:
@@ -205,10 +212,10 @@ def _vector(encoded: object, place: int, dimensions: int) -> Matrix:
     try:
         raw = binascii.a2b_base64(encoded, strict_mode=True)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        raise _bad(f"vector {place} is no base64", place) from error
+        raise _bad(f"its vector {place} is no base64") from error
     if len(raw) != dimensions * _FLOAT.itemsize:
         found = len(raw) / _FLOAT.itemsize
-        raise _bad(f"vector {place} has {found:g} dimensions, asked for {dimensions}", place)
+        raise _bad(f"its vector {place} has {found:g} dimensions, asked for {dimensions}")
     return np.frombuffer(raw, dtype=_FLOAT)
 
 
@@ -217,11 +224,10 @@ def _tokens(usage: object) -> int:
     return tokens if isinstance(tokens, int) and tokens > 0 else 0
 
 
-def _bad(reason: str, *indices: int) -> BadResponse:
+def _bad(reason: str) -> BadResponse:
     return BadResponse(
         f"the embedding API's answer cannot be used: {reason}; nothing of it was. If base_url= (or "
-        "JINA_BASE_URL) is right, try again",
-        indices=indices,
+        "JINA_BASE_URL) is right, try again"
     )
 
 
