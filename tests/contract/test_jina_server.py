@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
+from samespace.errors import InvalidInput
 from samespace.models import MODELS
 from samespace.protocols import Matrix
 from samespace.testing.jina_server import JinaServer, error_body
@@ -69,6 +70,11 @@ def test_a_key_is_asked_for(server: JinaServer, key: str, code: str) -> None:
     answer = post(server, key=key)
     assert (answer.status_code, answer.json()["code"]) == (401, code)
     assert server.requests == []
+
+
+def test_one_string_is_not_taken_for_many_keys() -> None:
+    with pytest.raises(InvalidInput, match="in a tuple"):
+        JinaServer(keys=KEY)
 
 
 @pytest.mark.parametrize(

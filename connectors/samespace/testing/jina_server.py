@@ -24,6 +24,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
+from samespace.errors import InvalidInput
 from samespace.models import Model, find_model
 from samespace.protocols import Matrix
 from samespace.testing.jina_vectors import LexicalModel, count_tokens, first_tokens
@@ -100,6 +101,8 @@ class JinaServer:
         stand_ins: Mapping[str, str] | None = None,
         forced: Mapping[str, Any] | None = None,
     ) -> None:
+        if isinstance(keys, str):
+            raise InvalidInput('keys is one string; pass several, or one in a tuple: keys=("…",)')
         self._keys = frozenset(keys)
         self._items_per_request = items_per_request
         self._context = context

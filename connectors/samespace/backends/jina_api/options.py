@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Final, NoReturn
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -69,30 +69,28 @@ def address_of(base_url: str | None) -> str:
     :class:`InvalidInput` unless it is http(s) with a host and nothing that could hide a secret.
     """
     given = (os.environ.get(BASE_URL) or VENDOR) if base_url is None else base_url
-    parts = _parts_of(given)
-    if parts is None:
-        raise InvalidInput(
-            f"base_url (or {BASE_URL}) {excerpt(given)} is no address; write it like {VENDOR}"
-        )
-    if "@" in parts.netloc or parts.query or parts.fragment:
+    if isinstance(given, str) and any(mark in given for mark in "@?#"):
         raise InvalidInput(
             f"base_url (or {BASE_URL}) has credentials, a query or a fragment; leave only "
             f"scheme, host and path, and give the key by {KEY} or api_key="
         )
+    if not _is_address(given):
+        raise InvalidInput(
+            f"base_url (or {BASE_URL}) {excerpt(given)} is no address; write it like {VENDOR}"
+        )
     return f"{given.rstrip('/')}/embeddings"
 
 
-def _parts_of(url: object) -> SplitResult | None:
-    """The parts of an http(s) URL that httpx can use, or None."""
+def _is_address(url: object) -> bool:
+    """Whether httpx can use it as an http(s) URL."""
     if not isinstance(url, str) or not url.isprintable() or " " in url:
-        return None
+        return False
     try:
         httpx.URL(url)
         parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except (ValueError, httpx.InvalidURL):  # a port beyond 65535 is a ValueError
-        return None
-    return parts if usable else None
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
