@@ -17,7 +17,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final, Self
@@ -34,7 +34,6 @@ _COMMON: Final = frozenset({"model", "input", "embedding_type", "truncate"})
 _TYPES: Final = ("float", "base64", "binary", "ubinary")
 
 Json = dict[str, Any]
-Change = Callable[[Json], Json]
 
 
 class Refusal(Exception):
@@ -58,26 +57,22 @@ def invalid(field: str, message: str, *, type: str = "value_error") -> Refusal:
     return Refusal(422, {"detail": "Validation error", "errors": [complaint]})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
-    """What becomes of one request in place of its true answer."""
-
-    status: int | None = None
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    change: Change | None = None
-    cut_after: int | None = None
-    """Bytes of the answer's body that are sent before the connection ends, or falls silent."""
-    silent: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer as it is sent."""
+    """One answer as it is sent: whole, or ``cut_after`` so many bytes of the body.
+
+    What ends a cut answer is the end of the connection; if ``silent``, nothing.
+    """
 
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    cut_after: int | None = None
+    silent: bool = False
+
+
+Script = Callable[[Callable[[], Json]], Answer]
+"""Makes of the true answer, which it may ask for, the one that is sent."""
 
 
 class JinaServer:
@@ -110,7 +105,7 @@ class JinaServer:
         self._stand_ins = dict(stand_ins or {})
         self._forced = dict(forced or {})
         self._lock = threading.Lock()
-        self._scripts: deque[Script | None] = deque()
+        self._scripts: deque[Script] = deque()
         self._requests: list[Json] = []
         self._closed = threading.Event()
         self._http = _HTTPServer(self)
@@ -156,40 +151,38 @@ class JinaServer:
     ) -> None:
         """Answer the next ``times`` requests so, after ``skip`` that are answered as ever."""
         sent = body if isinstance(body, bytes) else _encoded(body)
-        self._script(Script(status=status, body=sent, headers=headers or {}), times, skip)
+        answer = Answer(status, sent, headers or {})
+        self._script(lambda _: answer, times, skip)
 
-    def change_next(self, change: Change, *, times: int = 1, skip: int = 0) -> None:
+    def change_next(self, change: Callable[[Json], Json], *, times: int = 1, skip: int = 0) -> None:
         """Send what ``change`` makes of the true answer."""
-        self._script(Script(change=change), times, skip)
+        self._script(lambda truth: Answer(200, _encoded(change(truth()))), times, skip)
 
     def cut_next(
         self, *, after: int = 0, silent: bool = False, times: int = 1, skip: int = 0
     ) -> None:
         """End the connection after so many bytes of the body; ``silent``: leave it open and mute."""
-        self._script(Script(cut_after=after, silent=silent), times, skip)
+        self._script(
+            lambda truth: replace(_true(truth), cut_after=after, silent=silent), times, skip
+        )
 
     def _script(self, script: Script, times: int, skip: int) -> None:
         with self._lock:
-            self._scripts += [None] * skip + [script] * times
+            self._scripts += [_true] * skip + [script] * times
 
     # What is answered
 
-    def respond(self, authorization: str | None, body: bytes) -> tuple[Answer, Script | None]:
-        """The answer to one request, and what is to become of it."""
+    def respond(self, authorization: str | None, body: bytes) -> Answer:
+        """The answer to one request."""
         try:
             self._check_key(authorization)
             request = _parsed(body)
             with self._lock:
                 self._requests.append(request)
-                script = self._scripts.popleft() if self._scripts else None
-            if script is not None and script.status is not None:
-                return Answer(script.status, script.body, script.headers), script
-            answer = self._embedded(request)
+                script = self._scripts.popleft() if self._scripts else _true
+            return script(lambda: self._embedded(request))
         except Refusal as refusal:
-            return Answer(refusal.status, _encoded(refusal.body)), None
-        if script is not None and script.change is not None:
-            answer = script.change(answer)
-        return Answer(200, _encoded(answer)), script
+            return Answer(refusal.status, _encoded(refusal.body))
 
     def hold(self) -> None:
         """Wait until the server is closed."""
@@ -247,6 +240,10 @@ class JinaServer:
         return [first_tokens(text, context) for text in texts], sum(
             min(count, context) for count in counts
         )
+
+
+def _true(truth: Callable[[], Json]) -> Answer:
+    return Answer(200, _encoded(truth()))
 
 
 def _encoded(value: object) -> bytes:
@@ -344,29 +341,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path != PATH:
-            answer: Answer = Answer(404, _encoded(error_body("RESOURCE_NOT_FOUND", "Not found")))
-            script = None
+        if self.path == PATH:
+            answer = self.server.api.respond(self.headers.get("Authorization"), body)
         else:
-            answer, script = self.server.api.respond(self.headers.get("Authorization"), body)
-        cut = None if script is None else script.cut_after
-        if cut == 0 and script is not None and not script.silent:
-            self.close_connection = True
-            return
-        self._send(answer, answer.body[:cut])
-        if cut is not None:
-            self.close_connection = True
-            if script is not None and script.silent:
-                self.wfile.flush()
-                self.server.api.hold()
+            answer = Answer(404, _encoded(error_body("RESOURCE_NOT_FOUND", "Not found")))
+        self.close_connection = self.close_connection or answer.cut_after is not None
+        if answer.cut_after != 0 or answer.silent:
+            self._send(answer)
+        if answer.silent:
+            self.wfile.flush()
+            self.server.api.hold()
 
-    def _send(self, answer: Answer, body: bytes) -> None:
+    def _send(self, answer: Answer) -> None:
         self.send_response(answer.status)
         headers = {"Content-Type": "application/json", **answer.headers}
         for name, value in {**headers, "Content-Length": str(len(answer.body))}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(answer.body[: answer.cut_after])
 
     def log_message(self, format: str, *args: Any) -> None:
         """Keep the tests' output clean: what was received is in ``JinaServer.requests``."""
