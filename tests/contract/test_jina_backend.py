@@ -15,12 +15,14 @@ import textwrap
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import numpy as np
 import pytest
 
 from samespace import AsyncJinaAPIBackend, JinaAPIBackend
+from samespace.backends.jina_api import wire
 from samespace.errors import (
     AuthenticationFailed,
     BackendUnavailable,
@@ -240,6 +242,31 @@ def test_attempts_are_limited(
         make(attempts=3).documents(TEXTS)
     assert len(server.requests) == 3
     assert caught.value.indices == ()
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize(
+    ("header", "pause"),
+    [
+        (None, True),
+        ("soon", True),
+        ("0", 0.0),
+        ("-3", 0.0),
+        ("3", 3.0),
+        ("2.5", 2.5),
+        ("Fri, 02 Jan 2015 03:04:05 GMT", 0.0),
+        ("121", False),
+        ("Fri, 02 Jan 2096 03:04:05 GMT", False),
+    ],
+)
+def test_the_pause_is_what_the_server_asks_for(
+    make: Make, status: int, header: str | None, pause: float | bool
+) -> None:
+    backend = make(retry_seconds=120).backend
+    wait = wire.wait_of(header, now=datetime.now(UTC))
+    failed = wire.RequestFailed(wire.fault_of(status, b"", backend.space, wait=wait))
+    found = backend._pause_after(1)(failed)
+    assert (found, type(found)) == (pause, type(pause))
 
 
 @pytest.mark.parametrize("header", ["121", "1e9", "Fri, 02 Jan 2096 03:04:05 GMT"])
@@ -671,11 +698,12 @@ def test_the_key_is_shown_nowhere(
     assert not [text for text in found if KEY in text]
 
 
-def test_a_refused_option_does_not_show_the_key() -> None:
-    for options in ({"dimensions": 0}, {"base_url": "nowhere"}, {"timeout": 0}):
-        with pytest.raises(InvalidInput) as caught:
-            JinaAPIBackend(api_key=key_in_pieces(), **options)
-        assert not [text for text in shown(caught.value) if KEY in text]
+@pytest.mark.parametrize("options", [{"dimensions": 0}, {"base_url": "nowhere"}, {"timeout": 0}])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_refused_option_does_not_show_the_key(options: dict[str, Any], end: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        JinaAPIBackend(api_key=key_in_pieces() + end, **options)
+    assert not [text for text in shown(caught.value) if KEY in text]
 
 
 def key_in_pieces() -> str:

@@ -18,8 +18,8 @@ import numpy as np
 import stamina
 
 from samespace.backends.jina_api import wire
-from samespace.backends.jina_api.options import Limits, address_of, key_of
-from samespace.backends.jina_api.wire import Answer, Fault, Portion
+from samespace.backends.jina_api.options import Key, Limits, address_of
+from samespace.backends.jina_api.wire import Answer, Fault, Portion, RequestFailed
 from samespace.errors import BackendUnavailable, BadResponse, EmbeddingError
 from samespace.models import MODELS
 from samespace.protocols import Matrix, Usage, Vector
@@ -32,14 +32,6 @@ LONGEST_PAUSE: Final = 30.0
 _NOTHING: Final = Usage(0)
 _OTHER_LOOP: Final = "this backend belongs to another event loop; make one in each"
 _JSON: Final = {"Content-Type": "application/json", "Accept": "application/json"}
-
-
-class RequestFailed(Exception):
-    """Carries a fault to where it is decided whether to try again; never leaves this module."""
-
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(str(fault.error))
-        self.fault = fault
 
 
 class JinaAPIBackend:
@@ -83,8 +75,9 @@ class JinaAPIBackend:
         retry_seconds: float = 120.0,
         retry_wait: float = 0.5,
     ) -> None:
-        self._key = key_of(api_key)
+        self._key = Key(api_key)
         del api_key  # a traceback with locals must not show it
+        self._key.check()
         self._space = wire.space_of(model, dimensions, task)
         self._address = address_of(base_url)
         self._limits = Limits(

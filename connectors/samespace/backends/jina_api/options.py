@@ -19,13 +19,25 @@ VENDOR: Final = "https://api.jina.ai/v1"
 
 
 class Key(httpx.Auth):
-    """The API key as httpx's authentication: it enters a request's header and nothing else.
+    """The API key, ``given`` or of the environment, as httpx's authentication.
 
-    Kept in a closure, so that no attribute holds it; not pickled.
+    It enters a request's header and nothing else: a closure holds it, no attribute and no local of
+    a frame that raises; it is not pickled.
     """
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, given: str | None) -> None:
+        value = os.environ.get(KEY, "") if given is None else given
         self._reveal: Callable[[], str] = lambda: value
+
+    def check(self) -> None:
+        """:class:`AuthenticationFailed` without a key, :class:`InvalidInput` if no header fits it."""
+        if not self._reveal():
+            raise AuthenticationFailed(f"no API key: set {KEY}, or pass api_key=")
+        if not _fits_a_header(self._reveal()):
+            raise InvalidInput(
+                f"the API key ({KEY} or api_key=) has a blank, a line end or a character beyond "
+                "ASCII; copy it anew"
+            )
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Put the key into the request."""
@@ -43,24 +55,8 @@ class Key(httpx.Auth):
         raise TypeError("an API key is not pickled; make the backend anew in each process")
 
 
-def key_of(given: str | None) -> Key:
-    """The key, ``given`` or of the environment.
-
-    :class:`AuthenticationFailed` without one, :class:`InvalidInput` for what no header can carry.
-    """
-    value = os.environ.get(KEY) if given is None else given
-    given = None  # a traceback with locals must not show it
-    if not value:
-        raise AuthenticationFailed(f"no API key: set {KEY}, or pass api_key=")
-    plain = isinstance(value, str) and value.isascii() and value.isprintable() and " " not in value
-    key = Key(value) if plain else None
-    value = None
-    if key is None:
-        raise InvalidInput(
-            f"the API key ({KEY} or api_key=) has a blank, a line end or a character beyond ASCII; "
-            "copy it anew"
-        )
-    return key
+def _fits_a_header(key: object) -> bool:
+    return isinstance(key, str) and key.isascii() and key.isprintable() and " " not in key
 
 
 def address_of(base_url: str | None) -> str:

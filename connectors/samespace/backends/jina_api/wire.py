@@ -66,6 +66,14 @@ class Fault:
     of_text: bool = False
 
 
+class RequestFailed(Exception):
+    """Carries a fault to where it is decided whether to try again; never leaves the client."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(str(fault.error))
+        self.fault = fault
+
+
 @dataclass(frozen=True, slots=True)
 class _Said:
     """What an error body says, whichever of its shapes it has."""
