@@ -353,8 +353,11 @@ def test_too_many_items_can_be_halved(field: str) -> None:
     assert "texts_per_request=" in str(fault.error)
 
 
-def test_a_text_that_is_too_long_for_another_reason_is_not_too_many_items() -> None:
-    assert not wire.fault_of(422, complaint("input.3", "too_long"), V3, wait=None).halve
+@pytest.mark.parametrize(
+    ("field", "type"), [("input.3", "too_long"), ("input", "too_short"), ("task", "too_long")]
+)
+def test_no_other_complaint_is_about_too_many_items(field: str, type: str) -> None:
+    assert not wire.fault_of(422, complaint(field, type), V3, wait=None).halve
 
 
 ODD_BODIES = [
