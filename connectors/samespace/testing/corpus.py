@@ -376,7 +376,7 @@ FILTERS: Final[Mapping[str, Filter]] = MappingProxyType(
         "not or": ~((field("lang") == "en") | field("year").exists()),
         "or of nots": ~field("lang").exists() | ~(field("flag") == True),  # noqa: E712  a filter
         "not not": ~~(field("lang") == "en"),
-        "id and metadata": (field.id != "f26") & (field("flag") == True),  # noqa: E712  a filter
+        "id and metadata": (field.id != "f29") & (field("flag") == True),  # noqa: E712  a filter
         "everything": everything,
         "nothing": ~everything,
         "everything and": everything & (field("lang") == "de"),
