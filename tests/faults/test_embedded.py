@@ -102,3 +102,23 @@ def test_no_other_user_can_reach_the_socket(folder: Path) -> None:
 def test_a_long_path_gets_a_short_socket(folder: Path) -> None:
     with embedded.start(folder / ("x" * 120)) as lease:
         assert answers(lease.conninfo)
+
+
+def test_data_of_an_older_version_goes_on_with_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oldest, *_, newest = embedded._programs().items()
+    with monkeypatch.context() as patched:
+        patched.setattr(embedded, "_programs", lambda: dict([oldest]))
+        embedded.start(folder).release()
+    with embedded.start(folder) as lease, psycopg.connect(lease.conninfo) as connection:
+        assert str(connection.info.server_version // 10_000) == oldest[0]
+    with monkeypatch.context() as patched:
+        patched.setattr(embedded, "_programs", lambda: dict([newest]))
+        with pytest.raises(StoreRejected, match=f"made by PostgreSQL {oldest[0]}.*has {newest[0]}"):
+            embedded.start(folder)
+
+
+def test_new_data_is_of_the_newest_version(folder: Path) -> None:
+    with embedded.start(folder):
+        assert embedded.status(folder).version == list(embedded._programs())[-1] == "18"

