@@ -614,13 +614,23 @@ def test_an_index_is_of_one_collection_and_serves_its_searches(postgres: str, sc
 
 def plan_of(store: Any) -> str:
     """How the server goes about a search of this handle's."""
-    table, slot = store._state.table, store._state.record.slots[0]
-    statement, parameters = sql.nearest(
-        table, slot.name, slot.space.dimensions, limit=5, where=None, with_vectors=False, half=False
+    state = store._state
+    slot = state.record.slots[0]
+    search = sql.Search(
+        table=state.table,
+        slot=slot.name,
+        space=slot.space,
+        opclass="vector_cosine_ops",
+        limit=5,
+        where=None,
+        with_vectors=False,
     )
-    query = BACKEND.embed_query("amber")
-    rows = store._rows((SQL("EXPLAIN {}").format(statement), parameters), query=query)
-    return "\n".join(line for (line,) in rows)
+    way = search.ways()[0]
+    statement, parameters = search.statement(way)
+    explain = SQL("EXPLAIN {}").format(statement)
+    query = {**parameters, "query": BACKEND.embed_query("amber")}
+    settings = search.settings() if way is sql.Way.TUNED else None
+    return "\n".join(line for (line,) in store._search_rows(settings, explain, query))
 
 
 def test_dropping_a_shared_slot_empties_the_rows_of_one_collection(

@@ -857,26 +857,29 @@ def fill(table: Table, slot: str) -> Statement:
     Answers as many rows as were filled; the rows' own parameters are :func:`fill_parameters`.
     """
     # The prefix keeps these apart from the columns that a TextQuery may name.
-    changes = [sql.SQL('{} = r."$vector"').format(Name(slot))]
+    changes = [sql.SQL('{} = locked."$vector"').format(Name(slot))]
     unfilled = [sql.SQL("t.{} IS NULL").format(Name(slot))]
     if table.has_source(slot):
         source = Name(source_name(slot))
-        changes.append(sql.SQL('{} = r."$source"').format(source))
+        changes.append(sql.SQL('{} = locked."$source"').format(source))
         unfilled.append(sql.SQL('t.{} IS DISTINCT FROM r."$source"').format(source))
     parameters = Parameters()
     scope = scope_condition(table, parameters)
-    mine = sql.SQL(" AND ({})").format(scope) if scope is not None else sql.SQL("")
+    key = sql.SQL("t.{}").format(Name(table.layout.id))
     statement = sql.SQL(
-        'UPDATE {} AS t SET {} FROM {} WHERE t.{} = {} AND {} = r."$version" AND ({}){} RETURNING 1'
+        'WITH locked AS (SELECT {key} AS "$key", r."$vector", r."$source" FROM {rows} '
+        'JOIN {table} AS t ON {key} = {id} WHERE {version} = r."$version" AND ({unfilled}){mine} '
+        'ORDER BY {key}::text COLLATE "C" FOR NO KEY UPDATE OF t) '
+        'UPDATE {table} AS t SET {changes} FROM locked WHERE {key} = locked."$key" RETURNING 1'
     ).format(
-        table.qualified,
-        sql.SQL(", ").join(changes),
-        _unnested(_FILL_COLUMNS, prefix="$"),
-        Name(table.layout.id),
-        _cast('r."$id"', table.id_type),
-        version_expression(table, "t"),
-        sql.SQL(" OR ").join(unfilled),
-        mine,
+        key=key,
+        rows=_unnested(_FILL_COLUMNS, prefix="$"),
+        table=table.qualified,
+        id=_cast('r."$id"', table.id_type),
+        version=version_expression(table, "t"),
+        unfilled=sql.SQL(" OR ").join(unfilled),
+        mine=sql.SQL(" AND ({})").format(scope) if scope is not None else sql.SQL(""),
+        changes=sql.SQL(", ").join(changes),
     )
     return statement, parameters
 
