@@ -34,6 +34,8 @@ def as_matrix(vectors: object, space: EmbeddingSpace, *, count: int) -> Matrix:
 
 def as_vector(vector: object, space: EmbeddingSpace) -> Matrix:
     """One ready-made vector as float32, shape ``(space.dimensions,)``; errors as above."""
+    if _is_ready(vector, space) and _is_unit(vector):
+        return vector
     array = _as_float32(vector)
     if array.ndim != 1:
         raise InvalidInput(f"one vector has one axis, not {array.ndim}; pass shape (dimensions,)")
@@ -59,6 +61,11 @@ def _is_ready(vector: object, space: EmbeddingSpace) -> TypeGuard[Matrix]:
         and vector.dtype == np.float32
         and vector.shape == (space.dimensions,)
     )
+
+
+def _is_unit(vector: Matrix) -> bool:
+    """Whether a vector certainly has unit norm: false for what is to be looked at closely."""
+    return abs(float(np.dot(vector, vector)) - 1.0) < NORM_TOLERANCE
 
 
 def _judged(vector: object, space: EmbeddingSpace) -> Matrix | InvalidInput:

@@ -621,15 +621,16 @@ def plan_of(store: Any) -> str:
         slot=slot.name,
         space=slot.space,
         opclass="vector_cosine_ops",
+        cheap_pages=True,
         limit=5,
         where=None,
         with_vectors=False,
     )
     way = search.ways()[0]
     statement, parameters = search.statement(way)
-    explain = SQL("EXPLAIN {}").format(statement)
+    explain = b"EXPLAIN " + statement.as_bytes(None)
     query = {**parameters, "query": BACKEND.embed_query("amber")}
-    settings = search.settings() if way is sql.Way.TUNED else None
+    settings = search.settings().as_bytes(None) if way is sql.Way.TUNED else None
     return "\n".join(line for (line,) in store._search_rows(settings, explain, query))
 
 

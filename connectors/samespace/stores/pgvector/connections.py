@@ -17,7 +17,7 @@ from psycopg.pq import TransactionStatus
 
 from samespace.errors import InvalidInput, StoreUnavailable, excerpt
 from samespace.stores.pgvector import embedded
-from samespace.stores.pgvector.faults import translated
+from samespace.stores.pgvector.faults import Translating
 from samespace.stores.running import in_thread
 
 EMBEDDED: Final = "embedded"
@@ -65,10 +65,10 @@ class Connections:
         """A connection in autocommit mode if it is ours, in the pool's mode if not."""
         self._check_usable()
         if self._pool is not None:
-            with translated(), self._pool.connection() as connection:
+            with Translating(), self._pool.connection() as connection:
                 yield connection
             return
-        with self._free, translated():
+        with self._free, Translating():
             connection = self._take()
             try:
                 yield connection
@@ -103,7 +103,7 @@ class Connections:
         return connection
 
     def _put(self, connection: Rows) -> None:
-        idle = connection.info.transaction_status == TransactionStatus.IDLE
+        idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
         if idle and not connection.closed and not self._closed:
             self._idle.append(connection)
         else:

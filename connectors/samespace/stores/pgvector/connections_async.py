@@ -16,7 +16,7 @@ from psycopg.pq import TransactionStatus
 
 from samespace.errors import InvalidInput, StoreUnavailable, excerpt
 from samespace.stores.pgvector import embedded
-from samespace.stores.pgvector.faults import translated
+from samespace.stores.pgvector.faults import Translating
 from samespace.stores.running import in_thread_async
 
 EMBEDDED: Final = "embedded"
@@ -65,12 +65,12 @@ class AsyncConnections:
         """A connection in autocommit mode if it is ours, in the pool's mode if not."""
         self._check_usable()
         if self._pool is not None:
-            with translated():
+            with Translating():
                 async with self._pool.connection() as connection:
                     yield connection
             return
         async with self._free:
-            with translated():
+            with Translating():
                 connection = await self._take()
                 try:
                     yield connection
@@ -109,7 +109,7 @@ class AsyncConnections:
         return connection
 
     async def _put(self, connection: AsyncRows) -> None:
-        idle = connection.info.transaction_status == TransactionStatus.IDLE
+        idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
         if idle and not connection.closed and not self._closed:
             self._idle.append(connection)
         else:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Final
 
 import psycopg
@@ -22,15 +21,22 @@ class Gone(StoreError):
     """A table or a column that a statement names is not there (any more)."""
 
 
-@contextmanager
-def translated() -> Iterator[None]:
+class Translating:
     """No exception of the driver leaves this block."""
-    try:
-        yield
-    except psycopg.Error as error:
-        raise translate(error) from error
-    except UnicodeEncodeError as error:
-        raise RowsRefused("a string has a lone surrogate, which no store keeps") from error
+
+    def __enter__(self) -> None:
+        """Nothing is to be prepared."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, psycopg.Error):
+            raise translate(error) from error
+        if isinstance(error, UnicodeEncodeError):
+            raise RowsRefused("a string has a lone surrogate, which no store keeps") from error
 
 
 def translate(error: psycopg.Error) -> SamespaceError:

@@ -77,6 +77,7 @@ SELECT c.oid::text,
       pg_get_indexdef(i.indexrelid, 1, true), a.amname, i.indpred IS NOT NULL))::text
     FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am a ON a.oid = x.relam
     JOIN pg_opclass o ON o.oid = i.indclass[0] WHERE i.indrelid = c.oid),
+  current_setting('random_page_cost')::float8 <= 1.1,
   to_regclass(%(registry)s) IS NOT NULL
     AND has_table_privilege(to_regclass(%(registry)s), 'SELECT')
 FROM (SELECT 1) AS one
@@ -226,7 +227,7 @@ class Way(StrEnum):
     """How the nearest rows are looked for."""
 
     PLAIN = "plain"
-    """As the server is set up: enough for few hits without a filter."""
+    """As the server is set up: enough for few hits of a whole table, if it knows what pages cost."""
     TUNED = "tuned"
     """With :meth:`Search.settings`, so that a filter does not end the walk through the graph."""
     EXACT = "exact"
@@ -242,6 +243,8 @@ class Search:
     space: EmbeddingSpace
     opclass: str
     """The operator class of the index over the slot; empty without one."""
+    cheap_pages: bool
+    """Whether the server takes pages out of order for nearly as cheap as others (SSDs, caches)."""
     limit: int
     where: Filter | None
     with_vectors: bool
@@ -260,7 +263,8 @@ class Search:
         """What to try in turn, until one finds as many rows as are wanted."""
         if not self.opclass:
             return (Way.PLAIN,)
-        if self.where is None and self.effort <= DEFAULT_EF_SEARCH:
+        whole = self.where is None and self.table.layout.scope is None
+        if whole and self.cheap_pages and self.effort <= DEFAULT_EF_SEARCH:
             return (Way.PLAIN, Way.TUNED, Way.EXACT)
         return (Way.TUNED, Way.EXACT)
 
@@ -281,7 +285,7 @@ class Search:
         parameters = Parameters()
         present = sql.SQL("{} IS NOT NULL").format(Name(self.slot))
         clause = where_clause(self.table, parameters, self.where, present)
-        more = [sql.SQL("{} AS distance").format(self._distance)]
+        more = [sql.SQL('{} AS "$distance"').format(self._distance)]
         more += [sql.Composed([Name(self.slot)])] if self.with_vectors else []
         if self.half and way is not Way.EXACT:
             return self._rescored(more, clause), parameters
@@ -314,7 +318,7 @@ class Search:
         size = self.space.dimensions
         return sql.SQL(
             "SELECT * FROM (SELECT {} FROM {}{} ORDER BY {} <=> {} LIMIT {}) AS candidates "
-            "ORDER BY distance LIMIT {}"
+            'ORDER BY "$distance" LIMIT {}'
         ).format(
             _selected(self.table, *more),
             self.table.qualified,

@@ -106,6 +106,10 @@ _UNPREPARED: Final = (pg.InvalidSqlStatementName, pg.DuplicatePreparedStatement)
 _UNDONE: Final = (pg.DeadlockDetected, pg.SerializationFailure)
 
 
+_Statements = tuple[bytes | None, bytes, Mapping[str, Any]]
+"""Settings, if any are needed, the search itself, and its parameters."""
+
+
 @dataclass(frozen=True, slots=True)
 class _State:
     """What is known of a collection: its table if it exists, its record if it has one."""
@@ -116,10 +120,15 @@ class _State:
     """Name, valid, operator class, key, method, whether of some rows only."""
     vector_oid: int
     """The type ``vector``; 0 without the extension."""
+    cheap_pages: bool
     has_registry: bool
     read_at: float
-    compiled: dict[Any, tuple[bytes, Mapping[str, Any]]] = dataclass_field(default_factory=dict)
-    """Searches that were made of this table, as they are sent."""
+    searches: dict[tuple[str, int, bool], dict[sql.Way, _Statements]] = dataclass_field(
+        default_factory=dict
+    )
+    """Those without a filter, as they are sent: by slot, limit, whether vectors are wanted, way."""
+    opclasses: dict[str, str] = dataclass_field(default_factory=dict)
+    """What :func:`_opclass` found, by slot."""
 
 
 class AsyncPgVectorStore(AsyncStoreBase):
@@ -252,12 +261,20 @@ class AsyncPgVectorStore(AsyncStoreBase):
         await cursor.execute(sql.CATALOG, names, prepare=False)
         row = await cursor.fetchone()
         assert row is not None  # noqa: S101  the statement selects from one row
-        oid, version, vector_oid, columns, indexes, has_registry = row
+        oid, version, vector_oid, columns, indexes, cheap_pages, has_registry = row
         self._check_version(version, exists=oid is not None)
         record = await self._read_record(cursor) if has_registry else None
         table = self._table(orjson.loads(columns), record) if oid is not None else None
         found = tuple(tuple(index) for index in orjson.loads(indexes)) if indexes else ()
-        return _State(table, record, found, vector_oid or 0, bool(has_registry), time.monotonic())
+        return _State(
+            table=table,
+            record=record,
+            indexes=found,
+            vector_oid=vector_oid or 0,
+            cheap_pages=cheap_pages,
+            has_registry=bool(has_registry),
+            read_at=time.monotonic(),
+        )
 
     async def _read_record(self, cursor: psycopg.AsyncCursor[Any]) -> SpaceRecord | None:
         key = (self._schema, self._collection, scope_key(self._claimed_layout))
@@ -688,49 +705,43 @@ class AsyncPgVectorStore(AsyncStoreBase):
         with_vectors: bool,
     ) -> list[list[Hit]]:
         async with self._gone_explained():
-            table, state = await self._existing_table()
+            state = self._state
+            assert state is not None  # noqa: S101  its slot has just been found
+            assert state.table is not None  # noqa: S101  its slot has just been found
             search = sql.Search(
-                table=table,
+                table=state.table,
                 slot=slot.name,
                 space=slot.space,
                 opclass=_opclass(state, slot.name),
+                cheap_pages=state.cheap_pages,
                 limit=limit,
                 where=where,
                 with_vectors=with_vectors,
             )
-            found = [await self._found(state, search, vector) for vector in vectors]
-        return [self._hits(table, rows) for rows in found]
+            # Without a filter they are kept: putting one together takes as long as a short search.
+            key = (slot.name, limit, with_vectors)
+            made = state.searches.setdefault(key, {}) if where is None else {}
+            found = [await self._found(search, vector, made) for vector in vectors]
+        return [self._hits(state.table, rows) for rows in found]
 
     async def _found(
-        self, state: _State, search: sql.Search, vector: Vector
+        self, search: sql.Search, vector: Vector, made: dict[sql.Way, _Statements]
     ) -> list[tuple[Any, ...]]:
         """The nearest rows; a walk through the graph that ends too early is done again, exactly."""
         rows: list[tuple[Any, ...]] = []
         for way in search.ways():
-            query, parameters = self._compiled(state, search, way)
-            settings = search.settings() if way is sql.Way.TUNED else None
+            if way not in made:
+                made[way] = _statements(search, way)
+            settings, query, parameters = made[way]
             rows = await self._search_rows(settings, query, {**parameters, "query": vector})
             if len(rows) >= search.limit:
                 break
         return rows
 
-    @staticmethod
-    def _compiled(
-        state: _State, search: sql.Search, way: sql.Way
-    ) -> tuple[bytes | composed.Composed, Mapping[str, Any]]:
-        """The statement; one without a filter is kept, putting it together takes a while."""
-        if search.where is not None:
-            return search.statement(way)
-        key = (search.slot, search.opclass, search.limit, search.with_vectors, way)
-        if key not in state.compiled:
-            query, parameters = search.statement(way)
-            state.compiled[key] = query.as_bytes(None), parameters
-        return state.compiled[key]
-
     async def _search_rows(
         self,
-        settings: composed.Composed | None,
-        query: bytes | composed.Composed,
+        settings: bytes | None,
+        query: bytes,
         parameters: Mapping[str, Any],
     ) -> list[tuple[Any, ...]]:
         """A search, with its settings in the same round trip and implicit transaction."""
@@ -1126,8 +1137,20 @@ def _register(context: AdaptContext) -> None:
     context.adapters.register_dumper(Array, ArrayDumper)
 
 
+def _statements(search: sql.Search, way: sql.Way) -> _Statements:
+    query, parameters = search.statement(way)
+    settings = search.settings().as_bytes(None) if way is sql.Way.TUNED else None
+    return settings, query.as_bytes(None), parameters
+
+
 def _opclass(state: _State, slot: str) -> str:
     """The operator class of the valid HNSW (or IVFFlat) index over a slot; empty without one."""
+    if slot not in state.opclasses:
+        state.opclasses[slot] = _indexed_by(state, slot)
+    return state.opclasses[slot]
+
+
+def _indexed_by(state: _State, slot: str) -> str:
     ours = sql.index_name(state.table, slot) if state.table is not None else ""
     for name, valid, opclass, key, method, partial in state.indexes:
         names = (slot, f'"{slot}"')
@@ -1190,17 +1213,21 @@ async def _last_rows(cursor: psycopg.AsyncCursor[Any]) -> list[tuple[Any, ...]]:
 
 
 def _document(row: tuple[Any, ...], text: str, vector: Any) -> Document:
-    id, _, metadata, embed_text, parent, ordinal, start, end = row[:8]
-    span = (start, end) if start is not None and end is not None else None
+    id, _, metadata, embed_text, parent = row[:5]
     decoded = decode_metadata(metadata) if metadata is not None else {}
     return Document(
-        id=id,
-        text=text,
-        metadata=decoded if isinstance(decoded, dict) else {},
-        parent=Parent(parent, ordinal, span) if parent is not None else None,
-        embed_text=embed_text,
-        vector=vector,
+        id,
+        text,
+        decoded if isinstance(decoded, dict) else {},
+        _parent(row) if parent is not None else None,
+        embed_text,
+        vector,
     )
+
+
+def _parent(row: tuple[Any, ...]) -> Parent:
+    parent, ordinal, start, end = row[4:8]
+    return Parent(parent, ordinal, (start, end) if None not in {start, end} else None)
 
 
 def _target(named: str | Field) -> tuple[Target, tuple[str, ...]]:
