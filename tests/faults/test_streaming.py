@@ -35,7 +35,8 @@ def test_a_stream_takes_the_memory_of_a_batch(
     )
     seen = json.loads(done.stdout)
     assert (seen["written"], seen["stored"]) == (size, size)
-    assert 0 < seen["furthest_ahead"] <= BATCH_DOCUMENTS
+    # One batch is written while the next one is read.
+    assert 0 < seen["furthest_ahead"] <= 2 * BATCH_DOCUMENTS
     assert seen["growth"] <= 64 * MEBIBYTE
 
 
@@ -59,4 +60,4 @@ def test_large_texts_make_small_batches(postgres: str, schema: str) -> None:
 
         store.upsert(source())
         assert store.count() == 12
-    assert max(pulled) * 5 * MEBIBYTE <= 16 * MEBIBYTE + 5 * MEBIBYTE
+    assert max(pulled) * 5 * MEBIBYTE <= 2 * (16 * MEBIBYTE + 5 * MEBIBYTE)

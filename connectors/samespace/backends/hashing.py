@@ -103,7 +103,7 @@ def _features(text: str) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
     return np.array(hashes, dtype=np.uint64), np.array(weights)
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=16_384)  # about a kilobyte each
 def _of_word(word: str) -> tuple[list[int], list[float]]:
     """A word's own hash and those of its n-grams, each with its weight."""
     common = word in _COMMON or not word.isalnum()

@@ -207,8 +207,10 @@ class StoreBase(ABC):
         on_conflict: OnConflict = "overwrite",
         on_error: OnError = "raise",
     ) -> WriteReport:
-        """Embed documents as passages and store them, in batches, from any iterable.
+        """Embed documents as passages and store them, from any iterable.
 
+        A batch is at most 1,000 documents or about 16 MiB of text; it is embedded while the one before
+        is written, so that two are in memory at a time.
         The collection is created on first use. A document that cannot be stored is left out and
         reported; by default :class:`PartialWrite` is raised after all others are stored. An error
         that concerns the whole call carries the report of what was stored before it.
