@@ -109,6 +109,7 @@ class Harness(Raw):
         collection: str,
         *,
         backend: AnyBackend | None = None,
+        mirrors: Sequence[AnyBackend] = (),
         space: EmbeddingSpace | None = None,
         layout: Layout | None = None,
         index: Index | None = None,
@@ -117,6 +118,7 @@ class Harness(Raw):
             self.source,
             collection=collection,
             backend=backend,  # type: ignore[arg-type]
+            mirrors=mirrors,  # type: ignore[arg-type]
             space=space,
             layout=layout,
             index=index,
@@ -137,6 +139,7 @@ class AsyncHarness:
         collection: str,
         *,
         backend: AnyBackend | None = None,
+        mirrors: Sequence[AnyBackend] = (),
         space: EmbeddingSpace | None = None,
         layout: Layout | None = None,
         index: Index | None = None,
@@ -145,6 +148,7 @@ class AsyncHarness:
             self.source,
             collection=collection,
             backend=backend,
+            mirrors=mirrors,
             space=space,
             layout=layout,
             index=index,

@@ -21,6 +21,7 @@ class StoreHarness(Protocol):
         collection: str,
         *,
         backend: EmbeddingBackend | None = None,
+        mirrors: Sequence[EmbeddingBackend] = (),
         space: EmbeddingSpace | None = None,
         layout: Layout | None = None,
         index: Index | None = None,

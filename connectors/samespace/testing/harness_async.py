@@ -20,6 +20,7 @@ class AsyncStoreHarness(Protocol):
         collection: str,
         *,
         backend: AnyBackend | None = None,
+        mirrors: Sequence[AnyBackend] = (),
         space: EmbeddingSpace | None = None,
         layout: Layout | None = None,
         index: Index | None = None,

@@ -10,6 +10,7 @@ from samespace.testing.contract_embedding import EmbeddingContract
 from samespace.testing.contract_filters import FiltersContract
 from samespace.testing.contract_guard import GuardContract
 from samespace.testing.contract_input import InputContract
+from samespace.testing.contract_mirrors import MirrorsContract
 from samespace.testing.contract_search import SearchContract
 from samespace.testing.contract_slots import SlotsContract
 
@@ -22,6 +23,7 @@ class VectorStoreContract(
     EmbeddingContract,
     GuardContract,
     SlotsContract,
+    MirrorsContract,
     AdoptedContract,
     ConcurrencyContract,
 ):

@@ -9,6 +9,7 @@ from samespace.testing.contract_embedding_async import AsyncEmbeddingContract
 from samespace.testing.contract_filters_async import AsyncFiltersContract
 from samespace.testing.contract_guard_async import AsyncGuardContract
 from samespace.testing.contract_input_async import AsyncInputContract
+from samespace.testing.contract_mirrors_async import AsyncMirrorsContract
 from samespace.testing.contract_search_async import AsyncSearchContract
 from samespace.testing.contract_slots_async import AsyncSlotsContract
 
@@ -21,6 +22,7 @@ class AsyncVectorStoreContract(
     AsyncEmbeddingContract,
     AsyncGuardContract,
     AsyncSlotsContract,
+    AsyncMirrorsContract,
     AsyncAdoptedContract,
     AsyncConcurrencyContract,
 ):

@@ -1,0 +1,170 @@
+# Generated from contract_mirrors_async.py by tools/generate_sync.py; change that file, not this one.
+"""The promises about mirrors: backends of further slots that writes fill too."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from samespace.documents import Document
+from samespace.embedding import make_canary
+from samespace.errors import EmbeddingError, InvalidInput, QuotaExhausted, SpaceMismatch
+from samespace.guard import SlotState
+from samespace.protocols import EmbeddingBackend, VectorStore
+from samespace.testing.backends import (
+    UNLIKE,
+    V3,
+    AwaitableBackend,
+    DistortingBackend,
+    RefusingBackend,
+    TaskBackend,
+)
+from samespace.testing.corpus import documents
+from samespace.testing.gaps import DeclaresGaps
+from samespace.testing.harness import StoreHarness
+
+ROWS = 4
+
+
+def other() -> TaskBackend:
+    """The honest backend of the second slot."""
+    return TaskBackend(UNLIKE, seed=5)
+
+
+def failing(word: str, error: EmbeddingError | None = None) -> EmbeddingBackend:
+    """A backend that claims the second slot's space and refuses texts with a word."""
+    return DistortingBackend(RefusingBackend(word, error=error), space=UNLIKE)
+
+
+class MirrorsContract(DeclaresGaps):
+    """A write fills every slot that it has a backend for, and no slot's trouble stops it."""
+
+    @pytest.fixture
+    def plain(self, harness: StoreHarness) -> Iterator[VectorStore]:
+        with harness.open("mirrored", backend=TaskBackend()) as store:
+            store.create()
+            yield store
+
+    @pytest.fixture
+    def two(self, plain: VectorStore) -> VectorStore:
+        plain.add_slot(UNLIKE, canary=make_canary(other()))
+        return plain
+
+    def test_a_write_fills_both_slots(self, harness: StoreHarness, two: VectorStore) -> None:
+        with harness.open("mirrored", backend=TaskBackend(), mirrors=[other()]) as store:
+            report = store.upsert(documents(ROWS))
+        assert (report.written, report.pending) == (ROWS, 0)
+        assert report.tokens == 2 * sum(len(d.text.split()) for d in documents(ROWS))
+        assert self._pending(two) == []
+        two.mark(UNLIKE, SlotState.READY)
+        with harness.open("mirrored", backend=other()) as reader:
+            for document in reader.get(["d0", "d3"], with_vectors=True):
+                expected = other().embed_documents([document.text])[0]
+                assert document.vector is not None
+                np.testing.assert_allclose(document.vector, expected, atol=1e-6)
+        assert two.stale(UNLIKE, limit=10)[0] == []
+
+    def test_ready_vectors_are_mirrored_where_there_is_text(
+        self, harness: StoreHarness, two: VectorStore
+    ) -> None:
+        vector = TaskBackend().embed_documents(["x"])[0]
+        rows = [Document("text", "some text"), Document("blank", " ")]
+        with harness.open("mirrored", space=V3, mirrors=[other()]) as store:
+            report = store.upsert_vectors(rows, [vector, None], space=V3)
+        assert (report.written, report.pending) == (2, 1)
+        assert self._pending(two) == ["blank"]
+
+    def test_without_its_slot_a_mirror_is_not_asked(
+        self, harness: StoreHarness, plain: VectorStore
+    ) -> None:
+        mirror = other()
+        with harness.open("mirrored", backend=TaskBackend(), mirrors=[mirror]) as store:
+            store.upsert(documents(1))
+            assert (mirror.documents, mirror.canaries) == ([], 0)
+            plain.add_slot(UNLIKE)
+            assert store.upsert(documents(2)).pending == 0
+            assert len(mirror.documents) == 2
+            plain.drop_slot(UNLIKE)
+            assert store.upsert(documents(3)).written == 3
+        assert len(mirror.documents) == 2
+
+    def test_a_text_that_a_mirror_refuses_is_pending_there(
+        self,
+        harness: StoreHarness,
+        plain: VectorStore,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        plain.add_slot(UNLIKE)
+        rows = [Document("a", "good"), Document("b", "poison"), Document("c", "fine")]
+        mirror = failing("poison")
+        with caplog.at_level(logging.WARNING, logger="samespace"):
+            with harness.open("mirrored", backend=TaskBackend(), mirrors=[mirror]) as store:
+                report = store.upsert(rows)
+        assert (report.written, report.rejected, report.pending) == (3, (), 1)
+        assert self._pending(plain) == ["b"]
+        assert "stay pending" in caplog.text
+
+    @pytest.mark.parametrize("error", [EmbeddingError, QuotaExhausted])
+    def test_a_mirror_that_fails_altogether_stops_no_write(
+        self,
+        harness: StoreHarness,
+        plain: VectorStore,
+        error: type[EmbeddingError],
+    ) -> None:
+        plain.add_slot(UNLIKE)
+        mirror = failing("", error("the server is gone; start it"))
+        with harness.open("mirrored", backend=TaskBackend(), mirrors=[mirror]) as store:
+            report = store.upsert(documents(ROWS))
+        assert (report.written, report.pending) == (ROWS, ROWS)
+        assert len(self._pending(plain)) == ROWS
+
+    def test_a_mirror_that_fails_leaves_what_is_still_true(
+        self, harness: StoreHarness, plain: VectorStore
+    ) -> None:
+        plain.add_slot(UNLIKE)
+        rows = [Document("same", "same text"), Document("new", "old text")]
+        self._upsert(harness, other(), rows)
+        rows = [Document("same", "same text", {"k": 1}), Document("new", "new text")]
+        self._upsert(harness, failing(""), rows)
+        assert self._pending(plain) == ["new"]
+
+    def test_a_mirror_that_lies_is_refused_before_anything_is_written(
+        self, harness: StoreHarness, two: VectorStore
+    ) -> None:
+        with pytest.raises(SpaceMismatch, match="suggests"):
+            self._upsert(harness, TaskBackend(UNLIKE, seed=6), documents(ROWS))
+        assert two.count() == 0
+
+    def test_a_mirror_may_be_async_in_an_async_store_alone(
+        self, harness: StoreHarness, two: VectorStore
+    ) -> None:
+        mirror: Any = AwaitableBackend(other())
+        if not two.is_async:
+            with pytest.raises(InvalidInput, match="async"):
+                harness.open("mirrored", backend=TaskBackend(), mirrors=[mirror])
+            return
+        with harness.open("mirrored", backend=TaskBackend(), mirrors=[mirror]) as store:
+            store.upsert(documents(ROWS))
+        assert self._pending(two) == []
+
+    @pytest.mark.parametrize("spaces", [[V3], [UNLIKE, UNLIKE]], ids=["own", "twice"])
+    def test_every_slot_has_one_backend(
+        self, harness: StoreHarness, spaces: Sequence[object]
+    ) -> None:
+        mirrors = [TaskBackend(V3 if space == V3 else UNLIKE) for space in spaces]
+        with pytest.raises(InvalidInput, match="mirrors"):
+            harness.open("mirrored", backend=TaskBackend(), mirrors=mirrors)
+
+    @staticmethod
+    def _upsert(harness: StoreHarness, mirror: EmbeddingBackend, rows: Sequence[Document]) -> None:
+        with harness.open("mirrored", backend=TaskBackend(), mirrors=[mirror]) as store:
+            store.upsert(rows)
+
+    @staticmethod
+    def _pending(store: VectorStore) -> list[str]:
+        rows, _ = store.pending(UNLIKE, limit=100)
+        return [row.document.id for row in rows]
