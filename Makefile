@@ -23,8 +23,11 @@ demo: .venv/installed-demo ## ingest, search and refuse, on an embedded Postgres
 test: check ## everything that a change needs (ARGS="-k name" for a part of it)
 	$(BIN)/python -m pytest -m "not soak" $(ARGS)
 
-soak: .venv/installed-all ## the full figures: races, kills, a million documents (ARGS as for test)
+soak: .venv/installed-all .bench/installed-peers ## the full figures: races, kills, a million documents (ARGS as for test)
 	$(BIN)/python -m pytest -m soak $(ARGS)
+
+bench: .venv/installed-all .bench/installed-peers ## ratios against peers and psycopg by hand (ARGS="--rounds 1")
+	$(BIN)/python -m benchmarks.run $(ARGS)
 
 check: .venv/installed-all ## lint, format, types, import contracts, drift of generated files
 	$(BIN)/ruff check
@@ -39,9 +42,6 @@ generate: .venv/installed-all ## write the sync twins of the async sources
 clean: ## remove all that was made here
 	rm -rf .venv .bench .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find connectors tests tools examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
-
-bench: .venv/installed-all .bench/installed-peers ## ratios against peers and psycopg by hand (ARGS="--rounds 1")
-	$(BIN)/python -m benchmarks.run $(ARGS)
 
 .bench/installed-peers: pyproject.toml
 	@$(PYTHON) tools/install.py peers

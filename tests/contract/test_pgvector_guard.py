@@ -13,7 +13,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from tests.contract.test_pgvector_contract import Harness
 
 from samespace import Document
-from samespace.errors import SpaceMismatch
+from samespace.errors import SpaceMismatch, SpaceUnknown
 from samespace.space import EmbeddingSpace
 from samespace.stores.pgvector.faults import Gone
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
@@ -127,3 +127,22 @@ def test_a_handle_that_is_warm_is_refused_by_the_server_in_the_same_round_trip(
     refused = caught.value.__context__
     assert isinstance(refused, Gone)
     assert isinstance(refused.__cause__, pg.UndefinedColumn)
+
+
+REFUSED: dict[str, Callable[[Any], object]] = {
+    "search": lambda store: store.search("text"),
+    "upsert": lambda store: store.upsert([Document("b", "text")]),
+    "delete": lambda store: store.delete(ids=["a"]),
+}
+
+
+@pytest.mark.parametrize("way", REFUSED)
+def test_a_column_that_was_dropped_is_missed_by_name(harness: Harness, way: str) -> None:
+    with harness.open("guarded", backend=TaskBackend()) as warm:
+        assert warm.count() == 1
+        harness.execute("ALTER TABLE {table} DROP COLUMN {slot}", table="guarded", slot=V3.id)
+        with pytest.raises(SpaceUnknown, match=f"{V3.id}.*lacks"):
+            REFUSED[way](warm)
+    cold = harness.open("guarded", backend=TaskBackend())
+    with cold, pytest.raises(SpaceUnknown, match=f"{V3.id}.*lacks"):
+        REFUSED[way](cold)

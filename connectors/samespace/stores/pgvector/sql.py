@@ -78,8 +78,8 @@ SELECT c.oid::text,
     FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am a ON a.oid = x.relam
     JOIN pg_opclass o ON o.oid = i.indclass[0] WHERE i.indrelid = c.oid),
   current_setting('random_page_cost')::float8 <= 1.1,
-  to_regclass(%(registry)s) IS NOT NULL
-    AND has_table_privilege(to_regclass(%(registry)s), 'SELECT')
+  to_regclass(%(registry)s) IS NOT NULL,
+  coalesce(has_table_privilege(to_regclass(%(registry)s), 'SELECT'), FALSE)
 FROM (SELECT 1) AS one
 LEFT JOIN (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')

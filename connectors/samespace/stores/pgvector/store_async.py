@@ -37,6 +37,7 @@ from samespace.errors import (
     CollectionNotFound,
     InvalidInput,
     SlotNotReady,
+    SpaceUnknown,
     StoreError,
     StoreRejected,
     StoreUnavailable,
@@ -122,6 +123,7 @@ class _State:
     """The type ``vector``; 0 without the extension."""
     cheap_pages: bool
     has_registry: bool
+    may_read_registry: bool
     read_at: float
     searches: dict[tuple[str, int, bool], dict[sql.Way, _Statements]] = dataclass_field(
         default_factory=dict
@@ -261,9 +263,9 @@ class AsyncPgVectorStore(AsyncStoreBase):
         await cursor.execute(sql.CATALOG, names, prepare=False)
         row = await cursor.fetchone()
         assert row is not None  # noqa: S101  the statement selects from one row
-        oid, version, vector_oid, columns, indexes, cheap_pages, has_registry = row
+        oid, version, vector_oid, columns, indexes, cheap_pages, has_registry, may_read = row
         self._check_version(version, exists=oid is not None)
-        record = await self._read_record(cursor) if has_registry else None
+        record = await self._read_record(cursor) if may_read else None
         table = self._table(orjson.loads(columns), record) if oid is not None else None
         found = tuple(tuple(index) for index in orjson.loads(indexes)) if indexes else ()
         return _State(
@@ -272,7 +274,8 @@ class AsyncPgVectorStore(AsyncStoreBase):
             indexes=found,
             vector_oid=vector_oid or 0,
             cheap_pages=cheap_pages,
-            has_registry=bool(has_registry),
+            has_registry=has_registry,
+            may_read_registry=may_read,
             read_at=time.monotonic(),
         )
 
@@ -344,10 +347,13 @@ class AsyncPgVectorStore(AsyncStoreBase):
         """This handle's slot; or the refusal that design and record ask for."""
         assert state.table is not None  # noqa: S101  callers have looked
         if state.record is not None:
-            return state.record.require(self._space, collection=self._collection)
+            slot = state.record.require(self._space, collection=self._collection)
+            if slot.name not in state.table.columns:
+                raise self._lost(slot)
+            return slot
         claimed = self._claimed_layout
         if writing:
-            raise missing_record(self._collection)
+            raise self._unrecorded(state)
         if claimed is not None:
             state.table.check_layout(self._space)
             self._warn_unrecorded("the space of its vectors is what this handle claims")
@@ -355,7 +361,31 @@ class AsyncPgVectorStore(AsyncStoreBase):
         if self._space.id in state.table.columns:
             self._warn_unrecorded("its column's name is all that says which space it holds")
             return SlotRecord(name=self._space.id, space=self._space)
-        raise missing_record(self._collection)
+        raise self._unrecorded(state)
+
+    def _unrecorded(self, state: _State) -> SpaceUnknown | StoreRejected:
+        if state.has_registry and not state.may_read_registry:
+            return StoreRejected(
+                f"this role may not read the record of collection {excerpt(self._collection)}; "
+                f"have GRANT SELECT ON {self._registry}.collections run for it"
+            )
+        return missing_record(self._collection)
+
+    def _recorded(self, state: _State) -> tuple[SpaceRecord, Table]:
+        """Record and table of a collection that has both."""
+        if state.table is None:
+            raise self._not_found()
+        if state.record is None:
+            raise self._unrecorded(state)
+        return state.record, state.table
+
+    def _lost(self, slot: SlotRecord) -> SpaceUnknown:
+        return SpaceUnknown(
+            f"collection {excerpt(self._collection)} says that its vectors are in the column "
+            f"{excerpt(slot.name)}, which the table lacks: restore the column from a backup, or drop "
+            "the table and the collection's row in "
+            f"{self._registry}.collections"
+        )
 
     def _warn_unrecorded(self, consequence: str) -> None:
         if not self._warned:
@@ -863,7 +893,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
         slot = replace(self._new_slot(space, canary), state=SlotState.FILLING)
 
         async def change(cursor: psycopg.AsyncCursor[Any], state: _State) -> None:
-            record, table = _recorded(state, self._collection)
+            record, table = self._recorded(state)
             if record.find(space) is not None:
                 return
             check_distinct_ids([space, *(other.space for other in record.slots)])
@@ -885,7 +915,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
         check_space(space)
 
         async def change(cursor: psycopg.AsyncCursor[Any], state: _State) -> None:
-            record, table = _recorded(state, self._collection)
+            record, table = self._recorded(state)
             slot = record.require(space, collection=self._collection)
             left = record.without(space)
             await cursor.execute(sql.drop_trigger(table, self._registry), ())
@@ -945,7 +975,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
         wanted = check_state(state)
         check_space(space)
         async with self._locked() as cursor:
-            record, _ = _recorded(await self._describe(cursor), self._collection)
+            record, _ = self._recorded(await self._describe(cursor))
             record.require(space, collection=self._collection)
             await self._save(cursor, record.with_state(space, wanted))
         await self._describe()
@@ -956,7 +986,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
         state = self._state if self._state and self._state.record else await self._describe()
         if state.record is None or state.record.find(space) is None:
             state = await self._describe()
-        record, table = _recorded(state, self._collection)
+        record, table = self._recorded(state)
         return table, record.require(space, collection=self._collection)
 
     async def pending(
@@ -1166,15 +1196,6 @@ def _indexed_by(state: _State, slot: str) -> str:
 
 def _slots(state: _State, mine: SlotRecord) -> Sequence[SlotRecord]:
     return state.record.slots if state.record else (mine,)
-
-
-def _recorded(state: _State, collection: str) -> tuple[SpaceRecord, Table]:
-    """Record and table of a collection that has both."""
-    if state.table is None:
-        raise CollectionNotFound(f"there is no collection {excerpt(collection)}; call create()")
-    if state.record is None:
-        raise missing_record(collection)
-    return state.record, state.table
 
 
 _Shape = tuple[tuple[str, ...], tuple[EmbeddingSpace, ...]]
