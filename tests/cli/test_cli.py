@@ -74,7 +74,10 @@ def test_documents_are_ingested_and_searched_through_the_api(home: Path, tmp_pat
         by_spec = ("-c", "by_api", "--backend", "jina@64")
         found = run(home, "search", "ripe apples", *by_spec, "--json", **with_key(server))
         assert [hit["id"] for hit in json.loads(found.stdout)] == ["notes.md#0"]
-        assert run(home, "drop", *by_spec, "--yes", **with_key(server)).returncode == 0
+    held = json.loads(run(home, "info", "-c", "by_api", "--json").stdout)["space"]
+    assert (held["model"], held["dimensions"]) == ("jina-embeddings-v3", 64)
+    assert run(home, "drop", "-c", "by_api", "--yes").returncode == 0
+    assert run(home, "info", "-c", "by_api").returncode == 1
 
 
 def test_documents_are_ingested_searched_and_dropped(home: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from samespace.cli.options import (
     condition,
     one_line,
     opened,
+    opened_as_it_is,
 )
 from samespace.documents import CollectionInfo, Hit
 from samespace.ingest.reading import read_documents
@@ -102,12 +103,10 @@ def info(
     context: typer.Context,
     collection: Collection = "documents",
     store: Store = "embedded",
-    backend: Backend = "hashing",
-    dimensions: Dimensions = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a collection holds."""
-    with opened(store, collection, backend, dimensions, context) as source:
+    with opened_as_it_is(store, collection, context) as source:
         found = source.info()
     if as_json:
         typer.echo(json.dumps(_described(found)))
@@ -138,12 +137,10 @@ def drop(
     context: typer.Context,
     collection: Annotated[str, typer.Option("--collection", "-c", help="The collection's name.")],
     store: Store = "embedded",
-    backend: Backend = "hashing",
-    dimensions: Dimensions = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove a collection with all its documents."""
-    with opened(store, collection, backend, dimensions, context) as source:
+    with opened_as_it_is(store, collection, context) as source:
         rows = source.count()
         if not yes:
             typer.confirm(f"Remove {collection} with {rows} documents?", abort=True)

@@ -57,9 +57,7 @@ def demo() -> None:
         if tokens:
             typer.echo(f"\n{tokens} tokens spent")
     _refuse(way.collection)
-    typer.echo(
-        f"\nRemove the data: samespace drop --collection {way.collection} --backend {way.spec}"
-    )
+    typer.echo(f"\nRemove the data: samespace drop --collection {way.collection}")
 
 
 def _ingest(store: VectorStore) -> int:

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from samespace.errors import InvalidInput, excerpt
+from samespace.errors import InvalidInput, SpaceMismatch, excerpt
 from samespace.filters import And, Filter, field
 from samespace.opening import has_password, open_backend, open_store
 from samespace.protocols import EmbeddingBackend
+from samespace.space import EmbeddingSpace
 
 if TYPE_CHECKING:
     from samespace.stores.pgvector.store import PgVectorStore
 
 STORE: Final = "SAMESPACE_STORE"
+_ANY: Final = EmbeddingSpace(model="any", dimensions=1)
 _CONDITION: Final = re.compile(
     r"(?P<key>[^=<>!]+)(?P<operator>!=|<=|>=|=|<|>)(?P<value>.*)\Z", re.DOTALL
 )
@@ -44,18 +46,37 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 def opened(
     store: str, collection: str, backend: str, dimensions: int | None, context: typer.Context
 ) -> Iterator[PgVectorStore]:
-    """The handle; a password on the command line is refused, others can read it there."""
+    """A handle that embeds."""
+    _check_shown(store, context)
+    with (
+        opened_backend(backend, dimensions) as embedder,
+        open_store(store, collection=collection, backend=embedder) as handle,
+    ):
+        yield handle
+
+
+@contextmanager
+def opened_as_it_is(store: str, collection: str, context: typer.Context) -> Iterator[PgVectorStore]:
+    """A handle for what embeds nothing: its space is whichever the collection holds."""
+    _check_shown(store, context)
+    space = _ANY
+    with open_store(store, collection=collection, space=_ANY) as handle:
+        try:
+            handle.info()
+        except SpaceMismatch as refusal:
+            space = refusal.stored
+    with open_store(store, collection=collection, space=space) as handle:
+        yield handle
+
+
+def _check_shown(store: str, context: typer.Context) -> None:
+    """A password on the command line is refused, others can read it there."""
     source = context.get_parameter_source("store")
     if has_password(store) and source is not None and source.name == "COMMANDLINE":
         raise InvalidInput(
             "--store has a password, which other users of this machine can see; "
             f"put it into PGPASSWORD or ~/.pgpass, or the whole URL into {STORE}"
         )
-    with (
-        opened_backend(backend, dimensions) as embedder,
-        open_store(store, collection=collection, backend=embedder) as handle,
-    ):
-        yield handle
 
 
 @contextmanager
