@@ -13,6 +13,9 @@ from samespace.space import EmbeddingSpace
 
 NORM_TOLERANCE: Final = 1e-3
 """How far the norm of a normalised vector may be from 1."""
+SHORTEST: Final = 1e-18
+LONGEST: Final = 1e18
+"""Norms within which a store's sums of squares in float32 neither vanish nor overflow."""
 
 Matrix = NDArray[np.float32]
 
@@ -65,7 +68,8 @@ def _is_ready(vector: object, space: EmbeddingSpace) -> TypeGuard[Matrix]:
 
 def _is_unit(vector: Matrix) -> bool:
     """Whether a vector certainly has unit norm: false for what is to be looked at closely."""
-    return abs(float(np.dot(vector, vector)) - 1.0) < NORM_TOLERANCE
+    with np.errstate(over="ignore", invalid="ignore"):
+        return abs(float(np.dot(vector, vector)) - 1.0) < NORM_TOLERANCE
 
 
 def _judged(vector: object, space: EmbeddingSpace) -> Matrix | InvalidInput:
@@ -98,19 +102,22 @@ def faults(matrix: Matrix, space: EmbeddingSpace) -> dict[int, str]:
     """The rows of a float32 matrix that cannot be of this space, each with the reason."""
     squares = np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64)
     norms = np.sqrt(squares)
-    good = np.isfinite(norms) & (norms > 0)
     if space.normalized:
-        good &= np.abs(norms - 1.0) < NORM_TOLERANCE
+        good = np.abs(norms - 1.0) < NORM_TOLERANCE
+    else:
+        good = (norms >= SHORTEST) & (norms <= LONGEST)
     if good.all():
         return {}
-    return {int(row): _reason(float(norms[row])) for row in np.flatnonzero(~good)}
+    return {int(row): _reason(float(norms[row]), space) for row in np.flatnonzero(~good)}
 
 
-def _reason(norm: float) -> str:
+def _reason(norm: float, space: EmbeddingSpace) -> str:
     if not np.isfinite(norm):
         return "has a component that is not finite in float32"
     if norm == 0:
         return "is zero, so it has no direction"
+    if not space.normalized:
+        return f"has norm {norm:.4g}, whose square float32 cannot hold, so no store can compare it"
     return f"has norm {norm:.4g} where the space is normalised; divide it by its norm"
 
 

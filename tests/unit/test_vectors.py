@@ -13,7 +13,9 @@ from hypothesis.extra.numpy import arrays
 from samespace.errors import BadResponse, InvalidInput
 from samespace.space import EmbeddingSpace
 from samespace.vectors import (
+    LONGEST,
     NORM_TOLERANCE,
+    SHORTEST,
     Matrix,
     as_matrix,
     as_vector,
@@ -102,9 +104,16 @@ def test_a_norm_may_be_a_little_off(norm: float) -> None:
     assert faults(ROWS * np.float32(norm), UNIT) == {}
 
 
-@pytest.mark.parametrize("scale", [1e-20, 0.1, 1, 1e3, 1e37])
+@pytest.mark.parametrize("scale", [1e-17, 0.1, 1, 1e3, 1e17])
 def test_any_length_is_good_where_the_space_is_not_normalised(scale: float) -> None:
     assert faults(ROWS * np.float32(scale), RAW) == {}
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e20])
+def test_a_length_whose_square_float32_cannot_hold_is_of_no_space(scale: float) -> None:
+    found = faults(ROWS * np.float32(scale), RAW)
+    assert set(found) == {0, 1, 2}
+    assert "no store can compare it" in found[0]
 
 
 @pytest.mark.parametrize("row", [[0, 0, 0], [np.nan, 0, 0], [np.inf, 1, 1]], ids=str)
@@ -117,7 +126,8 @@ def test_the_faults_are_the_rows_that_are_not_of_unit_norm(matrix: Matrix) -> No
     norms = np.linalg.norm(matrix.astype(np.float64), axis=1)
     off = {i for i, norm in enumerate(norms) if not abs(norm - 1) < NORM_TOLERANCE}
     assert set(faults(matrix, UNIT)) == off
-    assert set(faults(matrix, RAW)) == {i for i, norm in enumerate(norms) if norm == 0}
+    beyond = {i for i, norm in enumerate(norms) if not SHORTEST <= norm <= LONGEST}
+    assert set(faults(matrix, RAW)) == beyond
 
 
 def test_no_vectors_have_no_faults() -> None:
