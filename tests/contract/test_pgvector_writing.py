@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
+from tests.contract.test_pgvector_contract import AsyncHarness, Harness
 
-from samespace import AsyncPgVectorStore, Document, PgVectorStore
+from samespace import AsyncPgVectorStore, Document, Layout, PgVectorStore
 from samespace.errors import EmbeddingError
 from samespace.protocols import Matrix
 from samespace.stores.base_async import BATCH_DOCUMENTS
-from samespace.testing.backends import TaskBackend
+from samespace.stores.refusals import RowsRefused
+from samespace.testing.backends import AwaitableBackend, RefusingBackend, TaskBackend
 
 
 class CallingBackend(TaskBackend):
@@ -123,3 +126,78 @@ def test_a_source_that_fails_leaves_whole_batches_behind(postgres: str, schema: 
         with pytest.raises(KeyError):
             store.upsert(broken())
         assert store.count() == BATCH_DOCUMENTS
+
+
+# What a store or a backend refuses
+
+LAYOUT = Layout(id="id", text="body", slot="e", metadata=("n",))
+
+
+@pytest.fixture
+def numbered(postgres: str, schema: str) -> Harness:
+    """A table of somebody else's, whose column ``n`` takes whole numbers only."""
+    harness = Harness(postgres, schema)
+    harness.execute(
+        "CREATE TABLE {table} (id text PRIMARY KEY, body text, e vector(64), n int)", table="n"
+    )
+    with harness.open("n", backend=TaskBackend(), layout=LAYOUT) as store:
+        store.adopt()
+    return harness
+
+
+def with_one_bad(count: int, bad: int) -> list[Document]:
+    return [Document(f"{n:02}", f"text {n}", {"n": n if n != bad else "abc"}) for n in range(count)]
+
+
+@pytest.mark.parametrize("bad", [0, 3, 9])
+def test_a_row_that_the_server_refuses_takes_no_other_down(numbered: Harness, bad: int) -> None:
+    with numbered.open("n", backend=TaskBackend(), layout=LAYOUT) as store:
+        report = store.upsert(with_one_bad(10, bad), on_error="report")
+        assert report.written == store.count() == 9
+    assert [(one.id, type(one.error)) for one in report.rejected] == [(f"{bad:02}", RowsRefused)]
+
+
+async def test_so_it_is_in_an_async_store_too(
+    postgres: str, schema: str, numbered: Harness
+) -> None:
+    async with AsyncHarness(postgres, schema).open(
+        "n", backend=TaskBackend(), layout=LAYOUT
+    ) as store:
+        report = await store.upsert(with_one_bad(10, 3), on_error="report")
+        assert report.written == await store.count() == 9
+    assert [one.id for one in report.rejected] == ["03"]
+
+
+@pytest.mark.parametrize(("last", "stored"), [("poison", "first"), ("good", "good")])
+def test_of_the_same_id_twice_the_last_that_can_be_stored_wins(
+    postgres: str, schema: str, last: str, stored: str
+) -> None:
+    twice = [Document("a", "first"), Document("a", last)]
+    with Harness(postgres, schema).open("twice", backend=RefusingBackend("poison")) as store:
+        report = store.upsert(twice, on_error="report")
+        assert [document.text for document in store.get(["a"])] == [stored]
+    assert report.written + len(report.rejected) == 2
+    assert [one.id for one in report.rejected] == (["a"] if last == "poison" else [])
+
+
+async def test_a_cancelled_upsert_does_not_wait_for_what_is_locked(
+    postgres: str, schema: str, holder: Holder
+) -> None:
+    embedding = asyncio.Event()
+
+    class WaitingBackend(AwaitableBackend):
+        async def embed_documents(self, texts: Sequence[str]) -> Matrix:
+            if any("second batch" in text for text in texts):
+                embedding.set()
+                await asyncio.Event().wait()
+            return await super().embed_documents(texts)
+
+    backend = WaitingBackend(TaskBackend())
+    async with AsyncHarness(postgres, schema).open("held", backend=backend) as store:
+        writing = asyncio.create_task(store.upsert(two_batches()))
+        await embedding.wait()
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        holder.let_go()
+        assert await store.count() == 1

@@ -33,7 +33,6 @@ from samespace.errors import (
     QuotaExhausted,
     SamespaceError,
     SpaceMismatch,
-    StoreRejected,
     excerpt,
 )
 from samespace.filters import Filter
@@ -49,6 +48,7 @@ from samespace.layout import Layout
 from samespace.names import check_storable
 from samespace.protocols import AnyBackend, Matrix, OnConflict, OnError, Usage, Vector
 from samespace.space import EmbeddingSpace, differences
+from samespace.stores.refusals import RowsRefused
 from samespace.stores.running import AsyncBeside
 from samespace.vectors import as_matrix, as_vector, as_vectors
 
@@ -60,10 +60,6 @@ BATCH_BYTES: Final = 16 * 2**20
 MAX_LIMIT: Final = 10_000
 logger: Final = logging.getLogger("samespace")
 _NOWHERE: Final[Mapping[EmbeddingSpace, Vector]] = MappingProxyType({})
-
-
-class RowsRefused(StoreRejected):
-    """The store refused a batch because of what is in a row of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +86,8 @@ class _Batch:
 
     rows: list[Row] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-    again: int = 0
+    earlier: dict[str, list[Row]] = field(default_factory=dict)
+    """Rows of the same ids that came before: what counts if the last one cannot be embedded."""
     skipped: int = 0
     tokens: int = 0
     truncated: tuple[str, ...] = ()
@@ -212,7 +209,8 @@ class AsyncStoreBase(ABC):
         is written, so that two are in memory at a time.
         The collection is created on first use. A document that cannot be stored is left out and
         reported; by default :class:`PartialWrite` is raised after all others are stored. An error
-        that concerns the whole call carries the report of what was stored before it.
+        that concerns the whole call carries the report of what was stored before it. If the iterable
+        itself fails, what it yielded since the last whole batch is not stored.
         """
         _check_options(on_conflict, on_error)
         if self._backend is None:
@@ -293,8 +291,8 @@ class AsyncStoreBase(ABC):
             if document.id not in rows:
                 rows[document.id] = row
             elif on_conflict == "overwrite":
+                batch.earlier.setdefault(document.id, []).append(rows[document.id])
                 rows[document.id] = row
-                batch.again += 1
             else:
                 _met(document.id, batch, on_conflict)
         batch.rows = list(rows.values())
@@ -328,9 +326,9 @@ class AsyncStoreBase(ABC):
         return batch
 
     async def _stored(self, batch: _Batch, on_conflict: OnConflict) -> WriteReport:
-        written = await self._write_each(batch, batch.rows, on_conflict) if batch.rows else 0
+        written = await self._write_each(batch, batch.rows, on_conflict) if batch.rows else set()
         return WriteReport(
-            written=written + batch.again,
+            written=sum(1 + len(batch.earlier.get(id, ())) for id in written),
             skipped=batch.skipped,
             rejected=tuple(batch.rejected),
             tokens=batch.tokens,
@@ -391,21 +389,23 @@ class AsyncStoreBase(ABC):
             batch.rows = [_with_mirrored(row, mirror.space, made) for row in batch.rows]
             return
 
-    async def _write_each(self, batch: _Batch, rows: Sequence[Row], on_conflict: OnConflict) -> int:
-        """Store rows, and find those that the store refuses by halving; how many were written."""
+    async def _write_each(
+        self, batch: _Batch, rows: Sequence[Row], on_conflict: OnConflict
+    ) -> set[str]:
+        """Store rows, and find those that the store refuses by halving; the ids that were written."""
         try:
             done = await self._write(rows, on_conflict)
         except RowsRefused as error:
             if len(rows) == 1:
                 batch.rejected.append(Rejected(rows[0].document.id, error))
-                return 0
+                return set()
             middle = len(rows) // 2
             first = await self._write_each(batch, rows[:middle], on_conflict)
-            return first + await self._write_each(batch, rows[middle:], on_conflict)
+            return first | await self._write_each(batch, rows[middle:], on_conflict)
         for id in sorted(done.conflicts):
             _met(id, batch, on_conflict)
         batch.pending += done.pending
-        return len(rows) - len(done.conflicts)
+        return {row.document.id for row in rows} - done.conflicts
 
     # Searching
 
@@ -747,5 +747,9 @@ def _reject(batch: _Batch, indices: set[int], error: EmbeddingError) -> None:
     ours = {i for i in indices if 0 <= i < len(batch.rows)}
     if not ours:
         raise error
-    batch.rejected += [Rejected(batch.rows[i].document.id, error) for i in sorted(ours)]
+    refused = [batch.rows[i].document.id for i in sorted(ours)]
+    batch.rejected += [Rejected(id, error) for id in refused]
     batch.rows = [row for i, row in enumerate(batch.rows) if i not in ours]
+    for id in refused:
+        if before := batch.earlier.get(id):
+            batch.rows.append(before.pop())

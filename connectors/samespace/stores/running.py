@@ -38,7 +38,9 @@ class AsyncBeside(Generic[T]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with suppress(Exception):
+        if self._under_way is not None and kind is not None and not issubclass(kind, Exception):
+            self._under_way.cancel()  # as the caller is
+        with suppress(Exception, asyncio.CancelledError):
             await self.finished()
 
     async def start(self, work: Callable[[], Awaitable[T]]) -> None:

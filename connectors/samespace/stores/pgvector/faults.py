@@ -9,7 +9,7 @@ import psycopg
 from psycopg import errors as pg
 
 from samespace.errors import SamespaceError, StoreError, StoreRejected, StoreUnavailable, excerpt
-from samespace.stores.base_async import RowsRefused
+from samespace.stores.refusals import RowsRefused
 
 _TRANSIENT: Final = ("08", "40", "53", "55", "57", "58")
 _OF_ROWS: Final = ("22", "23")
