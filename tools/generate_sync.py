@@ -56,6 +56,7 @@ PHRASES: Final = {
     "asyncio.Semaphore": "threading.Semaphore",
     "asyncio.BoundedSemaphore": "threading.BoundedSemaphore",
     "asyncio.sleep": "time.sleep",
+    "inspect.isgeneratorfunction": "inspect.isasyncgenfunction",
     "is_async: ClassVar[bool] = True": "is_async: ClassVar[bool] = False",
 }
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import select
 import threading
@@ -66,6 +67,7 @@ class Connections:
         self._check_usable()
         if self._pool is not None:
             with Translating(), self._pool.connection() as connection:
+                _check_encoding(connection)
                 yield connection
             return
         with self._free, Translating():
@@ -97,7 +99,10 @@ class Connections:
                     lease = in_thread(embedded.start)
                     self._lease, self._conninfo = lease, lease.conninfo
         connection = psycopg.Connection.connect(
-            self._conninfo, autocommit=True, application_name="samespace"
+            self._conninfo,
+            autocommit=True,
+            application_name="samespace",
+            client_encoding="utf8",  # what is sent in binary form is UTF-8
         )
         self._adapt(connection)
         return connection
@@ -119,6 +124,15 @@ class Connections:
             in_thread(lease.release)
 
 
+def _check_encoding(connection: Rows) -> None:
+    """What is sent in binary form is UTF-8, whatever a session speaks."""
+    if connection.info.encoding != "utf-8":
+        raise InvalidInput(
+            f"the pool's sessions speak {excerpt(connection.info.encoding)}; make it with "
+            'kwargs={"client_encoding": "utf8"}'
+        )
+
+
 def _is_readable(conninfo: str) -> bool:
     try:
         conninfo_to_dict(conninfo)
@@ -128,11 +142,17 @@ def _is_readable(conninfo: str) -> bool:
 
 
 def check_source(source: object) -> None:
-    """:class:`InvalidInput` unless ``source`` is a connection string or a pool."""
+    """:class:`InvalidInput` unless ``source`` is a connection string or a pool of this kind."""
     if not isinstance(source, str) and not callable(getattr(source, "connection", None)):
         raise InvalidInput(
             f"cannot connect through {excerpt(type(source).__name__)}; pass a postgresql:// URL, a "
             'psycopg_pool pool, or "embedded"'
+        )
+    lend = inspect.unwrap(getattr(source, "connection", check_source))
+    if inspect.isasyncgenfunction(lend):
+        raise InvalidInput(
+            f"{excerpt(type(source).__name__)} is not the kind of pool that this store awaits; a sync "
+            "store takes a ConnectionPool, an async one an ConnectionPool"
         )
 
 

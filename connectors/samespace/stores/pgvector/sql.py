@@ -262,7 +262,7 @@ class Search:
     def ways(self) -> tuple[Way, ...]:
         """What to try in turn, until one finds as many rows as are wanted."""
         if not self.opclass:
-            return (Way.PLAIN,)
+            return (Way.EXACT,)  # there may be an index by now, which alone could end too early
         whole = self.where is None and self.table.layout.scope is None
         if whole and self.cheap_pages and self.effort <= DEFAULT_EF_SEARCH:
             return (Way.PLAIN, Way.TUNED, Way.EXACT)
@@ -286,7 +286,7 @@ class Search:
         present = sql.SQL("{} IS NOT NULL").format(Name(self.slot))
         clause = where_clause(self.table, parameters, self.where, present)
         more = [sql.SQL('{} AS "$distance"').format(self._distance)]
-        more += [sql.Composed([Name(self.slot)])] if self.with_vectors else []
+        more += [vector_bytes(self.slot)] if self.with_vectors else []
         if self.half and way is not Way.EXACT:
             return self._rescored(more, clause), parameters
         order = sql.SQL("({}) + 0").format(self._distance) if way is Way.EXACT else self._order
@@ -337,6 +337,11 @@ def float_expression(table: Table, slot: str, dimensions: int) -> sql.Composable
     return sql.SQL("({}::vector({}))").format(Name(slot), sql.Literal(dimensions))
 
 
+def vector_bytes(slot: str) -> sql.Composed:
+    """A slot's vectors in their binary form, whatever a connection makes of their type."""
+    return sql.SQL("vector_send({})").format(Name(slot))
+
+
 def half_expression(slot: str, dimensions: int) -> sql.Composable:
     """A slot's vectors in half precision, as they are indexed."""
     return sql.SQL("({}::halfvec({}))").format(Name(slot), sql.Literal(dimensions))
@@ -345,7 +350,7 @@ def half_expression(slot: str, dimensions: int) -> sql.Composable:
 def get(table: Table, ids: Sequence[str], slot: str | None) -> Statement:
     """Rows by id, in no order; with the slot's vectors where one is named."""
     parameters = Parameters()
-    more = [Name(slot)] if slot else []
+    more = [vector_bytes(slot)] if slot else []
     clause = where_clause(table, parameters, None, id_condition(table, ids, parameters))
     return _select(table, more, clause), parameters
 
@@ -359,7 +364,7 @@ def scan(
 ) -> Statement:
     """The next rows in key order."""
     parameters = Parameters()
-    more = [Name(slot)] if slot else []
+    more = [vector_bytes(slot)] if slot else []
     clause = where_clause(table, parameters, where, *_after(table, after, parameters))
     return _ordered(_select(table, more, clause), table, limit), parameters
 
@@ -851,7 +856,7 @@ def stale(table: Table, slot: str, *, limit: int, after: str | None) -> Statemen
 def _versioned(
     table: Table, clause: sql.Composable, limit: int, vectors_of: str | None
 ) -> sql.Composed:
-    more = [version_expression(table)] + ([Name(vectors_of)] if vectors_of else [])
+    more = [version_expression(table)] + ([vector_bytes(vectors_of)] if vectors_of else [])
     return _ordered(_select(table, more, clause), table, limit)
 
 

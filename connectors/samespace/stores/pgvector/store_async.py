@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
+from math import isnan
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -18,6 +19,8 @@ import psycopg
 from psycopg import errors as pg
 from psycopg import sql as composed
 from psycopg.abc import AdaptContext
+from psycopg.pq import Format
+from psycopg.rows import tuple_row
 
 from samespace import __version__
 from samespace.documents import (
@@ -100,7 +103,8 @@ SOUND_PGVECTOR: Final = (0, 8, 4)
 LOCK_NAME: Final = "samespace"
 DDL_LOCK_TIMEOUT_MS: Final = 500
 DDL_ATTEMPTS: Final = 60
-RECHECK_SECONDS: Final = 60.0
+RECHECK_SECONDS: Final = 10.0
+"""How long a handle goes by what it has read of a collection that others may change."""
 Item = TypeVar("Item")
 ATTEMPTS: Final = 5
 _UNPREPARED: Final = (pg.InvalidSqlStatementName, pg.DuplicatePreparedStatement)
@@ -184,7 +188,9 @@ class AsyncPgVectorStore(AsyncStoreBase):
             before = connection.prepare_threshold
             connection.prepare_threshold = before if prepares and self._prepares else None
             try:
-                async with connection.cursor(binary=True) as cursor:
+                # Not the connection's own factories: those of a pool may be any.
+                async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
+                    cursor.format = Format.BINARY
                     self._connections.adapt(cursor)
                     yield cursor
             finally:
@@ -320,14 +326,20 @@ class AsyncPgVectorStore(AsyncStoreBase):
         )
 
     async def _known(self) -> _State:
-        """The state as it was read last; read now if it never was, or may have grown an index."""
+        """The state as it was read last, unless that is long ago or speaks against this handle.
+
+        Others may have built an index, or added, filled and opened this handle's slot.
+        """
         state = self._state
         if state is None or state.table is None:
             return await self._describe()
-        waits = self._index.kind == "hnsw" and not self._is_indexed(state, self._space)
-        if waits and time.monotonic() - state.read_at > RECHECK_SECONDS:
+        if time.monotonic() - state.read_at > RECHECK_SECONDS or not self._is_held(state):
             return await self._describe()
         return state
+
+    def _is_held(self, state: _State) -> bool:
+        """Whether the collection has this handle's slot, as far as its record tells."""
+        return state.record is None or state.record.find(self._space) is not None
 
     async def _existing_table(self) -> tuple[Table, _State]:
         """The table, for what concerns no vectors; :class:`CollectionNotFound` if there is none."""
@@ -736,8 +748,8 @@ class AsyncPgVectorStore(AsyncStoreBase):
     ) -> list[list[Hit]]:
         async with self._gone_explained():
             state = self._state
-            assert state is not None  # noqa: S101  its slot has just been found
-            assert state.table is not None  # noqa: S101  its slot has just been found
+            if state is None or state.table is None:
+                raise self._not_found()
             search = sql.Search(
                 table=state.table,
                 slot=slot.name,
@@ -797,6 +809,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
                 load_vector(row[9]) if len(row) > 9 else None,
             )
             for document, row in zip(documents, rows, strict=True)
+            if not isnan(row[8])  # of a vector without direction, which only others store
         ]
         return sorted(hits, key=lambda hit: -hit.score)
 
