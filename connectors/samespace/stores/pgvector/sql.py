@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -14,7 +14,7 @@ from psycopg import sql
 
 from samespace.documents import Document, Parent, PendingRow
 from samespace.errors import InvalidInput, excerpt
-from samespace.filters import Filter, Target, equalities
+from samespace.filters import Filter, Scalar, Target, equalities
 from samespace.index import Index
 from samespace.layout import TextQuery
 from samespace.names import bounded
@@ -485,15 +485,17 @@ def insert(
     the metadata keys where metadata is in columns; parameters are :func:`insert_parameters`.
     """
     fields = _written(table, slots)
-    names = [Name(name) for name in (*fields, *present)]
-    placed = [*fields.values(), *(sql.SQL("p.{}").format(Name(key)) for key in present)]
+    pinned = _pinned_values(table, without=fields)
+    placed = fields | pinned
     columns = [*_ROW_COLUMNS, *(column for n in range(len(slots)) for column in _slot_arrays(n))]
     return sql.SQL(
         "INSERT INTO {} AS t ({}) SELECT {} FROM {}{} ON CONFLICT ({}) {} RETURNING {}"
     ).format(
         table.qualified,
-        sql.SQL(", ").join(names),
-        sql.SQL(", ").join(placed),
+        sql.SQL(", ").join([Name(name) for name in (*placed, *present)]),
+        sql.SQL(", ").join(
+            [*placed.values(), *(sql.SQL("p.{}").format(Name(key)) for key in present)]
+        ),
         _unnested(columns),
         _populated(table),
         Name(table.layout.id),
@@ -554,8 +556,6 @@ def _written(table: Table, slots: Sequence[str]) -> dict[str, sql.Composable]:
         fields[slot] = sql.SQL("r.{}").format(Name(f"vector_{place}"))
         if table.has_source(slot):
             fields[source_name(slot)] = sql.SQL("r.{}").format(Name(f"source_{place}"))
-    for column, value in _scope_values(table).items():
-        fields.setdefault(column, _typed(table, column, [value]))
     return fields
 
 
@@ -563,10 +563,17 @@ def _cast(value: str, kind: str) -> sql.Composed:
     return sql.SQL("{}::{}").format(raw(value), raw(kind))
 
 
-def _scope_values(table: Table) -> dict[str, str]:
-    if table.layout.scope is None:
-        return {}
-    return {key: str(values[0]) for key, values in equalities(table.layout.scope).items()}
+def _pinned_values(table: Table, *, without: Container[str]) -> dict[str, sql.Composable]:
+    """What puts a new row into the layout's scope; a stored one keeps what it has."""
+    return {
+        column: _typed(table, column, values[:1])
+        for column, values in _scope(table).items()
+        if column not in without
+    }
+
+
+def _scope(table: Table) -> Mapping[str, Sequence[Scalar]]:
+    return equalities(table.layout.scope) if table.layout.scope is not None else {}
 
 
 def _replacing(table: Table, columns: Sequence[str]) -> sql.Composable:
@@ -583,7 +590,7 @@ def _replacing(table: Table, columns: Sequence[str]) -> sql.Composable:
     update = sql.SQL("DO UPDATE SET {}").format(sql.SQL(", ").join(changed + absent))
     if table.layout.scope is None:
         return update
-    mine = [sql.SQL("t.{0} = EXCLUDED.{0}").format(Name(column)) for column in _scope_values(table)]
+    mine = [sql.SQL("t.{}").format(part) for part in _pinned_columns(table)]
     return sql.SQL("{} WHERE {}").format(update, sql.SQL(" AND ").join(mine))
 
 
@@ -768,10 +775,9 @@ def _was_mine(table: Table) -> sql.Composable:
 
 def _pinned_columns(table: Table) -> list[sql.Composable]:
     """The layout's scope with its values written out, one condition a column."""
-    scope = equalities(table.layout.scope) if table.layout.scope is not None else {}
     return [
         sql.SQL("{} IN ({})").format(Name(column), _typed(table, column, values))
-        for column, values in scope.items()
+        for column, values in _scope(table).items()
     ]
 
 
