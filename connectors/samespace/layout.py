@@ -31,7 +31,8 @@ class Layout:
 
     ``id``: the key column (payload key, ``_id``); its native type is kept. ``text``: a column or
     field, a :class:`TextQuery`, or a function of ids. ``slot``: where today's vectors are
-    ("" is Qdrant's unnamed vector). ``metadata``: one JSON column, or columns by name.
+    ("" is Qdrant's unnamed vector). ``metadata``: one JSON column, or columns by name, in which
+    those that another part of the layout names are read-only.
     ``parent`` and ``order``: which rows are chunks of one document, and in which order.
     ``scope``: the rows concerned, where several collections share a table; equalities only.
     """
@@ -61,6 +62,11 @@ class Layout:
             object.__setattr__(self, "metadata", tuple(self.metadata))
         for column in self.metadata_columns or (self.metadata,):
             check_identifier(column, what="Layout.metadata")
+        if self.slot in self.metadata_columns:
+            raise InvalidInput(
+                f"Layout.metadata names {excerpt(self.slot)}, which holds the vectors; leave it out, "
+                "and read with with_vectors=True"
+            )
         if self.scope is not None:
             filters.equalities(self.scope)
 

@@ -8,7 +8,8 @@ import numpy as np
 import psycopg
 import pytest
 
-from samespace import Document, EmbeddingSpace, Layout, PgVectorStore, field
+from samespace import Document, EmbeddingSpace, Layout, Parent, PgVectorStore, field
+from samespace.errors import InvalidInput
 from samespace.protocols import Matrix
 
 TINY = EmbeddingSpace(model="tiny", dimensions=4)
@@ -93,3 +94,87 @@ def test_rows_of_every_value_of_a_scope_are_overwritten_and_stay_where_they_are(
         (3, "c", "de", "z"),
         (4, "a", "fr", "new"),
     ]
+
+
+ONE_TENANT = Layout(
+    id="id",
+    text="body",
+    slot="e",
+    metadata=("id", "body", "tenant", "lang"),
+    scope=field("tenant") == "a",
+)
+
+
+def test_metadata_that_leaves_out_a_column_of_the_scope_keeps_the_row_in_it(place: Place) -> None:
+    place.ask(TENANTS)
+    with place.adopted(ONE_TENANT) as store:
+        assert store.update_metadata({"1": {"lang": "fr"}}) == 1
+        assert store.update_metadata({}, where=field("lang") == "fr") == 1
+        assert store.count() == 1
+    assert tenants(place)[0] == (1, "a", None, "x")
+
+
+def test_a_document_that_was_read_can_be_written_again(place: Place) -> None:
+    place.ask(TENANTS)
+    with place.adopted(ONE_TENANT) as store:
+        (read,) = store.get(["1"])
+        assert read.metadata == {"id": 1, "body": "x", "tenant": "a", "lang": "en"}
+        assert upsert(store, read).written == 1
+        assert store.update_metadata({"1": read.metadata}) == 1
+        assert store.update_metadata({"1": {"body": "x"}}, merge=True) == 0
+        assert store.update_metadata({"9": {"id": 9, "body": "x"}}) == 0
+        assert store.get(["1"]) == [read]
+
+
+def test_metadata_changes_no_column_of_another_part(place: Place) -> None:
+    place.ask(TENANTS)
+    before = tenants(place)
+    with place.adopted(ONE_TENANT) as store:
+        for change in ({"tenant": "b"}, {"tenant": None}, {"body": "other"}, {"id": 2}):
+            (column,) = change
+            with pytest.raises(InvalidInput, match=f"metadata '{column}' cannot be"):
+                store.update_metadata({"1": change}, merge=True)
+            with pytest.raises(InvalidInput, match=f"metadata '{column}' cannot be"):
+                store.update_metadata(change, where=field("lang") == "en")
+            (refused,) = upsert(store, Document("1", "x", change)).rejected
+            assert isinstance(refused.error, InvalidInput)
+    assert tenants(place) == before
+
+
+def test_a_document_may_say_in_which_part_of_a_wide_scope_it_is(place: Place) -> None:
+    place.ask(TENANTS)
+    both = field("tenant").in_(["a", "b"])
+    layout = Layout(id="id", text="body", slot="e", metadata=("tenant", "lang"), scope=both)
+    with place.adopted(layout) as store:
+        refused = upsert(
+            store,
+            Document("2", "y", {"lang": "fr"}),
+            Document("4", "new", {"tenant": "b"}),
+            Document("5", "new", {"tenant": "c"}),
+        ).rejected
+        assert [each.id for each in refused] == ["5"]
+        assert store.update_metadata({"1": {"tenant": "b"}}) == 1
+        assert store.update_metadata({"2": {}}) == 1
+    assert tenants(place) == [
+        (1, "b", None, "x"),
+        (2, "b", None, "y"),
+        (3, "c", "de", "z"),
+        (4, "b", None, "new"),
+    ]
+
+
+def test_chunks_whose_parent_and_place_are_metadata_too_can_be_written_again(place: Place) -> None:
+    place.ask(
+        "CREATE TABLE rows (id int PRIMARY KEY, doc uuid, no bigint, body text, e vector(4))",
+    )
+    layout = Layout(
+        id="id", text="body", slot="e", metadata=("doc", "no"), parent="doc", order="no"
+    )
+    parent = Parent("00000000-0000-0000-0000-000000000007", 3)
+    with place.adopted(layout) as store:
+        assert upsert(store, Document("1", "x", parent=parent)).written == 1
+        (read,) = store.get(["1"])
+        assert read == Document("1", "x", {"doc": parent.id, "no": 3}, parent)
+        assert upsert(store, read).written == 1
+        (refused,) = upsert(store, Document("1", "x", {"no": 4}, parent)).rejected
+        assert "metadata 'no' cannot be 4" in str(refused.error)

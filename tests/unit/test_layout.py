@@ -72,7 +72,7 @@ def joined(conditions: dict[str, list[Any]]) -> Filter:
         Layout,
         id=IDENTIFIERS,
         text=IDENTIFIERS,
-        slot=st.just("") | IDENTIFIERS,
+        slot=st.sampled_from(("", 'The "vectors", 100%')),
         metadata=IDENTIFIERS | st.lists(IDENTIFIERS, min_size=1, max_size=3),
         parent=st.none() | IDENTIFIERS,
         order=st.none() | IDENTIFIERS,
@@ -179,3 +179,8 @@ def test_langchains_tables() -> None:
     assert (older.id, older.text, older.metadata) == ("id", "document", "cmetadata")
     assert older.scope == (field("collection_id") == "b7e1")
     assert Layout.from_dict(older.to_dict()) == older
+
+
+def test_vectors_are_no_metadata() -> None:
+    with pytest.raises(InvalidInput, match="'e', which holds the vectors; leave it out"):
+        Layout(id="id", text="text", slot="e", metadata=("lang", "e"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -14,7 +14,7 @@ from psycopg import sql
 
 from samespace.documents import Document, Parent, PendingRow
 from samespace.errors import InvalidInput, excerpt
-from samespace.filters import Filter, Scalar, Target, equalities
+from samespace.filters import Filter, Target
 from samespace.index import Index
 from samespace.layout import TextQuery
 from samespace.names import bounded
@@ -484,22 +484,21 @@ def insert(
     Answers the ids of the rows that were written. ``slots`` are those that get vectors, ``present``
     the metadata keys where metadata is in columns; parameters are :func:`insert_parameters`.
     """
+    given = [key for key in present if key not in table.owned]
     fields = _written(table, slots)
-    pinned = _pinned_values(table, without=fields)
-    placed = fields | pinned
+    fields |= {key: sql.SQL("p.{}").format(Name(key)) for key in given}
+    placed = fields | _pinned_values(table, without=fields)
     columns = [*_ROW_COLUMNS, *(column for n in range(len(slots)) for column in _slot_arrays(n))]
     return sql.SQL(
         "INSERT INTO {} AS t ({}) SELECT {} FROM {}{} ON CONFLICT ({}) {} RETURNING {}"
     ).format(
         table.qualified,
-        sql.SQL(", ").join([Name(name) for name in (*placed, *present)]),
-        sql.SQL(", ").join(
-            [*placed.values(), *(sql.SQL("p.{}").format(Name(key)) for key in present)]
-        ),
+        sql.SQL(", ").join([Name(name) for name in placed]),
+        sql.SQL(", ").join(placed.values()),
         _unnested(columns),
         _populated(table),
         Name(table.layout.id),
-        _replacing(table, [*fields, *present]) if overwrite else sql.SQL("DO NOTHING"),
+        _replacing(table, fields) if overwrite else sql.SQL("DO NOTHING"),
         sql.SQL("t.{}::text").format(Name(table.layout.id)),
     )
 
@@ -567,16 +566,12 @@ def _pinned_values(table: Table, *, without: Container[str]) -> dict[str, sql.Co
     """What puts a new row into the layout's scope; a stored one keeps what it has."""
     return {
         column: _typed(table, column, values[:1])
-        for column, values in _scope(table).items()
+        for column, values in table.scope.items()
         if column not in without
     }
 
 
-def _scope(table: Table) -> Mapping[str, Sequence[Scalar]]:
-    return equalities(table.layout.scope) if table.layout.scope is not None else {}
-
-
-def _replacing(table: Table, columns: Sequence[str]) -> sql.Composable:
+def _replacing(table: Table, columns: Collection[str]) -> sql.Composable:
     changed = [
         sql.SQL("{0} = EXCLUDED.{0}").format(Name(name))
         for name in columns
@@ -584,7 +579,7 @@ def _replacing(table: Table, columns: Sequence[str]) -> sql.Composable:
     ]
     absent = [
         sql.SQL("{} = NULL").format(Name(name))
-        for name in table.layout.metadata_columns
+        for name in table.changed((), merge=False)
         if name not in columns
     ]
     update = sql.SQL("DO UPDATE SET {}").format(sql.SQL(", ").join(changed + absent))
@@ -655,13 +650,13 @@ def _locked(table: Table, slot: str, clause: sql.Composable, strength: str) -> s
 def update_metadata(
     table: Table,
     slot: str,
-    keys: Sequence[str],
+    columns: Sequence[str],
     where: Filter | None,
     *,
     id: str | None,
     merge: bool,
 ) -> Statement:
-    """Set or merge metadata (``%(patch)b``) of one row, or of those that pass."""
+    """Set or merge metadata (``%(patch)b``) in these columns of one row, or of those that pass."""
     parameters = Parameters()
     more = [id_condition(table, [id], parameters)] if id is not None else []
     clause = where_clause(table, parameters, where, *more)
@@ -673,9 +668,8 @@ def update_metadata(
         )
         changes = sql.SQL("{} = {}").format(Name(layout.metadata), value)
     else:
-        changed = [name for name in layout.metadata_columns if name in keys or not merge]
         record = sql.SQL("(jsonb_populate_record(NULL::{}, %(patch)b))").format(table.qualified)
-        pairs = [sql.SQL("{0} = {1}.{0}").format(Name(name), record) for name in changed]
+        pairs = [sql.SQL("{0} = {1}.{0}").format(Name(name), record) for name in columns]
         changes = sql.Composed([sql.SQL(", ").join(pairs)])
     statement = sql.SQL("{} UPDATE {} AS t SET {} FROM locked WHERE t.{} = locked.{}")
     key = Name(table.layout.id)
@@ -777,7 +771,7 @@ def _pinned_columns(table: Table) -> list[sql.Composable]:
     """The layout's scope with its values written out, one condition a column."""
     return [
         sql.SQL("{} IN ({})").format(Name(column), _typed(table, column, values))
-        for column, values in _scope(table).items()
+        for column, values in table.scope.items()
     ]
 
 

@@ -699,18 +699,27 @@ class PgVectorStore(StoreBase):
         slot = self._slot_of(state, writing=True).name
         changed = 0
         with self._gone_explained():
+            stored = self._named(table, patches) if where is None else {}
             for id, patch in sorted(patches.items()):
-                keys = self._known_keys(table, patch)
+                if id in stored and stored[id] is None:
+                    continue
+                metadata = decode_metadata(patch)
+                table.check_metadata(metadata, stored.get(id))
+                columns = table.changed(metadata, merge=merge)
                 statement = sql.update_metadata(
-                    table, slot, keys, where, id=None if where is not None else id, merge=merge
+                    table, slot, columns, where, id=None if where is not None else id, merge=merge
                 )
-                changed += self._changed(statement, patch=Json(patch)) if keys or not merge else 0
+                changed += self._changed(statement, patch=Json(patch)) if columns else 0
         return changed
 
-    def _known_keys(self, table: Table, patch: bytes) -> list[str]:
-        metadata = decode_metadata(patch)
-        table.check_document(Document("0" if table.id_type != "uuid" else _ANY_UUID, "-", metadata))
-        return list(metadata)
+    def _named(self, table: Table, patches: Mapping[str, bytes]) -> dict[str, Document | None]:
+        """The documents whose patches name columns of their other parts; None if not stored."""
+        ids = [
+            id for id, patch in patches.items() if table.owned.intersection(decode_metadata(patch))
+        ]
+        if not table.layout.metadata_columns or not ids:
+            return {}
+        return {**dict.fromkeys(ids), **{found.id: found for found in self.get(ids)}}
 
     def delete(
         self,
@@ -1136,9 +1145,6 @@ class PgVectorStore(StoreBase):
             finally:
                 if not before and not connection.closed:
                     connection.set_autocommit(False)
-
-
-_ANY_UUID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 def _supported(index: Index, space: EmbeddingSpace) -> Index:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,8 +14,9 @@ from psycopg import sql
 from psycopg.abc import AdaptContext
 
 from samespace import filters
-from samespace.documents import Document
+from samespace.documents import Document, Metadata
 from samespace.errors import InvalidInput, excerpt
+from samespace.filters import Scalar
 from samespace.layout import Layout, TextQuery
 from samespace.names import bounded
 from samespace.space import EmbeddingSpace
@@ -101,6 +102,30 @@ class Table:
         """Whether texts come from a function of ids."""
         return not isinstance(self.layout.text, str | TextQuery)
 
+    @property
+    def scope(self) -> Mapping[str, tuple[Scalar, ...]]:
+        """The columns that the layout's scope pins, each with its permitted values."""
+        return filters.equalities(self.layout.scope) if self.layout.scope is not None else {}
+
+    @property
+    def owned(self) -> frozenset[str]:
+        """Columns that say something else of a document, whatever its metadata has under their name."""
+        layout = self.layout
+        parts = (layout.id, layout.text, layout.parent, layout.order)
+        pinned = [column for column, values in self.scope.items() if len(values) == 1]
+        return frozenset([*(part for part in parts if isinstance(part, str)), *pinned])
+
+    def changed(self, keys: Collection[str], *, merge: bool) -> list[str]:
+        """The columns that writing metadata with these keys changes; without ``merge`` others too.
+
+        A column of the scope has no other value to go back to.
+        """
+        columns = self.layout.metadata_columns
+        if not columns:
+            return [str(self.layout.metadata)] if keys or not merge else []
+        emptied = set() if merge else set(columns) - set(self.scope)
+        return [name for name in columns if name in emptied.union(keys) - self.owned]
+
     def has_source(self, slot: str) -> bool:
         """Whether the slot's vectors say what they were made from."""
         return source_name(slot) in self.columns
@@ -128,16 +153,31 @@ class Table:
             )
         if self.own:
             return
-        unknown = set(document.metadata) - set(self.layout.metadata_columns)
-        if self.layout.metadata_columns and unknown:
-            raise InvalidInput(
-                f"metadata {excerpt(min(unknown))} has no column in this layout; "
-                f"known: {', '.join(self.layout.metadata_columns)}"
-            )
+        self.check_metadata(document.metadata, document)
         if document.embed_text is not None:
             raise InvalidInput("embed_text has no column in an adopted table; leave it out")
         if document.parent is not None and self.layout.parent is None:
             raise InvalidInput("parent has no column in this layout; name one in Layout.parent")
+
+    def check_metadata(self, metadata: Metadata, document: Document | None) -> None:
+        """:class:`InvalidInput` for a key without a column, or one that another part owns.
+
+        What says the same as the document (None if it is not known) may stay.
+        """
+        columns = self.layout.metadata_columns
+        unknown = set(metadata) - set(columns)
+        if columns and unknown:
+            raise InvalidInput(
+                f"metadata {excerpt(min(unknown))} has no column in this layout; "
+                f"known: {', '.join(columns)}"
+            )
+        permitted = {**self.scope, **_parts(self.layout, document)}
+        for column in self.owned.union(self.scope).intersection(columns, metadata):
+            if _spelled(metadata[column]) not in map(_spelled, permitted.get(column, ())):
+                raise InvalidInput(
+                    f"metadata {excerpt(column)} cannot be {excerpt(metadata[column])}: the layout's "
+                    "id, text, parent, order or scope is in that column; leave it out"
+                )
 
     def check_layout(self, space: EmbeddingSpace) -> None:
         """:class:`InvalidInput` if the layout names what the table does not have."""
@@ -175,6 +215,28 @@ def _named(layout: Layout) -> list[tuple[str, str]]:
     if layout.scope is not None:
         columns += [("scope", name) for name in filters.equalities(layout.scope)]
     return [(what, name) for what, name in columns if name is not None]
+
+
+def _parts(layout: Layout, document: Document | None) -> dict[Any, tuple[object]]:
+    """What a document's metadata may have under the columns of its other parts."""
+    if document is None:
+        return {}
+    parent = document.parent
+    return {
+        layout.order: (parent.ordinal if parent else None,),
+        layout.parent: (parent.id if parent else None,),
+        layout.text: (document.text,),
+        layout.id: (document.id,),
+    }
+
+
+def _spelled(value: object) -> str | None:
+    """A value as its column's text, whether JSON has it as a string or not."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return orjson.dumps(value).decode()
 
 
 def _is_integer(text: str, *, bits: int) -> bool:
