@@ -178,3 +178,24 @@ def test_chunks_whose_parent_and_place_are_metadata_too_can_be_written_again(pla
         assert upsert(store, read).written == 1
         (refused,) = upsert(store, Document("1", "x", {"no": 4}, parent)).rejected
         assert "metadata 'no' cannot be 4" in str(refused.error)
+
+
+def test_tables_whose_names_read_the_same_once_joined_have_triggers_of_their_own(
+    place: Place,
+) -> None:
+    second = f"{place.schema}_b"
+    place.ask(f"CREATE SCHEMA {second}")
+    try:
+        with (
+            place.open(None, table="b_c") as one,
+            place.open(None, table="c", schema=second) as two,
+        ):
+            for store in (one, two):
+                upsert(store, Document("1", "a text"))
+            one.add_slot(OTHER)
+            two.drop()
+            place.ask("UPDATE b_c SET text = 'another'")
+            rows, _ = one.pending(TINY, limit=10)
+            assert [row.document.text for row in rows] == ["another"]
+    finally:
+        place.ask(f"DROP SCHEMA {second} CASCADE")

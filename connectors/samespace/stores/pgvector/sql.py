@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 from psycopg import sql
 
@@ -721,14 +722,22 @@ def empty_columns(table: Table, slot: str) -> Statement:
 
 
 def trigger_name(table: Table) -> str:
-    """The name of a collection's trigger, and of its function in the registry's schema."""
-    return bounded(f"{table.schema}_{table.name}{_scope_suffix(table)}", "__sources")
+    """The name of a collection's trigger, and of its function in the registry's schema.
+
+    Two collections may have names that read the same once joined, so a hash tells them apart.
+    """
+    digest = _digest(orjson.dumps([table.schema, table.name, scope_key(table.layout)]))
+    return bounded(f"{table.name}_{digest}", "__sources")
 
 
 def _scope_suffix(table: Table) -> str:
     """What tells names of one collection from those of others in its table; empty if it is alone."""
     key = scope_key(table.layout)
-    return "_" + hashlib.sha256(key.encode()).hexdigest()[:8] if key else ""
+    return "_" + _digest(key.encode()) if key else ""
+
+
+def _digest(identity: bytes) -> str:
+    return hashlib.sha256(identity).hexdigest()[:8]
 
 
 def create_trigger(table: Table, registry: str, slots: Sequence[str]) -> list[sql.Composed]:
