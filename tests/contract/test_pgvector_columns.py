@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from samespace import Document, EmbeddingSpace, Layout, Parent, PgVectorStore, field
 from samespace.errors import InvalidInput
+from samespace.layout import TextQuery
 from samespace.protocols import Matrix
 
 TINY = EmbeddingSpace(model="tiny", dimensions=4)
@@ -199,3 +201,84 @@ def test_tables_whose_names_read_the_same_once_joined_have_triggers_of_their_own
             assert [row.document.text for row in rows] == ["another"]
     finally:
         place.ask(f"DROP SCHEMA {second} CASCADE")
+
+
+ARTICLES = """
+CREATE TABLE rows (id int PRIMARY KEY, title text, body text, md jsonb, e vector(4));
+INSERT INTO rows VALUES (1, 'a', 'b', '{}', '[1,0,0,0]'), (2, 'c', NULL, '{}', '[0,1,0,0]'),
+  (3, 'd', ' ', '{}', NULL)
+"""
+
+
+def filled(store: Any) -> list[Document]:
+    """Fill all rows of the other slot; the documents that they were filled for."""
+    rows, _ = store.pending(OTHER, limit=10)
+    report = store.fill(OTHER, rows, vectors(4)[: len(rows)])
+    assert report.filled == len(rows)
+    return [row.document for row in rows]
+
+
+def pending(store: Any) -> list[tuple[str, str]]:
+    rows, _ = store.pending(OTHER, limit=10)
+    return [(row.document.id, row.document.text) for row in rows]
+
+
+def test_an_application_whose_path_lacks_the_extension_changes_its_texts(place: Place) -> None:
+    place.ask(ARTICLES)
+    with place.adopted(LAYOUT) as store:
+        store.add_slot(OTHER)
+        assert len(filled(store)) == 3
+        path = f"{place.schema}, pg_catalog"
+        place.ask("UPDATE rows SET body = 'other' WHERE id = 1", path=path)
+        assert pending(store) == [("1", "other")]
+        assert place.ask("SELECT e IS NULL FROM rows WHERE id = 1") == [(True,)]
+        place.ask("UPDATE rows SET body = 'third', e = '[0,0,0,1]' WHERE id = 1", path=path)
+        assert place.ask("SELECT e::text FROM rows WHERE id = 1") == [("[0,0,0,1]",)]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["rows.title || ': ' || rows.body", "title || ': ' || body", "format('%s: %s', title, body)"],
+)
+def test_a_text_made_of_columns_is_followed_through_every_change(
+    place: Place, expression: str
+) -> None:
+    place.ask(ARTICLES)
+    with place.adopted(replace(LAYOUT, text=TextQuery(expression))) as store:
+        store.add_slot(OTHER)
+        assert filled(store)[0].text == "a: b"
+        assert pending(store) == []
+        assert store.stale(OTHER, limit=10) == ([], None)
+        place.ask("UPDATE rows SET md = '{}', title = 'a' WHERE id = 1")
+        assert pending(store) == []
+        place.ask("UPDATE rows SET title = 'A' WHERE id = 1")
+        assert pending(store) == [("1", "A: b")]
+
+
+@pytest.mark.parametrize("expression", ["title || nowhere", "title ||", "other.title", "1 / 0"])
+def test_a_text_that_fails_installs_no_trigger(place: Place, expression: str) -> None:
+    place.ask(ARTICLES)
+    layout = replace(LAYOUT, text=TextQuery(expression))
+    with (
+        place.adopted(layout) as store,
+        pytest.raises(InvalidInput, match="Layout.text fails for a row"),
+    ):
+        store.add_slot(OTHER)
+    place.ask("UPDATE rows SET body = 'other'")
+
+
+@pytest.mark.parametrize("text", ["body", TextQuery("body || ''")], ids=["column", "query"])
+def test_a_row_without_a_text_is_pending_with_an_empty_one(
+    place: Place, text: str | TextQuery
+) -> None:
+    place.ask(ARTICLES)
+    with place.adopted(replace(LAYOUT, text=text)) as store:
+        store.add_slot(OTHER)
+        assert pending(store) == [("1", "b"), ("2", ""), ("3", " ")]
+        assert [row.document.text for row in store.stale(TINY, limit=10)[0]] == ["b", ""]
+        filled(store)
+        assert store.stale(OTHER, limit=10) == ([], None)
+        place.ask("UPDATE rows SET body = '' WHERE id = 2")
+        assert pending(store) == []
+        place.ask("UPDATE rows SET body = 'a text' WHERE id = 2")
+        assert pending(store) == [("2", "a text")]

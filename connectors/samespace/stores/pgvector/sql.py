@@ -168,16 +168,32 @@ def drop_table(table: Table) -> sql.Composed:
 
 
 def embedded_text(table: Table, row: str | None = None) -> sql.Composable:
-    """What is embedded, as an SQL expression over a row."""
+    """What is embedded, as an SQL expression over a row; where it is NULL there is no text: ''."""
     text = table.layout.text
     prefix = sql.SQL("{}.").format(Name(row)) if row else sql.SQL("")
     if isinstance(text, TextQuery):
-        return sql.SQL("({})").format(raw(text.expression))
+        return sql.SQL("coalesce(({})::text, '')").format(_evaluated(table, text, row))
     if not isinstance(text, str):
         return sql.SQL("NULL::text")
     if table.own:
         return sql.SQL("coalesce({0}embed_text, {0}text)").format(prefix)
-    return sql.SQL("{}{}").format(prefix, Name(text))
+    return sql.SQL("coalesce({}{}::text, '')").format(prefix, Name(text))
+
+
+def _evaluated(table: Table, text: TextQuery, row: str | None) -> sql.Composable:
+    """The query of a text; in a statement that has the row under another name than the table's."""
+    if row is None:
+        return raw(text.expression)
+    return sql.SQL("SELECT ({}) FROM (SELECT {}.*) AS {}").format(
+        raw(text.expression), Name(row), Name(table.name)
+    )
+
+
+def try_text(table: Table) -> sql.Composed:
+    """What the trigger will do for the text of a row, done for one; nothing is read of it."""
+    return sql.SQL("SELECT {} FROM {} AS t LIMIT 1").format(
+        embedded_text(table, "t"), table.qualified
+    )
 
 
 def source_expression(table: Table, row: str | None = None) -> sql.Composable:
@@ -196,7 +212,7 @@ def _columns(table: Table) -> list[sql.Composable]:
     """id, text, metadata, embed_text, parent, ordinal, span_start, span_end: always eight."""
     layout = table.layout
     nothing = sql.SQL("NULL")
-    text = Name(layout.text) if isinstance(layout.text, str) else embedded_text(table)
+    text = Name("text") if table.own else embedded_text(table)
     parent = sql.SQL("{}::text").format(Name(layout.parent)) if layout.parent else nothing
     order = sql.SQL("{}::int").format(Name(layout.order)) if layout.order else nothing
     ours = [Name(name) if table.own else nothing for name in OWN_COLUMNS]
@@ -761,8 +777,8 @@ def _trigger_body(table: Table, slots: Sequence[str]) -> sql.Composed:
         "BEGIN IF ({old} IS DISTINCT FROM {new} OR OLD.{key} IS DISTINCT FROM NEW.{key}){mine} THEN\n"
         "{assigned}\nEND IF; RETURN NEW; END"
     ).format(
-        old=_text_of("old", table),
-        new=_text_of("new", table),
+        old=embedded_text(table, "old"),
+        new=embedded_text(table, "new"),
         key=key,
         mine=_was_mine(table),
         assigned=assigned,
@@ -791,19 +807,14 @@ def _typed(table: Table, column: str, values: Sequence[object]) -> sql.Composabl
     return sql.SQL(", ").join(literals)
 
 
-def _text_of(row: str, table: Table) -> sql.Composable:
-    if isinstance(table.layout.text, TextQuery):
-        return sql.SQL("(SELECT {} FROM (SELECT {}.*) AS row)").format(
-            embedded_text(table), sql.SQL(row)
-        )
-    return embedded_text(table, row)
-
-
 def _emptied(slot: str) -> sql.Composed:
-    """A source that stays cannot be of the new text; a vector that changed is somebody's own."""
+    """A source that stays cannot be of the new text; a vector that changed is somebody's own.
+
+    Compared as stored: a session that changes the row need not find the operators of ``vector``.
+    """
     return sql.SQL(
         "IF NEW.{source} IS NOT DISTINCT FROM OLD.{source} THEN "
-        "IF NEW.{slot} IS NOT DISTINCT FROM OLD.{slot} THEN NEW.{slot} := NULL; END IF; "
+        "IF record_image_eq(ROW(NEW.{slot}), ROW(OLD.{slot})) THEN NEW.{slot} := NULL; END IF; "
         "NEW.{source} := NULL; END IF;"
     ).format(source=Name(source_name(slot)), slot=Name(slot))
 

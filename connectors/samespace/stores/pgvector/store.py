@@ -913,11 +913,23 @@ class PgVectorStore(StoreBase):
             others = [other.name for other in record.slots]
             cursor.execute(sql.add_columns(table, space, others), ())
             if not table.external_text:
+                self._try_text(cursor, table)
                 for statement in sql.create_trigger(table, self._registry, [*others, slot.name]):
                     cursor.execute(statement, ())
             self._save(cursor, record.with_slot(slot))
 
         self._alter(change)
+
+    def _try_text(self, cursor: psycopg.Cursor[Any], table: Table) -> None:
+        """:class:`InvalidInput` for a text that would make every change of a row fail."""
+        try:
+            cursor.execute(sql.try_text(table), ())
+        except (psycopg.ProgrammingError, psycopg.DataError) as error:
+            said = excerpt(error.diag.message_primary or type(error).__name__)
+            raise InvalidInput(
+                f"Layout.text fails for a row by itself: {said}; a TextQuery may use the table's "
+                "columns alone, with or without the table's name before them"
+            ) from error
 
     def drop_slot(self, space: EmbeddingSpace) -> None:
         """Remove the slot of ``space`` and its vectors; the last slot cannot go.
