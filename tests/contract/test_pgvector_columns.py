@@ -282,3 +282,13 @@ def test_a_row_without_a_text_is_pending_with_an_empty_one(
         assert pending(store) == []
         place.ask("UPDATE rows SET body = 'a text' WHERE id = 2")
         assert pending(store) == [("2", "a text")]
+
+
+def test_braces_and_percent_signs_of_a_text_stay_as_they_are(place: Place) -> None:
+    place.ask(ARTICLES)
+    text = TextQuery("'{x} 100% {} {{' || body")
+    with place.adopted(replace(LAYOUT, text=text)) as store:
+        store.add_slot(OTHER)
+        assert filled(store)[0].text == "{x} 100% {} {{b"
+        place.ask("UPDATE rows SET body = 'c' WHERE id = 1")
+        assert pending(store) == [("1", "{x} 100% {} {{c")]

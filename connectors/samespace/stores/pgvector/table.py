@@ -45,7 +45,7 @@ class Text(sql.Literal):
 
 def raw(text: str) -> sql.SQL:
     """A type or an expression that the server or the caller's code gave, as it stands."""
-    return sql.SQL(text.replace("%", "%%").replace("{", "{{").replace("}", "}}"))
+    return sql.SQL(text.replace("%", "%%"))
 
 
 def source_name(slot: str) -> str:
