@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from samespace import Document, EmbeddingSpace, Layout, Parent, PgVectorStore, field
 from samespace.errors import InvalidInput
+from samespace.filters import Filter, matches
 from samespace.layout import TextQuery
 from samespace.protocols import Matrix
 
@@ -292,3 +294,80 @@ def test_braces_and_percent_signs_of_a_text_stay_as_they_are(place: Place) -> No
         assert filled(store)[0].text == "{x} 100% {} {{b"
         place.ask("UPDATE rows SET body = 'c' WHERE id = 1")
         assert pending(store) == [("1", "{x} 100% {} {{c")]
+
+
+LISTS = """
+CREATE TABLE rows (id int PRIMARY KEY, body text, names varchar(9)[], prices numeric(6,2)[],
+  words text[], numbers int[], flags boolean[], e vector(4));
+INSERT INTO rows VALUES (1, 'x', '{a,b}', '{1.50,2}', '{a,"1"}', '{1,2}', '{t}', '[1,0,0,0]'),
+  (2, 'y', '{b,NULL}', '{3}', '{}', '{NULL}', '{f,NULL}', NULL),
+  (3, 'z', NULL, NULL, NULL, NULL, NULL, NULL)
+"""
+COLUMNS_OF_LISTS = ("names", "prices", "words", "numbers", "flags")
+
+
+@pytest.mark.parametrize("column", COLUMNS_OF_LISTS)
+def test_columns_of_lists_are_filtered_by_their_elements(place: Place, column: str) -> None:
+    place.ask(LISTS)
+    with place.open(replace(LAYOUT, metadata=COLUMNS_OF_LISTS)) as store:
+        rows = list(store.scan())
+        element = field(column)
+        for value in ("a", "b", "1", 1, 1.5, 2, 3.0, True, False):
+            equal, differs = element == value, element != value
+            check_filters(store, rows, equal, differs, ~equal, ~differs, element.contains(value))
+        check_filters(store, rows, element.exists(), element > 1, element <= 2.5, element == None)  # noqa: E711
+
+
+def check_filters(store: Any, rows: Sequence[Document], *filters: Filter) -> None:
+    """The server finds the rows that the reference finds."""
+    for where in filters:
+        wanted = {row.id for row in rows if matches(where, id=row.id, metadata=row.metadata)}
+        assert {row.id for row in store.scan(where=where)} == wanted, where
+
+
+def test_an_order_beyond_int4_is_read(place: Place) -> None:
+    place.ask(
+        "CREATE TABLE rows (id int PRIMARY KEY, doc text, no bigint, at date, body text,"
+        " md jsonb, e vector(4));"
+        "INSERT INTO rows VALUES (1, 'd', 9000000000, NULL, 'x', '{}', '[1,0,0,0]')"
+    )
+    layout = replace(LAYOUT, parent="doc", order="no")
+    with place.open(layout) as store:
+        (read,) = store.get(["1"])
+        assert read.parent == Parent("d", 9_000_000_000)
+    with (
+        place.open(replace(layout, order="at")) as store,
+        pytest.raises(InvalidInput, match="'at' is of type date; Layout.order names a column of"),
+    ):
+        store.get(["1"])
+
+
+def test_a_column_that_metadata_leaves_out_goes_back_to_its_default(place: Place) -> None:
+    place.ask(
+        "CREATE TABLE rows (id int PRIMARY KEY, body text, lang text NOT NULL DEFAULT 'en',"
+        " year int, e vector(4))"
+    )
+    with place.adopted(replace(LAYOUT, metadata=("lang", "year"))) as store:
+        for metadata in ({"lang": "de", "year": 1}, {"year": 2}, {}):
+            assert upsert(store, Document("1", "x", metadata)).written == 1
+            kept = {"lang": "en", "year": None, **metadata}
+            assert store.get(["1"])[0].metadata == kept
+        assert store.update_metadata({"1": {"lang": "de"}}) == 1
+        assert store.update_metadata({"1": {"year": 3}}) == 1
+        assert store.get(["1"])[0].metadata == {"lang": "en", "year": 3}
+
+
+@pytest.mark.parametrize("stored", ["NULL", "'null'", "'[1]'", "'\"text\"'", "'{\"old\": 1}'"])
+@pytest.mark.parametrize("kind", ["json", "jsonb"])
+def test_metadata_is_merged_into_what_is_no_object_as_into_an_empty_one(
+    place: Place, stored: str, kind: str
+) -> None:
+    place.ask(
+        f"CREATE TABLE rows (id int PRIMARY KEY, body text, e vector(4), md {kind} DEFAULT {stored});"
+        "INSERT INTO rows VALUES (1, 'x', NULL)"
+    )
+    with place.adopted(LAYOUT) as store:
+        before = store.get(["1"])[0].metadata
+        assert store.update_metadata({"1": {"new": 2}}, merge=True) == 1
+        assert store.get(["1"])[0].metadata == {**before, "new": 2}
+    assert place.ask("SELECT jsonb_typeof(md::jsonb) FROM rows") == [("object",)]

@@ -83,7 +83,7 @@ def parent_condition(table: Table, parent: str, parameters: Parameters) -> sql.C
     if table.layout.parent is None:
         raise InvalidInput("this collection has no parents: name their column in Layout.parent")
     column = Name(table.layout.parent)
-    kind = table.columns[table.layout.parent].partition("(")[0]
+    kind = table.kind(table.layout.parent)
     if kind in _TEXTS:
         return _is_any_of(column, kind, [parent], parameters)
     return sql.SQL("{}::text = {}").format(column, parameters.bind(parent, sql.SQL("text")))
@@ -270,7 +270,7 @@ def _of_column(
     column: str, table: Table, where: In | Differs | Exists | Compares, parameters: Parameters
 ) -> sql.Composable | None:
     """A condition in the column's own type, so that its index is of use; None if there is none."""
-    kind = table.columns[column].partition("(")[0]
+    kind = table.kind(column)
     if isinstance(where, In):
         return _of_plain_column(Name(column), kind, where, parameters)
     if isinstance(where, Compares):

@@ -214,7 +214,7 @@ def _columns(table: Table) -> list[sql.Composable]:
     nothing = sql.SQL("NULL")
     text = Name("text") if table.own else embedded_text(table)
     parent = sql.SQL("{}::text").format(Name(layout.parent)) if layout.parent else nothing
-    order = sql.SQL("{}::int").format(Name(layout.order)) if layout.order else nothing
+    order = sql.SQL("{}::bigint").format(Name(layout.order)) if layout.order else nothing
     ours = [Name(name) if table.own else nothing for name in OWN_COLUMNS]
     return [
         sql.SQL("{}::text").format(Name(layout.id)),
@@ -564,7 +564,7 @@ def _written(table: Table, slots: Sequence[str]) -> dict[str, sql.Composable]:
         fields[layout.metadata] = _cast("r.metadata", table.columns[layout.metadata])
     for name, column in (("parent", layout.parent), ("ordinal", layout.order)):
         if column is not None:
-            fields[column] = _cast(f"r.{name}::text", table.columns[column].partition("(")[0])
+            fields[column] = _cast(f"r.{name}::text", table.kind(column))
     if table.own:
         for name in ("embed_text", "span_start", "span_end"):
             fields[name] = sql.SQL("r.{}").format(Name(name))
@@ -595,7 +595,7 @@ def _replacing(table: Table, columns: Collection[str]) -> sql.Composable:
         if name != table.layout.id
     ]
     absent = [
-        sql.SQL("{} = NULL").format(Name(name))
+        sql.SQL("{} = DEFAULT").format(Name(name))
         for name in table.changed((), merge=False)
         if name not in columns
     ]
@@ -667,31 +667,40 @@ def _locked(table: Table, slot: str, clause: sql.Composable, strength: str) -> s
 def update_metadata(
     table: Table,
     slot: str,
-    columns: Sequence[str],
+    keys: Collection[str],
     where: Filter | None,
     *,
     id: str | None,
     merge: bool,
 ) -> Statement:
-    """Set or merge metadata (``%(patch)b``) in these columns of one row, or of those that pass."""
+    """Set or merge metadata (``%(patch)b`` with these keys) of one row, or of those that pass."""
     parameters = Parameters()
     more = [id_condition(table, [id], parameters)] if id is not None else []
     clause = where_clause(table, parameters, where, *more)
     layout = table.layout
     if isinstance(layout.metadata, str):
-        old = sql.SQL("coalesce({}, '{{}}') || ").format(json_column(table))
         value = sql.SQL("({}%(patch)b::jsonb)::{}").format(
-            old if merge else sql.SQL(""), raw(table.columns[layout.metadata])
+            _json_object(table) if merge else sql.SQL(""), raw(table.columns[layout.metadata])
         )
         changes = sql.SQL("{} = {}").format(Name(layout.metadata), value)
     else:
         record = sql.SQL("(jsonb_populate_record(NULL::{}, %(patch)b))").format(table.qualified)
-        pairs = [sql.SQL("{0} = {1}.{0}").format(Name(name), record) for name in columns]
+        pairs = [
+            sql.SQL("{0} = {1}.{0}" if name in keys else "{0} = DEFAULT").format(Name(name), record)
+            for name in table.changed(keys, merge=merge)
+        ]
         changes = sql.Composed([sql.SQL(", ").join(pairs)])
     statement = sql.SQL("{} UPDATE {} AS t SET {} FROM locked WHERE t.{} = locked.{}")
     key = Name(table.layout.id)
     locked = _locked(table, slot, clause, "NO KEY UPDATE")
     return statement.format(locked, table.qualified, changes, key, key), parameters
+
+
+def _json_object(table: Table) -> sql.Composable:
+    """What metadata is merged into; JSON that is no object has no keys to keep."""
+    return sql.SQL("CASE jsonb_typeof({0}) WHEN 'object' THEN {0} ELSE '{{}}' END || ").format(
+        json_column(table)
+    )
 
 
 # Slots

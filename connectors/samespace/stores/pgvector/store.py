@@ -705,11 +705,12 @@ class PgVectorStore(StoreBase):
                     continue
                 metadata = decode_metadata(patch)
                 table.check_metadata(metadata, stored.get(id))
-                columns = table.changed(metadata, merge=merge)
+                if not table.changed(metadata, merge=merge):
+                    continue
                 statement = sql.update_metadata(
-                    table, slot, columns, where, id=None if where is not None else id, merge=merge
+                    table, slot, metadata, where, id=None if where is not None else id, merge=merge
                 )
-                changed += self._changed(statement, patch=Json(patch)) if columns else 0
+                changed += self._changed(statement, patch=Json(patch))
         return changed
 
     def _named(self, table: Table, patches: Mapping[str, bytes]) -> dict[str, Document | None]:

@@ -709,11 +709,12 @@ class AsyncPgVectorStore(AsyncStoreBase):
                     continue
                 metadata = decode_metadata(patch)
                 table.check_metadata(metadata, stored.get(id))
-                columns = table.changed(metadata, merge=merge)
+                if not table.changed(metadata, merge=merge):
+                    continue
                 statement = sql.update_metadata(
-                    table, slot, columns, where, id=None if where is not None else id, merge=merge
+                    table, slot, metadata, where, id=None if where is not None else id, merge=merge
                 )
-                changed += await self._changed(statement, patch=Json(patch)) if columns else 0
+                changed += await self._changed(statement, patch=Json(patch))
         return changed
 
     async def _named(

@@ -24,6 +24,7 @@ from samespace.space import EmbeddingSpace
 OWN_COLUMNS: Final = ("embed_text", "parent_id", "ordinal", "span_start", "span_end")
 _INTEGERS: Final = {"smallint": 15, "integer": 31, "bigint": 63}
 _ID_TYPES: Final = (*_INTEGERS, "uuid", "text", "character varying")
+_MODIFIER: Final = re.compile(r"\([0-9,-]+\)")
 _SIZED_VECTOR = re.compile(r"(?:vector|halfvec)(?:\((\d+)\))?\Z")
 
 
@@ -95,7 +96,11 @@ class Table:
     @property
     def id_type(self) -> str:
         """The key's SQL type, without its length."""
-        return self.columns.get(self.layout.id, "text").partition("(")[0]
+        return self.kind(self.layout.id)
+
+    def kind(self, column: str) -> str:
+        """A column's SQL type without its length or precision; an array's keeps its brackets."""
+        return _MODIFIER.sub("", self.columns.get(column, "text"))
 
     @property
     def external_text(self) -> bool:
@@ -190,6 +195,11 @@ class Table:
                 )
         if self.id_type not in _ID_TYPES:
             raise InvalidInput(f"keys of type {self.id_type} are not supported; use text or bigint")
+        if self.layout.order and self.kind(self.layout.order) not in _INTEGERS:
+            raise InvalidInput(
+                f"column {excerpt(self.layout.order)} is of type {self.kind(self.layout.order)}; "
+                "Layout.order names a column of integers"
+            )
         self._check_slot(space)
 
     def _check_slot(self, space: EmbeddingSpace) -> None:
