@@ -26,7 +26,7 @@ MAX_DEPTH: Final = 16
 """Deepest nesting of metadata; Elasticsearch's ``flattened`` allows 20."""
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
-_EXACT_FLOAT: Final = 1e16
+EXACT_FLOAT: Final = 1e16
 """From here on the shortest form of a float has an exponent, which stores read as an integer."""
 
 
@@ -241,7 +241,7 @@ def _checked_rarer(value: object, path: Path) -> object:
     if type(value) is float:
         if not math.isfinite(value):
             raise InvalidInput(f"metadata {_show(path)} is {value}, which JSON lacks; use None")
-        return value if abs(value) < _EXACT_FLOAT else orjson.Fragment(f"{value:.1f}")
+        return value if abs(value) < EXACT_FLOAT else orjson.Fragment(f"{value:.1f}")
     if type(value) is dict:
         return _checked_object(value, path)
     if type(value) is list:

@@ -363,11 +363,68 @@ def test_metadata_is_merged_into_what_is_no_object_as_into_an_empty_one(
     place: Place, stored: str, kind: str
 ) -> None:
     place.ask(
-        f"CREATE TABLE rows (id int PRIMARY KEY, body text, e vector(4), md {kind} DEFAULT {stored});"
-        "INSERT INTO rows VALUES (1, 'x', NULL)"
+        f"CREATE TABLE rows (id int PRIMARY KEY, body text, e vector(4), md {kind} DEFAULT {stored})"
     )
+    place.ask("INSERT INTO rows VALUES (1, 'x', NULL)")
     with place.adopted(LAYOUT) as store:
         before = store.get(["1"])[0].metadata
         assert store.update_metadata({"1": {"new": 2}}, merge=True) == 1
         assert store.get(["1"])[0].metadata == {**before, "new": 2}
     assert place.ask("SELECT jsonb_typeof(md::jsonb) FROM rows") == [("object",)]
+
+
+NUMBERS = """
+CREATE TABLE rows (id int PRIMARY KEY, body text, double float8, exact numeric, whole bigint,
+  md jsonb, e vector(4));
+INSERT INTO rows SELECT row_number() OVER (), 'x', number::float8, number, whole, md, NULL FROM (
+  VALUES ('1e300'::numeric, 1152921504606846976, '{"n": 1e300}'::jsonb),
+  ('-1e300', 1152921504606847000, '{"n": -1e300}'), ('1e23', 7, '{"n": [1e23, null]}'),
+  ('1152921504606846976', 100, '{"n": 1152921504606846976}'), ('0.1', 0, '{"n": 0.1}'),
+  ('1152921504606847000', 1, '{"n": 1152921504606847000}'), ('5', -5, '{"n": 5.0}'),
+  ('NaN', NULL, '{"n": "NaN"}'), (NULL, NULL, '{"n": null}')) AS numbers(number, whole, md);
+INSERT INTO rows VALUES (20, 'x', 'Infinity', 'Infinity', NULL, '{}', NULL),
+  (21, 'x', '-Infinity', '-Infinity', NULL, '{}', NULL)
+"""
+EDGES = (1e300, -1e300, 1e23, 2.0**60, 2**60, 1152921504606847000, 0.1, 5, 5.0, -5.0, 7)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "name"),
+    [(("double",), "double"), (("exact",), "exact"), (("whole",), "whole"), ("md", "n")],
+)
+def test_the_largest_numbers_are_found_in_either_form(
+    place: Place, metadata: str | tuple[str, ...], name: str
+) -> None:
+    place.ask(NUMBERS)
+    with place.open(replace(LAYOUT, metadata=metadata)) as store:
+        rows = list(store.scan())
+        for edge in EDGES:
+            number = field(name)
+            check_filters(store, rows, number == edge, number != edge, ~(number == edge))
+            check_filters(store, rows, number > edge, number >= edge, number < edge, number <= edge)
+
+
+def test_our_own_large_floats_are_found(place: Place) -> None:
+    with place.open(None) as store:
+        edges = [float(edge) for edge in EDGES]
+        for edge in edges:
+            upsert(store, Document(str(edge), "x", {"n": edge}))
+        rows = list(store.scan())
+        for edge in edges:
+            number = field("n")
+            check_filters(store, rows, number == edge, number != edge, number > edge)
+            check_filters(store, rows, number >= edge, number < edge, number <= edge)
+
+
+def test_instants_beyond_the_calendar_have_no_order(place: Place) -> None:
+    place.ask(
+        "CREATE TABLE rows (id int PRIMARY KEY, body text, at timestamptz, e vector(4));"
+        "INSERT INTO rows VALUES (1, 'x', 'infinity', NULL), (2, 'x', '-infinity', NULL),"
+        " (3, 'x', '10000-01-02Z', NULL), (4, 'x', '0044-03-15Z BC', NULL),"
+        " (5, 'x', '2024-02-29Z', NULL), (6, 'x', NULL, NULL)"
+    )
+    with place.open(replace(LAYOUT, metadata=("at",))) as store:
+        rows = list(store.scan())
+        for edge in ("0001-01-02", "2024-02-29", "2024-03-01"):
+            at = field("at")
+            check_filters(store, rows, at > edge, at >= edge, at < edge, at <= edge, ~(at < edge))

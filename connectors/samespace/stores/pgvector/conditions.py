@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 from psycopg import sql
 
+from samespace.documents import EXACT_FLOAT, INT64_MIN
 from samespace.errors import InvalidInput, excerpt
 from samespace.filters import (
     ISO_8601,
@@ -38,6 +39,13 @@ _NUMBERS: Final = ("smallint", "integer", "bigint", "numeric", "double precision
 _EXACT_NUMBERS: Final = ("smallint", "integer", "bigint", "numeric")
 _ISO: Final = f"^(?:{ISO_8601})$"
 _ZONED: Final = "[T ].*(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)$"
+_BEYOND_JSON: Final = {
+    "numeric": sql.SQL(" AND {0} NOT IN ('NaN', 'Infinity', '-Infinity')"),
+    "timestamp with time zone": sql.SQL(
+        " AND {0} >= '0001-01-01T00:00:00Z' AND {0} < '10000-01-01T00:00:00Z'"
+    ),
+}
+"""Columns have values that are strings in JSON and no instants there: they have no order."""
 _ORDERS: Final = {"<": sql.SQL("<"), "<=": sql.SQL("<="), ">": sql.SQL(">"), ">=": sql.SQL(">=")}
 
 
@@ -180,7 +188,7 @@ def _step(value: sql.Composable, path: Sequence[str], parameters: Parameters) ->
 def _contains(document: sql.Composable, where: In, parameters: Parameters) -> sql.Composable:
     """Containment, which a GIN index serves: of the scalar, or of a list that has it."""
     wanted: list[Json] = []
-    for value in where.values:
+    for value in _spellings(where.values):
         for element in (value, [value]):
             nested: object = element
             for key in reversed(where.path):
@@ -191,18 +199,33 @@ def _contains(document: sql.Composable, where: In, parameters: Parameters) -> sq
 
 
 def _json(value: object) -> Json:
-    return Json(orjson.dumps(_exact(value)))
+    return Json(orjson.dumps(value, default=_digits))
 
 
-def _exact(value: object) -> object:
-    """A value in the spelling that metadata has it in: no exponents, which read as integers."""
-    if isinstance(value, dict):
-        return {key: _exact(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_exact(item) for item in value]
-    if isinstance(value, float) and abs(value) >= 1e16:
-        return orjson.Fragment(f"{value:.1f}")
-    return value
+def _digits(value: object) -> orjson.Fragment:
+    """All digits of a number, as metadata has it: an exponent would read as an integer."""
+    return orjson.Fragment(format(value, "f"))
+
+
+def _spellings(values: Sequence[Scalar]) -> list[object]:
+    """Values with all forms of each float."""
+    forms = [_forms(value) if isinstance(value, float) else [value] for value in values]
+    return [form for several in forms for form in several]
+
+
+def _forms(value: float) -> list[Decimal]:
+    """A float as decimals: a large one exactly, as we write it, and shortened, as others do.
+
+    To PostgreSQL, whose numbers are decimal, these are several numbers. Below 2**64 a shortened one
+    is read as an integer, which equals no float but the exact one.
+    """
+    if abs(value) < EXACT_FLOAT:
+        return [Decimal(repr(value))]
+    if INT64_MIN <= value < 2**64:
+        return [Decimal(value)]
+    # 1e23 lies between two floats and PostgreSQL, which never shortens so far, has 16 digits of it.
+    shortened = [form for form in (repr(value), f"{value:.15e}") if float(form) == value]
+    return [Decimal(value), *map(Decimal, shortened)]
 
 
 def _of_json(
@@ -212,11 +235,15 @@ def _of_json(
     if isinstance(where, Exists):
         return sql.SQL("NOT coalesce(({}) <@ '[null]', TRUE)").format(value)
     if isinstance(where, Differs):
-        others = parameters.bind(_json([where.value, None]))
+        others = parameters.bind(_json([*_spellings([where.value]), None]))
         return sql.SQL("NOT (({}) <@ {})").format(value, others)
     if isinstance(where, In):
         array = parameters.bind(
-            [str(_json(item), "utf-8") for value in where.values for item in (value, [value])],
+            [
+                str(_json(item), "utf-8")
+                for value in _spellings(where.values)
+                for item in (value, [value])
+            ],
             sql.SQL("text[]"),
         )
         return sql.SQL("({}) @> ANY({}::jsonb[])").format(value, array)
@@ -225,7 +252,7 @@ def _of_json(
 
 def _any_element(value: sql.Composable, where: Compares, parameters: Parameters) -> sql.Composable:
     """A scalar is compared itself, a list element by element."""
-    bound = _ordered(where.value, parameters)
+    bound = _ordered(where, parameters)
     return sql.SQL(
         "CASE jsonb_typeof({value}) WHEN 'array' THEN EXISTS ("
         "SELECT FROM jsonb_array_elements({value}) AS item(value) WHERE {of_item}) "
@@ -259,11 +286,13 @@ def _holds(value: sql.Composable, where: Compares, bound: sql.Composable) -> sql
     )
 
 
-def _ordered(value: float | datetime, parameters: Parameters) -> sql.Composable:
-    if isinstance(value, datetime):
-        return parameters.bind(value, sql.SQL("timestamptz"))
-    exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-    return parameters.bind(exact, sql.SQL("numeric"))
+def _ordered(where: Compares, parameters: Parameters) -> sql.Composable:
+    """What is compared with: of two forms of a number the one that makes them one number."""
+    if isinstance(where.value, datetime):
+        return parameters.bind(where.value, sql.SQL("timestamptz"))
+    forms = _forms(where.value) if isinstance(where.value, float) else [Decimal(where.value)]
+    furthest = min if where.order in {">=", "<"} else max
+    return parameters.bind(furthest(forms), sql.SQL("numeric"))
 
 
 def _of_column(
@@ -286,8 +315,8 @@ def _of_plain_column(
         return _is_any_of(column, kind, texts, parameters)
     if kind in _EXACT_NUMBERS:
         numbers = [
-            Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-            for value in where.values
+            Decimal(value) if isinstance(value, int) else value
+            for value in _spellings(where.values)
             if not isinstance(value, bool | str)
         ]
         values = parameters.bind(numbers, sql.SQL("numeric[]"))
@@ -307,6 +336,8 @@ def _of_ordered_column(
     if (kind in _NUMBERS and instants) or kind == "boolean":
         return sql.SQL("FALSE")
     if kind in _EXACT_NUMBERS or (instants and kind == "timestamp with time zone"):
-        bound = _ordered(where.value, parameters)
-        return sql.SQL("{} {} {}").format(column, _ORDERS[where.order], bound)
+        bound = _ordered(where, parameters)
+        return sql.SQL("{0} {1} {2}{3}").format(
+            column, _ORDERS[where.order], bound, _BEYOND_JSON.get(kind, sql.SQL("")).format(column)
+        )
     return None
