@@ -428,3 +428,27 @@ def test_instants_beyond_the_calendar_have_no_order(place: Place) -> None:
         for edge in ("0001-01-02", "2024-02-29", "2024-03-01"):
             at = field("at")
             check_filters(store, rows, at > edge, at >= edge, at < edge, at <= edge, ~(at < edge))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (TextQuery("title || body"), "texts are made of columns"),
+        (lambda ids: ["text"] * len(ids), "texts are elsewhere"),
+    ],
+    ids=["query", "function"],
+)
+def test_a_text_without_a_column_is_refused_and_not_dropped(
+    place: Place, text: Any, says: str
+) -> None:
+    place.ask(ARTICLES)
+    with place.adopted(replace(LAYOUT, text=text)) as store:
+        report = upsert(store, Document("1", "new"), Document("9", "new"))
+        assert report.written == 0
+        assert all(says in str(refused.error) for refused in report.rejected)
+        assert store.update_metadata({"1": {"lang": "it"}}) == 1
+        assert store.delete(ids=["2"]) == 1
+    assert place.ask("SELECT id, body, md FROM rows ORDER BY id") == [
+        (1, "b", {"lang": "it"}),
+        (3, " ", {}),
+    ]

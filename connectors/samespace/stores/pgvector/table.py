@@ -158,11 +158,24 @@ class Table:
             )
         if self.own:
             return
+        self._check_text()
         self.check_metadata(document.metadata, document)
         if document.embed_text is not None:
             raise InvalidInput("embed_text has no column in an adopted table; leave it out")
         if document.parent is not None and self.layout.parent is None:
             raise InvalidInput("parent has no column in this layout; name one in Layout.parent")
+
+    def _check_text(self) -> None:
+        if self.external_text:
+            raise InvalidInput(
+                "texts are elsewhere in this layout, so a document's has no column: write row and "
+                "text with your own code, then the vector with pending() and fill()"
+            )
+        if isinstance(self.layout.text, TextQuery):
+            raise InvalidInput(
+                "texts are made of columns in this layout, so a document's has none of its own: "
+                "write those columns with your own code, then the vector with pending() and fill()"
+            )
 
     def check_metadata(self, metadata: Metadata, document: Document | None) -> None:
         """:class:`InvalidInput` for a key without a column, or one that another part owns.
