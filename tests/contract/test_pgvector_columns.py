@@ -452,3 +452,42 @@ def test_a_text_without_a_column_is_refused_and_not_dropped(
         (1, "b", {"lang": "it"}),
         (3, " ", {}),
     ]
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "CREATE INDEX ON rows (id)",
+        "CREATE UNIQUE INDEX ON rows (id) WHERE id > 0",
+        "CREATE UNIQUE INDEX ON rows (id, body)",
+        "CREATE UNIQUE INDEX ON rows (body)",
+    ],
+)
+def test_a_table_whose_keys_may_occur_twice_is_read_and_not_adopted(
+    place: Place, index: str
+) -> None:
+    place.ask("CREATE TABLE rows (id int NOT NULL, body text, md jsonb, e vector(4))")
+    place.ask(index)
+    place.ask("INSERT INTO rows VALUES (1, 'x', '{}', '[1,0,0,0]')")
+    with place.open(LAYOUT) as store:
+        assert [document.text for document in store.get(["1"])] == ["x"]
+        mend = f'CREATE UNIQUE INDEX ON "{place.schema}"."rows" ("id")'
+        with pytest.raises(InvalidInput) as refused:
+            store.adopt()
+        assert mend in str(refused.value)
+        place.ask(mend)
+        store.adopt()
+        assert upsert(store, Document("1", "y")).written == 1
+
+
+def test_a_key_that_is_checked_later_is_not_adopted(place: Place) -> None:
+    place.ask("CREATE TABLE rows (id int UNIQUE DEFERRABLE, body text, md jsonb, e vector(4))")
+    with place.open(LAYOUT) as store, pytest.raises(InvalidInput, match="or a deferrable one"):
+        store.adopt()
+
+
+@pytest.mark.parametrize("key", ["PRIMARY KEY (id)", "UNIQUE (id) INCLUDE (body)"])
+def test_any_unique_key_will_do(place: Place, key: str) -> None:
+    place.ask(f"CREATE TABLE rows (id int, body text, md jsonb, e vector(4), {key})")
+    with place.adopted(LAYOUT) as store:
+        assert upsert(store, Document("1", "x")).written == 1

@@ -563,10 +563,17 @@ class PgVectorStore(StoreBase):
                 state.record.require(self._space, collection=self._collection)
                 return
             state.table.check_layout(self._space)
+            self._check_key(cursor, state.table)
             self._prepare_database(cursor)
             slot = replace(self._new_slot(self._space, made), name=layout.slot)
             self._save(cursor, SpaceRecord(slots=(slot,), layout=layout.to_dict()))
         self._describe()
+
+    def _check_key(self, cursor: psycopg.Cursor[Any], table: Table) -> None:
+        names = {"schema": table.schema, "name": table.name, "id": table.layout.id}
+        cursor.execute(sql.UNIQUE_KEY, names)
+        ((unique,),) = cursor.fetchall()
+        table.check_key(unique=unique)
 
     def info(self) -> CollectionInfo:
         """What the collection is: slots with what is pending in each, rows, index, layout."""

@@ -567,10 +567,17 @@ class AsyncPgVectorStore(AsyncStoreBase):
                 state.record.require(self._space, collection=self._collection)
                 return
             state.table.check_layout(self._space)
+            await self._check_key(cursor, state.table)
             await self._prepare_database(cursor)
             slot = replace(self._new_slot(self._space, made), name=layout.slot)
             await self._save(cursor, SpaceRecord(slots=(slot,), layout=layout.to_dict()))
         await self._describe()
+
+    async def _check_key(self, cursor: psycopg.AsyncCursor[Any], table: Table) -> None:
+        names = {"schema": table.schema, "name": table.name, "id": table.layout.id}
+        await cursor.execute(sql.UNIQUE_KEY, names)
+        ((unique,),) = await cursor.fetchall()
+        table.check_key(unique=unique)
 
     async def info(self) -> CollectionInfo:
         """What the collection is: slots with what is pending in each, rows, index, layout."""

@@ -215,6 +215,19 @@ class Table:
             )
         self._check_slot(space)
 
+    def check_key(self, *, unique: bool) -> None:
+        """:class:`InvalidInput` if keys may occur twice, so that no upsert can find its row."""
+        if unique:
+            return
+        index = sql.SQL("CREATE UNIQUE INDEX ON {} ({})").format(
+            sql.Identifier(self.schema, self.name), sql.Identifier(self.layout.id)
+        )
+        raise InvalidInput(
+            f"column {excerpt(self.layout.id)} of table {excerpt(self.name)} has no unique index, or "
+            f"a deferrable one, so documents cannot be written by id; run {index.as_string(None)} "
+            "in place of what is there"
+        )
+
     def _check_slot(self, space: EmbeddingSpace) -> None:
         kind = self.columns[self.layout.slot]
         match = _SIZED_VECTOR.match(kind)
