@@ -491,3 +491,32 @@ def test_any_unique_key_will_do(place: Place, key: str) -> None:
     place.ask(f"CREATE TABLE rows (id int, body text, md jsonb, e vector(4), {key})")
     with place.adopted(LAYOUT) as store:
         assert upsert(store, Document("1", "x")).written == 1
+
+
+def test_a_row_without_a_text_or_a_parent_can_be_written_again(place: Place) -> None:
+    place.ask(
+        "CREATE TABLE rows (id int PRIMARY KEY, doc text, no int, body text, e vector(4));"
+        "INSERT INTO rows VALUES (1, NULL, NULL, NULL, NULL)"
+    )
+    layout = replace(LAYOUT, metadata=("doc", "no", "body"), parent="doc", order="no")
+    with place.adopted(layout) as store:
+        (read,) = store.get(["1"])
+        assert read == Document("1", "", {"doc": None, "no": None, "body": None})
+        report = store.upsert_vectors([read], [None], space=TINY)
+        assert (report.written, report.pending) == (1, 1)
+        for doc in ("other", None):
+            with pytest.raises(InvalidInput, match="metadata 'doc' cannot be"):
+                store.update_metadata({"doc": doc}, where=field.id == "1")
+
+
+def test_an_order_without_parents_stays_as_it_is(place: Place) -> None:
+    place.ask(
+        "CREATE TABLE rows (id int PRIMARY KEY, no int, body text, md jsonb, e vector(4));"
+        "INSERT INTO rows VALUES (1, 7, 'x', '{}', NULL)"
+    )
+    for metadata in ("md", ("no",)):
+        with place.open(replace(LAYOUT, metadata=metadata, order="no")) as store:
+            store.adopt()
+            (read,) = store.get(["1"])
+            assert upsert(store, replace(read, text="new")).written == 1
+    assert place.ask("SELECT no, body FROM rows") == [(7, "new")]

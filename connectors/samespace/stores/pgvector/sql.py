@@ -574,7 +574,7 @@ def _written(table: Table, slots: Sequence[str]) -> dict[str, sql.Composable]:
     if isinstance(layout.metadata, str):
         fields[layout.metadata] = _cast("r.metadata", table.columns[layout.metadata])
     for name, column in (("parent", layout.parent), ("ordinal", layout.order)):
-        if column is not None:
+        if column is not None and layout.parent is not None:
             fields[column] = _cast(f"r.{name}::text", table.kind(column))
     if table.own:
         for name in ("embed_text", "span_start", "span_end"):

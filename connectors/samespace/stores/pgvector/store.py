@@ -722,11 +722,10 @@ class PgVectorStore(StoreBase):
 
     def _named(self, table: Table, patches: Mapping[str, bytes]) -> dict[str, Document | None]:
         """The documents whose patches name columns of their other parts; None if not stored."""
-        ids = [
-            id for id, patch in patches.items() if table.owned.intersection(decode_metadata(patch))
-        ]
-        if not table.layout.metadata_columns or not ids:
+        owned = table.owned.intersection(table.layout.metadata_columns)
+        if not owned:
             return {}
+        ids = [id for id, patch in patches.items() if owned.intersection(decode_metadata(patch))]
         return {**dict.fromkeys(ids), **{found.id: found for found in self.get(ids)}}
 
     def delete(

@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.abc import AdaptContext
 
 from samespace import filters
-from samespace.documents import Document, Metadata
+from samespace.documents import Document, Metadata, Parent
 from samespace.errors import InvalidInput, excerpt
 from samespace.filters import Scalar
 from samespace.layout import Layout, TextQuery
@@ -115,10 +115,9 @@ class Table:
     @property
     def owned(self) -> frozenset[str]:
         """Columns that say something else of a document, whatever its metadata has under their name."""
-        layout = self.layout
-        parts = (layout.id, layout.text, layout.parent, layout.order)
+        parts = _parts(self.layout, None)
         pinned = [column for column, values in self.scope.items() if len(values) == 1]
-        return frozenset([*(part for part in parts if isinstance(part, str)), *pinned])
+        return frozenset([*parts, *pinned])
 
     def changed(self, keys: Collection[str], *, merge: bool) -> list[str]:
         """The columns that writing metadata with these keys changes; without ``merge`` others too.
@@ -253,17 +252,20 @@ def _named(layout: Layout) -> list[tuple[str, str]]:
     return [(what, name) for what, name in columns if name is not None]
 
 
-def _parts(layout: Layout, document: Document | None) -> dict[Any, tuple[object]]:
-    """What a document's metadata may have under the columns of its other parts."""
+def _parts(layout: Layout, document: Document | None) -> dict[str, tuple[object, ...]]:
+    """The columns of a document's other parts, each with what metadata may have under its name.
+
+    A place in an order is of a chunk, which only a layout with parents knows.
+    """
+    order = layout.order if layout.parent is not None else None
+    columns = (order, layout.parent, layout.text, layout.id)
     if document is None:
-        return {}
-    parent = document.parent
-    return {
-        layout.order: (parent.ordinal if parent else None,),
-        layout.parent: (parent.id if parent else None,),
-        layout.text: (document.text,),
-        layout.id: (document.id,),
-    }
+        return {column: () for column in columns if isinstance(column, str)}
+    parent = document.parent or Parent("")
+    texts = (document.text, document.text or None)
+    values = ((parent.ordinal,), (parent.id or None,), texts, (document.id,))
+    pairs = zip(columns, values, strict=True)
+    return {column: permitted for column, permitted in pairs if isinstance(column, str)}
 
 
 def _spelled(value: object) -> str | None:
