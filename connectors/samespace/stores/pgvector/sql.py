@@ -46,7 +46,6 @@ from samespace.stores.pgvector.table import (
     Table,
     Text,
     raw,
-    scope_key,
     source_name,
     source_of,
 )
@@ -120,9 +119,10 @@ def write_record(registry: str) -> sql.Composed:
 
 
 def read_neighbours(registry: str) -> sql.Composed:
-    """The records of other collections in a table. Parameters: schema, table, scope."""
+    """Scopes and records of other collections in a table. Parameters: schema, table, scope."""
     return sql.SQL(
-        "SELECT record::text FROM {} WHERE schema_name = %s AND table_name = %s AND scope <> %s"
+        "SELECT scope, record::text FROM {} "
+        "WHERE schema_name = %s AND table_name = %s AND scope <> %s"
     ).format(registry_table(registry))
 
 
@@ -762,13 +762,13 @@ def trigger_name(table: Table) -> str:
 
     Two collections may have names that read the same once joined, so a hash tells them apart.
     """
-    digest = _digest(orjson.dumps([table.schema, table.name, scope_key(table.layout)]))
+    digest = _digest(orjson.dumps([table.schema, table.name, table.scope_key]))
     return bounded(f"{table.name}_{digest}", "__sources")
 
 
 def _scope_suffix(table: Table) -> str:
     """What tells names of one collection from those of others in its table; empty if it is alone."""
-    key = scope_key(table.layout)
+    key = table.scope_key
     return "_" + _digest(key.encode()) if key else ""
 
 

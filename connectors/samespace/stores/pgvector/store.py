@@ -53,6 +53,7 @@ from samespace.guard import (
     SlotState,
     SpaceRecord,
     check_distinct_ids,
+    mismatch,
     missing_record,
     not_ready,
 )
@@ -94,7 +95,7 @@ from samespace.stores.pgvector.connections import (
     check_source,
 )
 from samespace.stores.pgvector.faults import Gone
-from samespace.stores.pgvector.table import Table, own_layout, scope_key
+from samespace.stores.pgvector.table import Table, can_share_rows, own_layout, scope_key
 from samespace.stores.running import T
 
 OLDEST_PGVECTOR: Final = (0, 8, 0)
@@ -111,6 +112,8 @@ _UNPREPARED: Final = (pg.InvalidSqlStatementName, pg.DuplicatePreparedStatement)
 _UNDONE: Final = (pg.DeadlockDetected, pg.SerializationFailure)
 
 
+_Key = tuple[str, str, str]
+"""Schema, table and scope: where a collection's record is."""
 _Statements = tuple[bytes | None, bytes, Mapping[str, Any]]
 """Settings, if any are needed, the search itself, and its parameters."""
 
@@ -121,6 +124,8 @@ class _State:
 
     table: Table | None
     record: SpaceRecord | None
+    neighbours: Mapping[str, SpaceRecord]
+    """The records of the table's other collections, by scope; looked at without a record only."""
     indexes: tuple[tuple[str, bool, str, str, str, bool], ...]
     """Name, valid, operator class, key, method, whether of some rows only."""
     vector_oid: int
@@ -267,12 +272,17 @@ class PgVectorStore(StoreBase):
         assert row is not None  # noqa: S101  the statement selects from one row
         oid, version, vector_oid, columns, indexes, cheap_pages, has_registry, may_read = row
         self._check_version(version, exists=oid is not None)
-        record = self._read_record(cursor) if may_read else None
-        table = self._table(orjson.loads(columns), record) if oid is not None else None
+        typed = orjson.loads(columns) if oid is not None else {}
+        key = self._key(typed)
+        record = self._read_record(cursor, key) if may_read else None
+        claims = record is None and self._claimed_layout is not None
+        neighbours = self._read_neighbours(cursor, key) if claims and may_read else {}
+        table = self._table(typed, record) if oid is not None else None
         found = tuple(tuple(index) for index in orjson.loads(indexes)) if indexes else ()
         return _State(
             table=table,
             record=record,
+            neighbours=neighbours,
             indexes=found,
             vector_oid=vector_oid or 0,
             cheap_pages=cheap_pages,
@@ -281,13 +291,21 @@ class PgVectorStore(StoreBase):
             read_at=time.monotonic(),
         )
 
-    def _read_record(self, cursor: psycopg.Cursor[Any]) -> SpaceRecord | None:
-        key = (self._schema, self._collection, scope_key(self._claimed_layout))
+    def _key(self, columns: Mapping[str, str]) -> _Key:
+        """Where this collection's record is in the registry."""
+        return self._schema, self._collection, scope_key(self._claimed_layout, columns)
+
+    def _read_record(self, cursor: psycopg.Cursor[Any], key: _Key) -> SpaceRecord | None:
         cursor.execute(sql.read_record(self._registry), key, prepare=False)
         row = cursor.fetchone()
-        if row is None:
-            return None
-        return SpaceRecord.from_dict(orjson.loads(row[0]), collection=self._collection)
+        return self._parsed(row[0]) if row is not None else None
+
+    def _read_neighbours(self, cursor: psycopg.Cursor[Any], key: _Key) -> dict[str, SpaceRecord]:
+        cursor.execute(sql.read_neighbours(self._registry), key, prepare=False)
+        return {scope: self._parsed(record) for scope, record in cursor.fetchall()}
+
+    def _parsed(self, record: str) -> SpaceRecord:
+        return SpaceRecord.from_dict(orjson.loads(record), collection=self._collection)
 
     def _check_version(self, version: str | None, *, exists: bool) -> None:
         if version is None:
@@ -363,13 +381,25 @@ class PgVectorStore(StoreBase):
         if writing:
             raise self._unrecorded(state)
         if claimed is not None:
-            state.table.check_layout(self._space)
+            self._check_claim(state, state.table)
             self._warn_unrecorded("the space of its vectors is what this handle claims")
             return SlotRecord(name=claimed.slot, space=self._space)
         if self._space.id in state.table.columns:
             self._warn_unrecorded("its column's name is all that says which space it holds")
             return SlotRecord(name=self._space.id, space=self._space)
         raise self._unrecorded(state)
+
+    def _check_claim(self, state: _State, table: Table) -> None:
+        """The refusal, where table or records say that layout and space cannot be as claimed."""
+        table.check_layout(self._space)
+        for scope, record in state.neighbours.items():
+            others = tuple(
+                slot
+                for slot in record.slots
+                if slot.name == table.layout.slot and slot.space != self._space
+            )
+            if others and can_share_rows(scope, table.scope_key, table.columns):
+                raise mismatch(SpaceRecord(slots=others), self._space, collection=self._collection)
 
     def _unrecorded(self, state: _State) -> SpaceUnknown | StoreRejected:
         if state.has_registry and not state.may_read_registry:
@@ -507,7 +537,7 @@ class PgVectorStore(StoreBase):
                 sql.create_index(table, slot.name, self._space, self._index, concurrently=False), ()
             )
             cursor.execute(sql.create_metadata_index(table, concurrently=False), ())
-        self._save(cursor, SpaceRecord(slots=(slot,)))
+        self._save(cursor, table, SpaceRecord(slots=(slot,)))
 
     def _prepare_database(self, cursor: psycopg.Cursor[Any]) -> None:
         """Extension, registry and schema, where they are missing; under the lock."""
@@ -521,10 +551,10 @@ class PgVectorStore(StoreBase):
         if self._state is None or not self._state.has_registry:
             cursor.execute(sql.create_registry(self._registry), ())
 
-    def _save(self, cursor: psycopg.Cursor[Any], record: SpaceRecord) -> None:
+    def _save(self, cursor: psycopg.Cursor[Any], table: Table, record: SpaceRecord) -> None:
         check_distinct_ids(slot.space for slot in record.slots)
-        key = (self._schema, self._collection, scope_key(self._claimed_layout))
         data = Json(orjson.dumps(record.to_dict()))
+        key = self._key(table.columns)
         cursor.execute(sql.write_record(self._registry), (*key, data))
 
     def drop(self) -> None:
@@ -549,7 +579,9 @@ class PgVectorStore(StoreBase):
         """Record which space an existing table holds, as this handle's layout and space claim.
 
         Nothing in the table changes. With ``canary`` and a backend its canary is kept, so that
-        another model under the same name is noticed. A table adopted before stays as it is.
+        another model under the same name is noticed. A table adopted before stays as it is; one of
+        ours whose record was lost has it again. :class:`SpaceMismatch` where a record says that the
+        same rows' vectors are of another space.
         """
         layout = self._claimed_layout
         if layout is None:
@@ -562,11 +594,12 @@ class PgVectorStore(StoreBase):
             if state.record is not None:
                 state.record.require(self._space, collection=self._collection)
                 return
-            state.table.check_layout(self._space)
+            self._check_claim(state, state.table)
             self._check_key(cursor, state.table)
             self._prepare_database(cursor)
             slot = replace(self._new_slot(self._space, made), name=layout.slot)
-            self._save(cursor, SpaceRecord(slots=(slot,), layout=layout.to_dict()))
+            kept = None if state.table.made_here(self._space) else layout.to_dict()
+            self._save(cursor, state.table, SpaceRecord(slots=(slot,), layout=kept))
         self._describe()
 
     def _check_key(self, cursor: psycopg.Cursor[Any], table: Table) -> None:
@@ -923,7 +956,7 @@ class PgVectorStore(StoreBase):
                 self._try_text(cursor, table)
                 for statement in sql.create_trigger(table, self._registry, [*others, slot.name]):
                     cursor.execute(statement, ())
-            self._save(cursor, record.with_slot(slot))
+            self._save(cursor, table, record.with_slot(slot))
 
         self._alter(change)
 
@@ -959,7 +992,7 @@ class PgVectorStore(StoreBase):
             if names and not table.external_text:
                 for statement in sql.create_trigger(table, self._registry, names):
                     cursor.execute(statement, ())
-            self._save(cursor, left)
+            self._save(cursor, table, left)
 
         self._alter(change)
 
@@ -967,13 +1000,8 @@ class PgVectorStore(StoreBase):
         """Whether another collection in the table has this slot, or may have it unrecorded."""
         if table.layout.scope is not None and table.is_foreign(slot.name, slot.space):
             return True
-        key = (self._schema, self._collection, scope_key(self._claimed_layout))
-        cursor.execute(sql.read_neighbours(self._registry), key)
-        records = [
-            SpaceRecord.from_dict(orjson.loads(row[0]), collection=self._collection)
-            for row in cursor.fetchall()
-        ]
-        return any(slot.name == other.name for record in records for other in record.slots)
+        records = self._read_neighbours(cursor, self._key(table.columns))
+        return any(slot.name == other.name for record in records.values() for other in record.slots)
 
     def _alter(self, change: Any) -> None:
         """Change the table under a short lock timeout, again and again: a waiting DDL blocks all."""
@@ -1005,9 +1033,9 @@ class PgVectorStore(StoreBase):
         wanted = check_state(state)
         check_space(space)
         with self._locked() as cursor:
-            record, _ = self._recorded(self._describe(cursor))
+            record, table = self._recorded(self._describe(cursor))
             record.require(space, collection=self._collection)
-            self._save(cursor, record.with_state(space, wanted))
+            self._save(cursor, table, record.with_state(space, wanted))
         self._describe()
 
     def _slot_named(self, space: EmbeddingSpace) -> tuple[Table, SlotRecord]:

@@ -6,7 +6,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -23,8 +23,15 @@ from samespace.space import EmbeddingSpace
 
 OWN_COLUMNS: Final = ("embed_text", "parent_id", "ordinal", "span_start", "span_end")
 _INTEGERS: Final = {"smallint": 15, "integer": 31, "bigint": 63}
+_BOOLEANS: Final = {
+    **dict.fromkeys(("t", "true", "yes", "on", "1"), True),
+    **dict.fromkeys(("f", "false", "no", "off", "0"), False),
+}
 _ID_TYPES: Final = (*_INTEGERS, "uuid", "text", "character varying")
 _MODIFIER: Final = re.compile(r"\([0-9,-]+\)")
+_COMPARED: Final = (*_INTEGERS, "uuid", "text", "character varying", "boolean")
+"""Types of which two values are equal only if :func:`_canonical` writes them alike."""
+_SPACE_ID = re.compile(r"[a-z0-9_]+_[0-9a-f]{8}\Z")
 _SIZED_VECTOR = re.compile(r"(?:vector|halfvec)(?:\((\d+)\))?\Z")
 
 
@@ -66,11 +73,57 @@ def own_layout(space: EmbeddingSpace) -> Layout:
     )
 
 
-def scope_key(layout: Layout | None) -> str:
-    """What tells collections of one table apart in the registry; empty for a whole table."""
+def scope_key(layout: Layout | None, columns: Mapping[str, str]) -> str:
+    """What tells collections of one table apart in the registry; empty for a whole table.
+
+    Scopes of the same rows have one key, however their values are spelled or ordered.
+    """
     if layout is None or layout.scope is None:
         return ""
-    return orjson.dumps(filters.to_json(layout.scope), option=orjson.OPT_SORT_KEYS).decode()
+    pinned = {
+        column: _canonical_values(values, _base(columns.get(column, "")))
+        for column, values in filters.equalities(layout.scope).items()
+    }
+    return orjson.dumps(pinned, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _canonical_values(values: Sequence[Scalar], kind: str) -> list[orjson.Fragment]:
+    return [
+        orjson.Fragment(each)
+        for each in sorted({orjson.dumps(_canonical(value, kind)) for value in values})
+    ]
+
+
+def _canonical(value: Scalar, kind: str) -> Scalar:
+    """A scope's value in the one spelling that it has in a column of this type."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    try:
+        if kind in _INTEGERS:
+            return int(text)
+        if kind == "uuid":
+            return str(uuid.UUID(text))
+    except ValueError:
+        return value  # the server says that the column cannot have it
+    if kind == "boolean":
+        return _BOOLEANS.get(text.lower(), value)
+    return text if kind in _COMPARED else value
+
+
+def _base(kind: str) -> str:
+    """A type without its length or precision; an array's keeps its brackets."""
+    return _MODIFIER.sub("", kind)
+
+
+def can_share_rows(one: str, other: str, columns: Mapping[str, str]) -> bool:
+    """Whether rows may be in the scopes of both keys: no column's values say that none are."""
+    scopes = [orjson.loads(key) if key else {} for key in (one, other)]
+    apart = [
+        column
+        for column in set(scopes[0]) & set(scopes[1])
+        if _base(columns.get(column, "")) in _COMPARED
+        and not set(scopes[0][column]) & set(scopes[1][column])
+    ]
+    return not apart
 
 
 def source_of(id: str, text: str) -> bytes:
@@ -99,8 +152,13 @@ class Table:
         return self.kind(self.layout.id)
 
     def kind(self, column: str) -> str:
-        """A column's SQL type without its length or precision; an array's keeps its brackets."""
-        return _MODIFIER.sub("", self.columns.get(column, "text"))
+        """A column's SQL type as :func:`_base` has it."""
+        return _base(self.columns.get(column, "text"))
+
+    @property
+    def scope_key(self) -> str:
+        """What tells this collection from others of its table; empty for the whole table."""
+        return scope_key(self.layout, self.columns)
 
     @property
     def external_text(self) -> bool:
@@ -137,6 +195,15 @@ class Table:
     def is_foreign(self, slot: str, space: EmbeddingSpace) -> bool:
         """Whether somebody else made this slot, so that vectors in it have no source."""
         return slot != space.id
+
+    def made_here(self, space: EmbeddingSpace) -> bool:
+        """Whether this is a whole table as :func:`own_layout` describes it, with its own columns."""
+        layout = replace(self.layout, parent="parent_id", order="ordinal")
+        return (
+            layout == own_layout(space)
+            and self.has_source(space.id)
+            and all(name in self.columns for name in OWN_COLUMNS)
+        )
 
     def canonical_ids(self, ids: Sequence[str]) -> list[str]:
         """Those ids that a key of this table's type can have, in their one spelling."""
@@ -228,7 +295,14 @@ class Table:
         )
 
     def _check_slot(self, space: EmbeddingSpace) -> None:
-        kind = self.columns[self.layout.slot]
+        slot = self.layout.slot
+        if slot != space.id and _SPACE_ID.match(slot) and self.has_source(slot):
+            raise InvalidInput(
+                f"column {excerpt(slot)} was made by samespace for the embedding space whose id it "
+                f"is, and {space} has the id {space.id}; open the table with that space, or use "
+                "another collection"
+            )
+        kind = self.columns[slot]
         match = _SIZED_VECTOR.match(kind)
         if not match or kind.startswith("halfvec"):
             raise InvalidInput(

@@ -1,0 +1,228 @@
+"""What adopt() refuses: rows of another space, vectors that are none of it, tables of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+
+from samespace import Document, EmbeddingSpace, Layout, PgVectorStore, field
+from samespace.errors import InvalidInput, SpaceMismatch
+from samespace.filters import Filter
+from samespace.stores.pgvector.table import can_share_rows, scope_key
+
+ONE = EmbeddingSpace(model="one", dimensions=4)
+OTHER = EmbeddingSpace(model="other", dimensions=4)
+UUID = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"
+EAST, NORTH = np.eye(4, dtype=np.float32)[:2]
+COLUMNS = {
+    "number": "bigint",
+    "name": "character varying(20)",
+    "collection_id": "uuid",
+    "live": "boolean",
+    "price": "numeric(8,2)",
+}
+TABLE = """
+CREATE TABLE {schema}.shared (id text PRIMARY KEY, document text, cmetadata jsonb, embedding vector,
+  number bigint DEFAULT 1, name varchar(20) DEFAULT 'a', live boolean DEFAULT true,
+  collection_id uuid DEFAULT 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', price numeric(8,2) DEFAULT 1);
+INSERT INTO {schema}.shared VALUES ('first', 'a text', '{{}}', '[1,0,0,0]')
+"""
+
+
+class Database:
+    """A table that somebody made, and handles on it."""
+
+    def __init__(self, conninfo: str, schema: str) -> None:
+        self.conninfo = conninfo
+        self.schema = schema
+
+    def run(self, script: str) -> list[tuple[Any, ...]]:
+        """What a stranger gets; ``{schema}`` and ``{registry}`` are names."""
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            names = {
+                "schema": Identifier(self.schema),
+                "registry": Identifier(f"{self.schema}_registry"),
+            }
+            cursor = connection.execute(SQL(script).format(**names))
+            return cursor.fetchall() if cursor.description else []
+
+    def open(
+        self,
+        space: EmbeddingSpace,
+        layout: Layout | None = None,
+        *,
+        collection: str = "shared",
+        registry: str | None = None,
+    ) -> PgVectorStore:
+        return PgVectorStore(
+            self.conninfo,
+            collection=collection,
+            space=space,
+            layout=layout,
+            schema=self.schema,
+            registry=registry or f"{self.schema}_registry",
+        )
+
+
+@pytest.fixture
+def database(postgres: str, schema: str) -> Database:
+    made = Database(postgres, schema)
+    made.run(TABLE)
+    return made
+
+
+def layout(scope: Filter | None = None, **changes: Any) -> Layout:
+    places: dict[str, Any] = {
+        "id": "id",
+        "text": "document",
+        "slot": "embedding",
+        "metadata": "cmetadata",
+    }
+    return Layout(scope=scope, **{**places, **changes})
+
+
+number, name, live, price = field("number"), field("name"), field("live"), field("price")
+OVERLAPPING: dict[str, tuple[Layout, Layout]] = {
+    "a number and its text": (layout(number == 1), layout(number == "1")),
+    "a text and its number": (layout(name == "1"), layout(name == 1)),
+    "a uuid in another case": (
+        Layout.langchain_pgvector(collection_id=UUID),
+        Layout.langchain_pgvector(collection_id=UUID.upper()),
+    ),
+    "a bool and its text": (layout(live == True), layout(live == "t")),  # noqa: E712
+    "the same values in another order": (
+        layout(name.in_(["a", "b"])),
+        layout(name.in_(["b", "a"])),
+    ),
+    "some of the values": (layout(name.in_(["a", "b"])), layout(name.in_(["b", "c"]))),
+    "a part, then the whole table": (layout(name == "a"), layout()),
+    "the whole table, then a part": (layout(), layout(name == "a")),
+    "other columns": (layout(name == "a"), layout(number == 1)),
+    "one column more": (layout(name == "a"), layout((name == "a") & (number == 1))),
+    "a type that spells one value in many ways": (layout(price == 1), layout(price == "1.00")),
+}
+
+
+@pytest.mark.parametrize("case", OVERLAPPING)
+def test_rows_of_one_space_are_not_adopted_as_another(database: Database, case: str) -> None:
+    mine, theirs = OVERLAPPING[case]
+    with database.open(ONE, mine) as store:
+        store.adopt()
+    with database.open(OTHER, theirs) as store:
+        for work in (store.adopt, store.count, lambda: store.search_vector(EAST, space=OTHER)):
+            with pytest.raises(SpaceMismatch, match=r"model +one +other") as caught:
+                work()
+            assert (caught.value.stored, caught.value.offered) == (ONE, OTHER)
+    with database.open(ONE, theirs) as store:
+        store.adopt()
+        store.upsert_vectors([Document("second", "text")], [NORTH], space=ONE)
+
+
+def test_rows_apart_may_be_of_two_spaces(database: Database) -> None:
+    for space, value in ((ONE, "a"), (OTHER, "b")):
+        with database.open(space, layout((name == value) & (number == 1))) as store:
+            store.adopt()
+            store.upsert_vectors([Document(value, "text")], [EAST], space=space)
+    assert database.run(
+        "SELECT id, name FROM {schema}.shared WHERE id IN ('a', 'b') ORDER BY 1"
+    ) == [
+        ("a", "a"),
+        ("b", "b"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (number == 1, number == "1"),
+        (name == 1, name == "1"),
+        (live == True, live == "T"),  # noqa: E712
+        (field("collection_id") == UUID, field("collection_id") == UUID.upper()),
+        (name.in_(["b", "a", "b"]), name.in_(["a", "b"])),
+        ((name == "a") & (number == 1), (number == 1) & (name == "a")),
+    ],
+)
+def test_one_scope_has_one_key(one: Filter, other: Filter) -> None:
+    assert scope_key(layout(one), COLUMNS) == scope_key(layout(other), COLUMNS)
+
+
+def test_keys_of_values_in_their_own_types_are_those_of_old_records() -> None:
+    assert scope_key(layout(number == 1), COLUMNS) == '{"number":[1]}'
+    assert scope_key(layout(name == "a"), COLUMNS) == '{"name":["a"]}'
+    assert scope_key(layout(live == True), COLUMNS) == '{"live":[true]}'  # noqa: E712
+    assert scope_key(layout(field("collection_id") == UUID), COLUMNS) == (
+        f'{{"collection_id":["{UUID}"]}}'
+    )
+    assert scope_key(layout(), COLUMNS) == scope_key(None, COLUMNS) == ""
+
+
+def test_scopes_share_no_rows_only_where_a_column_says_so() -> None:
+    def share(one: Filter | None, other: Filter | None) -> bool:
+        mine, theirs = (scope_key(layout(scope), COLUMNS) for scope in (one, other))
+        shared = can_share_rows(mine, theirs, COLUMNS)
+        assert can_share_rows(theirs, mine, COLUMNS) == shared
+        return shared
+
+    assert not share(number == 1, number == 2)
+    assert not share(number.in_([1, 2]) & (name == "a"), (name == "b") & number.in_([1, 2]))
+    assert share(number.in_([1, 2]), number.in_([2, 3]))
+    assert share(price == 1, price == 2)
+    assert share(number == 1, None)
+
+
+# Tables of ours
+
+
+@pytest.fixture
+def ours(postgres: str, schema: str) -> Database:
+    """A table of ours, which holds one row."""
+    made = Database(postgres, schema)
+    with made.open(ONE, collection="ours") as store:
+        store.upsert_vectors(
+            [Document("first", "a text", {"k": 1}, embed_text="another")], [EAST], space=ONE
+        )
+    return made
+
+
+def claim(scope: Filter | None = None, slot: str = ONE.id) -> Layout:
+    return Layout(id="id", text="text", slot=slot, metadata="metadata", scope=scope)
+
+
+Claim = Callable[[Database], PgVectorStore]
+CLAIMS: dict[str, Claim] = {
+    "of a part": lambda of: of.open(
+        OTHER, claim(field("embed_text") == "another"), collection="ours"
+    ),
+    "in another registry": lambda of: of.open(
+        OTHER, claim(), collection="ours", registry=f"{of.schema}_elsewhere"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CLAIMS)
+def test_a_column_of_ours_is_claimed_by_its_own_space_alone(ours: Database, case: str) -> None:
+    with CLAIMS[case](ours) as store:
+        for work in (store.adopt, lambda: store.search_vector(EAST, space=OTHER)):
+            with pytest.raises(InvalidInput, match=f"{ONE.id}.*{OTHER.id}"):
+                work()
+
+
+def test_a_table_of_ours_that_lost_its_record_has_it_again(ours: Database) -> None:
+    ours.run("DELETE FROM {registry}.collections")
+    with (
+        ours.open(OTHER, claim(), collection="ours") as store,
+        pytest.raises(InvalidInput, match=ONE.id),
+    ):
+        store.adopt()
+    with ours.open(ONE, claim(), collection="ours") as store:
+        store.adopt()
+    with ours.open(ONE, collection="ours") as store:
+        assert store.get(["first"])[0].embed_text == "another"
+        store.upsert_vectors([Document("second", "a text")], [NORTH], space=ONE)
+        assert store.info().layout is None
+        store.drop()
