@@ -175,6 +175,69 @@ def test_scopes_share_no_rows_only_where_a_column_says_so() -> None:
     assert share(number == 1, None)
 
 
+# Vectors
+
+
+LONG = [("long", "[100,100,0,0]"), ("short", "[0.9,0.1,0,0]")]
+
+
+def put(database: Database, *rows: tuple[str, str | None]) -> None:
+    """Rows of number 2 with these ids and vectors."""
+    with psycopg.connect(database.conninfo) as connection:
+        connection.cursor().executemany(
+            SQL(
+                "INSERT INTO {}.shared (id, document, cmetadata, embedding, number) "
+                "VALUES (%s, 'text', '{{}}', %s, 2)"
+            ).format(Identifier(database.schema)),
+            rows,
+        )
+
+
+@pytest.mark.parametrize(("id", "vector"), LONG)
+def test_a_vector_off_unit_norm_is_none_of_a_normalized_space(
+    database: Database, id: str, vector: str
+) -> None:
+    put(database, (id, vector))
+    with database.open(ONE, layout()) as store:
+        with pytest.raises(
+            InvalidInput, match=rf"'{id}'.*norm (141\.421|0\.90\d*),.*normalized=False"
+        ):
+            store.adopt()
+        assert database.run("SELECT to_regnamespace('{registry}')") == [(None,)]
+    with database.open(ONE, layout(number == 1)) as store:
+        store.adopt()
+    free = EmbeddingSpace(model="one", dimensions=4, normalized=False)
+    with database.open(free, layout(number == 2)) as store:
+        store.adopt()
+
+
+def test_a_vector_of_another_size_is_named(database: Database) -> None:
+    put(database, ("small", "[1,0,0]"), ("none", None))
+    with (
+        database.open(ONE, layout()) as store,
+        pytest.raises(InvalidInput, match=r"'small'.*3 dimensions.*has 4"),
+    ):
+        store.adopt()
+
+
+@pytest.mark.parametrize("opclass", ["vector_l2_ops", "vector_ip_ops"])
+def test_an_index_of_another_metric_ranks_nothing_before_norms_are_known(
+    database: Database, opclass: str
+) -> None:
+    put(database, *LONG)
+    database.run("ALTER TABLE {schema}.shared ALTER embedding TYPE vector(4)")
+    database.run(f"CREATE INDEX ON {{schema}}.shared USING hnsw (embedding {opclass})")
+    diagonal = (EAST + NORTH) / np.float32(np.sqrt(2))
+    with database.open(ONE, layout()) as store:
+        hits = store.search_vector(diagonal, space=ONE)
+        assert [hit.document.id for hit in hits] == ["long", "short", "first"]
+        assert not store.info().index_built
+    database.run("DELETE FROM {schema}.shared WHERE number = 2")
+    with database.open(ONE, layout()) as store:
+        store.adopt()
+        assert store.info().index_built
+
+
 # Tables of ours
 
 

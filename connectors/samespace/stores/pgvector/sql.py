@@ -173,6 +173,10 @@ def _norm_check(space: EmbeddingSpace) -> sql.Composable:
     )
 
 
+def _is_off_unit_norm(slot: sql.Composable) -> sql.Composed:
+    return sql.SQL("abs(vector_norm({}) - 1) >= 1e-3").format(slot)
+
+
 def drop_table(table: Table) -> sql.Composed:
     """The whole table."""
     return sql.SQL("DROP TABLE {}").format(table.qualified)
@@ -373,6 +377,18 @@ def vector_bytes(slot: str) -> sql.Composed:
 def half_expression(slot: str, dimensions: int) -> sql.Composable:
     """A slot's vectors in half precision, as they are indexed."""
     return sql.SQL("({}::halfvec({}))").format(Name(slot), sql.Literal(dimensions))
+
+
+def misfit(table: Table, space: EmbeddingSpace) -> Statement:
+    """Id, dimensions and norm of a row whose vector cannot be of the space, if there is one."""
+    parameters = Parameters()
+    slot = Name(table.layout.slot)
+    sized = sql.SQL("vector_dims({}) <> {}").format(slot, sql.Literal(space.dimensions))
+    normed = sql.SQL(" OR {}").format(_is_off_unit_norm(slot)) if space.normalized else sql.SQL("")
+    clause = where_clause(table, parameters, None, sized + normed)
+    return sql.SQL("SELECT {}::text, vector_dims({}), vector_norm({}) FROM {}{} LIMIT 1").format(
+        Name(table.layout.id), slot, slot, table.qualified, clause
+    ), parameters
 
 
 def get(table: Table, ids: Sequence[str], slot: str | None) -> Statement:

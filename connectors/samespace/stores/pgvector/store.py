@@ -581,7 +581,8 @@ class PgVectorStore(StoreBase):
         Nothing in the table changes. With ``canary`` and a backend its canary is kept, so that
         another model under the same name is noticed. A table adopted before stays as it is; one of
         ours whose record was lost has it again. :class:`SpaceMismatch` where a record says that the
-        same rows' vectors are of another space.
+        same rows' vectors are of another space, :class:`InvalidInput` where a vector has a size or
+        a norm that the space's cannot have; every row is looked at.
         """
         layout = self._claimed_layout
         if layout is None:
@@ -596,6 +597,7 @@ class PgVectorStore(StoreBase):
                 return
             self._check_claim(state, state.table)
             self._check_key(cursor, state.table)
+            self._check_vectors(cursor, state.table)
             self._prepare_database(cursor)
             slot = replace(self._new_slot(self._space, made), name=layout.slot)
             kept = None if state.table.made_here(self._space) else layout.to_dict()
@@ -607,6 +609,23 @@ class PgVectorStore(StoreBase):
         cursor.execute(sql.UNIQUE_KEY, names)
         ((unique,),) = cursor.fetchall()
         table.check_key(unique=unique)
+
+    def _check_vectors(self, cursor: psycopg.Cursor[Any], table: Table) -> None:
+        """:class:`InvalidInput` if a row's vector cannot be of this handle's space."""
+        cursor.execute(*sql.misfit(table, self._space))
+        for id, dimensions, norm in cursor.fetchall():
+            where = f"column {excerpt(table.layout.slot)} of row {excerpt(id)}"
+            if dimensions != self._space.dimensions:
+                raise InvalidInput(
+                    f"{where} has a vector of {dimensions} dimensions, and {self._space} has "
+                    f"{self._space.dimensions}; name the space of the stored vectors, or pick its "
+                    "rows with Layout.scope"
+                )
+            raise InvalidInput(
+                f"{where} has a vector of norm {norm:.6g}, and {self._space} is normalized; adopt it "
+                "with a space that has normalized=False, or bring the rows to unit norm "
+                "(l2_normalize)"
+            )
 
     def info(self) -> CollectionInfo:
         """What the collection is: slots with what is pending in each, rows, index, layout."""
@@ -1238,6 +1257,7 @@ def _indexed_by(state: _State, slot: str) -> str:
         if (
             valid
             and (name == ours or not partial)
+            and (state.record is not None or "cosine" in opclass)  # adopt() has looked at norms
             and method in {"hnsw", "ivfflat"}
             and (key in names or any(key.lstrip("(").startswith(f"{each}::") for each in names))
         ):

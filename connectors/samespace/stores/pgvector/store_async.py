@@ -589,7 +589,8 @@ class AsyncPgVectorStore(AsyncStoreBase):
         Nothing in the table changes. With ``canary`` and a backend its canary is kept, so that
         another model under the same name is noticed. A table adopted before stays as it is; one of
         ours whose record was lost has it again. :class:`SpaceMismatch` where a record says that the
-        same rows' vectors are of another space.
+        same rows' vectors are of another space, :class:`InvalidInput` where a vector has a size or
+        a norm that the space's cannot have; every row is looked at.
         """
         layout = self._claimed_layout
         if layout is None:
@@ -604,6 +605,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
                 return
             self._check_claim(state, state.table)
             await self._check_key(cursor, state.table)
+            await self._check_vectors(cursor, state.table)
             await self._prepare_database(cursor)
             slot = replace(self._new_slot(self._space, made), name=layout.slot)
             kept = None if state.table.made_here(self._space) else layout.to_dict()
@@ -615,6 +617,23 @@ class AsyncPgVectorStore(AsyncStoreBase):
         await cursor.execute(sql.UNIQUE_KEY, names)
         ((unique,),) = await cursor.fetchall()
         table.check_key(unique=unique)
+
+    async def _check_vectors(self, cursor: psycopg.AsyncCursor[Any], table: Table) -> None:
+        """:class:`InvalidInput` if a row's vector cannot be of this handle's space."""
+        await cursor.execute(*sql.misfit(table, self._space))
+        for id, dimensions, norm in await cursor.fetchall():
+            where = f"column {excerpt(table.layout.slot)} of row {excerpt(id)}"
+            if dimensions != self._space.dimensions:
+                raise InvalidInput(
+                    f"{where} has a vector of {dimensions} dimensions, and {self._space} has "
+                    f"{self._space.dimensions}; name the space of the stored vectors, or pick its "
+                    "rows with Layout.scope"
+                )
+            raise InvalidInput(
+                f"{where} has a vector of norm {norm:.6g}, and {self._space} is normalized; adopt it "
+                "with a space that has normalized=False, or bring the rows to unit norm "
+                "(l2_normalize)"
+            )
 
     async def info(self) -> CollectionInfo:
         """What the collection is: slots with what is pending in each, rows, index, layout."""
@@ -1257,6 +1276,7 @@ def _indexed_by(state: _State, slot: str) -> str:
         if (
             valid
             and (name == ours or not partial)
+            and (state.record is not None or "cosine" in opclass)  # adopt() has looked at norms
             and method in {"hnsw", "ivfflat"}
             and (key in names or any(key.lstrip("(").startswith(f"{each}::") for each in names))
         ):
