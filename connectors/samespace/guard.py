@@ -116,6 +116,10 @@ class SlotRecord:
         return slot
 
 
+class UnreadableRecord(SpaceUnknown):
+    """A record that no version of this library wrote; adopting writes another in its place."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpaceRecord:
     """What a collection says of itself; ``layout`` is recorded where it is not ours."""
@@ -135,7 +139,7 @@ class SpaceRecord:
     def from_dict(cls, values: object, *, collection: str) -> SpaceRecord:
         """Read what :meth:`to_dict` wrote; :class:`SpaceUnknown` if newer or unreadable."""
         if not isinstance(values, Mapping) or not isinstance(values.get("format"), int):
-            raise SpaceUnknown(_unreadable(collection, "it has no format number"))
+            raise UnreadableRecord(_unreadable(collection, "it has no format number"))
         if values["format"] > FORMAT:
             raise SpaceUnknown(
                 f"the record of collection {excerpt(collection)} has format {values['format']}, newer "
@@ -147,8 +151,8 @@ class SpaceRecord:
             if slots and isinstance(layout, Mapping | None):
                 return cls(slots=slots, layout=layout)
         except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
-            raise SpaceUnknown(_unreadable(collection, type(error).__name__)) from error
-        raise SpaceUnknown(_unreadable(collection, "its slots or its layout are missing"))
+            raise UnreadableRecord(_unreadable(collection, type(error).__name__)) from error
+        raise UnreadableRecord(_unreadable(collection, "its slots or its layout are missing"))
 
     def find(self, space: EmbeddingSpace) -> SlotRecord | None:
         """The slot of this space, if there is one."""
@@ -188,7 +192,8 @@ class SpaceRecord:
 def _unreadable(collection: str, reason: str) -> str:
     return (
         f"the record of collection {excerpt(collection)} cannot be read ({reason}), so its embedding "
-        "space is unknown; restore it from a backup, or pass layout= and space= and call adopt()"
+        "space is unknown; restore it from a backup, or pass layout= and space= and call adopt(), "
+        "which writes another in its place"
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from samespace import Document, EmbeddingSpace, Layout, PgVectorStore, field
-from samespace.errors import InvalidInput, SpaceMismatch
+from samespace.errors import InvalidInput, SpaceMismatch, SpaceUnknown
 from samespace.filters import Filter
 from samespace.stores.pgvector.table import can_share_rows, scope_key
 
@@ -275,8 +275,15 @@ def test_a_column_of_ours_is_claimed_by_its_own_space_alone(ours: Database, case
                 work()
 
 
-def test_a_table_of_ours_that_lost_its_record_has_it_again(ours: Database) -> None:
-    ours.run("DELETE FROM {registry}.collections")
+LOST = {
+    "lost": "DELETE FROM {registry}.collections",
+    "unreadable": "UPDATE {registry}.collections SET record = '[]'",
+}
+
+
+@pytest.mark.parametrize("fate", LOST)
+def test_a_table_of_ours_that_has_no_record_gets_one_again(ours: Database, fate: str) -> None:
+    ours.run(LOST[fate])
     with (
         ours.open(OTHER, claim(), collection="ours") as store,
         pytest.raises(InvalidInput, match=ONE.id),
@@ -289,3 +296,26 @@ def test_a_table_of_ours_that_lost_its_record_has_it_again(ours: Database) -> No
         store.upsert_vectors([Document("second", "a text")], [NORTH], space=ONE)
         assert store.info().layout is None
         store.drop()
+
+
+def test_a_record_that_cannot_be_read_is_replaced_as_its_refusal_says(database: Database) -> None:
+    with database.open(ONE, layout()) as store:
+        store.adopt()
+    database.run("UPDATE {registry}.collections SET record = '{{}}'")
+    with database.open(ONE, layout()) as store:
+        with pytest.raises(SpaceUnknown, match=r"layout= and space= and call adopt\(\)"):
+            store.count()
+        store.adopt()
+        assert store.count() == 1
+
+
+def test_a_newer_record_is_left_alone(database: Database) -> None:
+    with database.open(ONE, layout()) as store:
+        store.adopt()
+    database.run("UPDATE {registry}.collections SET record = record || '{{\"format\": 2}}'")
+    with (
+        database.open(ONE, layout()) as store,
+        pytest.raises(SpaceUnknown, match="upgrade samespace"),
+    ):
+        store.adopt()
+    assert database.run("SELECT record->>'format' FROM {registry}.collections") == [("2",)]

@@ -52,6 +52,7 @@ from samespace.guard import (
     SlotRecord,
     SlotState,
     SpaceRecord,
+    UnreadableRecord,
     check_distinct_ids,
     mismatch,
     missing_record,
@@ -261,7 +262,7 @@ class PgVectorStore(StoreBase):
             self._state = self._read_state(cursor)
         return self._state
 
-    def _read_state(self, cursor: psycopg.Cursor[Any]) -> _State:
+    def _read_state(self, cursor: psycopg.Cursor[Any], *, adopting: bool = False) -> _State:
         names = {
             "schema": self._schema,
             "name": self._collection,
@@ -274,7 +275,7 @@ class PgVectorStore(StoreBase):
         self._check_version(version, exists=oid is not None)
         typed = orjson.loads(columns) if oid is not None else {}
         key = self._key(typed)
-        record = self._read_record(cursor, key) if may_read else None
+        record = self._read_record(cursor, key, adopting=adopting) if may_read else None
         claims = record is None and self._claimed_layout is not None
         neighbours = self._read_neighbours(cursor, key) if claims and may_read else {}
         table = self._table(typed, record) if oid is not None else None
@@ -295,10 +296,18 @@ class PgVectorStore(StoreBase):
         """Where this collection's record is in the registry."""
         return self._schema, self._collection, scope_key(self._claimed_layout, columns)
 
-    def _read_record(self, cursor: psycopg.Cursor[Any], key: _Key) -> SpaceRecord | None:
+    def _read_record(
+        self, cursor: psycopg.Cursor[Any], key: _Key, *, adopting: bool
+    ) -> SpaceRecord | None:
+        """The record; one that cannot be read is none to who is adopting."""
         cursor.execute(sql.read_record(self._registry), key, prepare=False)
         row = cursor.fetchone()
-        return self._parsed(row[0]) if row is not None else None
+        try:
+            return self._parsed(row[0]) if row is not None else None
+        except UnreadableRecord:
+            if not adopting:
+                raise
+            return None
 
     def _read_neighbours(self, cursor: psycopg.Cursor[Any], key: _Key) -> dict[str, SpaceRecord]:
         cursor.execute(sql.read_neighbours(self._registry), key, prepare=False)
@@ -485,9 +494,10 @@ class PgVectorStore(StoreBase):
             return
         slot = self._new_slot(self._space, self._own_canary(self._space))
         with self._locked() as cursor:
-            if self._is_created(self._describe(cursor), exist_ok=exist_ok):
+            state = self._describe(cursor)
+            if self._is_created(state, exist_ok=exist_ok):
                 return
-            self._create(cursor, slot)
+            self._create(cursor, state, slot)
         self._unproved -= {(self._space, "documents"), (self._space, "queries")}
         self._describe()
 
@@ -519,8 +529,8 @@ class PgVectorStore(StoreBase):
             canary=canary,
         )
 
-    def _create(self, cursor: psycopg.Cursor[Any], slot: SlotRecord) -> None:
-        self._prepare_database(cursor)
+    def _create(self, cursor: psycopg.Cursor[Any], state: _State, slot: SlotRecord) -> None:
+        self._prepare_database(cursor, state)
         table = Table(
             schema=self._schema,
             name=self._collection,
@@ -539,7 +549,7 @@ class PgVectorStore(StoreBase):
             cursor.execute(sql.create_metadata_index(table, concurrently=False), ())
         self._save(cursor, table, SpaceRecord(slots=(slot,)))
 
-    def _prepare_database(self, cursor: psycopg.Cursor[Any]) -> None:
+    def _prepare_database(self, cursor: psycopg.Cursor[Any], state: _State) -> None:
         """Extension, registry and schema, where they are missing; under the lock."""
         cursor.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'", ())
         if not cursor.fetchall():
@@ -548,7 +558,7 @@ class PgVectorStore(StoreBase):
             cursor.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))
             if not cursor.fetchall():
                 cursor.execute(sql.create_schema(schema), ())
-        if self._state is None or not self._state.has_registry:
+        if not state.has_registry:
             cursor.execute(sql.create_registry(self._registry), ())
 
     def _save(self, cursor: psycopg.Cursor[Any], table: Table, record: SpaceRecord) -> None:
@@ -579,17 +589,18 @@ class PgVectorStore(StoreBase):
         """Record which space an existing table holds, as this handle's layout and space claim.
 
         Nothing in the table changes. With ``canary`` and a backend its canary is kept, so that
-        another model under the same name is noticed. A table adopted before stays as it is; one of
-        ours whose record was lost has it again. :class:`SpaceMismatch` where a record says that the
-        same rows' vectors are of another space, :class:`InvalidInput` where a vector has a size or
-        a norm that the space's cannot have; every row is looked at.
+        another model under the same name is noticed. A table adopted before stays as it is; a record
+        that cannot be read is replaced, and a table of ours that lost its own has it again.
+        :class:`SpaceMismatch` where a record says that the same rows' vectors are of another space,
+        :class:`InvalidInput` where a vector has a size or a norm that the space's cannot have; every
+        row is looked at.
         """
         layout = self._claimed_layout
         if layout is None:
             raise InvalidInput("pass layout= to say where id, text, metadata and vectors are")
         made = self._own_canary(self._space) if canary else None
         with self._locked() as cursor:
-            state = self._describe(cursor)
+            state = self._read_state(cursor, adopting=True)
             if state.table is None:
                 raise self._not_found()
             if state.record is not None:
@@ -598,7 +609,7 @@ class PgVectorStore(StoreBase):
             self._check_claim(state, state.table)
             self._check_key(cursor, state.table)
             self._check_vectors(cursor, state.table)
-            self._prepare_database(cursor)
+            self._prepare_database(cursor, state)
             slot = replace(self._new_slot(self._space, made), name=layout.slot)
             kept = None if state.table.made_here(self._space) else layout.to_dict()
             self._save(cursor, state.table, SpaceRecord(slots=(slot,), layout=kept))

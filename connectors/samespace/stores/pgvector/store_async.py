@@ -52,6 +52,7 @@ from samespace.guard import (
     SlotRecord,
     SlotState,
     SpaceRecord,
+    UnreadableRecord,
     check_distinct_ids,
     mismatch,
     missing_record,
@@ -265,7 +266,9 @@ class AsyncPgVectorStore(AsyncStoreBase):
             self._state = await self._read_state(cursor)
         return self._state
 
-    async def _read_state(self, cursor: psycopg.AsyncCursor[Any]) -> _State:
+    async def _read_state(
+        self, cursor: psycopg.AsyncCursor[Any], *, adopting: bool = False
+    ) -> _State:
         names = {
             "schema": self._schema,
             "name": self._collection,
@@ -278,7 +281,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
         self._check_version(version, exists=oid is not None)
         typed = orjson.loads(columns) if oid is not None else {}
         key = self._key(typed)
-        record = await self._read_record(cursor, key) if may_read else None
+        record = await self._read_record(cursor, key, adopting=adopting) if may_read else None
         claims = record is None and self._claimed_layout is not None
         neighbours = await self._read_neighbours(cursor, key) if claims and may_read else {}
         table = self._table(typed, record) if oid is not None else None
@@ -299,10 +302,18 @@ class AsyncPgVectorStore(AsyncStoreBase):
         """Where this collection's record is in the registry."""
         return self._schema, self._collection, scope_key(self._claimed_layout, columns)
 
-    async def _read_record(self, cursor: psycopg.AsyncCursor[Any], key: _Key) -> SpaceRecord | None:
+    async def _read_record(
+        self, cursor: psycopg.AsyncCursor[Any], key: _Key, *, adopting: bool
+    ) -> SpaceRecord | None:
+        """The record; one that cannot be read is none to who is adopting."""
         await cursor.execute(sql.read_record(self._registry), key, prepare=False)
         row = await cursor.fetchone()
-        return self._parsed(row[0]) if row is not None else None
+        try:
+            return self._parsed(row[0]) if row is not None else None
+        except UnreadableRecord:
+            if not adopting:
+                raise
+            return None
 
     async def _read_neighbours(
         self, cursor: psycopg.AsyncCursor[Any], key: _Key
@@ -491,9 +502,10 @@ class AsyncPgVectorStore(AsyncStoreBase):
             return
         slot = self._new_slot(self._space, await self._own_canary(self._space))
         async with self._locked() as cursor:
-            if await self._is_created(await self._describe(cursor), exist_ok=exist_ok):
+            state = await self._describe(cursor)
+            if await self._is_created(state, exist_ok=exist_ok):
                 return
-            await self._create(cursor, slot)
+            await self._create(cursor, state, slot)
         self._unproved -= {(self._space, "documents"), (self._space, "queries")}
         await self._describe()
 
@@ -525,8 +537,10 @@ class AsyncPgVectorStore(AsyncStoreBase):
             canary=canary,
         )
 
-    async def _create(self, cursor: psycopg.AsyncCursor[Any], slot: SlotRecord) -> None:
-        await self._prepare_database(cursor)
+    async def _create(
+        self, cursor: psycopg.AsyncCursor[Any], state: _State, slot: SlotRecord
+    ) -> None:
+        await self._prepare_database(cursor, state)
         table = Table(
             schema=self._schema,
             name=self._collection,
@@ -545,7 +559,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
             await cursor.execute(sql.create_metadata_index(table, concurrently=False), ())
         await self._save(cursor, table, SpaceRecord(slots=(slot,)))
 
-    async def _prepare_database(self, cursor: psycopg.AsyncCursor[Any]) -> None:
+    async def _prepare_database(self, cursor: psycopg.AsyncCursor[Any], state: _State) -> None:
         """Extension, registry and schema, where they are missing; under the lock."""
         await cursor.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'", ())
         if not await cursor.fetchall():
@@ -554,7 +568,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
             await cursor.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))
             if not await cursor.fetchall():
                 await cursor.execute(sql.create_schema(schema), ())
-        if self._state is None or not self._state.has_registry:
+        if not state.has_registry:
             await cursor.execute(sql.create_registry(self._registry), ())
 
     async def _save(
@@ -587,17 +601,18 @@ class AsyncPgVectorStore(AsyncStoreBase):
         """Record which space an existing table holds, as this handle's layout and space claim.
 
         Nothing in the table changes. With ``canary`` and a backend its canary is kept, so that
-        another model under the same name is noticed. A table adopted before stays as it is; one of
-        ours whose record was lost has it again. :class:`SpaceMismatch` where a record says that the
-        same rows' vectors are of another space, :class:`InvalidInput` where a vector has a size or
-        a norm that the space's cannot have; every row is looked at.
+        another model under the same name is noticed. A table adopted before stays as it is; a record
+        that cannot be read is replaced, and a table of ours that lost its own has it again.
+        :class:`SpaceMismatch` where a record says that the same rows' vectors are of another space,
+        :class:`InvalidInput` where a vector has a size or a norm that the space's cannot have; every
+        row is looked at.
         """
         layout = self._claimed_layout
         if layout is None:
             raise InvalidInput("pass layout= to say where id, text, metadata and vectors are")
         made = await self._own_canary(self._space) if canary else None
         async with self._locked() as cursor:
-            state = await self._describe(cursor)
+            state = await self._read_state(cursor, adopting=True)
             if state.table is None:
                 raise self._not_found()
             if state.record is not None:
@@ -606,7 +621,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
             self._check_claim(state, state.table)
             await self._check_key(cursor, state.table)
             await self._check_vectors(cursor, state.table)
-            await self._prepare_database(cursor)
+            await self._prepare_database(cursor, state)
             slot = replace(self._new_slot(self._space, made), name=layout.slot)
             kept = None if state.table.made_here(self._space) else layout.to_dict()
             await self._save(cursor, state.table, SpaceRecord(slots=(slot,), layout=kept))
