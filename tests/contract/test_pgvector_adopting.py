@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from samespace import Document, EmbeddingSpace, Layout, PgVectorStore, field
-from samespace.errors import InvalidInput, SpaceMismatch, SpaceUnknown
+from samespace.errors import InvalidInput, SpaceMismatch, SpaceUnknown, StoreRejected
 from samespace.filters import Filter
 from samespace.stores.pgvector.table import can_share_rows, scope_key
 
@@ -319,3 +320,22 @@ def test_a_newer_record_is_left_alone(database: Database) -> None:
     ):
         store.adopt()
     assert database.run("SELECT record->>'format' FROM {registry}.collections") == [("2",)]
+
+
+# What the server lacks
+
+
+def test_an_extension_outside_the_search_path_is_found(database: Database) -> None:
+    path = f"-c search_path={database.schema}"
+    hidden = Database(make_conninfo(database.conninfo, options=path), database.schema)
+    for work in (PgVectorStore.adopt, PgVectorStore.count):
+        with (
+            hidden.open(ONE, layout()) as store,
+            pytest.raises(
+                StoreRejected, match=r"vector is in schema \w+, .*SET search_path = public"
+            ),
+        ):
+            work(store)
+    seen = Database(make_conninfo(database.conninfo, options=f"{path},public"), database.schema)
+    with seen.open(ONE, layout()) as store:
+        store.adopt()

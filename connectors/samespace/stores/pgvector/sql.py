@@ -71,6 +71,9 @@ SELECT c.oid::text,
   (SELECT extversion FROM pg_extension WHERE extname = 'vector'),
   (SELECT t.oid FROM pg_extension e JOIN pg_type t ON t.typnamespace = e.extnamespace
     WHERE e.extname = 'vector' AND t.typname = 'vector'),
+  (SELECT t.typnamespace::regnamespace::text FROM pg_extension e
+    JOIN pg_type t ON t.typnamespace = e.extnamespace
+    WHERE e.extname = 'vector' AND t.typname = 'vector' AND NOT pg_type_is_visible(t.oid)),
   (SELECT jsonb_object_agg(attname, format_type(atttypid, atttypmod))::text FROM pg_attribute
     WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped),
   (SELECT jsonb_agg(jsonb_build_array(x.relname, i.indisvalid, o.opcname,

@@ -277,8 +277,16 @@ class AsyncPgVectorStore(AsyncStoreBase):
         await cursor.execute(sql.CATALOG, names, prepare=False)
         row = await cursor.fetchone()
         assert row is not None  # noqa: S101  the statement selects from one row
-        oid, version, vector_oid, columns, indexes, cheap_pages, has_registry, may_read = row
+        oid, version, vector_oid, hidden, columns, indexes, cheap_pages, has_registry, may_read = (
+            row
+        )
         self._check_version(version, exists=oid is not None)
+        if hidden is not None:
+            raise StoreRejected(
+                f"the extension vector is in schema {hidden}, which is not in this role's search_path; "
+                f"run ALTER ROLE … SET search_path = public, {hidden} (and GRANT USAGE ON SCHEMA "
+                f"{hidden} if it lacks that)"
+            )
         typed = orjson.loads(columns) if oid is not None else {}
         key = self._key(typed)
         record = await self._read_record(cursor, key, adopting=adopting) if may_read else None
