@@ -31,8 +31,8 @@ class Layout:
 
     ``id``: the key column (payload key, ``_id``); its native type is kept. ``text``: a column or
     field, a :class:`TextQuery`, or a function of ids. ``slot``: where today's vectors are
-    ("" is Qdrant's unnamed vector). ``metadata``: one JSON column, or columns by name, in which
-    those that another part of the layout names are read-only.
+    ("" is Qdrant's unnamed vector). ``metadata``: one JSON column; or columns by name, in which those
+    that another part of the layout names are read-only; ``()`` where the table has none.
     ``parent`` and ``order``: which rows are chunks of one document, and in which order.
     ``scope``: the rows concerned, where several collections share a table; equalities only.
     """
@@ -60,7 +60,7 @@ class Layout:
             check_identifier(self.slot, what="Layout.slot")
         if not isinstance(self.metadata, str):
             object.__setattr__(self, "metadata", tuple(self.metadata))
-        for column in self.metadata_columns or (self.metadata,):
+        for column in (self.metadata,) if isinstance(self.metadata, str) else self.metadata:
             check_identifier(column, what="Layout.metadata")
         if self.slot in self.metadata_columns:
             raise InvalidInput(

@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from samespace import Document, EmbeddingSpace, Layout, PgVectorStore, field
-from samespace.errors import InvalidInput, SpaceMismatch, SpaceUnknown, StoreRejected
+from samespace.errors import InvalidInput, PartialWrite, SpaceMismatch, SpaceUnknown, StoreRejected
 from samespace.filters import Filter
 from samespace.stores.pgvector.table import can_share_rows, scope_key
 
@@ -320,6 +320,25 @@ def test_a_newer_record_is_left_alone(database: Database) -> None:
     ):
         store.adopt()
     assert database.run("SELECT record->>'format' FROM {registry}.collections") == [("2",)]
+
+
+# What a table lacks
+
+
+def test_a_table_may_have_no_metadata(database: Database) -> None:
+    with database.open(ONE, layout(metadata=())) as store:
+        store.adopt()
+        store.upsert_vectors([Document("second", "text")], [NORTH], space=ONE)
+        assert [document.metadata for document in store.scan()] == [{}, {}]
+        assert store.search_vector(NORTH, space=ONE)[0].document == Document("second", "text")
+        assert store.count(field("k") == 1) == store.count(field("k").exists()) == 0
+        assert store.values("k") == []
+        assert store.update_metadata({"second": {}}) == 0
+        with pytest.raises(InvalidInput, match="'k' has no column in this layout; known: none"):
+            store.update_metadata({"second": {"k": 1}})
+        with pytest.raises(PartialWrite, match="'k' has no column"):
+            store.upsert_vectors([Document("third", "text", {"k": 1})], [NORTH], space=ONE)
+        assert store.info().layout == layout(metadata=())
 
 
 # What the server lacks

@@ -73,7 +73,7 @@ def joined(conditions: dict[str, list[Any]]) -> Filter:
         id=IDENTIFIERS,
         text=IDENTIFIERS,
         slot=st.sampled_from(("", 'The "vectors", 100%')),
-        metadata=IDENTIFIERS | st.lists(IDENTIFIERS, min_size=1, max_size=3),
+        metadata=IDENTIFIERS | st.lists(IDENTIFIERS, max_size=3),
         parent=st.none() | IDENTIFIERS,
         order=st.none() | IDENTIFIERS,
         scope=st.none() | CONDITIONS.map(joined),
@@ -134,7 +134,6 @@ def test_a_record_that_is_no_layout_is_refused(recorded: Any) -> None:
         ({"text": None}, "name a column or pass a function"),
         ({"slot": "\x00"}, "Layout.slot"),
         ({"metadata": ""}, "Layout.metadata"),
-        ({"metadata": ()}, "Layout.metadata"),
         ({"metadata": ("lang", "")}, "Layout.metadata ''"),
         ({"parent": ""}, "Layout.parent"),
         ({"order": 5}, "Layout.order 5"),
@@ -157,6 +156,7 @@ def test_metadata_is_one_json_column_or_several_plain_ones() -> None:
     assert layout().metadata_columns == ()
     assert layout(metadata=["lang", "year"]).metadata_columns == ("lang", "year")
     assert layout(metadata=["lang"]) == layout(metadata=("lang",))
+    assert Layout.from_dict(layout(metadata=[]).to_dict()).metadata == ()
 
 
 def test_the_unnamed_vector_is_a_slot() -> None:

@@ -182,9 +182,9 @@ class Table:
 
         A column of the scope has no other value to go back to.
         """
+        if isinstance(self.layout.metadata, str):
+            return [self.layout.metadata] if keys or not merge else []
         columns = self.layout.metadata_columns
-        if not columns:
-            return [str(self.layout.metadata)] if keys or not merge else []
         emptied = set() if merge else set(columns) - set(self.scope)
         return [name for name in columns if name in emptied.union(keys) - self.owned]
 
@@ -250,10 +250,10 @@ class Table:
         """
         columns = self.layout.metadata_columns
         unknown = set(metadata) - set(columns)
-        if columns and unknown:
+        if unknown and not isinstance(self.layout.metadata, str):
             raise InvalidInput(
                 f"metadata {excerpt(min(unknown))} has no column in this layout; "
-                f"known: {', '.join(columns)}"
+                f"known: {', '.join(columns) or 'none'}"
             )
         permitted = {**self.scope, **_parts(self.layout, document)}
         for column in self.owned.union(self.scope).intersection(columns, metadata):
@@ -319,7 +319,8 @@ class Table:
 def _named(layout: Layout) -> list[tuple[str, str]]:
     columns: list[tuple[str, Any]] = [("id", layout.id), ("slot", layout.slot)]
     columns += [("text", layout.text)] if isinstance(layout.text, str) else []
-    columns += [("metadata", name) for name in layout.metadata_columns or (layout.metadata,)]
+    metadata = (layout.metadata,) if isinstance(layout.metadata, str) else layout.metadata
+    columns += [("metadata", name) for name in metadata]
     columns += [("parent", layout.parent), ("order", layout.order)]
     if layout.scope is not None:
         columns += [("scope", name) for name in filters.equalities(layout.scope)]
