@@ -16,6 +16,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any, Final, Literal, NoReturn
@@ -26,6 +27,9 @@ from samespace.names import check_id, check_key, is_unstorable
 
 Scalar = str | int | float | bool
 Order = Literal["<", "<=", ">", ">="]
+
+MAX_DEPTH: Final = 50
+"""How deep ``&``, ``|`` and ``~`` may be nested; one of them over many parts is one level."""
 
 ISO_8601: Final = (
     r"(?!0000)([0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)"
@@ -61,11 +65,14 @@ class Filter:
 
     __slots__ = ()
 
+    depth = 1
+    """How many levels of ``&``, ``|`` and ``~`` there are, this one included."""
+
     def __and__(self, other: Filter) -> Filter:
-        return And((self, _check_filter(other)))
+        return And((*_parts(self, And), *_parts(_check_filter(other), And)))
 
     def __or__(self, other: Filter) -> Filter:
-        return Or((self, _check_filter(other)))
+        return Or((*_parts(self, Or), *_parts(_check_filter(other), Or)))
 
     def __invert__(self) -> Filter:
         return Not(self)
@@ -87,6 +94,10 @@ class And(Filter):
     """True where all parts are."""
 
     parts: tuple[Filter, ...]
+    depth: int = dataclass_field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depth", _depth_over(self.parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,10 @@ class Or(Filter):
     """True where any part is."""
 
     parts: tuple[Filter, ...]
+    depth: int = dataclass_field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depth", _depth_over(self.parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +116,10 @@ class Not(Filter):
     """True where the part is false; no third value, missing fields included."""
 
     part: Filter
+    depth: int = dataclass_field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "depth", _depth_over((self.part,)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +155,22 @@ class Exists(Filter):
 
     target: Target
     path: tuple[str, ...]
+
+
+def _parts(where: Filter, kind: type[And | Or]) -> tuple[Filter, ...]:
+    """What a filter joins, if it is of this kind: a long chain is wide, not deep."""
+    return where.parts if isinstance(where, And | Or) and isinstance(where, kind) else (where,)
+
+
+def _depth_over(parts: Iterable[Filter]) -> int:
+    """The depth of a filter of these parts, :class:`InvalidInput` if recursion may not get down."""
+    depth = 1 + max((_check_filter(part).depth for part in parts), default=0)
+    if depth > MAX_DEPTH:
+        raise InvalidInput(
+            f"the filter nests & | ~ more than {MAX_DEPTH} deep; write it flatter, for example with "
+            "in_([…]) or one | over all alternatives"
+        )
+    return depth
 
 
 everything: Final = Everything()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 import pickle
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from samespace.errors import InvalidInput
 from samespace.filters import (
     ISO_8601,
+    MAX_DEPTH,
     And,
     Compares,
     Differs,
@@ -433,7 +436,51 @@ def test_filters_can_be_pickled(where: Filter) -> None:
     assert pickle.loads(pickle.dumps(where)) == where  # noqa: S301  our own bytes
 
 
+CHAINS: dict[str, tuple[Callable[[Filter, Filter], Filter], type[And | Or]]] = {
+    "and": (operator.and_, And),
+    "or": (operator.or_, Or),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_a_chain_is_one_level_however_it_is_put_together(name: str) -> None:
+    join, kind = CHAINS[name]
+    parts = tuple(x == number for number in range(2000))
+    from_the_left = functools.reduce(join, parts)
+    from_the_right = functools.reduce(lambda right, left: join(left, right), reversed(parts))
+    assert from_the_left == from_the_right == kind(parts)
+    assert holds(from_the_left, 1999) is (kind is Or)
+
+
+def test_a_chain_of_one_kind_keeps_those_of_the_other_whole() -> None:
+    a, b, c = x == 1, x == 2, x == 3
+    assert (a | b) & c == And((Or((a, b)), c))
+    assert c | (a & b) == Or((c, And((a, b))))
+    assert to_json((field("a") == 1) & ((field("b") == 2) & (field("c") == 3))) == {
+        "a": [1],
+        "b": [2],
+        "c": [3],
+    }
+
+
+def nested(depth: int) -> Filter:
+    """``~a & (b | ~(…))``, where nothing can be flattened."""
+    where: Filter = x == 0
+    for number in range(depth):
+        where = ~(x == number) & ((x == -number) | ~where)
+    return where
+
+
 # What is refused
+
+
+def test_what_is_nested_too_deep_is_refused_where_it_is_written() -> None:
+    deepest = nested(16)
+    assert (deepest.depth, (~deepest).depth) == (MAX_DEPTH - 1, MAX_DEPTH)
+    assert pickle.loads(pickle.dumps(deepest)).depth == deepest.depth  # noqa: S301  our own bytes
+    assert holds(~deepest, 0) is not holds(deepest, 0)
+    with pytest.raises(InvalidInput, match="more than 50 deep; write it flatter"):
+        nested(500)
 
 
 @pytest.mark.parametrize(

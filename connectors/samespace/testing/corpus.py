@@ -6,11 +6,14 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
+from functools import reduce
+from operator import or_
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 
+from samespace import filters
 from samespace.documents import INT64_MAX, INT64_MIN, MAX_DEPTH, Document, Metadata, Parent
 from samespace.embedding import make_canary
 from samespace.filters import Filter, everything, field, matches
@@ -287,6 +290,15 @@ FILTER_DOCUMENTS: Final = tuple(
 )
 """What filters are tried on: every kind of value at a few fields, and chunks of three parents."""
 
+
+def _deepest() -> Filter:
+    """Nested as far as filters go, nothing of it to be flattened."""
+    where = field("lang") == "en"
+    while where.depth < filters.MAX_DEPTH - 2:
+        where = ~((field("year") == 2000 + where.depth) | where)
+    return where
+
+
 FILTERS: Final[Mapping[str, Filter]] = MappingProxyType(
     {
         "equal text": field("lang") == "en",
@@ -380,6 +392,8 @@ FILTERS: Final[Mapping[str, Filter]] = MappingProxyType(
         "everything": everything,
         "nothing": ~everything,
         "everything and": everything & (field("lang") == "de"),
+        "a long chain": reduce(or_, [field("year") == 2020 + n for n in range(1000)]),
+        "as deep as can be": _deepest(),
     }
 )
 """Every operator, on every kind of value that it may meet."""
