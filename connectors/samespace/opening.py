@@ -22,7 +22,8 @@ _BACKENDS: Final = (
     "hashing, hashing@256, jina, jina@768, jina@1024:retrieval.passage, "
     "jina:jina-embeddings-v2-base-en (NAME:MODEL@DIMENSIONS:TASK, of which only NAME is needed)"
 )
-_PASSWORD: Final = re.compile(r"(?P<before>://[^/@:]*):[^@/]*@|(?P<key>password=)[^&\s]*")
+_PASSWORD: Final = re.compile(r"://[^@:/?]*:[^?]*@|password\s*=")
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*(?=:)")
 
 
 def open_store(
@@ -33,8 +34,10 @@ def open_store(
     ``backend`` is an object or a spec (:func:`open_backend`); ``options`` are the store's own.
     """
     if url != EMBEDDED and not url.startswith(_POSTGRES):
+        scheme = _SCHEME.match(url)  # the rest of it may be a secret
         raise InvalidInput(
-            f"no store is known for {excerpt(redact(url))}; use embedded or postgresql://host/database"
+            f"no store is known for {excerpt(scheme[0] + ':') if scheme else 'this address'}; "
+            "use embedded or postgresql://host/database"
         )
     from samespace.stores.pgvector.store import PgVectorStore  # noqa: PLC0415  loads the driver
 
@@ -78,8 +81,3 @@ def _agreed_size(spec: str, said: str | None, dimensions: int | None) -> int | N
 def has_password(url: str) -> bool:
     """Whether a URL or a connection string has a password in it."""
     return _PASSWORD.search(url) is not None
-
-
-def redact(url: str) -> str:
-    """A URL that may be shown: without its password."""
-    return _PASSWORD.sub(lambda match: f"{match['before'] or match['key']}:***@", url)

@@ -173,11 +173,27 @@ def test_a_password_from_the_environment(
         f"postgresql://u:{SECRET}@h/d?nothing=1",
         f"host=h password={SECRET} nothing=1",
         f"password='{SECRET}",
+        f"postgresql://u:abc@{SECRET}@localhost/db",
+        f"postgres://u:abc/{SECRET}@localhost/db",
+        f"postgresql://u:@{SECRET}@localhost:5432",
     ],
 )
 def test_connection_strings_that_cannot_be_read(conninfo: str) -> None:
     with pytest.raises(InvalidInput, match="cannot be read"):
         PgVectorStore(conninfo, collection="secret", space=V3)
+
+
+@pytest.mark.parametrize(
+    "conninfo",
+    [
+        "postgresql://u:abc%40def@localhost/db",
+        "postgresql://u@localhost/db?password=a@b",
+        "postgresql:///db?host=/tmp&user=a@b",
+        "host=localhost user=a@b",
+    ],
+)
+def test_an_at_sign_in_its_place_is_read(conninfo: str) -> None:
+    PgVectorStore(conninfo, collection="secret", space=V3).close()
 
 
 def test_what_is_open_has_a_repr_without_it(source: str, schema: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from samespace import open_backend
+from samespace import open_backend, open_store
 from samespace.errors import AuthenticationFailed, InvalidInput
+from samespace.opening import has_password
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +88,47 @@ def test_the_api_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JINA_API_KEY")
     with pytest.raises(AuthenticationFailed, match="JINA_API_KEY"):
         open_backend("jina")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://u:secret@h/db",
+        "postgresql://u:a@b@h/db",
+        "postgresql://u:a/b@h/db",
+        "postgresql://:secret@h",
+        "postgresql://u@h/db?password=secret",
+        "postgresql://u@h/db?sslpassword=secret",
+        "host=h password = 'a secret'",
+    ],
+)
+def test_a_password_is_noticed(address: str) -> None:
+    assert has_password(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["embedded", "postgresql://u@h:5432/db", "postgresql://h:5432/db", "host=h user=a@b"],
+)
+def test_where_there_is_no_password(address: str) -> None:
+    assert not has_password(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("mysql://u:p@secret@h/db", "'mysql:'"),
+        ("mysql://u:pa/secret@h/db", "'mysql:'"),
+        ("mysql://h/db?user=a&password=secret", "'mysql:'"),
+        ("mysql:host=h password='a secret'", "'mysql:'"),
+        ("redis://:secret@h", "'redis:'"),
+        ("password='a secret'", "this address"),
+        ("secret", "this address"),
+    ],
+)
+def test_of_an_address_without_a_store_the_scheme_alone_is_shown(address: str, shown: str) -> None:
+    with pytest.raises(
+        InvalidInput, match=f"^no store is known for {shown}; use embedded"
+    ) as caught:
+        open_store(address, collection="manuals")
+    assert "secret" not in str(caught.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import select
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ _UNREADABLE: Final = (
     "the connection string cannot be read; write postgresql://user@host:5432/database, "
     "with special characters in the password percent-encoded"
 )
+_STRAY_AT: Final = re.compile(r"postgres(?:ql)?://[^@/?]*[@/][^?]*@")
+"""An ``@`` behind the one before the host: what is taken for a host, or a database, has a password."""
 _OTHER_LOOP: Final = "this handle belongs to another event loop; open one in each"
 Rows = psycopg.Connection[Any]
 
@@ -134,6 +137,8 @@ def _check_encoding(connection: Rows) -> None:
 
 
 def _is_readable(conninfo: str) -> bool:
+    if _STRAY_AT.match(conninfo):
+        return False
     try:
         conninfo_to_dict(conninfo)
     except psycopg.Error:
