@@ -322,6 +322,31 @@ def test_a_newer_record_is_left_alone(database: Database) -> None:
     assert database.run("SELECT record->>'format' FROM {registry}.collections") == [("2",)]
 
 
+# Texts from elsewhere
+
+
+def test_texts_may_come_from_a_generator(database: Database) -> None:
+    with database.open(ONE, layout(text=lambda ids: (f"text of {id}" for id in ids))) as store:
+        assert store.get(["first"]) == [Document("first", "text of first")]
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (None, "returned None; return a list"),
+        ("texts", "returned 'texts'; return a list"),
+        ([], "returned 0 texts for 1 ids"),
+        ([None], "returned None for id 'first'; return a string"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused(database: Database, returned: Any, said: str) -> None:
+    with (
+        database.open(ONE, layout(text=lambda _: returned)) as store,
+        pytest.raises(InvalidInput, match=said),
+    ):
+        store.get(["first"])
+
+
 # What a table lacks
 
 

@@ -18,6 +18,7 @@ from samespace.documents import (
     Document,
     Hit,
     Metadata,
+    PendingRow,
     Rejected,
     WriteReport,
     check_document,
@@ -502,6 +503,16 @@ class AsyncStoreBase(ABC):
 def checked_matrix(vectors: object, space: EmbeddingSpace, count: int) -> Matrix:
     """Vectors for a slot's rows, shape ``(count, dimensions)``; or :class:`InvalidInput`."""
     return as_matrix(vectors, check_space(space), count=count)
+
+
+def check_pending(rows: object) -> None:
+    """:class:`InvalidInput` unless ``rows`` are what ``pending`` and ``stale`` return."""
+    listed = rows if isinstance(rows, Sequence) and not isinstance(rows, str) else [rows]
+    for row in listed:
+        if not isinstance(row, PendingRow):
+            raise InvalidInput(
+                f"rows has {excerpt(row)}; pass rows that pending() or stale() returned"
+            )
 
 
 def check_ids(ids: Sequence[str]) -> None:

@@ -507,6 +507,9 @@ def _slots() -> Iterator[tuple[str, Call]]:
     yield from (("pending", {**page, "shard": shard}) for shard in _NO_SHARDS)
     vectors = TaskBackend().embed_documents(["text"])
     yield from (("fill", {"space": V3, "rows": [], "vectors": v}) for v in (None, 7, vectors))
+    yield from (
+        ("fill", {"space": V3, "rows": rows, "vectors": vectors}) for rows in ("a", ["a"], 7)
+    )
     canary = make_canary(TaskBackend(replace(V3, dimensions=32)))
     yield "add_slot", {"space": UNLIKE, "canary": canary}
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
@@ -73,6 +79,7 @@ from samespace.stores.base import (
     check_fit,
     check_ids,
     check_limit,
+    check_pending,
     check_selectors,
     check_shard,
     check_space,
@@ -907,9 +914,17 @@ class PgVectorStore(StoreBase):
 
     def _looked_up(self, table: Table, ids: Sequence[str]) -> Sequence[str]:
         assert callable(table.layout.text)  # noqa: S101  that is what external means
-        texts = table.layout.text(ids)
+        found: Any = table.layout.text(ids)
+        if isinstance(found, str) or not isinstance(found, Iterable):
+            raise InvalidInput(f"Layout.text returned {excerpt(found)}; return a list of texts")
+        texts = list(found)
         if len(texts) != len(ids):
             raise InvalidInput(f"Layout.text returned {len(texts)} texts for {len(ids)} ids")
+        for id, text in zip(ids, texts, strict=True):
+            if not isinstance(text, str):
+                raise InvalidInput(
+                    f"Layout.text returned {excerpt(text)} for id {excerpt(id)}; return a string"
+                )
         return texts
 
     def get(self, ids: Sequence[str], *, with_vectors: bool = False) -> list[Document]:
@@ -1145,6 +1160,7 @@ class PgVectorStore(StoreBase):
         self, space: EmbeddingSpace, rows: Sequence[PendingRow], vectors: Matrix
     ) -> FillReport:
         """Write vectors, shape ``(len(rows), dimensions)``, into rows that are still what was read."""
+        check_pending(rows)
         checked = checked_matrix(vectors, space, len(rows))
         if not rows:
             return FillReport(filled=0, changed=0)
