@@ -162,6 +162,11 @@ def test_keys_of_values_in_their_own_types_are_those_of_old_records() -> None:
     assert scope_key(layout(), COLUMNS) == scope_key(None, COLUMNS) == ""
 
 
+@pytest.mark.parametrize("value", ["many", "9" * 30, "9" * 9999, 1.5])
+def test_a_value_that_the_column_cannot_have_is_a_key_as_it_is(value: object) -> None:
+    assert scope_key(layout(number == value), COLUMNS) == scope_key(layout(number == value), {})
+
+
 def test_scopes_share_no_rows_only_where_a_column_says_so() -> None:
     def share(one: Filter | None, other: Filter | None) -> bool:
         mine, theirs = (scope_key(layout(scope), COLUMNS) for scope in (one, other))

@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.abc import AdaptContext
 
 from samespace import filters
-from samespace.documents import Document, Metadata, Parent
+from samespace.documents import INT64_MAX, INT64_MIN, Document, Metadata, Parent
 from samespace.errors import InvalidInput, excerpt
 from samespace.filters import Scalar
 from samespace.layout import Layout, TextQuery
@@ -99,7 +99,8 @@ def _canonical(value: Scalar, kind: str) -> Scalar:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     try:
         if kind in _INTEGERS:
-            return int(text)
+            number = int(text)
+            return number if INT64_MIN <= number <= INT64_MAX else value
         if kind == "uuid":
             return str(uuid.UUID(text))
     except ValueError:
