@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import stat
@@ -23,6 +24,24 @@ from samespace.stores.pgvector import embedded
 lease = embedded.start(Path(sys.argv[1]))
 print(lease.conninfo, flush=True)
 sys.stdin.read()
+"""
+
+INTERRUPTED = """
+import os, signal, subprocess
+
+class Interrupted(subprocess.Popen):
+    def wait(self, timeout=None):
+        if "start" in self.args and self.returncode is None and not os.environ.get("INTERRUPTED"):
+            os.environ["INTERRUPTED"] = "yes"
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().wait(timeout)
+
+subprocess.Popen = Interrupted
+"""
+KILLED = """
+import os, signal
+from samespace.stores.pgvector import embedded
+embedded._Server._make_database = lambda server: os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -70,6 +89,34 @@ def test_a_killed_user_neither_stops_nor_keeps_the_server(folder: Path) -> None:
     lease.release()
     lease.release()
     assert not embedded.status(folder).running
+
+
+def test_an_interrupted_start_leaves_no_server(folder: Path) -> None:
+    arguments = [sys.executable, "-c", INTERRUPTED + USER, str(folder)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout == ""
+    assert "KeyboardInterrupt" in done.stderr
+    assert (folder / "data" / "PG_VERSION").exists()
+    assert not embedded.status(folder).running
+
+
+def test_an_interrupted_start_leaves_the_server_to_who_uses_it(folder: Path) -> None:
+    arguments = [sys.executable, "-c", INTERRUPTED + USER, str(folder)]
+    other = folder / "users.lock"
+    folder.mkdir(mode=0o700)
+    with other.open("w") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        subprocess.run(arguments, capture_output=True, check=False, timeout=120)
+        assert embedded.status(folder).running
+
+
+def test_a_server_whose_starter_was_killed_has_a_database_all_the_same(folder: Path) -> None:
+    arguments = [sys.executable, "-c", KILLED + USER, str(folder)]
+    done = subprocess.run(arguments, capture_output=True, check=False, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    assert embedded.status(folder).running
+    with embedded.start(folder) as lease:
+        assert answers(lease.conninfo)
 
 
 def test_after_a_crash_the_data_is_there(folder: Path) -> None:

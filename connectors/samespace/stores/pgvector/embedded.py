@@ -173,15 +173,15 @@ class _Server:
             self._after_fork()
             self._make_folder()
             with self.transition():
-                if self._shared is None:
-                    self._shared = _lock_file(self.folder / "users.lock", fcntl.LOCK_SH)
                 try:
+                    if self._shared is None:
+                        self._shared = _lock_file(self.folder / "users.lock", fcntl.LOCK_SH)
                     self._start()
-                except BaseException:
+                    self._leases += 1
+                except BaseException:  # Ctrl-C too: nobody would stop a server that starts now
                     if self._leases == 0:
-                        self._let_go()
+                        self._end_use()
                     raise
-            self._leases += 1
             return f"host={self.sockets()} user=postgres dbname={DATABASE}"
 
     def leave(self) -> None:
@@ -192,9 +192,12 @@ class _Server:
             if self._leases or self._shared is None:
                 return
             with self.transition():
-                self._let_go()
-                if not self.is_used():
-                    self.shut_down()
+                self._end_use()
+
+    def _end_use(self) -> None:
+        self._let_go()
+        if not self.is_used():
+            self.shut_down()
 
     def _after_fork(self) -> None:
         if self._owner != os.getpid():
@@ -277,8 +280,12 @@ class _Server:
             os.chown(folder, _server_uid(), -1)
 
     def _start(self) -> None:
-        if self.is_running():
-            return
+        if not self.is_running():
+            self._start_server()
+        if self._leases == 0:  # who started it may have been killed before it got here
+            self._make_database()
+
+    def _start_server(self) -> None:
         if not (self.data / "PG_VERSION").exists():
             self._initialise()
         self._private(self.sockets())
@@ -294,7 +301,6 @@ class _Server:
                 f"the embedded PostgreSQL in {self.folder} does not start: {_last_line(log, done)} "
                 f"(the whole log is {log})"
             )
-        self._make_database()
 
     def _launch(self, log: Path) -> subprocess.CompletedProcess[str]:
         if not self.is_running():
@@ -410,18 +416,22 @@ def _try(
     user = {"user": _server_uid(), "group": -1} if os.geteuid() == 0 else {}
     with tempfile.TemporaryFile("w+") as output:
         # Not a pipe: the server inherits it, and would keep its reader waiting.
-        done = subprocess.run(  # noqa: S603  the wheel's own programs
+        process = subprocess.Popen(  # noqa: S603  the wheel's own programs
             (str(folder / program), *arguments),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            check=False,
             cwd="/",
             user=user.get("user"),
         )
+        try:
+            status = process.wait()
+        except BaseException:
+            process.wait()  # only then is it known whether there is a server to stop
+            raise
         output.seek(0)
-        return subprocess.CompletedProcess(done.args, done.returncode, output.read(), "")
+        return subprocess.CompletedProcess(process.args, status, output.read(), "")
 
 
 def _run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
