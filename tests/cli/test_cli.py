@@ -17,7 +17,9 @@ WITHOUT_KEY = {name: value for name, value in os.environ.items() if name != "JIN
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def run(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    home: Path, *arguments: str, cwd: Path | None = None, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     code = "from samespace.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
@@ -25,7 +27,8 @@ def run(home: Path, *arguments: str, **environment: str) -> subprocess.Completed
         text=True,
         check=False,
         timeout=120,
-        env={**WITHOUT_KEY, "SAMESPACE_HOME": str(home), "COLUMNS": "120", **environment},
+        cwd=cwd,
+        env={**WITHOUT_KEY, "SAMESPACE_HOME": str(home), "COLUMNS": "120", **(environment or {})},
     )
 
 
@@ -44,8 +47,8 @@ def with_key(server: JinaServer) -> dict[str, str]:
 
 def test_the_demo_uses_the_api_where_there_is_a_key(home: Path) -> None:
     with JinaServer(keys=(KEY,)) as server:
-        done = run(home, "demo", **with_key(server))
-        again = run(home, "demo", **with_key(server))
+        done = run(home, "demo", environment=with_key(server))
+        again = run(home, "demo", environment=with_key(server))
         asked = {(body["model"], body.get("task")) for body in server.requests}
     for ran in (done, again):
         assert ran.returncode == 0, ran.stderr
@@ -68,11 +71,11 @@ def test_documents_are_ingested_and_searched_through_the_api(home: Path, tmp_pat
     (tmp_path / "notes.md").write_text("Red apples are ripe.\n")
     with JinaServer(keys=(KEY,)) as server:
         by_option = ("-c", "by_api", "--backend", "jina", "--dimensions", "64")
-        done = run(home, "ingest", str(tmp_path), *by_option, **with_key(server))
+        done = run(home, "ingest", ".", *by_option, cwd=tmp_path, environment=with_key(server))
         assert done.returncode == 0, done.stderr
         assert "tokens" in done.stdout
         by_spec = ("-c", "by_api", "--backend", "jina@64")
-        found = run(home, "search", "ripe apples", *by_spec, "--json", **with_key(server))
+        found = run(home, "search", "ripe apples", *by_spec, "--json", environment=with_key(server))
         assert [hit["id"] for hit in json.loads(found.stdout)] == ["notes.md#0"]
     held = json.loads(run(home, "info", "-c", "by_api", "--json").stdout)["space"]
     assert (held["model"], held["dimensions"]) == ("jina-embeddings-v3", 64)
@@ -87,7 +90,7 @@ def test_documents_are_ingested_searched_and_dropped(home: Path, tmp_path: Path)
     (tmp_path / "table.csv").write_text("id,text,lang\nc1,schwarze Kirschen,de\n")
     (tmp_path / "image.png").write_bytes(b"\x89PNG")
     done = run(home, "ingest", str(tmp_path), "-c", "fruit", "--json")
-    said = {"written": 4, "tokens": 0, "rejected": []}
+    said = {"written": 4, "unchanged": 0, "removed": 0, "tokens": 0, "rejected": []}
     assert (done.returncode, json.loads(done.stdout)) == (0, said)
     found = run(home, "search", "blue plums", "-c", "fruit", "--where", "lang=en", "--json")
     assert [hit["id"] for hit in json.loads(found.stdout)] == ["x"]
@@ -95,6 +98,43 @@ def test_documents_are_ingested_searched_and_dropped(home: Path, tmp_path: Path)
     assert json.loads(run(home, "info", "-c", "fruit", "--json").stdout)["rows"] == 4
     assert run(home, "drop", "-c", "fruit", "--yes").returncode == 0
     assert run(home, "search", "plums", "-c", "fruit").returncode == 1
+
+
+def test_what_is_ingested_again_follows_its_files(home: Path, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "README.md").write_text(f"{folder} {'x' * 900}\n\n{folder} end\n" * 2)
+    ingest = ("ingest", "a", "b/README.md", "-c", "again", "--json")
+    first = json.loads(run(home, *ingest, cwd=tmp_path).stdout)
+    again = json.loads(run(home, *ingest, cwd=tmp_path).stdout)
+    (tmp_path / "a" / "README.md").write_text("short now")
+    (tmp_path / "b" / "README.md").write_text("")
+    shrunk = json.loads(run(home, *ingest, cwd=tmp_path).stdout)
+    figures = [(d["written"], d["unchanged"], d["removed"]) for d in (first, again, shrunk)]
+    assert figures == [(4, 0, 0), (0, 4, 0), (1, 0, 3)]
+    found = json.loads(run(home, "search", "end", "-c", "again", "--json").stdout)
+    assert [hit["id"] for hit in found] == ["a/README.md#0"]
+
+
+def test_what_cannot_be_read_is_left_out_and_named(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "good.md").write_text("some text")
+    (tmp_path / "latin.html").write_bytes(b"<p>caf\xe9</p>")
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\nnonsense\n{"text": "b"}\n')
+    done = run(home, "ingest", ".", "-c", "partly", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "3 documents written" in done.stdout
+    said = [line.partition(": ")[::2] for line in done.stderr.splitlines()]
+    assert [where for where, _ in said] == ["left out latin.html", "left out rows.jsonl#2"]
+    assert "not UTF-8 at byte 6" in said[0][1]
+    assert "not JSON" in said[1][1]
+
+
+def test_another_space_is_refused_though_nothing_changed(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("some text")
+    ingest = ("ingest", ".", "-c", "unchanged")
+    assert run(home, *ingest, cwd=tmp_path).returncode == 0
+    refused = run(home, *ingest, "--backend", "hashing@256", cwd=tmp_path)
+    assert refused.returncode == 3, refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -110,6 +150,8 @@ def test_documents_are_ingested_searched_and_dropped(home: Path, tmp_path: Path)
         (["search", "x", "--store", "postgresql://u:geheim@h/d"], 2, "PGPASSWORD"),
         (["search", "x", "--store", "postgresql://u@127.0.0.1:1/d"], 1, "cannot be reached"),
         (["ingest", "/no/such/file.md"], 2, "cannot read"),
+        (["ingest", ".", "/no/such/folder"], 2, "no such file or folder"),
+        (["ingest", "/bin/sh"], 2, ".md"),
         (["nonsense"], 2, "nonsense"),
     ],
 )

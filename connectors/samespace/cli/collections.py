@@ -24,37 +24,62 @@ from samespace.cli.options import (
     opened_as_it_is,
 )
 from samespace.documents import CollectionInfo, Hit
-from samespace.ingest.reading import read_documents
+from samespace.ingest import storing
+from samespace.ingest.reading import read_sources
+
+KINDS = "Files and folders of .md .txt .html .jsonl .csv"
 
 
 def ingest(
     context: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(help="Files and folders: .md .txt .jsonl .csv")],
+    paths: Annotated[list[Path], typer.Argument(help=KINDS)],
     collection: Collection = "documents",
     store: Store = "embedded",
     backend: Backend = "hashing",
     dimensions: Dimensions = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read documents, embed them and store them."""
+    """Read documents, embed those that are new or changed, and store them.
+
+    Ids begin with the file's path, relative to the working directory where it is below it.
+    """
     console = Console(stderr=True)
-    documents = track(
-        read_documents(paths), description="Ingesting", console=console, transient=True,
+    sources = track(
+        read_sources(paths), description="Ingesting", console=console, transient=True,
         disable=not console.is_terminal,
     )  # fmt: skip
     with opened(store, collection, backend, dimensions, context) as target:
-        report = target.upsert(documents, on_error="report")
+        done = storing.ingest(sources, target)
     if as_json:
-        rejected = [{"id": item.id, "error": str(item.error)} for item in report.rejected]
-        done = {"written": report.written, "tokens": report.tokens, "rejected": rejected}
-        typer.echo(json.dumps(done))
+        typer.echo(json.dumps(_counted(done)))
     else:
-        spent = f", {report.tokens} tokens" if report.tokens else ""
-        typer.echo(f"{report.written} documents in collection {collection}{spent}")
-        for item in report.rejected:
-            typer.echo(f"left out {one_line(item.id, 60)}: {item.error}", err=True)
-    if report.rejected:
+        _show_counts(done, collection)
+    if done.report.rejected:
         raise typer.Exit(1)
+
+
+def _counted(done: storing.Ingested) -> dict[str, object]:
+    report = done.report
+    return {
+        "written": report.written,
+        "unchanged": report.skipped,
+        "removed": done.removed,
+        "tokens": report.tokens,
+        "rejected": [{"id": item.id, "error": str(item.error)} for item in report.rejected],
+    }
+
+
+def _show_counts(done: storing.Ingested, collection: str) -> None:
+    report = done.report
+    counts = {
+        "unchanged": report.skipped,
+        "outdated removed": done.removed,
+        "tokens": report.tokens,
+    }
+    more = "".join(f", {count} {what}" for what, count in counts.items() if count)
+    typer.echo(f"{report.written} documents written to collection {collection}{more}")
+    for item in report.rejected:
+        typer.echo(f"left out {one_line(item.id, 60)}: {item.error}", err=True)
 
 
 def search(

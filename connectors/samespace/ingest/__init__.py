@@ -1,1 +1,1 @@
-"""Reading documents: from files (``reading``), and a corpus that is at hand (``corpus``)."""
+"""Documents from files (``reading``) into a store (``storing``), and a corpus that is at hand."""

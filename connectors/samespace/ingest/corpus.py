@@ -20,6 +20,10 @@ _HEADING: Final = re.compile(
 )
 _PARAGRAPH: Final = re.compile(r"\S[^\n]*(?:\n[^\n]*\S[^\n]*)*")
 _LINE: Final = re.compile(r"[^\n]+")
+_PIECE: Final = re.compile(
+    rf"\S(?:.{{0,{PASSAGE_LENGTH - 2}}}\S)?(?!\S)|\S{{{PASSAGE_LENGTH}}}", re.DOTALL
+)
+"""As many words as a passage has room for; a part of one that is longer."""
 
 
 def language_reference() -> Iterator[Document]:
@@ -74,9 +78,14 @@ def pack(text: str, start: int, end: int) -> Iterator[Span]:
 
 
 def _blocks(text: str, start: int, end: int) -> Iterator[Span]:
-    """Paragraphs; the lines of those that are longer than a passage may be."""
+    """Paragraphs; of those that are longer than a passage the lines; of such lines, pieces."""
     for paragraph in _PARAGRAPH.finditer(text, start, end):
-        if paragraph.end() - paragraph.start() <= PASSAGE_LENGTH:
-            yield paragraph.span()
-        else:
-            yield from (m.span() for m in _LINE.finditer(text, *paragraph.span()))
+        for line in _whole_or_cut(paragraph, _LINE):
+            yield from (piece.span() for piece in _whole_or_cut(line, _PIECE))
+
+
+def _whole_or_cut(found: re.Match[str], into: re.Pattern[str]) -> Iterator[re.Match[str]]:
+    if found.end() - found.start() <= PASSAGE_LENGTH:
+        yield found
+    else:
+        yield from into.finditer(found.string, *found.span())

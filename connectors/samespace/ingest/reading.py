@@ -4,52 +4,116 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
-from samespace.documents import Document, Parent
+from samespace.documents import Document, Parent, Rejected
 from samespace.errors import InvalidInput, excerpt
 from samespace.ingest.corpus import pack
+from samespace.names import check_id
 
-_SILENT: Final = {"script", "style", "head", "template"}
+_SILENT: Final = {"script", "style", "title", "template"}
+_INLINE: Final = {
+    "a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "data", "del",
+    "dfn", "em", "font", "i", "ins", "kbd", "label", "mark", "q", "s", "samp",
+    "small", "span", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr",
+}  # fmt: skip
+_CLOSE: Final = {"br", "td", "th"}
+"""Tags that end a line; those that are neither these nor inline end a paragraph."""
+_BLANK_LINES: Final = re.compile(r"\n(?:[^\S\n]*\n)+")
 
 
-def read_documents(paths: Iterable[Path]) -> Iterator[Document]:
-    """The documents of files and folders, in a stable order.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file: its documents, and what of it cannot be read.
 
-    Texts are cut at blank lines into passages of at most 1,000 characters, whose parent is the
-    file. A ``.jsonl`` line or a ``.csv`` row is one document: fields ``id`` (else the line's number)
-    and ``text``, and the rest as metadata. In folders other files are passed over; named
-    themselves they are :class:`InvalidInput`, as is what cannot be read, with its line.
+    ``name`` is the file's path, relative to the working directory where it is below it.
+    ``is_text`` says that the documents are all the passages of one text, whose parent is the file.
+    """
+
+    name: str
+    items: Iterable[Document | Rejected]
+    is_text: bool = False
+
+
+def read_sources(paths: Sequence[Path]) -> Iterator[Source]:
+    """The files named, and those in the folders named, each once, in a stable order.
+
+    Texts are cut at blank lines into passages of at most 1,000 characters, with ids ``name#0``,
+    ``name#1``, …. A ``.jsonl`` line or a ``.csv`` row is one document: fields ``id`` (else
+    ``name#line``) and ``text``, and the rest as metadata. What is missing or of another kind is
+    :class:`InvalidInput` before anything is read; in folders other files are passed over. A file,
+    line or row that cannot be read is a :class:`Rejected` among the others.
     """
     for path in paths:
-        if path.is_dir():
-            for found in sorted(path.rglob("*")):
-                name = found.relative_to(path)
-                hidden = any(part.startswith(".") for part in name.parts)
-                if found.is_file() and not hidden and found.suffix.lower() in _READERS:
-                    yield from _read(found, name.as_posix())
-        elif path.suffix.lower() in _READERS:
-            yield from _read(path, path.name)
-        else:
-            known = " ".join(sorted(_READERS))
-            raise InvalidInput(f"{excerpt(str(path))} is of no known kind; pass one of {known}")
+        _check(path)
+    return _sources(paths)
 
 
-def _read(path: Path, name: str) -> Iterator[Document]:
+def _check(path: Path) -> None:
+    if not path.exists():
+        raise InvalidInput(f"cannot read {excerpt(str(path))}: there is no such file or folder")
+    if not path.is_dir() and not _is_readable(path):
+        known = " ".join(sorted({*_TEXTS, *_RECORDS}))
+        raise InvalidInput(f"{excerpt(str(path))} is of no known kind; pass one of {known}")
+
+
+def _sources(paths: Iterable[Path]) -> Iterator[Source]:
+    seen: set[str] = set()
+    for path in (found for named in paths for found in _files(named)):
+        name = _name(path)
+        if name not in seen:
+            seen.add(name)
+            yield _source(path, name)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    for found in sorted(path.rglob("*")):
+        hidden = any(part.startswith(".") for part in found.relative_to(path).parts)
+        if found.is_file() and not hidden and _is_readable(found):
+            yield found
+
+
+def _is_readable(path: Path) -> bool:
+    return path.suffix.lower() in {*_TEXTS, *_RECORDS}
+
+
+def _name(path: Path) -> str:
+    whole = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would follow links
+    here = Path.cwd()
+    return (whole.relative_to(here) if whole.is_relative_to(here) else whole).as_posix()
+
+
+def _source(path: Path, name: str) -> Source:
+    kind = path.suffix.lower()
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _read(path, check_id(name, what="file name"))
+    except InvalidInput as error:
+        return Source(name, [Rejected(name, error)])
+    if kind in _TEXTS:
+        return Source(name, _passages(_TEXTS[kind](text), name), is_text=True)
+    return Source(name, _documents(_RECORDS[kind](text), name))
+
+
+def _read(path: Path, name: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise InvalidInput(f"cannot read {excerpt(str(path))}: {error.strerror}") from error
+        raise InvalidInput(f"cannot read {excerpt(name)}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InvalidInput(
-            f"{excerpt(str(path))} is not UTF-8 at byte {error.start}; convert it"
+            f"{excerpt(name)} is not UTF-8 at byte {error.start}; convert it"
         ) from error
-    return _READERS[path.suffix.lower()](text, name)
 
 
 def _passages(text: str, name: str) -> Iterator[Document]:
@@ -72,52 +136,70 @@ class _Visible(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
         self._silent += tag in _SILENT
+        self._break(tag)
 
     def handle_endtag(self, tag: str) -> None:
         self._silent -= tag in _SILENT and self._silent > 0
-        self.parts.append("\n\n" if tag in {"p", "div", "li", "h1", "h2", "h3", "tr"} else "")
+        self._break(tag)
+
+    def _break(self, tag: str) -> None:
+        if tag not in _INLINE:
+            self.parts.append("\n" if tag in _CLOSE else "\n\n")
 
     def handle_data(self, data: str) -> None:
         if not self._silent:
             self.parts.append(data)
 
 
-def _html(text: str, name: str) -> Iterator[Document]:
+def _html(text: str) -> str:
     parser = _Visible()
     parser.feed(text)
     parser.close()
-    return _passages("".join(parser.parts), name)
+    return _BLANK_LINES.sub("\n\n", "".join(parser.parts))
 
 
-def _jsonl(text: str, name: str) -> Iterator[Document]:
+Record = tuple[int, Any]
+"""The number of a line or row, and what it holds: fields, or the error that says why not."""
+
+
+def _jsonl(text: str) -> Iterator[Record]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                fields = orjson.loads(line)
+                yield number, orjson.loads(line)
             except orjson.JSONDecodeError as error:
-                raise InvalidInput(f"{name}, line {number}: not JSON ({error.msg})") from error
-            yield _record(fields, name, number)
+                yield number, InvalidInput(f"not JSON ({error.msg})")
 
 
-def _csv(text: str, name: str) -> Iterator[Document]:
+def _csv(text: str) -> Iterator[Record]:
+    # The limit is the process's; a text that is in memory whole needs none.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     for number, fields in enumerate(csv.DictReader(io.StringIO(text)), start=2):
-        if None in fields or None in fields.values():
-            raise InvalidInput(f"{name}, row {number}: its columns are not those of the header")
-        yield _record(dict(fields), name, number)
+        ragged = None in fields or None in fields.values()
+        yield number, InvalidInput("its columns are not those of the header") if ragged else fields
 
 
-def _record(fields: Any, name: str, number: int) -> Document:
+def _documents(records: Iterable[Record], name: str) -> Iterator[Document | Rejected]:
+    for number, fields in records:
+        place = f"{name}#{number}"
+        try:
+            yield _document(fields, name, place)
+        except InvalidInput as error:
+            yield Rejected(place, InvalidInput(f"{excerpt(name)}, line {number}: {error}"))
+
+
+def _document(fields: Any, name: str, place: str) -> Document:
+    if isinstance(fields, InvalidInput):
+        raise fields
     if not isinstance(fields, dict) or not isinstance(fields.get("text"), str):
-        raise InvalidInput(f'{name}, line {number}: no field "text" with a string')
+        raise InvalidInput('no field "text" with a string')
+    id = fields.get("id")
+    if type(id) not in {str, int, type(None)}:
+        raise InvalidInput(f'"id" is {excerpt(id)}; write a string or a whole number')
     rest = {key: value for key, value in fields.items() if key not in {"id", "text"}}
-    id = str(fields.get("id") or f"{name}#{number}")
-    return Document(id=id, text=fields["text"], metadata={**rest, "source": name})
+    named = place if id in {None, ""} else str(id)
+    return Document(id=check_id(named), text=fields["text"], metadata={"source": name, **rest})
 
 
-_READERS: Final[dict[str, Callable[[str, str], Iterator[Document]]]] = {
-    ".md": _passages,
-    ".txt": _passages,
-    ".html": _html,
-    ".jsonl": _jsonl,
-    ".csv": _csv,
-}
+_TEXTS: Final[dict[str, Callable[[str], str]]] = {".md": str, ".txt": str, ".html": _html}
+_RECORDS: Final[dict[str, Callable[[str], Iterator[Record]]]] = {".jsonl": _jsonl, ".csv": _csv}
