@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import psycopg
 import pytest
 
+import samespace
+from samespace import HashingBackend, Layout, PgVectorStore
+from samespace.stores.pgvector import embedded
 from samespace.testing.jina_server import JinaServer
 
 KEY = "jina_sentinel_4711"
@@ -18,9 +24,15 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def run(
-    home: Path, *arguments: str, cwd: Path | None = None, environment: dict[str, str] | None = None
+    home: Path,
+    *arguments: str,
+    cwd: Path | None = None,
+    environment: dict[str, str] | None = None,
+    said: str = "",
+    before: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    code = "from samespace.cli import main; main()"
+    """The command with these arguments; ``said`` is its input, ``before`` is run in front of it."""
+    code = before + "from samespace.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
@@ -28,6 +40,7 @@ def run(
         check=False,
         timeout=120,
         cwd=cwd,
+        input=said,
         env={**WITHOUT_KEY, "SAMESPACE_HOME": str(home), "COLUMNS": "120", **(environment or {})},
     )
 
@@ -153,6 +166,8 @@ def test_another_space_is_refused_though_nothing_changed(home: Path, tmp_path: P
         (["ingest", ".", "/no/such/folder"], 2, "no such file or folder"),
         (["ingest", "/bin/sh"], 2, ".md"),
         (["nonsense"], 2, "nonsense"),
+        (["search", "x", "--limit", "many"], 2, "--limit"),
+        (["search"], 2, "query"),
     ],
 )
 def test_an_error_is_one_line_that_says_what_to_do(
@@ -174,11 +189,94 @@ def test_another_size_is_another_space(home: Path, tmp_path: Path) -> None:
         assert "dimensions" in refused.stderr
 
 
+def test_without_a_command_there_is_help_and_nothing_else(home: Path) -> None:
+    done = run(home)
+    assert done.returncode == 2
+    assert "Usage" in done.stdout + done.stderr
+    assert "samespace:" not in done.stderr
+
+
+def test_the_version_is_that_of_the_package(home: Path) -> None:
+    assert run(home, "--version").stdout == f"samespace {samespace.__version__}\n"
+
+
+def test_what_is_not_confirmed_is_not_removed(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("some text")
+    assert run(home, "ingest", ".", "-c", "dear", cwd=tmp_path).returncode == 0
+    refused = run(home, "drop", "-c", "dear", said="n\n")
+    assert refused.returncode == 1
+    assert "nothing removed" in refused.stderr
+    done = run(home, "drop", "-c", "dear", "--json", said="y\n")
+    assert json.loads(done.stdout) == {"name": "dear", "rows": 1}
+
+
+def test_info_says_how_a_collection_was_made(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("some text")
+    assert run(home, "ingest", ".", "-c", "made", cwd=tmp_path).returncode == 0
+    found = json.loads(run(home, "info", "-c", "made", "--json").stdout)
+    assert found["provenance"]["backend"]
+    assert found["layout"] is None
+    assert f"backend {found['provenance']['backend']}" in run(home, "info", "-c", "made").stdout
+
+
+def test_info_says_where_things_are_in_an_adopted_table(home: Path) -> None:
+    layout = Layout(id="key", text="body", slot="embedding", metadata=("lang",))
+    server = embedded.start(home / "postgres")
+    with server, psycopg.connect(server.conninfo, autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        connection.execute(
+            "CREATE TABLE theirs (key text PRIMARY KEY, body text, lang text, embedding vector(64))"
+        )
+        backend = HashingBackend(64)
+        with PgVectorStore(
+            server.conninfo, collection="theirs", backend=backend, layout=layout
+        ) as store:
+            store.adopt()
+        told = run(home, "info", "-c", "theirs", "--json")
+        connection.execute("DROP TABLE theirs")
+    assert json.loads(told.stdout)["layout"] == {
+        "id": "key", "text": "body", "slot": "embedding", "metadata": ["lang"]
+    }  # fmt: skip
+
+
+SIGNALLED = """
+import os, signal
+from samespace.stores.pgvector.store import PgVectorStore
+PgVectorStore.info = lambda store: os.kill(os.getpid(), signal.SIGNAL)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_the_command_and_the_server(name: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="samespace-home-") as folder:
+        Path(folder).chmod(0o755)  # the server's account must get through
+        started = "from samespace.stores.pgvector import embedded; embedded.start()\n"
+        done = run(Path(folder), "info", before=started + SIGNALLED.replace("SIGNAL)", f"{name})"))
+        assert done.returncode == 128 + signal.Signals[name]
+        assert ("interrupted" in done.stderr) == (name == "SIGINT")
+        assert "Traceback" not in done.stderr
+        assert not embedded.status(Path(folder) / "postgres").running
+
+
+def test_output_that_cannot_be_written_is_one_line(home: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", "from samespace.cli import main; main()", "embedded", "status"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "SAMESPACE_HOME": str(home)},
+        )
+    assert done.returncode == 1
+    assert done.stderr == "samespace: cannot write: No space left on device\n"
+
+
 def test_the_embedded_server_says_how_it_is(home: Path) -> None:
     status = json.loads(run(home, "embedded", "status", "--json").stdout)
     assert status["running"]
     assert status["in_use"]
-    refused = run(home, "embedded", "stop")
+    refused = run(home, "embedded", "stop", "--json")
     assert refused.returncode == 1
     assert "--force" in refused.stderr
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
-from typing import cast
+from typing import Annotated, Final, cast
 
 import typer
 
+from samespace import __version__
 from samespace.cli import collections, demo, server
 from samespace.errors import InvalidInput, SamespaceError, SpaceError
 
 app = typer.Typer(
-    help="Collections of vectors, each in one embedding space.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,28 +27,73 @@ app.command("drop")(collections.drop)
 app.add_typer(server.app, name="embedded")
 
 
-_UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 """The base of all of typer's complaints; typer may or may not bring its own click."""
+_INTERRUPTED: Final = 130
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"samespace {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Say it and end."),
+    ] = False,
+) -> None:
+    """Collections of vectors, each in one embedding space."""
 
 
 def main() -> None:
-    """Run the command; exit codes: 0 done, 1 failed, 2 wrong usage, 3 space refused, 130 Ctrl-C."""
+    """Run the command.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 space refused, 130 Ctrl-C, 128 and the signal's
+    number where another signal ended it.
+    """
     logging.getLogger("stamina").addHandler(logging.NullHandler())  # retries are no news here
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # else nohup has seen to it
+            signal.signal(number, _end)
+    sys.exit(_run())
+
+
+def _end(number: int, _frame: object) -> None:
+    """End as a program does, so that the embedded server is given back."""
+    sys.exit(128 + number)
+
+
+def _run() -> int:
     try:
         code = app(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        sys.stdout.flush()
     except (typer.Abort, KeyboardInterrupt):
-        sys.exit(_say("interrupted; what was stored stays, run it again to go on", 130))
+        code = _INTERRUPTED
     except _UsageError as error:
-        sys.exit(_say(str(error), 2))
+        return _say(error.format_message(), 2)
     except InvalidInput as error:
-        sys.exit(_say(str(error), 2))
+        return _say(str(error), 2)
     except SpaceError as error:
-        sys.exit(_say(str(error), 3))
+        return _say(str(error), 3)
     except SamespaceError as error:
-        sys.exit(_say(str(error), 1))
+        return _say(str(error), 1)
+    except OSError as error:
+        return _unwritten(error)
+    if code == _INTERRUPTED:
+        return _say("interrupted; what was stored stays, run it again to go on", code)
+    return code if isinstance(code, int) else 0
+
+
+def _unwritten(error: OSError) -> int:
+    """Say why the output cannot be written, and let nobody try that again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1 if isinstance(error, BrokenPipeError) else _say(f"cannot write: {error.strerror}", 1)
 
 
 def _say(message: str, code: int) -> int:
-    typer.echo(f"samespace: {message}", err=True)
+    if message:  # else the help is what there was to say
+        typer.echo(f"samespace: {message}", err=True)
     return code

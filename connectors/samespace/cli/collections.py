@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -26,8 +27,10 @@ from samespace.cli.options import (
 from samespace.documents import CollectionInfo, Hit
 from samespace.ingest import storing
 from samespace.ingest.reading import read_sources
+from samespace.layout import Layout
 
 KINDS = "Files and folders of .md .txt .html .jsonl .csv"
+CONDITION = "lang=de, or with != < <= > >=; several options must all hold."
 
 
 def ingest(
@@ -86,7 +89,7 @@ def search(
     context: typer.Context,
     query: Annotated[str, typer.Argument(help="What to look for.")],
     collection: Collection = "documents",
-    where: Annotated[list[str] | None, typer.Option(help="A condition, e.g. lang=de")] = None,
+    where: Annotated[list[str] | None, typer.Option(help=CONDITION)] = None,
     limit: Annotated[int, typer.Option(help="At most so many hits.")] = 5,
     store: Store = "embedded",
     backend: Backend = "hashing",
@@ -140,6 +143,9 @@ def info(
     typer.echo(f"index: {found.index.kind}, {'built' if found.index_built else 'not built'}")
     for slot in found.slots:
         typer.echo(f"slot {slot.name}: {slot.space}, {slot.state}, {slot.pending} pending")
+    for what, values in (("made by", found.provenance), ("layout", _laid_out(found.layout))):
+        if values:
+            typer.echo(f"{what}: " + ", ".join(f"{name} {value}" for name, value in values.items()))
 
 
 def _described(found: CollectionInfo) -> dict[str, object]:
@@ -155,6 +161,22 @@ def _described(found: CollectionInfo) -> dict[str, object]:
         "index_built": found.index_built,
         "slots": slots,
         "provenance": dict(found.provenance),
+        "layout": _laid_out(found.layout) or None,
+    }
+
+
+def _laid_out(layout: Layout | None) -> dict[str, object]:
+    """The parts of a layout that say something; a text that is no column as its expression."""
+    if layout is None:
+        return {}
+    parts = {part.name: getattr(layout, part.name) for part in fields(layout)}
+    if isinstance(layout.metadata, tuple):
+        parts["metadata"] = list(layout.metadata)
+    plain = (str, list)
+    return {
+        name: value if isinstance(value, plain) else getattr(value, "expression", repr(value))
+        for name, value in parts.items()
+        if value is not None
     }
 
 
@@ -163,11 +185,17 @@ def drop(
     collection: Annotated[str, typer.Option("--collection", "-c", help="The collection's name.")],
     store: Store = "embedded",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove a collection with all its documents."""
     with opened_as_it_is(store, collection, context) as source:
         rows = source.count()
-        if not yes:
-            typer.confirm(f"Remove {collection} with {rows} documents?", abort=True)
+        question = f"Remove {collection} with {rows} documents?"
+        if not yes and not typer.confirm(question, err=True):
+            typer.echo("nothing removed", err=True)
+            raise typer.Exit(1)
         source.drop()
-    typer.echo(f"removed {collection} ({rows} documents)")
+    if as_json:
+        typer.echo(json.dumps({"name": collection, "rows": rows}))
+    else:
+        typer.echo(f"removed {collection} ({rows} documents)")

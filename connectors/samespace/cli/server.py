@@ -34,8 +34,13 @@ def status(as_json: AsJson = False) -> None:
 @app.command()
 def stop(
     force: Annotated[bool, typer.Option("--force", help="Even while somebody uses it.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Stop the embedded server; its data stays."""
     from samespace.stores.pgvector import embedded  # noqa: PLC0415  loads the driver
 
-    typer.echo("stopped" if embedded.stop(force=force) else "it was not running")
+    stopped = embedded.stop(force=force)
+    if as_json:
+        typer.echo(json.dumps({"stopped": stopped}))
+    else:
+        typer.echo("stopped" if stopped else "it was not running")
