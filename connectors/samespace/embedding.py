@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samespace.errors import InvalidInput
+from samespace.errors import InvalidInput, excerpt
 from samespace.guard import CANARY_TEXTS, Canary
 from samespace.protocols import (
     AnyBackend,
@@ -18,14 +19,16 @@ from samespace.protocols import (
     ReportsUsage,
     Usage,
 )
+from samespace.space import EmbeddingSpace
 from samespace.vectors import embedded
 
+_METHODS: Final = ("embed_documents", "embed_query", "embed_queries")
 _NOTHING = Usage(0)
 
 
 def require_sync(backend: AnyBackend | None) -> EmbeddingBackend | None:
     """Return the backend if a sync store can run it; :class:`InvalidInput` for an async one."""
-    if backend is not None and backend.is_async:
+    if require_any(backend) is not None and _is_async(backend):
         raise InvalidInput(
             f"{type(backend).__name__} is async and this store is not; use its sync twin, "
             "or the async store"
@@ -34,8 +37,22 @@ def require_sync(backend: AnyBackend | None) -> EmbeddingBackend | None:
 
 
 def require_any(backend: AnyBackend | None) -> AnyBackend | None:
-    """Return the backend: an async store runs either kind."""
+    """Return the backend: an async store runs either kind; :class:`InvalidInput` for what is none."""
+    if backend is None:
+        return None
+    missing = [name for name in _METHODS if not callable(getattr(backend, name, None))]
+    if not isinstance(getattr(backend, "space", None), EmbeddingSpace):
+        missing.insert(0, "space")
+    if missing:
+        raise InvalidInput(
+            f"backend {excerpt(backend)} lacks {', '.join(missing)}; pass an EmbeddingBackend "
+            "(samespace.open_backend makes one from a name)"
+        )
     return backend
+
+
+def _is_async(backend: AnyBackend | None) -> bool:
+    return getattr(backend, "is_async", False)
 
 
 def embed_documents(backend: EmbeddingBackend, texts: Sequence[str]) -> tuple[Matrix, Usage]:
@@ -51,7 +68,7 @@ def embed_queries(backend: EmbeddingBackend, texts: Sequence[str]) -> Matrix:
 
 async def embed_documents_async(backend: AnyBackend, texts: Sequence[str]) -> tuple[Matrix, Usage]:
     """:func:`embed_documents` of either kind of backend; a sync one runs in a worker thread."""
-    if not backend.is_async:
+    if not _is_async(backend):
         return await asyncio.to_thread(embed_documents, backend, texts)  # type: ignore[arg-type]
     answer = await backend.embed_documents(texts)  # type: ignore[misc]
     return embedded(answer, backend.space, count=len(texts)), _usage(backend)
@@ -59,7 +76,7 @@ async def embed_documents_async(backend: AnyBackend, texts: Sequence[str]) -> tu
 
 async def embed_queries_async(backend: AnyBackend, texts: Sequence[str]) -> Matrix:
     """:func:`embed_queries` of either kind of backend; a sync one runs in a worker thread."""
-    if not backend.is_async:
+    if not _is_async(backend):
         return await asyncio.to_thread(embed_queries, backend, texts)  # type: ignore[arg-type]
     answer = await backend.embed_queries(texts)  # type: ignore[misc]
     return embedded(answer, backend.space, count=len(texts))

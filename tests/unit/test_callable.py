@@ -33,6 +33,18 @@ def test_a_space_whose_queries_differ_needs_both() -> None:
         CallableBackend(V3, lambda texts: [[1.0, 0.0] for _ in texts])
 
 
+def test_a_ragged_answer_is_a_bad_one_for_queries_too() -> None:
+    backend = CallableBackend(SPACE, lambda texts: [[1.0], [1.0, 0.0]])
+    for ask in (backend.embed_query, backend.embed_documents, backend.embed_queries):
+        with pytest.raises(BadResponse, match="regular array"):
+            ask("ab")
+
+
+def test_no_queries_ask_nothing() -> None:
+    backend = CallableBackend(SPACE, lambda texts: [[1.0, 0.0] for _ in texts])
+    assert backend.embed_queries([]).shape == (0, 2)
+
+
 def test_no_texts_no_vectors() -> None:
     backend = CallableBackend(V3, lambda texts: np.empty((0, 2)), lambda text: [1.0, 0.0])
     assert backend.embed_documents([]).shape == (0, 2)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -211,6 +212,32 @@ def test_a_sync_store_refuses_an_async_backend() -> None:
 def test_an_async_store_takes_both() -> None:
     for backend in (SyncBackend(), AsyncBackend(), None):
         assert require_any(backend) is backend
+
+
+def plain(*methods: str) -> Any:
+    """A space and these methods, and nothing said of async."""
+    backend = SyncBackend()
+    return SimpleNamespace(space=SPACE, **{name: getattr(backend, name) for name in methods})
+
+
+async def test_a_space_and_three_methods_are_a_backend() -> None:
+    backend = plain("embed_documents", "embed_query", "embed_queries")
+    assert [require(backend) for require in (require_sync, require_any)] == [backend, backend]
+    vectors, _ = await embed_documents_async(backend, TEXTS)
+    np.testing.assert_array_equal(vectors, [DOCUMENT] * len(TEXTS))
+    np.testing.assert_array_equal(await embed_queries_async(backend, TEXTS), [QUERY] * len(TEXTS))
+
+
+@pytest.mark.parametrize("wrong", ["jina", 7, object(), [SyncBackend()]])
+@pytest.mark.parametrize("require", [require_any, require_sync])
+def test_what_is_no_backend_is_refused(require: Callable[[Any], Any], wrong: object) -> None:
+    with pytest.raises(InvalidInput, match="lacks space, embed_documents, embed_query, embed_q"):
+        require(wrong)
+
+
+def test_a_backend_that_lacks_a_method_is_told_which() -> None:
+    with pytest.raises(InvalidInput, match="lacks embed_queries;"):
+        require_any(plain("embed_documents", "embed_query"))
 
 
 # The canary

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from samespace.errors import InvalidInput, excerpt
@@ -56,12 +55,12 @@ class CallableBackend:
 
     def embed_queries(self, texts: Sequence[str]) -> Matrix:
         """Vectors of shape ``(len(texts), dimensions)``, float32; one call of yours each."""
-        if self._query is None:
+        if self._query is None and texts:
             return self.embed_documents(texts)
         return stack([self.embed_query(text) for text in texts], self._space.dimensions)
 
     def embed_query(self, text: str) -> Vector:
         """One query's vector, shape ``(dimensions,)``, float32."""
         answer = self._documents([text]) if self._query is None else [self._query(text)]
-        vector: Vector = embedded(np.asarray(answer), self._space, count=1)[0]
+        vector: Vector = embedded(answer, self._space, count=1)[0]
         return vector
