@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -550,10 +549,10 @@ def check_filter(where: object) -> None:
         raise InvalidInput(f"where is {excerpt(where)}; build one: field('lang') == 'de'")
 
 
-def check_limit(limit: object, *, most: int = MAX_LIMIT) -> None:
+def check_limit(limit: object, *, most: int = MAX_LIMIT, what: str = "limit") -> None:
     """:class:`InvalidInput` unless ``limit`` is a whole number from 1 to ``most``."""
     if type(limit) is not int or not 1 <= limit <= most:
-        raise InvalidInput(f"limit is {excerpt(limit)}; pass a whole number from 1 to {most}")
+        raise InvalidInput(f"{what} is {excerpt(limit)}; pass a whole number from 1 to {most}")
 
 
 def check_shard(shard: Shard | None) -> None:
@@ -664,7 +663,7 @@ def _check_search(limit: object, where: object, min_score: Any) -> None:
     if min_score is None:
         return
     number = isinstance(min_score, int | float | np.floating) and not isinstance(min_score, bool)
-    if not number or not abs(min_score) < math.inf:
+    if not number or not abs(min_score) <= 1:
         raise InvalidInput(f"min_score is {excerpt(min_score)}; pass a cosine from -1 to 1")
 
 

@@ -107,6 +107,29 @@ class DocumentsContract(DeclaresGaps):
         assert isinstance(report.rejected[0].error, DocumentExists)
         assert store.get(["a"])[0].text == "stored"
 
+    def test_ready_vectors_meet_what_is_stored_in_the_same_ways(self, store: VectorStore) -> None:
+        vectors = TaskBackend().embed_documents(["stored", "x", "y"])
+        store.upsert_vectors([Document("a", "stored")], vectors[:1], space=V3)
+        documents = [Document("a", "x"), Document("b", "y")]
+        skipped = store.upsert_vectors(documents, vectors[1:], space=V3, on_conflict="skip")
+        assert (skipped.written, skipped.skipped) == (1, 1)
+        failed = store.upsert_vectors(
+            documents, vectors[1:], space=V3, on_conflict="fail", on_error="report"
+        )
+        assert [(one.id, type(one.error)) for one in failed.rejected] == [
+            ("a", DocumentExists), ("b", DocumentExists)
+        ]  # fmt: skip
+        a, b = store.get(["a", "b"], with_vectors=True)
+        assert (a.text, b.text) == ("stored", "y")
+        for document, vector in ((a, vectors[0]), (b, vectors[2])):
+            assert document.vector is not None
+            np.testing.assert_allclose(document.vector, vector, atol=1e-6)
+        overwritten = store.upsert_vectors(
+            documents, vectors[1:], space=V3, on_conflict="overwrite"
+        )
+        assert overwritten.written == 2
+        assert store.get(["a"])[0].text == "x"
+
     def test_a_refused_document_is_raised_after_the_rest_is_stored(
         self, store: VectorStore
     ) -> None:

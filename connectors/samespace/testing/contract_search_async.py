@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -52,6 +52,25 @@ class AsyncSearchContract(DeclaresGaps):
         some = await filled.search(QUERY, limit=5, min_score=floor)
         assert [hit.score >= floor for hit in some] == [True] * len(some)
         assert 1 <= len(some) < 5
+
+    async def test_a_least_score_holds_for_every_kind_of_search(
+        self, filled: AsyncVectorStore
+    ) -> None:
+        query = TaskBackend().embed_query(QUERY)
+        every = await filled.search(QUERY, limit=100)
+        floor = (every[2].score + every[3].score) / 2
+        by_vector = await filled.search_vector(query, space=V3, limit=100, min_score=floor)
+        (by_many,) = await filled.search_many([QUERY], limit=100, min_score=floor)
+        assert by_vector == by_many == every[:3]
+
+    @pytest.mark.parametrize("wrong", [2, -1.5, float("nan"), True, "0.5"])
+    async def test_a_least_score_is_a_cosine(self, filled: AsyncVectorStore, wrong: Any) -> None:
+        with pytest.raises(InvalidInput, match="pass a cosine from -1 to 1"):
+            await filled.search(QUERY, min_score=wrong)
+
+    async def test_a_batch_of_a_scan_has_at_least_one_row(self, filled: AsyncVectorStore) -> None:
+        with pytest.raises(InvalidInput, match="batch_size is 0"):
+            [document async for document in filled.scan(batch_size=0)]
 
     async def test_vectors_come_when_asked_for(self, filled: AsyncVectorStore) -> None:
         plain, rich = [

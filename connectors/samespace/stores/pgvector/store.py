@@ -394,7 +394,7 @@ class PgVectorStore(StoreBase):
         )
 
     def _slot_of(self, state: _State, *, writing: bool) -> SlotRecord:
-        """This handle's slot; or the refusal that design and record ask for."""
+        """This handle's slot; or the refusal that the record or its absence asks for."""
         assert state.table is not None  # noqa: S101  callers have looked
         if state.record is not None:
             slot = state.record.require(self._space, collection=self._collection)
@@ -951,7 +951,7 @@ class PgVectorStore(StoreBase):
     ) -> Iterator[Document]:
         """Every document that passes, in key order; one present throughout comes exactly once."""
         check_filter(where)
-        check_limit(batch_size)
+        check_limit(batch_size, what="batch_size")
         after: str | None = None
         while True:
             with self._gone_explained():
