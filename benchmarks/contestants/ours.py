@@ -43,11 +43,6 @@ class Ours:
         with self.open(build="manual") as store:
             return rate(lambda: self._upsert(store), self.rows)
 
-    def overwrite(self) -> Answer:
-        """Upsert of ids that are all stored."""
-        with self.open(build="manual") as store:
-            return rate(lambda: self._upsert(store), self.rows)
-
     def load_and_index(self) -> Answer:
         """Upsert with the index built at its end."""
         self.empty()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -42,18 +41,6 @@ def documents(count: int, *, prefix: str = "d") -> list[Document]:
     return [
         Document(f"{prefix}{n}", text, {"lang": ("en", "de")[n % 2], "year": 2000 + n})
         for n, text in enumerate(texts(count))
-    ]
-
-
-def keyed_documents(count: int, *, integers: bool = False) -> list[Document]:
-    """:func:`documents` with ids that are integers, or UUIDs, in their canonical spelling."""
-    ids = [
-        str(10 + n) if integers else str(uuid.uuid5(uuid.NAMESPACE_OID, str(n)))
-        for n in range(count)
-    ]
-    return [
-        Document(id, document.text, document.metadata)
-        for id, document in zip(ids, documents(count), strict=True)
     ]
 
 

@@ -27,7 +27,7 @@ class VectorStoreContract(
     AdoptedContract,
     ConcurrencyContract,
 ):
-    """The design's promises, each part a class of its own.
+    """What every store promises, each part a class of its own.
 
     A subclass gives a fixture ``harness`` that returns an
     :class:`~samespace.testing.harness.StoreHarness` with nothing in it. A promise that

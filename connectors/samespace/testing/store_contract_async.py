@@ -26,7 +26,7 @@ class AsyncVectorStoreContract(
     AsyncAdoptedContract,
     AsyncConcurrencyContract,
 ):
-    """The design's promises, each part a class of its own.
+    """What every store promises, each part a class of its own.
 
     A subclass gives a fixture ``harness`` that returns an
     :class:`~samespace.testing.harness_async.AsyncStoreHarness` with nothing in it. A promise that
