@@ -75,7 +75,7 @@ def scope_condition(table: Table, parameters: Parameters) -> sql.Composable | No
     if table.layout.scope is None:
         return None
     parts = [
-        _is_any_of(Name(column), table.columns[column], [_plain(v) for v in values], parameters)
+        _is_any_of(Name(column), table.columns[column], [plain(v) for v in values], parameters)
         for column, values in equalities(table.layout.scope).items()
     ]
     return sql.SQL(" AND ").join(parts)
@@ -107,7 +107,8 @@ def _is_any_of(
     return sql.SQL("{} = ANY({})").format(column, values)
 
 
-def _plain(value: Scalar) -> str:
+def plain(value: Scalar) -> str:
+    """A scope's value as PostgreSQL reads it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

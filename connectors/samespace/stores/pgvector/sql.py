@@ -15,7 +15,7 @@ from psycopg import sql
 
 from samespace.documents import Document, Parent, PendingRow
 from samespace.errors import InvalidInput, excerpt
-from samespace.filters import Filter, Target
+from samespace.filters import Filter, Scalar, Target
 from samespace.index import Index
 from samespace.layout import TextQuery
 from samespace.names import bounded
@@ -37,6 +37,7 @@ from samespace.stores.pgvector.conditions import (
     id_condition,
     json_column,
     parent_condition,
+    plain,
     scope_condition,
     where_clause,
 )
@@ -839,10 +840,10 @@ def _pinned_columns(table: Table) -> list[sql.Composable]:
     ]
 
 
-def _typed(table: Table, column: str, values: Sequence[object]) -> sql.Composable:
-    """Values as literals of a column's type."""
-    kind = raw(table.columns[column])
-    literals = [sql.SQL("{}::text::{}").format(Text(str(value)), kind) for value in values]
+def _typed(table: Table, column: str, values: Sequence[Scalar]) -> sql.Composable:
+    """Values as literals of a column's type, without its length, which would cut them."""
+    kind = raw(table.kind(column))
+    literals = [sql.SQL("{}::text::{}").format(Text(plain(value)), kind) for value in values]
     return sql.SQL(", ").join(literals)
 
 
