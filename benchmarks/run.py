@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+import psycopg
 from rich.console import Console
 from rich.table import Table
 
@@ -73,18 +74,25 @@ class Process:
             env={**os.environ, "PYTHONWARNINGS": "ignore"},
         )
         self._name = module
+        self._conninfo = arguments[0]
         self._tasks = cast("IO[str]", self._process.stdin)
         self._answers = cast("IO[str]", self._process.stdout)
 
     def do(self, task: str) -> dict[str, Any]:
-        """What the contestant measured."""
+        """What the contestant measured, once what others wrote is on the disk."""
+        with psycopg.connect(self._conninfo, autocommit=True) as connection:
+            connection.execute("CHECKPOINT")
         self._tasks.write(task + "\n")
         self._tasks.flush()
+        found: dict[str, Any] = self.answer(task)
+        return found
+
+    def answer(self, task: str = "its preparation") -> Any:
+        """What it says next; the first word comes when it is ready."""
         answer = self._answers.readline()
         if not answer:
             raise SystemExit(f"contestant {self._name} ended during {task}")
-        found: dict[str, Any] = json.loads(answer)
-        return found
+        return json.loads(answer)
 
     def end(self) -> None:
         """Close its input and wait."""
@@ -101,6 +109,8 @@ def main() -> int:
         for name, (python, module) in CONTESTANTS.items():
             processes[name] = Process(python, module, arguments)
             ending.callback(processes[name].end)
+        for process in processes.values():
+            process.answer()
         lines = list(_measured(processes, options.rounds))
     _show(lines, options.rows, options.dimensions)
     report = {"rows": options.rows, "dimensions": options.dimensions, "rounds": options.rounds}

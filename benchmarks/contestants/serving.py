@@ -63,6 +63,7 @@ def serve(kind: type[Contestant]) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a peer prints is no answer
     conninfo, rows, dimensions = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     contestant = kind(conninfo, workload(rows, dimensions))
+    print(json.dumps("ready"), file=answers, flush=True)
     for line in sys.stdin:
         answer = getattr(contestant, line.strip())()
         print(json.dumps(answer), file=answers, flush=True)
