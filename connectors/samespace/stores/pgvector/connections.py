@@ -8,14 +8,15 @@ import os
 import re
 import select
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Final, Protocol
 
 import psycopg
 from psycopg.abc import AdaptContext
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import TransactionStatus
+from psycopg.pq import Format, TransactionStatus
+from psycopg.rows import tuple_row
 
 from samespace.errors import InvalidInput, StoreUnavailable, excerpt
 from samespace.stores.pgvector import embedded
@@ -32,6 +33,7 @@ _STRAY_AT: Final = re.compile(r"postgres(?:ql)?://[^@/?]*[@/][^?]*@")
 """An ``@`` behind the one before the host: what is taken for a host, or a database, has a password."""
 _OTHER_LOOP: Final = "this handle belongs to another event loop; open one in each"
 Rows = psycopg.Connection[Any]
+Tuples = psycopg.Cursor[tuple[Any, ...]]
 
 
 class Pool(Protocol):
@@ -53,32 +55,16 @@ class Connections:
             # Not while the driver's error is handled, which quotes the whole string.
             raise InvalidInput(_UNREADABLE)
         self._lease: embedded.Lease | None = None
-        self._idle: list[Rows] = []
+        self._idle: list[Tuples] = []
         self._free = threading.Semaphore(MOST_CONNECTIONS)
         self._opening = threading.Lock()
         self._pid = os.getpid()
         self._closed = False
 
-    def adapt(self, cursor: psycopg.Cursor[Any]) -> None:
-        """Teach a cursor our binary forms; connections of our own know them, a caller's must not."""
-        if self._pool is not None:
-            self._adapt(cursor)
-
-    @contextmanager
-    def lend(self) -> Iterator[Rows]:
-        """A connection in autocommit mode if it is ours, in the pool's mode if not."""
+    def lend(self) -> Loan:
+        """A cursor, in autocommit mode if the connection is ours, in the pool's mode if not."""
         self._check_usable()
-        if self._pool is not None:
-            with Translating(), self._pool.connection() as connection:
-                _check_encoding(connection)
-                yield connection
-            return
-        with self._free, Translating():
-            connection = self._take()
-            try:
-                yield connection
-            finally:
-                self._put(connection)
+        return Loan(self)
 
     def _check_usable(self) -> None:
         if self._closed:
@@ -87,13 +73,19 @@ class Connections:
             # A fork must not talk through its parent's sockets, nor close them.
             self._pid, self._idle = os.getpid(), []
 
-    def _take(self) -> Rows:
-        while self._idle:
-            connection = self._idle.pop()
-            if _is_alive(connection):
-                return connection
-            connection.close()
-        return self._connect()
+    def take(self) -> Tuples:
+        """A cursor on a connection of our own that nobody else uses."""
+        self._free.acquire()
+        try:
+            while self._idle:
+                cursor = self._idle.pop()
+                if _is_alive(cursor.connection):
+                    return cursor
+                cursor.connection.close()
+            return _cursor_on(self._connect())
+        except BaseException:
+            self._free.release()
+            raise
 
     def _connect(self) -> Rows:
         if self._embedded:
@@ -110,21 +102,81 @@ class Connections:
         self._adapt(connection)
         return connection
 
-    def _put(self, connection: Rows) -> None:
-        idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
-        if idle and not connection.closed and not self._closed:
-            self._idle.append(connection)
-        else:
-            connection.close()
+    def put(self, cursor: Tuples) -> None:
+        """Take a cursor back; a connection that is in the middle of something is closed."""
+        try:
+            connection = cursor.connection
+            idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
+            if idle and not connection.closed and not self._closed:
+                self._idle.append(cursor)
+            else:
+                connection.close()
+        finally:
+            self._free.release()
+
+    def lent_by_pool(self) -> Any:
+        """A context manager with a connection of the caller's pool; None without one."""
+        return self._pool.connection() if self._pool is not None else None
+
+    def cursor_of_pool(self, connection: Rows) -> Tuples:
+        """A cursor that knows our binary forms, which its connection must not."""
+        _check_encoding(connection)
+        cursor = _cursor_on(connection)
+        self._adapt(cursor)
+        return cursor
 
     def close(self) -> None:
         """Close what is ours and give the embedded server back; a pool stays open."""
         self._closed = True
         while self._idle and self._pid == os.getpid():
-            self._idle.pop().close()
+            self._idle.pop().connection.close()
         if self._lease is not None:
             lease, self._lease = self._lease, None
             in_thread(lease.release)
+
+
+class Loan:
+    """A cursor for the length of a ``with`` block; no exception of the driver leaves it."""
+
+    __slots__ = ("_cursor", "_lender", "_pooled")
+
+    def __init__(self, lender: Connections) -> None:
+        self._lender = lender
+        self._pooled = lender.lent_by_pool()
+        self._cursor: Tuples
+
+    def __enter__(self) -> Tuples:
+        with Translating():
+            if self._pooled is None:
+                self._cursor = self._lender.take()
+                return self._cursor
+            connection = self._pooled.__enter__()
+            try:
+                return self._lender.cursor_of_pool(connection)
+            except BaseException as error:
+                self._pooled.__exit__(type(error), error, error.__traceback__)
+                raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with Translating():
+            if self._pooled is None:
+                self._lender.put(self._cursor)
+            else:
+                self._pooled.__exit__(kind, error, traceback)
+            if isinstance(error, psycopg.Error | UnicodeEncodeError):
+                raise error
+
+
+def _cursor_on(connection: Rows) -> Tuples:
+    """A cursor of ours, not of the connection's own factories: those of a pool may be any."""
+    cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+    cursor.format = Format.BINARY
+    return cursor
 
 
 def _check_encoding(connection: Rows) -> None:

@@ -7,14 +7,15 @@ import inspect
 import os
 import re
 import select
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Final, Protocol
 
 import psycopg
 from psycopg.abc import AdaptContext
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import TransactionStatus
+from psycopg.pq import Format, TransactionStatus
+from psycopg.rows import tuple_row
 
 from samespace.errors import InvalidInput, StoreUnavailable, excerpt
 from samespace.stores.pgvector import embedded
@@ -31,6 +32,7 @@ _STRAY_AT: Final = re.compile(r"postgres(?:ql)?://[^@/?]*[@/][^?]*@")
 """An ``@`` behind the one before the host: what is taken for a host, or a database, has a password."""
 _OTHER_LOOP: Final = "this handle belongs to another event loop; open one in each"
 AsyncRows = psycopg.AsyncConnection[Any]
+AsyncTuples = psycopg.AsyncCursor[tuple[Any, ...]]
 
 
 class AsyncPool(Protocol):
@@ -52,35 +54,17 @@ class AsyncConnections:
             # Not while the driver's error is handled, which quotes the whole string.
             raise InvalidInput(_UNREADABLE)
         self._lease: embedded.Lease | None = None
-        self._idle: list[AsyncRows] = []
+        self._idle: list[AsyncTuples] = []
         self._free = asyncio.Semaphore(MOST_CONNECTIONS)
         self._opening = asyncio.Lock()
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None  # async only
         self._closed = False
 
-    def adapt(self, cursor: psycopg.AsyncCursor[Any]) -> None:
-        """Teach a cursor our binary forms; connections of our own know them, a caller's must not."""
-        if self._pool is not None:
-            self._adapt(cursor)
-
-    @asynccontextmanager
-    async def lend(self) -> AsyncIterator[AsyncRows]:
-        """A connection in autocommit mode if it is ours, in the pool's mode if not."""
+    def lend(self) -> AsyncLoan:
+        """A cursor, in autocommit mode if the connection is ours, in the pool's mode if not."""
         self._check_usable()
-        if self._pool is not None:
-            with Translating():
-                async with self._pool.connection() as connection:
-                    _check_encoding(connection)
-                    yield connection
-            return
-        async with self._free:
-            with Translating():
-                connection = await self._take()
-                try:
-                    yield connection
-                finally:
-                    await self._put(connection)
+        return AsyncLoan(self)
 
     def _check_usable(self) -> None:
         if self._closed:
@@ -93,13 +77,19 @@ class AsyncConnections:
             # A fork must not talk through its parent's sockets, nor close them.
             self._pid, self._idle = os.getpid(), []
 
-    async def _take(self) -> AsyncRows:
-        while self._idle:
-            connection = self._idle.pop()
-            if _is_alive(connection):
-                return connection
-            await connection.close()
-        return await self._connect()
+    async def take(self) -> AsyncTuples:
+        """A cursor on a connection of our own that nobody else uses."""
+        await self._free.acquire()
+        try:
+            while self._idle:
+                cursor = self._idle.pop()
+                if _is_alive(cursor.connection):
+                    return cursor
+                await cursor.connection.close()
+            return _cursor_on(await self._connect())
+        except BaseException:
+            self._free.release()
+            raise
 
     async def _connect(self) -> AsyncRows:
         if self._embedded:
@@ -116,21 +106,81 @@ class AsyncConnections:
         self._adapt(connection)
         return connection
 
-    async def _put(self, connection: AsyncRows) -> None:
-        idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
-        if idle and not connection.closed and not self._closed:
-            self._idle.append(connection)
-        else:
-            await connection.close()
+    async def put(self, cursor: AsyncTuples) -> None:
+        """Take a cursor back; a connection that is in the middle of something is closed."""
+        try:
+            connection = cursor.connection
+            idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
+            if idle and not connection.closed and not self._closed:
+                self._idle.append(cursor)
+            else:
+                await connection.close()
+        finally:
+            self._free.release()
+
+    def lent_by_pool(self) -> Any:
+        """A context manager with a connection of the caller's pool; None without one."""
+        return self._pool.connection() if self._pool is not None else None
+
+    def cursor_of_pool(self, connection: AsyncRows) -> AsyncTuples:
+        """A cursor that knows our binary forms, which its connection must not."""
+        _check_encoding(connection)
+        cursor = _cursor_on(connection)
+        self._adapt(cursor)
+        return cursor
 
     async def close(self) -> None:
         """Close what is ours and give the embedded server back; a pool stays open."""
         self._closed = True
         while self._idle and self._pid == os.getpid():
-            await self._idle.pop().close()
+            await self._idle.pop().connection.close()
         if self._lease is not None:
             lease, self._lease = self._lease, None
             await in_thread_async(lease.release)
+
+
+class AsyncLoan:
+    """A cursor for the length of a ``with`` block; no exception of the driver leaves it."""
+
+    __slots__ = ("_cursor", "_lender", "_pooled")
+
+    def __init__(self, lender: AsyncConnections) -> None:
+        self._lender = lender
+        self._pooled = lender.lent_by_pool()
+        self._cursor: AsyncTuples
+
+    async def __aenter__(self) -> AsyncTuples:
+        with Translating():
+            if self._pooled is None:
+                self._cursor = await self._lender.take()
+                return self._cursor
+            connection = await self._pooled.__aenter__()
+            try:
+                return self._lender.cursor_of_pool(connection)
+            except BaseException as error:
+                await self._pooled.__aexit__(type(error), error, error.__traceback__)
+                raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with Translating():
+            if self._pooled is None:
+                await self._lender.put(self._cursor)
+            else:
+                await self._pooled.__aexit__(kind, error, traceback)
+            if isinstance(error, psycopg.Error | UnicodeEncodeError):
+                raise error
+
+
+def _cursor_on(connection: AsyncRows) -> AsyncTuples:
+    """A cursor of ours, not of the connection's own factories: those of a pool may be any."""
+    cursor = psycopg.AsyncCursor(connection, row_factory=tuple_row)
+    cursor.format = Format.BINARY
+    return cursor
 
 
 def _check_encoding(connection: AsyncRows) -> None:

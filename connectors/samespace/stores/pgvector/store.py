@@ -25,8 +25,6 @@ import psycopg
 from psycopg import errors as pg
 from psycopg import sql as composed
 from psycopg.abc import AdaptContext
-from psycopg.pq import Format
-from psycopg.rows import tuple_row
 
 from samespace import __version__
 from samespace.documents import (
@@ -197,15 +195,12 @@ class PgVectorStore(StoreBase):
 
     @contextmanager
     def _cursor(self, *, prepares: bool = True) -> Iterator[psycopg.Cursor[Any]]:
-        with self._connections.lend() as connection:
+        with self._connections.lend() as cursor:
+            connection = cursor.connection
             before = connection.prepare_threshold
             connection.prepare_threshold = before if prepares and self._prepares else None
             try:
-                # Not the connection's own factories: those of a pool may be any.
-                with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
-                    cursor.format = Format.BINARY
-                    self._connections.adapt(cursor)
-                    yield cursor
+                yield cursor
             finally:
                 connection.prepare_threshold = before
 
@@ -216,8 +211,8 @@ class PgVectorStore(StoreBase):
         query, parameters = statement
 
         def read() -> list[tuple[Any, ...]]:
-            with self._cursor() as cursor:
-                cursor.execute(query, parameters, prepare=self._prepares or None)
+            with self._connections.lend() as cursor:
+                cursor.execute(query, parameters, prepare=self._prepares)
                 return cursor.fetchall()
 
         return self._repeated(read)

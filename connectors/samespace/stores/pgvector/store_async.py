@@ -27,8 +27,6 @@ import psycopg
 from psycopg import errors as pg
 from psycopg import sql as composed
 from psycopg.abc import AdaptContext
-from psycopg.pq import Format
-from psycopg.rows import tuple_row
 
 from samespace import __version__
 from samespace.documents import (
@@ -199,15 +197,12 @@ class AsyncPgVectorStore(AsyncStoreBase):
 
     @asynccontextmanager
     async def _cursor(self, *, prepares: bool = True) -> AsyncIterator[psycopg.AsyncCursor[Any]]:
-        async with self._connections.lend() as connection:
+        async with self._connections.lend() as cursor:
+            connection = cursor.connection
             before = connection.prepare_threshold
             connection.prepare_threshold = before if prepares and self._prepares else None
             try:
-                # Not the connection's own factories: those of a pool may be any.
-                async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
-                    cursor.format = Format.BINARY
-                    self._connections.adapt(cursor)
-                    yield cursor
+                yield cursor
             finally:
                 connection.prepare_threshold = before
 
@@ -218,8 +213,8 @@ class AsyncPgVectorStore(AsyncStoreBase):
         query, parameters = statement
 
         async def read() -> list[tuple[Any, ...]]:
-            async with self._cursor() as cursor:
-                await cursor.execute(query, parameters, prepare=self._prepares or None)
+            async with self._connections.lend() as cursor:
+                await cursor.execute(query, parameters, prepare=self._prepares)
                 return await cursor.fetchall()
 
         return await self._repeated(read)
