@@ -68,8 +68,8 @@ def _is_ready(vector: object, space: EmbeddingSpace) -> TypeGuard[Matrix]:
 
 def _is_unit(vector: Matrix) -> bool:
     """Whether a vector certainly has unit norm: false for what is to be looked at closely."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return abs(float(np.dot(vector, vector)) - 1.0) < NORM_TOLERANCE
+    wide = vector.astype(np.float64)  # no square overflows
+    return abs(float(np.dot(wide, wide)) - 1.0) < NORM_TOLERANCE
 
 
 def _judged(vector: object, space: EmbeddingSpace) -> Matrix | InvalidInput:

@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from math import isnan
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -122,8 +123,26 @@ _UNDONE: Final = (pg.DeadlockDetected, pg.SerializationFailure)
 
 _Key = tuple[str, str, str]
 """Schema, table and scope: where a collection's record is."""
-_Statements = tuple[bytes | None, bytes, Mapping[str, Any]]
-"""Settings, if any are needed, the search itself, and its parameters."""
+
+
+class _Search:
+    """A search as it is sent, each way put together when it is first tried."""
+
+    __slots__ = ("_made", "_search", "ways")
+
+    def __init__(self, search: sql.Search) -> None:
+        self._search = search
+        self.ways = search.ways()
+        self._made: dict[sql.Way, tuple[bytes | None, bytes, Mapping[str, Any]]] = {}
+
+    def statements(self, way: sql.Way) -> tuple[bytes | None, bytes, Mapping[str, Any]]:
+        """Settings, if any are needed, the search itself, and its parameters."""
+        if way not in self._made:
+            query, parameters = self._search.statement(way)
+            tuned = way is sql.Way.TUNED
+            settings = self._search.settings().as_bytes(None) if tuned else None
+            self._made[way] = settings, query.as_bytes(None), parameters
+        return self._made[way]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +161,10 @@ class _State:
     has_registry: bool
     may_read_registry: bool
     read_at: float
-    searches: dict[tuple[str, int, bool], dict[sql.Way, _Statements]] = dataclass_field(
-        default_factory=dict
-    )
-    """Those without a filter, as they are sent: by slot, limit, whether vectors are wanted, way."""
+    searches: dict[tuple[str, int, bool], _Search] = dataclass_field(default_factory=dict)
+    """Those without a filter: by slot, limit, whether vectors are wanted."""
+    ready: list[SlotRecord] = dataclass_field(default_factory=list)
+    """The handle's slot, once it was found fit for searches."""
     opclasses: dict[str, str] = dataclass_field(default_factory=dict)
     """What :func:`_opclass` found, by slot."""
 
@@ -376,7 +395,8 @@ class AsyncPgVectorStore(AsyncStoreBase):
         state = self._state
         if state is None or state.table is None:
             return await self._describe()
-        if time.monotonic() - state.read_at > RECHECK_SECONDS or not self._is_held(state):
+        held = state.ready or self._is_held(state)
+        if time.monotonic() - state.read_at > RECHECK_SECONDS or not held:
             return await self._describe()
         return state
 
@@ -472,6 +492,8 @@ class AsyncPgVectorStore(AsyncStoreBase):
 
     async def _for_searching(self, *, allow_filling: bool = False) -> SlotRecord:
         state = await self._known()
+        if state.ready:
+            return state.ready[0]
         if state.table is None:
             raise self._not_found()
         slot = self._slot_of(state, writing=False)
@@ -479,6 +501,8 @@ class AsyncPgVectorStore(AsyncStoreBase):
             slot = self._slot_of(await self._describe(), writing=False)
             if slot.state is SlotState.FILLING:
                 raise await self._not_ready(slot)
+        elif slot.state is SlotState.READY:
+            state.ready.append(slot)
         return slot
 
     async def _not_ready(self, slot: SlotRecord) -> SlotNotReady:
@@ -849,33 +873,34 @@ class AsyncPgVectorStore(AsyncStoreBase):
             state = self._state
             if state is None or state.table is None:
                 raise self._not_found()
-            search = sql.Search(
-                table=state.table,
-                slot=slot.name,
-                space=slot.space,
-                opclass=_opclass(state, slot.name),
-                cheap_pages=state.cheap_pages,
-                limit=limit,
-                where=where,
-                with_vectors=with_vectors,
-            )
-            # Without a filter they are kept: putting one together takes as long as a short search.
+            # Without a filter it is kept: putting one together takes as long as a short search.
             key = (slot.name, limit, with_vectors)
-            made = state.searches.setdefault(key, {}) if where is None else {}
-            found = [await self._found(search, vector, made) for vector in vectors]
+            search = state.searches.get(key) if where is None else None
+            if search is None:
+                search = _Search(
+                    sql.Search(
+                        table=state.table,
+                        slot=slot.name,
+                        space=slot.space,
+                        opclass=_opclass(state, slot.name),
+                        cheap_pages=state.cheap_pages,
+                        limit=limit,
+                        where=where,
+                        with_vectors=with_vectors,
+                    )
+                )
+                if where is None:
+                    state.searches[key] = search
+            found = [await self._found(search, vector, limit) for vector in vectors]
         return [self._hits(state.table, rows) for rows in found]
 
-    async def _found(
-        self, search: sql.Search, vector: Vector, made: dict[sql.Way, _Statements]
-    ) -> list[tuple[Any, ...]]:
+    async def _found(self, search: _Search, vector: Vector, limit: int) -> list[tuple[Any, ...]]:
         """The nearest rows; a walk through the graph that ends too early is done again, exactly."""
         rows: list[tuple[Any, ...]] = []
-        for way in search.ways():
-            if way not in made:
-                made[way] = _statements(search, way)
-            settings, query, parameters = made[way]
+        for way in search.ways:
+            settings, query, parameters = search.statements(way)
             rows = await self._search_rows(settings, query, {**parameters, "query": vector})
-            if len(rows) >= search.limit:
+            if len(rows) >= limit:
                 break
         return rows
 
@@ -910,16 +935,20 @@ class AsyncPgVectorStore(AsyncStoreBase):
             for document, row in zip(documents, rows, strict=True)
             if not isnan(row[8])  # of a vector without direction, which only others store
         ]
-        return sorted(hits, key=lambda hit: -hit.score)
+        hits.sort(key=_score, reverse=True)
+        return hits
 
     def _documents(
         self, table: Table, rows: Sequence[tuple[Any, ...]], *, vectors_at: int | None = None
     ) -> list[Document]:
-        texts: Sequence[str] = [row[1] for row in rows]
         if table.external_text and rows:
             texts = self._looked_up(table, [row[0] for row in rows])
+        else:
+            texts = [row[1] or "" for row in rows]
+        if vectors_at is None:
+            return [_document(row, text) for row, text in zip(rows, texts, strict=True)]
         return [
-            _document(row, text or "", load_vector(row[vectors_at]) if vectors_at else None)
+            _document(row, text, load_vector(row[vectors_at]))
             for row, text in zip(rows, texts, strict=True)
         ]
 
@@ -1292,12 +1321,6 @@ def _register(context: AdaptContext) -> None:
     context.adapters.register_dumper(Array, ArrayDumper)
 
 
-def _statements(search: sql.Search, way: sql.Way) -> _Statements:
-    query, parameters = search.statement(way)
-    settings = search.settings().as_bytes(None) if way is sql.Way.TUNED else None
-    return settings, query.as_bytes(None), parameters
-
-
 def _opclass(state: _State, slot: str) -> str:
     """The operator class of the valid HNSW (or IVFFlat) index over a slot; empty without one."""
     if slot not in state.opclasses:
@@ -1359,15 +1382,17 @@ async def _last_rows(cursor: psycopg.AsyncCursor[Any]) -> list[tuple[Any, ...]]:
     return await cursor.fetchall()
 
 
-def _document(row: tuple[Any, ...], text: str, vector: Any) -> Document:
-    id, _, metadata, embed_text, parent = row[:5]
-    decoded = decode_metadata(metadata) if metadata is not None else {}
+_score: Final = attrgetter("score")
+
+
+def _document(row: tuple[Any, ...], text: str, vector: Vector | None = None) -> Document:
+    metadata = decode_metadata(row[2]) if row[2] is not None else {}
     return Document(
-        id,
+        row[0],
         text,
-        decoded if isinstance(decoded, dict) else {},
-        _parent(row) if parent is not None else None,
-        embed_text,
+        metadata if isinstance(metadata, dict) else {},
+        _parent(row) if row[4] is not None else None,
+        row[3],
         vector,
     )
 
