@@ -15,7 +15,7 @@ from tests.contract.test_pgvector_contract import Harness
 from samespace import Document
 from samespace.errors import SpaceMismatch, SpaceUnknown
 from samespace.space import EmbeddingSpace
-from samespace.stores.pgvector.faults import Gone
+from samespace.stores.refusals import Gone
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
 UNIT = str([1.0] + 63 * [0.0])

@@ -15,7 +15,7 @@ from tests.contract.test_pgvector_contract import AsyncHarness, Harness
 
 from samespace import AsyncPgVectorStore, Document, Index, Layout, PgVectorStore, field
 from samespace.errors import InvalidInput, SlotNotReady, SpaceMismatch
-from samespace.stores.pgvector import store, store_async
+from samespace.stores import guarded, guarded_async
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
 ROWS = 300
@@ -35,7 +35,7 @@ def walking(postgres: str, schema: str) -> Harness:
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read is old at once."""
-    for module in (store, store_async):
+    for module in (guarded, guarded_async):
         monkeypatch.setattr(module, "RECHECK_SECONDS", -1.0)
 
 

@@ -9,16 +9,12 @@ import psycopg
 from psycopg import errors as pg
 
 from samespace.errors import SamespaceError, StoreError, StoreRejected, StoreUnavailable, excerpt
-from samespace.stores.refusals import RowsRefused
+from samespace.stores.refusals import Gone, RowsRefused
 
 _TRANSIENT: Final = ("08", "40", "53", "55P03", "55006", "57", "58")
 _OF_ROWS: Final = ("22", "23")
 _NOT_INSTALLED: Final = '\'extension "vector" is not available'
 _NOT_PERMITTED: Final = '\'permission denied to create extension "vector"'
-
-
-class Gone(StoreError):
-    """A table or a column that a statement names is not there (any more)."""
 
 
 class Translating:

@@ -9,7 +9,6 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -29,24 +28,19 @@ from psycopg import errors as pg
 from psycopg import sql as composed
 from psycopg.abc import AdaptContext
 
-from samespace import __version__
 from samespace.documents import (
-    CollectionInfo,
     Document,
     FillReport,
     Hit,
     Metadata,
     Parent,
     PendingRow,
-    SlotInfo,
     decode_metadata,
     encode_value,
 )
-from samespace.embedding import make_canary_async, provenance_of
 from samespace.errors import (
     CollectionNotFound,
     InvalidInput,
-    SlotNotReady,
     SpaceUnknown,
     StoreError,
     StoreRejected,
@@ -63,7 +57,6 @@ from samespace.guard import (
     check_distinct_ids,
     mismatch,
     missing_record,
-    not_ready,
 )
 from samespace.index import Index
 from samespace.layout import Layout
@@ -71,7 +64,6 @@ from samespace.names import check_collection_name, check_identifier
 from samespace.protocols import AnyBackend, Matrix, OnConflict, Shard, Vector
 from samespace.space import EmbeddingSpace
 from samespace.stores.base_async import (
-    AsyncStoreBase,
     Row,
     Written,
     check_changes,
@@ -88,6 +80,7 @@ from samespace.stores.base_async import (
     checked_matrix,
     logger,
 )
+from samespace.stores.guarded_async import AsyncGuardedStore, looked_up, slot_name
 from samespace.stores.pgvector import sql
 from samespace.stores.pgvector.binary import (
     Array,
@@ -103,7 +96,6 @@ from samespace.stores.pgvector.connections_async import (
     AsyncRows,
     check_source,
 )
-from samespace.stores.pgvector.faults import Gone
 from samespace.stores.pgvector.table import Table, can_share_rows, own_layout, scope_key
 from samespace.stores.running import T
 
@@ -113,8 +105,6 @@ SOUND_PGVECTOR: Final = (0, 8, 4)
 LOCK_NAME: Final = "samespace"
 DDL_LOCK_TIMEOUT_MS: Final = 500
 DDL_ATTEMPTS: Final = 60
-RECHECK_SECONDS: Final = 10.0
-"""How long a handle goes by what it has read of a collection that others may change."""
 Item = TypeVar("Item")
 ATTEMPTS: Final = 5
 _UNPREPARED: Final = (pg.InvalidSqlStatementName, pg.DuplicatePreparedStatement)
@@ -168,8 +158,16 @@ class _State:
     opclasses: dict[str, str] = dataclass_field(default_factory=dict)
     """What :func:`_opclass` found, by slot."""
 
+    @property
+    def exists(self) -> bool:
+        return self.table is not None
 
-class AsyncPgVectorStore(AsyncStoreBase):
+    @property
+    def layout(self) -> Layout | None:
+        return None if self.table is None or self.table.own else self.table.layout
+
+
+class AsyncPgVectorStore(AsyncGuardedStore[_State]):
     """One collection in PostgreSQL with pgvector 0.8.0 or newer, guarded by its embedding space.
 
     ``source`` is a ``postgresql://`` URL, a ``psycopg_pool.AsyncConnectionPool``, or ``"embedded"``.
@@ -204,9 +202,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
         self._registry = check_identifier(registry, what="registry")
         self._index = _supported(index or Index(), self._space)
         self._connections = AsyncConnections(source, adapt=_register)
-        self._state: _State | None = None
         self._prepares = True
-        self._warned = False
 
     async def close(self) -> None:
         """Close this handle's connections; a pool that was passed stays open."""
@@ -280,13 +276,13 @@ class AsyncPgVectorStore(AsyncStoreBase):
 
     # What the collection is
 
-    async def _describe(self, cursor: psycopg.AsyncCursor[Any] | None = None) -> _State:
-        """Read the table's shape and its record."""
-        if cursor is None:
-            async with self._cursor() as own:
-                self._state = await self._read_state(own)
-        else:
-            self._state = await self._read_state(cursor)
+    async def _read(self) -> _State:
+        async with self._cursor() as cursor:
+            return await self._read_state(cursor)
+
+    async def _describe_in(self, cursor: psycopg.AsyncCursor[Any]) -> _State:
+        """Read anew, in the cursor's transaction, what the collection is, and keep it."""
+        self._state = await self._read_state(cursor)
         return self._state
 
     async def _read_state(
@@ -387,29 +383,10 @@ class AsyncPgVectorStore(AsyncStoreBase):
             columns=MappingProxyType(dict(columns)),
         )
 
-    async def _known(self) -> _State:
-        """The state as it was read last, unless that is long ago or speaks against this handle.
-
-        Others may have built an index, or added, filled and opened this handle's slot.
-        """
-        state = self._state
-        if state is None or state.table is None:
-            return await self._describe()
-        held = state.ready or self._is_held(state)
-        if time.monotonic() - state.read_at > RECHECK_SECONDS or not held:
-            return await self._describe()
-        return state
-
-    def _is_held(self, state: _State) -> bool:
-        """Whether the collection has this handle's slot, as far as its record tells."""
-        return state.record is None or state.record.find(self._space) is not None
-
     async def _existing_table(self) -> tuple[Table, _State]:
         """The table, for what concerns no vectors; :class:`CollectionNotFound` if there is none."""
-        state = await self._known()
-        if state.table is None:
-            raise self._not_found()
-        self._slot_of(state, writing=False)
+        state = await self._known_to_exist()
+        assert state.table is not None  # noqa: S101  that is what exists means
         return state.table, state
 
     def _not_found(self) -> CollectionNotFound:
@@ -418,28 +395,12 @@ class AsyncPgVectorStore(AsyncStoreBase):
             "check the name, or call create()"
         )
 
-    def _slot_of(self, state: _State, *, writing: bool) -> SlotRecord:
-        """This handle's slot; or the refusal that the record or its absence asks for."""
-        assert state.table is not None  # noqa: S101  callers have looked
-        if state.record is not None:
-            slot = state.record.require(self._space, collection=self._collection)
-            if slot.name not in state.table.columns:
-                raise self._lost(slot)
-            return slot
-        claimed = self._claimed_layout
-        if writing:
-            raise self._unrecorded(state)
-        if claimed is not None:
-            self._check_claim(state, state.table)
-            self._warn_unrecorded("the space of its vectors is what this handle claims")
-            return SlotRecord(name=claimed.slot, space=self._space)
-        if self._space.id in state.table.columns:
-            self._warn_unrecorded("its column's name is all that says which space it holds")
-            return SlotRecord(name=self._space.id, space=self._space)
-        raise self._unrecorded(state)
+    def _holds(self, state: _State, name: str) -> bool:
+        return state.table is not None and name in state.table.columns
 
-    def _check_claim(self, state: _State, table: Table) -> None:
-        """The refusal, where table or records say that layout and space cannot be as claimed."""
+    def _check_claim(self, state: _State) -> None:
+        table = state.table
+        assert table is not None  # noqa: S101  callers have looked
         table.check_layout(self._space)
         for scope, record in state.neighbours.items():
             others = tuple(
@@ -458,13 +419,11 @@ class AsyncPgVectorStore(AsyncStoreBase):
             )
         return missing_record(self._collection)
 
-    def _recorded(self, state: _State) -> tuple[SpaceRecord, Table]:
+    def _recorded_table(self, state: _State) -> tuple[SpaceRecord, Table]:
         """Record and table of a collection that has both."""
-        if state.table is None:
-            raise self._not_found()
-        if state.record is None:
-            raise self._unrecorded(state)
-        return state.record, state.table
+        record = self._recorded(state)
+        assert state.table is not None  # noqa: S101  that is what exists means
+        return record, state.table
 
     def _lost(self, slot: SlotRecord) -> SpaceUnknown:
         return SpaceUnknown(
@@ -474,104 +433,14 @@ class AsyncPgVectorStore(AsyncStoreBase):
             f"{self._registry}.collections"
         )
 
-    def _warn_unrecorded(self, consequence: str) -> None:
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "collection %s has no record: %s", excerpt(self._collection), consequence
-            )
-
-    async def _for_writing(self) -> SlotRecord:
-        state = await self._describe()
-        if state.table is None:
-            if self._claimed_layout is not None:
-                raise self._not_found()
-            await self.create()
-            state = await self._known()
-        return self._slot_of(state, writing=True)
-
-    async def _for_searching(self, *, allow_filling: bool = False) -> SlotRecord:
-        state = await self._known()
-        if state.ready:
-            return state.ready[0]
-        if state.table is None:
-            raise self._not_found()
-        slot = self._slot_of(state, writing=False)
-        if slot.state is SlotState.FILLING and not allow_filling:
-            slot = self._slot_of(await self._describe(), writing=False)
-            if slot.state is SlotState.FILLING:
-                raise await self._not_ready(slot)
-        elif slot.state is SlotState.READY:
-            state.ready.append(slot)
-        return slot
-
-    async def _not_ready(self, slot: SlotRecord) -> SlotNotReady:
-        table, _ = await self._existing_table()
-        pending = await self._rows(sql.count_pending(table, [slot.name], None))
-        rows = await self._rows(sql.count(table, None))
-        return not_ready(slot, collection=self._collection, pending=pending[0][0], rows=rows[0][0])
-
-    @asynccontextmanager
-    async def _gone_explained(self) -> AsyncIterator[None]:
-        """Where a statement names what is not there, say what has become of the collection."""
-        try:
-            yield
-        except Gone as error:
-            state = await self._describe()
-            if state.table is None:
-                raise self._not_found() from error
-            self._slot_of(state, writing=False)
-            raise StoreUnavailable(
-                f"collection {excerpt(self._collection)} changed meanwhile; try again"
-            ) from error
-
     # Creating, dropping, adopting
 
-    async def create(self, *, exist_ok: bool = True) -> None:
-        """Create the collection with this handle's slot; of racing creators exactly one does.
-
-        An existing one is checked: :class:`SpaceMismatch` if it has no slot of this space.
-        """
-        if self._claimed_layout is not None:
-            raise InvalidInput("a handle with layout= is for a table that exists; call adopt()")
-        if await self._is_created(await self._describe(), exist_ok=exist_ok):
-            return
-        slot = self._new_slot(self._space, await self._own_canary(self._space))
+    async def _make(self, slot: SlotRecord) -> bool:
         async with self._locked() as cursor:
-            state = await self._describe(cursor)
-            if await self._is_created(state, exist_ok=exist_ok):
-                return
-            await self._create(cursor, state, slot)
-        self._unproved -= {(self._space, "documents"), (self._space, "queries")}
-        await self._describe()
-
-    async def _is_created(self, state: _State, *, exist_ok: bool) -> bool:
-        if state.table is None:
-            return False
-        self._slot_of(state, writing=True)
-        if not exist_ok:
-            raise InvalidInput(
-                f"collection {excerpt(self._collection)} exists; drop it, or pass exist_ok=True"
-            )
-        return True
-
-    async def _own_canary(self, space: EmbeddingSpace) -> Canary | None:
-        """The canary as this handle's backend embeds it, if it is of ``space``."""
-        if self._backend is None or self._backend.space != space:
-            return None
-        return await make_canary_async(self._backend)
-
-    def _new_slot(self, space: EmbeddingSpace, canary: Canary | None) -> SlotRecord:
-        own = self._backend is not None and self._backend.space == space
-        return SlotRecord(
-            name=space.id,
-            space=space,
-            provenance={
-                **(provenance_of(self._backend) if own else {}),
-                "samespace": __version__,
-            },
-            canary=canary,
-        )
+            state = await self._describe_in(cursor)
+            if state.table is None:
+                await self._create(cursor, state, slot)
+            return state.table is None
 
     async def _create(
         self, cursor: psycopg.AsyncCursor[Any], state: _State, slot: SlotRecord
@@ -618,7 +487,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
     async def drop(self) -> None:
         """Remove the collection with all its slots; refused on one that was adopted."""
         async with self._locked() as cursor:
-            state = await self._describe(cursor)
+            state = await self._describe_in(cursor)
             if state.table is None:
                 raise self._not_found()
             if not state.table.own:
@@ -654,7 +523,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
             if state.record is not None:
                 state.record.require(self._space, collection=self._collection)
                 return
-            self._check_claim(state, state.table)
+            self._check_claim(state)
             await self._check_key(cursor, state.table)
             await self._check_vectors(cursor, state.table)
             await self._prepare_database(cursor, state)
@@ -686,40 +555,12 @@ class AsyncPgVectorStore(AsyncStoreBase):
                 "(l2_normalize)"
             )
 
-    async def info(self) -> CollectionInfo:
-        """What the collection is: slots with what is pending in each, rows, index, layout."""
-        await self._describe()
-        table, state = await self._existing_table()
-        mine = self._slot_of(state, writing=False)
-        slots = [await self._slot_info(table, slot) for slot in _slots(state, mine)]
-        rows = await self._rows(sql.count(table, None))
-        return CollectionInfo(
-            name=self._collection,
-            space=self._space,
-            slots=tuple(slots),
-            rows=rows[0][0],
-            index=self._index,
-            index_built=self._is_indexed(state, self._space),
-            provenance=mine.provenance,
-            layout=None if table.own else table.layout,
-        )
-
-    async def _slot_info(self, table: Table, slot: SlotRecord) -> SlotInfo:
-        pending = await self._rows(sql.count_pending(table, [slot.name], None))
-        return SlotInfo(
-            name=slot.name,
-            space=slot.space,
-            state=str(slot.state),
-            pending=pending[0][0],
-            has_canary=slot.canary is not None,
-            provenance=slot.provenance,
-        )
+    async def _count_pending(self, slot: SlotRecord) -> int:
+        table, _ = await self._existing_table()
+        found = await self._rows(sql.count_pending(table, [slot.name], None))
+        return int(found[0][0])
 
     # Writing
-
-    def _slots(self) -> Sequence[SlotRecord]:
-        record = self._state.record if self._state else None
-        return record.slots if record else ()
 
     def _check_row(self, document: Document) -> None:
         if self._state is not None and self._state.table is not None:
@@ -735,7 +576,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
             slot = self._slot_of(state, writing=True)
             conflicts: set[str] = set()
             for (present, mirrored), group in _alike(table, rows).items():
-                names = [slot.name, *(self._slot_name(state, space) for space in mirrored)]
+                names = [slot.name, *(slot_name(state, space) for space in mirrored)]
                 statement = sql.insert(
                     table, names, overwrite=on_conflict == "overwrite", present=present
                 )
@@ -744,11 +585,6 @@ class AsyncPgVectorStore(AsyncStoreBase):
                 conflicts |= {row.document.id for row in group} - written if asks else set()
             pending = await self._pending_among(table, state, rows)
         return Written(frozenset(conflicts), pending)
-
-    @staticmethod
-    def _slot_name(state: _State, space: EmbeddingSpace) -> str:
-        slot = state.record.find(space) if state.record else None
-        return slot.name if slot else space.id
 
     async def _inserted(
         self, statement: composed.Composed, rows: Sequence[Row], vector_oid: int
@@ -941,8 +777,8 @@ class AsyncPgVectorStore(AsyncStoreBase):
     def _documents(
         self, table: Table, rows: Sequence[tuple[Any, ...]], *, vectors_at: int | None = None
     ) -> list[Document]:
-        if table.external_text and rows:
-            texts = self._looked_up(table, [row[0] for row in rows])
+        if table.external_text:
+            texts = looked_up(table.layout.text, [row[0] for row in rows])
         else:
             texts = [row[1] or "" for row in rows]
         if vectors_at is None:
@@ -951,21 +787,6 @@ class AsyncPgVectorStore(AsyncStoreBase):
             _document(row, text, load_vector(row[vectors_at]))
             for row, text in zip(rows, texts, strict=True)
         ]
-
-    def _looked_up(self, table: Table, ids: Sequence[str]) -> Sequence[str]:
-        assert callable(table.layout.text)  # noqa: S101  that is what external means
-        found: Any = table.layout.text(ids)
-        if isinstance(found, str) or not isinstance(found, Iterable):
-            raise InvalidInput(f"Layout.text returned {excerpt(found)}; return a list of texts")
-        texts = list(found)
-        if len(texts) != len(ids):
-            raise InvalidInput(f"Layout.text returned {len(texts)} texts for {len(ids)} ids")
-        for id, text in zip(ids, texts, strict=True):
-            if not isinstance(text, str):
-                raise InvalidInput(
-                    f"Layout.text returned {excerpt(text)} for id {excerpt(id)}; return a string"
-                )
-        return texts
 
     async def get(self, ids: Sequence[str], *, with_vectors: bool = False) -> list[Document]:
         """The documents with these ids, in that order; ids that are not stored are left out."""
@@ -1042,7 +863,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
         slot = replace(self._new_slot(space, canary), state=SlotState.FILLING)
 
         async def change(cursor: psycopg.AsyncCursor[Any], state: _State) -> None:
-            record, table = self._recorded(state)
+            record, table = self._recorded_table(state)
             if record.find(space) is not None:
                 return
             check_distinct_ids([space, *(other.space for other in record.slots)])
@@ -1076,7 +897,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
         check_space(space)
 
         async def change(cursor: psycopg.AsyncCursor[Any], state: _State) -> None:
-            record, table = self._recorded(state)
+            record, table = self._recorded_table(state)
             slot = record.require(space, collection=self._collection)
             left = record.without(space)
             await cursor.execute(sql.drop_trigger(table, self._registry), ())
@@ -1112,7 +933,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
                         ),
                         (),
                     )
-                    await change(cursor, await self._describe(cursor))
+                    await change(cursor, await self._describe_in(cursor))
                 await self._describe()
             except StoreUnavailable as error:
                 if not isinstance(error.__cause__, pg.LockNotAvailable):
@@ -1131,19 +952,17 @@ class AsyncPgVectorStore(AsyncStoreBase):
         wanted = check_state(state)
         check_space(space)
         async with self._locked() as cursor:
-            record, table = self._recorded(await self._describe(cursor))
+            record, table = self._recorded_table(await self._describe_in(cursor))
             record.require(space, collection=self._collection)
             await self._save(cursor, table, record.with_state(space, wanted))
         await self._describe()
 
-    async def _slot_named(self, space: EmbeddingSpace) -> tuple[Table, SlotRecord]:
-        """The slot of any space of this collection."""
-        check_space(space)
-        state = self._state if self._state and self._state.record else await self._describe()
-        if state.record is None or state.record.find(space) is None:
-            state = await self._describe()
-        record, table = self._recorded(state)
-        return table, record.require(space, collection=self._collection)
+    async def _table_of(self, space: EmbeddingSpace) -> tuple[Table, SlotRecord]:
+        """The table, and its slot of any space of this collection."""
+        slot = await self._slot_named(space)
+        table = self._state.table if self._state else None
+        assert table is not None  # noqa: S101  a slot is in one
+        return table, slot
 
     async def pending(
         self,
@@ -1166,8 +985,8 @@ class AsyncPgVectorStore(AsyncStoreBase):
         if with_vectors_of is not None:
             check_space(with_vectors_of)
         async with self._gone_explained():
-            table, slot = await self._slot_named(space)
-            others = await self._slot_named(with_vectors_of) if with_vectors_of else None
+            table, slot = await self._table_of(space)
+            others = await self._table_of(with_vectors_of) if with_vectors_of else None
             statement = sql.pending(
                 table, slot.name, space, limit=limit, after=after, shard=shard, where=where,
                 vectors_of=others[1].name if others else None,
@@ -1185,7 +1004,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
         check_limit(limit)
         check_cursor(since)
         async with self._gone_explained():
-            table, slot = await self._slot_named(space)
+            table, slot = await self._table_of(space)
             if table.external_text or not table.has_source(slot.name):
                 return [], None
             rows = await self._rows(sql.stale(table, slot.name, limit=limit, after=since))
@@ -1210,7 +1029,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
         if not rows:
             return FillReport(filled=0, changed=0)
         async with self._gone_explained():
-            table, slot = await self._slot_named(space)
+            table, slot = await self._table_of(space)
             statement, fixed = sql.fill(table, slot.name)
             pairs = list(zip(rows, checked, strict=True))
             pairs.sort(key=lambda pair: pair[0].document.id)
@@ -1224,7 +1043,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
     # Index
 
     def _is_indexed(self, state: _State, space: EmbeddingSpace) -> bool:
-        return bool(_opclass(state, self._slot_name(state, space)))
+        return bool(_opclass(state, slot_name(state, space)))
 
     async def build_index(self, space: EmbeddingSpace | None = None, *, wait: bool = True) -> None:
         """Build the HNSW index of a slot, and one for filters, without locking out writers.
@@ -1236,7 +1055,7 @@ class AsyncPgVectorStore(AsyncStoreBase):
             raise InvalidInput('Index.kind is "flat": there is nothing to build')
         check_space(self._space if space is None else space)
         state = await self._describe()
-        table, slot = await self._slot_named(space or self._space)
+        table, slot = await self._table_of(space or self._space)
         if self._is_indexed(state, slot.space):
             return
         name = sql.index_name(table, slot.name)
@@ -1341,10 +1160,6 @@ def _indexed_by(state: _State, slot: str) -> str:
         ):
             return opclass
     return ""
-
-
-def _slots(state: _State, mine: SlotRecord) -> Sequence[SlotRecord]:
-    return state.record.slots if state.record else (mine,)
 
 
 _Shape = tuple[tuple[str, ...], tuple[EmbeddingSpace, ...]]

@@ -1,0 +1,330 @@
+# Generated from guarded_async.py by tools/generate_sync.py; change that file, not this one.
+"""The guard of a store: which slot a handle may use, and what it says where it may not."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from samespace import __version__
+from samespace.documents import CollectionInfo, SlotInfo
+from samespace.embedding import make_canary, provenance_of
+from samespace.errors import (
+    CollectionNotFound,
+    InvalidInput,
+    SlotNotReady,
+    SpaceUnknown,
+    StoreError,
+    StoreUnavailable,
+    excerpt,
+)
+from samespace.filters import Filter
+from samespace.guard import Canary, SlotRecord, SlotState, SpaceRecord, not_ready
+from samespace.index import Index
+from samespace.layout import Layout
+from samespace.space import EmbeddingSpace
+from samespace.stores.base import StoreBase, check_space, logger
+from samespace.stores.refusals import Gone
+
+RECHECK_SECONDS: Final = 10.0
+"""How long a handle goes by what it has read of a collection that others may change."""
+
+
+class Known(Protocol):
+    """What a handle has read of its collection."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a collection."""
+
+    @property
+    def record(self) -> SpaceRecord | None:
+        """Its record, if it has one."""
+
+    @property
+    def layout(self) -> Layout | None:
+        """Where things are, unless they are as we put them."""
+
+    @property
+    def read_at(self) -> float:
+        """When that was, by the monotonic clock."""
+
+    @property
+    def ready(self) -> list[SlotRecord]:
+        """The handle's slot, once it was found fit for searches; to be kept here."""
+
+
+State = TypeVar("State", bound=Known)
+
+
+class GuardedStore(StoreBase, Generic[State]):
+    """A store whose collections carry records; a subclass reads them with the hooks below."""
+
+    _state: State | None = None
+    _index: Index
+    _warned = False
+
+    # Hooks
+
+    @abstractmethod
+    def _read(self) -> State:
+        """Read what the collection is."""
+
+    @abstractmethod
+    def _holds(self, state: State, name: str) -> bool:
+        """Whether an existing collection has a physical slot of this name."""
+
+    @abstractmethod
+    def _check_claim(self, state: State) -> None:
+        """The refusal where what is stored contradicts the layout and space that were claimed."""
+
+    @abstractmethod
+    def _not_found(self) -> CollectionNotFound:
+        """The error that says that there is no such collection."""
+
+    @abstractmethod
+    def _lost(self, slot: SlotRecord) -> SpaceUnknown:
+        """The error for a record that names a slot which is not there."""
+
+    @abstractmethod
+    def _unrecorded(self, state: State) -> SpaceUnknown | StoreError:
+        """The refusal of a collection without a record."""
+
+    @abstractmethod
+    def _count_pending(self, slot: SlotRecord) -> int:
+        """How many rows have no vector in this slot."""
+
+    @abstractmethod
+    def count(self, where: Filter | None = None) -> int:
+        """How many documents pass."""
+
+    @abstractmethod
+    def _is_indexed(self, state: State, space: EmbeddingSpace) -> bool:
+        """Whether the index of a space's slot is built."""
+
+    @abstractmethod
+    def _make(self, slot: SlotRecord) -> bool:
+        """Create the collection with slot and record as one; false if there is one by now."""
+
+    # What the collection is
+
+    def _describe(self) -> State:
+        """Read anew what the collection is, and keep it."""
+        self._state = self._read()
+        return self._state
+
+    def _known(self) -> State:
+        """The state as it was read last, unless that is long ago or speaks against this handle.
+
+        Others may have built an index, or added, filled and opened this handle's slot.
+        """
+        state = self._state
+        if state is None or not state.exists:
+            return self._describe()
+        held = state.ready or state.record is None or state.record.find(self._space) is not None
+        if time.monotonic() - state.read_at > RECHECK_SECONDS or not held:
+            return self._describe()
+        return state
+
+    def _known_to_exist(self) -> State:
+        """The state, for what concerns no vectors; :class:`CollectionNotFound` without one."""
+        state = self._known()
+        if not state.exists:
+            raise self._not_found()
+        self._slot_of(state, writing=False)
+        return state
+
+    def _slot_of(self, state: State, *, writing: bool) -> SlotRecord:
+        """This handle's slot; or the refusal that the record or its absence asks for."""
+        if state.record is not None:
+            slot = state.record.require(self._space, collection=self._collection)
+            if not self._holds(state, slot.name):
+                raise self._lost(slot)
+            return slot
+        if writing:
+            raise self._unrecorded(state)
+        claimed = self._claimed_layout
+        if claimed is not None:
+            self._check_claim(state)
+            self._warn_unrecorded("the space of its vectors is what this handle claims")
+            return SlotRecord(name=claimed.slot, space=self._space)
+        if self._holds(state, self._space.id):
+            self._warn_unrecorded("the name of its slot is all that says which space it holds")
+            return SlotRecord(name=self._space.id, space=self._space)
+        raise self._unrecorded(state)
+
+    def _recorded(self, state: State) -> SpaceRecord:
+        """The record of a collection that must have one."""
+        if not state.exists:
+            raise self._not_found()
+        if state.record is None:
+            raise self._unrecorded(state)
+        return state.record
+
+    def _warn_unrecorded(self, consequence: str) -> None:
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "collection %s has no record: %s", excerpt(self._collection), consequence
+            )
+
+    def _for_writing(self) -> SlotRecord:
+        state = self._describe()
+        if not state.exists:
+            if self._claimed_layout is not None:
+                raise self._not_found()
+            self.create()
+            state = self._known()
+        return self._slot_of(state, writing=True)
+
+    def _for_searching(self, *, allow_filling: bool = False) -> SlotRecord:
+        state = self._known()
+        if state.ready:
+            return state.ready[0]
+        if not state.exists:
+            raise self._not_found()
+        slot = self._slot_of(state, writing=False)
+        if slot.state is SlotState.FILLING and not allow_filling:
+            slot = self._slot_of(self._describe(), writing=False)
+            if slot.state is SlotState.FILLING:
+                raise self._not_ready(slot)
+        elif slot.state is SlotState.READY:
+            state.ready.append(slot)
+        return slot
+
+    def _not_ready(self, slot: SlotRecord) -> SlotNotReady:
+        pending = self._count_pending(slot)
+        rows = self.count()
+        return not_ready(slot, collection=self._collection, pending=pending, rows=rows)
+
+    @contextmanager
+    def _gone_explained(self) -> Iterator[None]:
+        """Where a request names what is not there, say what has become of the collection."""
+        try:
+            yield
+        except Gone as error:
+            state = self._describe()
+            if not state.exists:
+                raise self._not_found() from error
+            self._slot_of(state, writing=False)
+            raise StoreUnavailable(
+                f"collection {excerpt(self._collection)} changed meanwhile; try again"
+            ) from error
+
+    def _slots(self) -> Sequence[SlotRecord]:
+        record = self._state.record if self._state else None
+        return record.slots if record else ()
+
+    def _slot_named(self, space: EmbeddingSpace) -> SlotRecord:
+        """The slot of any space of this collection, which :attr:`_state` speaks of then."""
+        check_space(space)
+        state = self._state if self._state and self._state.record else self._describe()
+        if state.record is None or state.record.find(space) is None:
+            state = self._describe()
+        return self._recorded(state).require(space, collection=self._collection)
+
+    # Creating and telling
+
+    def create(self, *, exist_ok: bool = True) -> None:
+        """Create the collection with this handle's slot; of racing creators exactly one does.
+
+        An existing one is checked: :class:`SpaceMismatch` if it has no slot of this space.
+        """
+        if self._claimed_layout is not None:
+            raise InvalidInput(
+                "a handle with layout= is for a collection that exists; call adopt()"
+            )
+        if self._is_created(exist_ok=exist_ok):
+            return
+        slot = self._new_slot(self._space, self._own_canary(self._space))
+        if self._make(slot):
+            self._unproved -= {(self._space, "documents"), (self._space, "queries")}
+            self._describe()
+        elif not self._is_created(exist_ok=exist_ok):
+            raise StoreUnavailable(
+                f"collection {excerpt(self._collection)} was dropped while it was created; try again"
+            )
+
+    def _is_created(self, *, exist_ok: bool) -> bool:
+        state = self._describe()
+        if not state.exists:
+            return False
+        self._slot_of(state, writing=True)
+        if not exist_ok:
+            raise InvalidInput(
+                f"collection {excerpt(self._collection)} exists; drop it, or pass exist_ok=True"
+            )
+        return True
+
+    def _own_canary(self, space: EmbeddingSpace) -> Canary | None:
+        """The canary as this handle's backend embeds it, if it is of ``space``."""
+        if self._backend is None or self._backend.space != space:
+            return None
+        return make_canary(self._backend)
+
+    def _new_slot(self, space: EmbeddingSpace, canary: Canary | None) -> SlotRecord:
+        own = self._backend is not None and self._backend.space == space
+        return SlotRecord(
+            name=space.id,
+            space=space,
+            provenance={
+                **(provenance_of(self._backend) if own else {}),
+                "samespace": __version__,
+            },
+            canary=canary,
+        )
+
+    def info(self) -> CollectionInfo:
+        """What the collection is: slots with what is pending in each, rows, index, layout."""
+        state = self._describe()
+        if not state.exists:
+            raise self._not_found()
+        mine = self._slot_of(state, writing=False)
+        slots = state.record.slots if state.record else (mine,)
+        return CollectionInfo(
+            name=self._collection,
+            space=self._space,
+            slots=tuple([self._slot_info(slot) for slot in slots]),
+            rows=self.count(),
+            index=self._index,
+            index_built=self._is_indexed(state, self._space),
+            provenance=mine.provenance,
+            layout=state.layout,
+        )
+
+    def _slot_info(self, slot: SlotRecord) -> SlotInfo:
+        return SlotInfo(
+            name=slot.name,
+            space=slot.space,
+            state=str(slot.state),
+            pending=self._count_pending(slot),
+            has_canary=slot.canary is not None,
+            provenance=slot.provenance,
+        )
+
+
+def slot_name(state: Known, space: EmbeddingSpace) -> str:
+    """The physical name of a space's slot in a collection."""
+    slot = state.record.find(space) if state.record else None
+    return slot.name if slot else space.id
+
+
+def looked_up(lookup: Any, ids: Sequence[str]) -> Sequence[str]:
+    """The texts that a function of ids returns; :class:`InvalidInput` if they are none."""
+    if not ids:
+        return []
+    found = lookup(ids)
+    if isinstance(found, str) or not isinstance(found, Iterable):
+        raise InvalidInput(f"Layout.text returned {excerpt(found)}; return a list of texts")
+    texts = list(found)
+    if len(texts) != len(ids):
+        raise InvalidInput(f"Layout.text returned {len(texts)} texts for {len(ids)} ids")
+    for id, text in zip(ids, texts, strict=True):
+        if not isinstance(text, str):
+            raise InvalidInput(
+                f"Layout.text returned {excerpt(text)} for id {excerpt(id)}; return a string"
+            )
+    return texts
