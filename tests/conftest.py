@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
+from tests.servers import untested
 
 from samespace.errors import SamespaceError
 from samespace.stores.pgvector import embedded
@@ -19,20 +20,17 @@ from samespace.stores.pgvector import embedded
 pytest.register_assert_rewrite("samespace.testing")
 
 POSTGRES = "SAMESPACE_TEST_POSTGRES"
-_untested = pytest.StashKey[dict[str, str]]()
-_used = pytest.StashKey[set[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_untested] = {}
-    config.stash[_used] = set()
+    untested.prepare(config)
 
 
 @pytest.fixture(scope="session")
-def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
+def postgres(pytestconfig: pytest.Config) -> Iterator[str]:
     """A connection string of a server with pgvector: the environment's, or an embedded one."""
     if given := os.environ.get(POSTGRES):
-        request.config.stash[_used].add("PostgreSQL")
+        untested.uses(pytestconfig, "PostgreSQL")
         yield given
         return
     home = Path(tempfile.mkdtemp(prefix="samespace-tests-"))
@@ -40,9 +38,8 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
     try:
         lease = embedded.start(home / "postgres")
     except SamespaceError as error:
-        request.config.stash[_untested]["PostgreSQL"] = str(error)
-        pytest.skip(f"no PostgreSQL: {error}")
-    request.config.stash[_used].add("PostgreSQL")
+        untested.leave_out(pytestconfig, "PostgreSQL", reason=error)
+    untested.uses(pytestconfig, "PostgreSQL")
     with lease:
         _forget_durability(lease.conninfo)
         yield lease.conninfo
@@ -90,19 +87,13 @@ def strict(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    whole = not session.config.args or session.config.args == ["tests"]
-    missing = "PostgreSQL" not in session.config.stash[_used]
-    selected = session.config.getoption("keyword") or session.testscollected == 0
-    if os.environ.get("CI") == "true" and whole and missing and not selected:
-        session.config.stash[_untested].setdefault("PostgreSQL", "no test asked for it")
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    untested.finish(session)
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    for store, reason in config.stash[_untested].items():
-        terminalreporter.write_line(f"NOT TESTED: {store}: {reason}", red=True, bold=True)
+    untested.report(config, terminalreporter)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,55 @@
+"""Which stores the tests ran on, and a loud word about those that could not be had."""
+
+from __future__ import annotations
+
+import os
+from typing import Final, NoReturn
+
+import pytest
+
+REQUIRED: Final = ("PostgreSQL",)
+"""Where a run of all tests with ``CI=true`` fails unless each was used."""
+
+_used = pytest.StashKey[set[str]]()
+_untested = pytest.StashKey[dict[str, str]]()
+
+
+def prepare(config: pytest.Config) -> None:
+    """Begin a run on no store at all."""
+    config.stash[_used] = set()
+    config.stash[_untested] = {}
+
+
+def uses(config: pytest.Config, *stores: str) -> None:
+    """Count these stores as tested; fixtures of servers do, other tests say so themselves."""
+    config.stash[_used].update(stores)
+
+
+def leave_out(config: pytest.Config, *stores: str, reason: object) -> NoReturn:
+    """Skip the test that asked for these stores, and name them when the run ends."""
+    config.stash[_untested].update(dict.fromkeys(stores, str(reason)))
+    pytest.skip(f"no {' or '.join(stores)}: {reason}")
+
+
+def finish(session: pytest.Session) -> None:
+    """Name what a run of all tests left out; fail it where ``CI=true`` asks for more."""
+    if not _is_whole(session):
+        return
+    used, untested = session.config.stash[_used], session.config.stash[_untested]
+    for store in REQUIRED:
+        if store not in used:
+            untested.setdefault(store, "no test asked for it")
+    if os.environ.get("CI") == "true" and not used.issuperset(REQUIRED):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def report(config: pytest.Config, reporter: pytest.TerminalReporter) -> None:
+    """Name each store that was not tested."""
+    for store, reason in config.stash[_untested].items():
+        reporter.write_line(f"NOT TESTED: {store}: {reason}", red=True, bold=True)
+
+
+def _is_whole(session: pytest.Session) -> bool:
+    config = session.config
+    everywhere = not config.args or config.args == ["tests"]
+    return everywhere and not config.getoption("keyword") and session.testscollected > 0
