@@ -7,12 +7,14 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 from tests.servers import untested
+from tests.servers.elasticsearch import Node
 
 from samespace.errors import SamespaceError
 from samespace.stores.pgvector import embedded
@@ -20,6 +22,7 @@ from samespace.stores.pgvector import embedded
 pytest.register_assert_rewrite("samespace.testing")
 
 POSTGRES = "SAMESPACE_TEST_POSTGRES"
+ELASTICSEARCH = "SAMESPACE_TEST_ELASTICSEARCH"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -84,6 +87,22 @@ def strict(request: pytest.FixtureRequest) -> Iterator[str]:
     with embedded.start(home / "postgres") as lease:
         yield lease.conninfo
     shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def elasticsearch(pytestconfig: pytest.Config) -> Iterator[str]:
+    """The URL of an Elasticsearch server: the environment's, or a node of the tests' own."""
+    if given := os.environ.get(ELASTICSEARCH):
+        untested.uses(pytestconfig, "Elasticsearch")
+        yield given
+        return
+    with ExitStack() as running:
+        try:
+            node = running.enter_context(Node())
+        except untested.NotHere as error:
+            untested.leave_out(pytestconfig, "Elasticsearch", reason=error)
+        untested.uses(pytestconfig, "Elasticsearch")
+        yield node.url
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

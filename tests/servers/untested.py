@@ -7,11 +7,17 @@ from typing import Final, NoReturn
 
 import pytest
 
-REQUIRED: Final = ("PostgreSQL",)
+REQUIRED: Final = ("PostgreSQL", "Elasticsearch")
 """Where a run of all tests with ``CI=true`` fails unless each was used."""
+OPTIONAL: Final = ("Qdrant server (REST)", "Qdrant server (gRPC)")
+"""What is named if it was not tested, and fails nothing."""
 
 _used = pytest.StashKey[set[str]]()
 _untested = pytest.StashKey[dict[str, str]]()
+
+
+class NotHere(Exception):
+    """A server that cannot be had on this machine, and why."""
 
 
 def prepare(config: pytest.Config) -> None:
@@ -36,7 +42,7 @@ def finish(session: pytest.Session) -> None:
     if not _is_whole(session):
         return
     used, untested = session.config.stash[_used], session.config.stash[_untested]
-    for store in REQUIRED:
+    for store in (*REQUIRED, *OPTIONAL):
         if store not in used:
             untested.setdefault(store, "no test asked for it")
     if os.environ.get("CI") == "true" and not used.issuperset(REQUIRED):
