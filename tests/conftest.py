@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
-from tests.servers import untested
-from tests.servers.elasticsearch import Node
+from tests.servers import elasticsearch as search
+from tests.servers import postgres as postgresql
+from tests.servers import qdrant, untested
+from tests.servers.qdrant import QdrantServer
 
-from samespace.errors import SamespaceError
 from samespace.stores.pgvector import embedded
 
 pytest.register_assert_rewrite("samespace.testing")
-
-POSTGRES = "SAMESPACE_TEST_POSTGRES"
-ELASTICSEARCH = "SAMESPACE_TEST_ELASTICSEARCH"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,29 +28,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def postgres(pytestconfig: pytest.Config) -> Iterator[str]:
     """A connection string of a server with pgvector: the environment's, or an embedded one."""
-    if given := os.environ.get(POSTGRES):
+    offers = (postgresql.given, postgresql.own)
+    with untested.first_of(pytestconfig, ["PostgreSQL"], *offers) as conninfo:
         untested.uses(pytestconfig, "PostgreSQL")
-        yield given
-        return
-    home = Path(tempfile.mkdtemp(prefix="samespace-tests-"))
-    home.chmod(0o755)  # the server's account must get through
-    try:
-        lease = embedded.start(home / "postgres")
-    except SamespaceError as error:
-        untested.leave_out(pytestconfig, "PostgreSQL", reason=error)
-    untested.uses(pytestconfig, "PostgreSQL")
-    with lease:
-        _forget_durability(lease.conninfo)
-        yield lease.conninfo
-    shutil.rmtree(home)
-
-
-def _forget_durability(conninfo: str) -> None:
-    """No test pulls the plug on this server, and each makes and drops schemas."""
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-            connection.execute(SQL("ALTER SYSTEM SET {} = off").format(Identifier(setting)))
-        connection.execute("SELECT pg_reload_conf()")
+        yield conninfo
 
 
 @pytest.fixture
@@ -91,18 +68,22 @@ def strict(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def elasticsearch(pytestconfig: pytest.Config) -> Iterator[str]:
-    """The URL of an Elasticsearch server: the environment's, or a node of the tests' own."""
-    if given := os.environ.get(ELASTICSEARCH):
+    """The URL of an Elasticsearch server: the environment's, a container's, or a node's."""
+    offers = (search.given, search.container, search.node)
+    with untested.first_of(pytestconfig, ["Elasticsearch"], *offers) as url:
         untested.uses(pytestconfig, "Elasticsearch")
-        yield given
-        return
-    with ExitStack() as running:
-        try:
-            node = running.enter_context(Node())
-        except untested.NotHere as error:
-            untested.leave_out(pytestconfig, "Elasticsearch", reason=error)
-        untested.uses(pytestconfig, "Elasticsearch")
-        yield node.url
+        yield url
+
+
+@pytest.fixture(scope="session")
+def qdrant_server(pytestconfig: pytest.Config) -> Iterator[QdrantServer]:
+    """A Qdrant server: the environment's, or a container's.
+
+    There are two ways to talk to it, so each test says which of ``untested.OPTIONAL`` it uses.
+    """
+    offers = (qdrant.given, qdrant.container)
+    with untested.first_of(pytestconfig, untested.OPTIONAL, *offers) as server:
+        yield server
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

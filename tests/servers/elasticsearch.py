@@ -1,4 +1,4 @@
-"""A real Elasticsearch node without Docker, which may be killed and started again."""
+"""An Elasticsearch: in a container, or a node without Docker that may be killed and restarted."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import httpx
-from tests.servers import elasticsearch_jars, java
-from tests.servers.untested import NotHere
+from tests.servers import containers, elasticsearch_jars, java
+from tests.servers.untested import NotHere, environment
 
+READY: Final = "/_cluster/health?wait_for_status=yellow&timeout=10s"
 START_SECONDS: Final = 180
 STOP_SECONDS: Final = 30
 ROOM: Final = 4 * 2**30
@@ -30,6 +32,26 @@ _OPTIONS: Final = (
 )
 
 
+@contextmanager
+def given() -> Iterator[str]:
+    """The URL of the server that the environment names."""
+    yield environment("SAMESPACE_TEST_ELASTICSEARCH")
+
+
+@contextmanager
+def container() -> Iterator[str]:
+    """The URL of a server in a container."""
+    with containers.running("elasticsearch", 9200, ready=READY) as (address,):
+        yield f"http://{address}"
+
+
+@contextmanager
+def node() -> Iterator[str]:
+    """The URL of a node of this machine."""
+    with Node() as started:
+        yield started.url
+
+
 class Node:
     """One node on the loopback address, with data and a port of its own.
 
@@ -42,7 +64,7 @@ class Node:
         self._port = f"{first}-{first + 100}"  # it takes the first that is free
         self._settings = dict(settings or {})
         self._heap = heap
-        self._folder = Path(tempfile.mkdtemp(prefix="samespace-elasticsearch-", dir=_memory()))
+        self.folder = Path(tempfile.mkdtemp(prefix="samespace-elasticsearch-", dir=_memory()))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -88,7 +110,7 @@ class Node:
                 self._process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         try:
@@ -108,23 +130,23 @@ class Node:
 
     @property
     def _log(self) -> Path:
-        return self._folder / "node.log"
+        return self.folder / "node.log"
 
     @property
     def _ports_file(self) -> Path:
-        return self._folder / "logs" / "http.ports"
+        return self.folder / "logs" / "http.ports"
 
     def _command(self) -> list[str]:
         home, settings = elasticsearch_jars.home(), {"http.port": self._port, **self._settings}
         for folder in ("config", "logs"):
-            (self._folder / folder).mkdir(exist_ok=True)
+            (self.folder / folder).mkdir(exist_ok=True)
         return [
             str(java.home() / "bin" / "java"),
             *(f"-Xms{self._heap}", f"-Xmx{self._heap}"),
             *_OPTIONS,
             *("--module-path", str(home / "lib")),
             str(Path(__file__).with_name("SearchNode.java")),
-            *(str(home), str(self._folder)),
+            *(str(home), str(self.folder)),
             *(f"{name}={value}" for name, value in settings.items()),
         ]
 
@@ -141,9 +163,8 @@ class Node:
         if not self._ports_file.exists():
             return False
         self._port = self._ports_file.read_text().strip().rpartition(":")[2]
-        ready = f"{self.url}/_cluster/health?wait_for_status=yellow&timeout=10s"
         try:
-            return httpx.get(ready, timeout=20, trust_env=False).is_success
+            return httpx.get(f"{self.url}{READY}", timeout=20, trust_env=False).is_success
         except httpx.TransportError:
             return False
 

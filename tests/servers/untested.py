@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Final, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager as Offer
+from contextlib import ExitStack, contextmanager
+from typing import Final, NoReturn, TypeVar
 
 import pytest
 
@@ -12,6 +15,7 @@ REQUIRED: Final = ("PostgreSQL", "Elasticsearch")
 OPTIONAL: Final = ("Qdrant server (REST)", "Qdrant server (gRPC)")
 """What is named if it was not tested, and fails nothing."""
 
+Server = TypeVar("Server")
 _used = pytest.StashKey[set[str]]()
 _untested = pytest.StashKey[dict[str, str]]()
 
@@ -35,6 +39,31 @@ def leave_out(config: pytest.Config, *stores: str, reason: object) -> NoReturn:
     """Skip the test that asked for these stores, and name them when the run ends."""
     config.stash[_untested].update(dict.fromkeys(stores, str(reason)))
     pytest.skip(f"no {' or '.join(stores)}: {reason}")
+
+
+@contextmanager
+def first_of(
+    config: pytest.Config, stores: Sequence[str], *offers: Callable[[], Offer[Server]]
+) -> Iterator[Server]:
+    """The server of the first offer that can be had; where none can, these stores are left out."""
+    reasons: list[str] = []
+    with ExitStack() as running:
+        for offer in offers:
+            try:
+                server = running.enter_context(offer())
+            except NotHere as error:
+                reasons.append(str(error))
+                continue
+            yield server
+            return
+    leave_out(config, *stores, reason="; ".join(reasons))
+
+
+def environment(variable: str) -> str:
+    """The value of a variable that names a server; :class:`NotHere` if it is not set."""
+    if given := os.environ.get(variable):
+        return given
+    raise NotHere(f"{variable} is not set")
 
 
 def finish(session: pytest.Session) -> None:
