@@ -19,6 +19,7 @@ from tests.servers.qdrant import QdrantServer
 from samespace.stores.pgvector import embedded
 
 pytest.register_assert_rewrite("samespace.testing")
+pytest_plugins = ["pytester"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
