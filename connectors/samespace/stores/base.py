@@ -75,10 +75,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a store did with a batch: ids that met a stored row of ``on_conflict``, and the rest."""
+    """What a store did with a batch: ids that met a stored row of ``on_conflict``, and the rest.
+
+    ``refused`` says why, where the store judges each row by itself.
+    """
 
     conflicts: frozenset[str] = frozenset()
     pending: int = 0
+    refused: Mapping[str, SamespaceError] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(slots=True)
@@ -265,16 +269,22 @@ class StoreBase(ABC):
                         writing.start(partial(self._stored, batch, on_conflict))
                     else:
                         report += self._stored(batch, on_conflict)
-                if report.written:
-                    self._written()
-            except SamespaceError as error:
+                self._end(report)
+            except Exception as error:
                 with suppress(SamespaceError):
                     report += writing.finished() or WriteReport()
-                error.report = report
+                with suppress(SamespaceError):
+                    self._end(report)
+                if isinstance(error, SamespaceError):
+                    error.report = report
                 raise
         if report.rejected and on_error == "raise":
             raise PartialWrite(report)
         return report
+
+    def _end(self, report: WriteReport) -> None:
+        if report.written:
+            self._written()
 
     def _checked(
         self, pairs: Sequence[tuple[Document, Any]], on_conflict: OnConflict, *, embed: bool
@@ -403,8 +413,9 @@ class StoreBase(ABC):
             return first | self._write_each(batch, rows[middle:], on_conflict)
         for id in sorted(done.conflicts):
             _met(id, batch, on_conflict)
+        batch.rejected += [Rejected(id, error) for id, error in done.refused.items()]
         batch.pending += done.pending
-        return {row.document.id for row in rows} - done.conflicts
+        return {row.document.id for row in rows} - done.conflicts - done.refused.keys()
 
     # Searching
 

@@ -74,10 +74,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a store did with a batch: ids that met a stored row of ``on_conflict``, and the rest."""
+    """What a store did with a batch: ids that met a stored row of ``on_conflict``, and the rest.
+
+    ``refused`` says why, where the store judges each row by itself.
+    """
 
     conflicts: frozenset[str] = frozenset()
     pending: int = 0
+    refused: Mapping[str, SamespaceError] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(slots=True)
@@ -264,16 +268,22 @@ class AsyncStoreBase(ABC):
                         await writing.start(partial(self._stored, batch, on_conflict))
                     else:
                         report += await self._stored(batch, on_conflict)
-                if report.written:
-                    await self._written()
-            except SamespaceError as error:
+                await self._end(report)
+            except Exception as error:
                 with suppress(SamespaceError):
                     report += await writing.finished() or WriteReport()
-                error.report = report
+                with suppress(SamespaceError):
+                    await self._end(report)
+                if isinstance(error, SamespaceError):
+                    error.report = report
                 raise
         if report.rejected and on_error == "raise":
             raise PartialWrite(report)
         return report
+
+    async def _end(self, report: WriteReport) -> None:
+        if report.written:
+            await self._written()
 
     def _checked(
         self, pairs: Sequence[tuple[Document, Any]], on_conflict: OnConflict, *, embed: bool
@@ -404,8 +414,9 @@ class AsyncStoreBase(ABC):
             return first | await self._write_each(batch, rows[middle:], on_conflict)
         for id in sorted(done.conflicts):
             _met(id, batch, on_conflict)
+        batch.rejected += [Rejected(id, error) for id, error in done.refused.items()]
         batch.pending += done.pending
-        return {row.document.id for row in rows} - done.conflicts
+        return {row.document.id for row in rows} - done.conflicts - done.refused.keys()
 
     # Searching
 
