@@ -60,8 +60,6 @@ class AdoptedContract(DeclaresGaps):
             new = Document("9", "yellow lemons", {"lang": "en"})
             assert store.upsert([new, Document("0", "ripe apples")]).written == 2
             assert store.search("yellow lemons")[0].document.id == "9"
-            bad = store.upsert([Document("x9", "no number")], on_error="report")
-            assert [rejected.id for rejected in bad.rejected] == ["x9"]
             assert store.update_metadata({"9": {"year": 1}}, merge=True) == 1
             assert store.get(["9"])[0].metadata == {"lang": "en", "year": 1}
             assert store.delete(ids=["9"]) == 1
@@ -70,6 +68,15 @@ class AdoptedContract(DeclaresGaps):
         with harness.open(collection, backend=TaskBackend(UNLIKE), layout=layout) as other:
             with pytest.raises(SpaceMismatch):
                 other.search("text")
+
+    def test_an_id_that_no_key_can_be_is_rejected_alone(self, harness: StoreHarness) -> None:
+        collection, layout = self._foreign(harness)
+        with harness.open(collection, backend=TaskBackend(), layout=layout) as store:
+            store.adopt()
+            rows = [Document("x9", "no number"), Document("9", "a number")]
+            report = store.upsert(rows, on_error="report")
+            assert [rejected.id for rejected in report.rejected] == ["x9"]
+            assert report.written == 1
 
     def test_a_layout_that_does_not_fit_is_refused(self, harness: StoreHarness) -> None:
         collection, layout = self._foreign(harness)
@@ -88,8 +95,9 @@ class AdoptedContract(DeclaresGaps):
             vectors = TaskBackend(UNLIKE, seed=5).embed_documents(texts)
             assert store.fill(UNLIKE, rows, vectors).filled == 3
             harness.set_text(collection, "1", "changed by somebody")
-            rows, _ = store.pending(UNLIKE, limit=10)
-            assert [row.document.id for row in rows] == ["1"]
+            pending, _ = store.pending(UNLIKE, limit=10)
+            stale, _ = store.stale(UNLIKE, limit=10)
+            assert [row.document.id for row in (*pending, *stale)] == ["1"]
 
     @pytest.mark.parametrize("canary", [True, False])
     def test_adopting_keeps_a_canary_if_asked(self, harness: StoreHarness, canary: bool) -> None:
@@ -112,12 +120,15 @@ class AdoptedContract(DeclaresGaps):
             assert store.search("red apples")[0].document == self.DOCUMENTS[0]
             assert store.info().layout == layout
 
-    def test_a_cursor_is_a_key_of_this_table(self, harness: StoreHarness) -> None:
+    def test_a_cursor_is_one_of_this_collection(self, harness: StoreHarness) -> None:
         collection, layout = self._foreign(harness)
         with harness.open(collection, backend=TaskBackend(), layout=layout) as store:
             store.adopt()
             store.add_slot(UNLIKE)
-            assert len(store.pending(UNLIKE, limit=10, after="0")[0]) == 2
+            (first,), after = store.pending(UNLIKE, limit=1)
+            rows, _ = store.pending(UNLIKE, limit=10, after=after)
+            assert {first.document.id, *(row.document.id for row in rows)} == {"0", "1", "2"}
+            assert len(rows) == 2
             for cursor in ("x", "1.0", "01", ""):
                 with pytest.raises(InvalidInput, match="cursor"):
                     store.pending(UNLIKE, limit=10, after=cursor)

@@ -59,8 +59,6 @@ class AsyncAdoptedContract(DeclaresGaps):
             new = Document("9", "yellow lemons", {"lang": "en"})
             assert (await store.upsert([new, Document("0", "ripe apples")])).written == 2
             assert (await store.search("yellow lemons"))[0].document.id == "9"
-            bad = await store.upsert([Document("x9", "no number")], on_error="report")
-            assert [rejected.id for rejected in bad.rejected] == ["x9"]
             assert await store.update_metadata({"9": {"year": 1}}, merge=True) == 1
             assert (await store.get(["9"]))[0].metadata == {"lang": "en", "year": 1}
             assert await store.delete(ids=["9"]) == 1
@@ -69,6 +67,17 @@ class AsyncAdoptedContract(DeclaresGaps):
         async with harness.open(collection, backend=TaskBackend(UNLIKE), layout=layout) as other:
             with pytest.raises(SpaceMismatch):
                 await other.search("text")
+
+    async def test_an_id_that_no_key_can_be_is_rejected_alone(
+        self, harness: AsyncStoreHarness
+    ) -> None:
+        collection, layout = await self._foreign(harness)
+        async with harness.open(collection, backend=TaskBackend(), layout=layout) as store:
+            await store.adopt()
+            rows = [Document("x9", "no number"), Document("9", "a number")]
+            report = await store.upsert(rows, on_error="report")
+            assert [rejected.id for rejected in report.rejected] == ["x9"]
+            assert report.written == 1
 
     async def test_a_layout_that_does_not_fit_is_refused(self, harness: AsyncStoreHarness) -> None:
         collection, layout = await self._foreign(harness)
@@ -89,8 +98,9 @@ class AsyncAdoptedContract(DeclaresGaps):
             vectors = TaskBackend(UNLIKE, seed=5).embed_documents(texts)
             assert (await store.fill(UNLIKE, rows, vectors)).filled == 3
             await harness.set_text(collection, "1", "changed by somebody")
-            rows, _ = await store.pending(UNLIKE, limit=10)
-            assert [row.document.id for row in rows] == ["1"]
+            pending, _ = await store.pending(UNLIKE, limit=10)
+            stale, _ = await store.stale(UNLIKE, limit=10)
+            assert [row.document.id for row in (*pending, *stale)] == ["1"]
 
     @pytest.mark.parametrize("canary", [True, False])
     async def test_adopting_keeps_a_canary_if_asked(
@@ -115,12 +125,15 @@ class AsyncAdoptedContract(DeclaresGaps):
             assert (await store.search("red apples"))[0].document == self.DOCUMENTS[0]
             assert (await store.info()).layout == layout
 
-    async def test_a_cursor_is_a_key_of_this_table(self, harness: AsyncStoreHarness) -> None:
+    async def test_a_cursor_is_one_of_this_collection(self, harness: AsyncStoreHarness) -> None:
         collection, layout = await self._foreign(harness)
         async with harness.open(collection, backend=TaskBackend(), layout=layout) as store:
             await store.adopt()
             await store.add_slot(UNLIKE)
-            assert len((await store.pending(UNLIKE, limit=10, after="0"))[0]) == 2
+            (first,), after = await store.pending(UNLIKE, limit=1)
+            rows, _ = await store.pending(UNLIKE, limit=10, after=after)
+            assert {first.document.id, *(row.document.id for row in rows)} == {"0", "1", "2"}
+            assert len(rows) == 2
             for cursor in ("x", "1.0", "01", ""):
                 with pytest.raises(InvalidInput, match="cursor"):
                     await store.pending(UNLIKE, limit=10, after=cursor)

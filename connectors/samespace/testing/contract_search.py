@@ -127,7 +127,7 @@ class SearchContract(DeclaresGaps):
         try:
             store = harness.open("indexed", backend=TaskBackend(), index=index)
         except InvalidInput as error:
-            assert str(index.quantization) in str(error)
+            assert f'"{index.quantization or index.build}"' in str(error)
             return
         with store:
             store.upsert(documents(ROWS))

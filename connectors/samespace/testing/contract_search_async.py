@@ -134,7 +134,7 @@ class AsyncSearchContract(DeclaresGaps):
         try:
             store = harness.open("indexed", backend=TaskBackend(), index=index)
         except InvalidInput as error:
-            assert str(index.quantization) in str(error)
+            assert f'"{index.quantization or index.build}"' in str(error)
             return
         async with store:
             await store.upsert(documents(ROWS))
