@@ -52,6 +52,12 @@ if TYPE_CHECKING:
         VectorStore as VectorStore,
     )
     from samespace.space import EmbeddingSpace as EmbeddingSpace
+    from samespace.stores.elasticsearch.store import (
+        ElasticsearchStore as ElasticsearchStore,
+    )
+    from samespace.stores.elasticsearch.store_async import (
+        AsyncElasticsearchStore as AsyncElasticsearchStore,
+    )
     from samespace.stores.pgvector.store import PgVectorStore as PgVectorStore
     from samespace.stores.pgvector.store_async import AsyncPgVectorStore as AsyncPgVectorStore
 
@@ -75,6 +81,8 @@ _HOMES: Final = {
         "VectorStore",
     ),
     "space": ("EmbeddingSpace",),
+    "stores.elasticsearch.store": ("ElasticsearchStore",),
+    "stores.elasticsearch.store_async": ("AsyncElasticsearchStore",),
     "stores.pgvector.store": ("PgVectorStore",),
     "stores.pgvector.store_async": ("AsyncPgVectorStore",),
 }

@@ -1,0 +1,438 @@
+"""Request bodies: mappings, documents, bulk lines, searches. Nothing here reaches a server."""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from samespace.documents import Document, Metadata
+from samespace.errors import InvalidInput, excerpt
+from samespace.filters import Compares, Differs, Exists, In, Target
+from samespace.guard import SpaceRecord
+from samespace.index import Index
+from samespace.names import ID_BYTES, bounded
+from samespace.protocols import Vector
+from samespace.space import EmbeddingSpace
+from samespace.stores.elasticsearch.conditions import (
+    EVERYTHING,
+    NOTHING,
+    Query,
+    every,
+    exists,
+    neither,
+    terms,
+)
+from samespace.stores.terms import between, equals, only, present, terms_of
+
+RECORD: Final = "samespace"
+"""The one key of a mapping's ``_meta`` that is ours."""
+ID: Final = "id"
+TEXT: Final = "text"
+METADATA: Final = "metadata"
+TERMS: Final = "terms"
+EMBED_TEXT: Final = "embed_text"
+PARENT: Final = "parent"
+ORDINAL: Final = "ordinal"
+SPAN: Final = "span"
+PARTS: Final = (ID, TEXT, METADATA, EMBED_TEXT, PARENT, ORDINAL, SPAN)
+"""The fields of a document of ours that are read back; vectors and their sources aside."""
+
+Version = tuple[int, ...]
+OLDEST: Final[Version] = (8, 15)
+RESCORES: Final[Version] = (8, 18)
+"""From here on a search compares candidates from a quantized index by their full vectors."""
+LEAVES_VECTORS_OUT: Final[Version] = (9, 2)
+"""From here on ``_source`` comes without vectors unless they are asked for."""
+TAKES_BASE64: Final[Version] = (9, 3)
+
+MOST_CANDIDATES: Final = 10_000
+LEAST_CANDIDATES: Final = 100
+CHUNK_BYTES: Final = 8 * 2**20
+"""Of one bulk request: far below ``http.max_content_length``, which is 100 MB unless changed."""
+_NAME_BYTES: Final = 255
+_FORBIDDEN: Final = re.compile(r"[\\/*?\"<>| ,#:%\x00-\x1f\x7f]")
+_QUANTIZED: Final = {None: "", "int8": "int8_", "binary": "bbq_"}
+_OVERSAMPLE: Final = (("int8_", 2.0), ("int4_", 3.0), ("bbq_", 5.0))
+"""How many times the limit a quantized index must offer for a recall of 0.97 and more."""
+
+
+# Names
+
+
+def check_name(name: object) -> str:
+    """Return ``name`` if it can name an index or alias and nothing else: no pattern, no list."""
+    if (
+        not isinstance(name, str)
+        or not name
+        or _FORBIDDEN.search(name)
+        or name[0] in "-_+."
+        or len(name.encode(errors="replace")) > _NAME_BYTES
+    ):
+        raise InvalidInput(
+            f"collection {excerpt(name)} cannot be an index of Elasticsearch: no patterns, lists, "
+            "spaces, slashes or control characters, no - _ + . in front, at most 255 bytes"
+        )
+    return name
+
+
+def alias_of(collection: str, slot: str) -> str:
+    """The alias through which handles of a slot talk to a collection; it goes with the slot."""
+    return f"{collection}--{slot}"
+
+
+def source_name(slot: str) -> str:
+    """The field beside a slot that says what its vector was made from."""
+    return bounded(slot, "__source")
+
+
+def source_of(id: str, text: str) -> str:
+    """What a vector was made from: 16 bytes of the SHA-256 of id, NUL and text, as hex."""
+    return hashlib.sha256(id.encode() + b"\x00" + text.encode()).hexdigest()[:32]
+
+
+# Mappings
+
+
+def slot_mapping(space: EmbeddingSpace, index: Index) -> dict[str, Any]:
+    """The fields of a slot.
+
+    Where the space is normalized, similarity ``dot_product`` makes the engine itself refuse a vector
+    whose squared norm is off by more than 0.001, whoever sends it.
+    """
+    options: dict[str, Any] = {"type": _QUANTIZED[index.quantization] + index.kind}
+    if index.kind == "hnsw":
+        options |= {"m": index.m, "ef_construction": index.ef_construction}
+    return {
+        space.id: {
+            "type": "dense_vector",
+            "dims": space.dimensions,
+            "index": True,
+            "similarity": "dot_product" if space.normalized else "cosine",
+            "index_options": options,
+        },
+        source_name(space.id): {"type": "keyword", "index": False},
+    }
+
+
+def own_mapping(space: EmbeddingSpace, index: Index, record: SpaceRecord) -> dict[str, Any]:
+    """The mapping of a collection of ours: it grows with slots, never with anybody's metadata.
+
+    Texts are kept and not analysed: nothing here searches words, and who wants to can add a field.
+    """
+    unsearched = {"type": "text", "index": False, "norms": False}
+    number = {"type": "integer", "index": False, "doc_values": False}
+    return {
+        "dynamic": "strict",
+        "_meta": with_record({}, record),
+        "properties": {
+            ID: {"type": "keyword"},
+            TEXT: unsearched,
+            METADATA: {"type": "object", "enabled": False},
+            TERMS: {"type": "keyword", "doc_values": False},
+            EMBED_TEXT: unsearched,
+            PARENT: {"type": "keyword"},
+            ORDINAL: number,
+            SPAN: number,
+            **slot_mapping(space, index),
+        },
+    }
+
+
+def own_index(
+    collection: str, space: EmbeddingSpace, index: Index, record: SpaceRecord
+) -> dict[str, Any]:
+    """The create request: slot, record and alias are there with the index, or none of them."""
+    return {
+        "mappings": own_mapping(space, index, record),
+        "aliases": {alias_of(collection, space.id): {"is_write_index": True}},
+    }
+
+
+def with_record(meta: Mapping[str, Any], record: SpaceRecord) -> dict[str, Any]:
+    """A mapping's ``_meta`` with our record; others' keys stay."""
+    return {**meta, RECORD: record.to_dict()}
+
+
+def record_of(mapping: Mapping[str, Any], *, collection: str) -> SpaceRecord | None:
+    """The record in a mapping's ``_meta``; :class:`SpaceUnknown` if it cannot be read."""
+    meta = mapping.get("_meta") or {}
+    return SpaceRecord.from_dict(meta[RECORD], collection=collection) if RECORD in meta else None
+
+
+def check_index(index: Index) -> Index:
+    """The index, or :class:`InvalidInput` that names what Elasticsearch lacks."""
+    if index.quantization == "half":
+        raise InvalidInput(
+            'Index.quantization="half" is not available on Elasticsearch, which would keep no full '
+            'vectors beside it to score by; use None, "int8" or "binary"'
+        )
+    if index.build == "manual":
+        raise InvalidInput(
+            'Index.build="manual" is not available on Elasticsearch, which indexes every vector as it '
+            'comes; use "auto", or Index(kind="flat") for none'
+        )
+    return index
+
+
+def check_quantization(index: Index, version: Version) -> None:
+    """:class:`InvalidInput` for a quantized index on a server that cannot score by full vectors."""
+    if index.quantization is not None and version < RESCORES:
+        raise InvalidInput(
+            f'Index.quantization="{index.quantization}" needs Elasticsearch 8.18 or newer, which '
+            "compares candidates by their full vectors; use None"
+        )
+
+
+# Documents
+
+
+def packed(vector: Vector) -> str:
+    """A vector as base64 of big-endian float32."""
+    return binascii.b2a_base64(vector.astype(">f4").tobytes(), newline=False).decode()
+
+
+def sent(vector: Vector, version: Version) -> Any:
+    """A vector as this server takes it."""
+    return packed(vector) if version >= TAKES_BASE64 else np.ascontiguousarray(vector)
+
+
+def metadata_parts(metadata: bytes, decoded: Metadata) -> dict[str, Any]:
+    """Metadata as it is kept: raw, and as terms.
+
+    It is wrapped in a list, because an update merges objects and replaces lists.
+    """
+    return {METADATA: orjson.Fragment(b"[" + metadata + b"]"), TERMS: terms_of(decoded)}
+
+
+def document(
+    row: Document, metadata: bytes, vectors: Mapping[str, Any], *, whole: bool = False
+) -> dict[str, Any]:
+    """A document of ours with its vectors by slot; ``whole`` names absent parts too, to unset them."""
+    made: dict[str, Any] = {ID: row.id, TEXT: row.text, **metadata_parts(metadata, row.metadata)}
+    optional = {} if row.parent is None and row.embed_text is None and not whole else _optional(row)
+    made.update((name, v) for name, v in optional.items() if whole or v is not None)
+    if vectors:
+        source = source_of(row.id, row.embedded_text)
+        for slot, vector in vectors.items():
+            made[slot], made[source_name(slot)] = vector, source
+    return made
+
+
+def _optional(row: Document) -> dict[str, Any]:
+    parent = row.parent
+    return {
+        EMBED_TEXT: row.embed_text,
+        PARENT: parent.id if parent else None,
+        ORDINAL: parent.ordinal if parent else None,
+        SPAN: list(parent.span) if parent and parent.span is not None else None,
+    }
+
+
+# Bulk
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of a bulk request: its action's line, and that of its body if it has one."""
+
+    action: bytes
+    body: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes of both lines."""
+        return len(self.action) + len(self.body)
+
+
+def operation(
+    kind: str, id: str, body: Mapping[str, Any] | None = None, **conditions: Any
+) -> Operation:
+    """An operation on one document; ``conditions`` such as ``if_seq_no`` that are None are left out.
+
+    The body has a line of its own, so that nothing in a document can be taken for an action.
+    """
+    named = {name: value for name, value in conditions.items() if value is not None}
+    action = orjson.dumps({kind: {"_id": id, **named}}, option=orjson.OPT_APPEND_NEWLINE)
+    return Operation(action, b"" if body is None else encoded(body) + b"\n")
+
+
+def encoded(body: object) -> bytes:
+    """A request's body as JSON."""
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def lines(bodies: Iterable[object]) -> bytes:
+    """Bodies as lines of JSON."""
+    return b"".join(encoded(body) + b"\n" for body in bodies)
+
+
+def chunks(operations: Iterable[Operation]) -> Iterator[list[Operation]]:
+    """Lists of operations of at most :data:`CHUNK_BYTES`, or of one that is larger."""
+    chunk: list[Operation] = []
+    size = 0
+    for each in operations:
+        if chunk and size + each.size > CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(each)
+        size += each.size
+    if chunk:
+        yield chunk
+
+
+# Searches
+
+
+def own_condition(where: In | Differs | Compares | Exists) -> Query:
+    """One comparison on a collection of ours."""
+    if isinstance(where, Compares):
+        return {"range": {TERMS: between(where.path, where.order, where.value)}}
+    if where.target is not Target.METADATA:
+        return _named_condition(where, ID if where.target is Target.ID else PARENT)
+    if isinstance(where, Exists):
+        return terms(TERMS, [present(where.path)])
+    if isinstance(where, In):
+        return terms(TERMS, [equals(where.path, value) for value in where.values])
+    alike = terms(TERMS, [only(where.path, where.value)])
+    return every([terms(TERMS, [present(where.path)]), neither(alike)])
+
+
+def _named_condition(where: In | Differs | Exists, field: str) -> Query:
+    """A comparison on a field that has one value or none."""
+    there = EVERYTHING if field == ID else exists(field)
+    if isinstance(where, Exists):
+        return there
+    if isinstance(where, In):
+        return terms(field, map(str, where.values))
+    return every([there, neither(terms(field, [str(where.value)]))])
+
+
+def is_pending(slot: str, *, has_source: bool) -> Query:
+    """True of rows without a vector in a slot, or with one that does not say what it was made from."""
+    parts = [exists(slot), *([exists(source_name(slot))] if has_source else [])]
+    return neither(every(parts))
+
+
+def nearest(
+    field: str,
+    vector: Vector,
+    *,
+    options: Mapping[str, Any],
+    limit: int,
+    where: Query,
+    source: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A search for the nearest rows; ``options`` are the field's index options."""
+    knn: dict[str, Any] = {
+        "field": field,
+        "query_vector": vector,
+        "k": limit,
+        "num_candidates": min(MOST_CANDIDATES, max(LEAST_CANDIDATES, 2 * limit)),
+    }
+    if where != EVERYTHING:
+        knn["filter"] = where
+    if oversample := oversampling(options):
+        knn["rescore_vector"] = {"oversample": oversample}
+    return {"size": limit, "track_total_hits": False, "_source": source, "query": {"knn": knn}}
+
+
+def oversampling(options: Mapping[str, Any]) -> float | None:
+    """How many times the limit is looked at where an index is quantized; None where it is not."""
+    kind = str(options.get("type", ""))
+    return next((factor for prefix, factor in _OVERSAMPLE if kind.startswith(prefix)), None)
+
+
+def unit(vector: Vector) -> Vector:
+    """A query of norm 1: its cosines are the same, and ``dot_product`` takes no other."""
+    norm = np.linalg.norm(vector.astype(np.float64))
+    scaled: Vector = (vector / norm).astype(np.float32)
+    return scaled
+
+
+def cosine(score: float, metric: str) -> float:
+    """The cosine that a hit's ``_score`` says: ``(1 + cosine) / 2``, or an inner product's form."""
+    if metric == "max_inner_product":
+        found = score - 1.0 if score >= 1.0 else 1.0 - 1.0 / score
+    else:
+        found = 2.0 * score - 1.0
+    return max(-1.0, min(1.0, found))
+
+
+def reading(fields: Sequence[str], version: Version, *, vectors: bool) -> dict[str, Any]:
+    """Which parts of a document a search answers with."""
+    asked = {"exclude_vectors": False} if vectors and version >= LEAVES_VECTORS_OUT else {}
+    return {"includes": list(fields), **asked}
+
+
+def whole_source(version: Version) -> Any:
+    """A source with everything in it, vectors included."""
+    return {"exclude_vectors": False} if version >= LEAVES_VECTORS_OUT else True
+
+
+def asked_for(source: Any) -> str:
+    """What a get by ids answers with, as its parameters."""
+    if source is False:
+        return "_source=false"
+    named = ",".join(source["includes"])
+    vectors = "&_source_exclude_vectors=false" if "exclude_vectors" in source else ""
+    return f"_source_includes={named}{vectors}"
+
+
+def possible_ids(ids: Iterable[str]) -> list[str]:
+    """Those that a row can have, each once."""
+    return [id for id in dict.fromkeys(ids) if 0 < len(id.encode()) <= ID_BYTES]
+
+
+def of_ids(ids: Iterable[str]) -> Query:
+    """True of the rows with these ids; what can be none is left out."""
+    listed = possible_ids(ids)
+    return {"ids": {"values": listed}} if listed else NOTHING
+
+
+def by_id(query: Query, after: str | None) -> dict[str, Any]:
+    """The rows of ours that pass, in the order of their ids, behind a cursor."""
+    behind = {} if after is None else {"search_after": [after]}
+    return {"query": query, "sort": [{ID: "asc"}], **behind}
+
+
+def by_change(query: Query, after: str | None) -> dict[str, Any]:
+    """The rows that pass in the order of their last change, behind a cursor.
+
+    Shards count alone, so that two rows may have one number: the cursor names those that were seen.
+    """
+    sort = {"sort": [{"_seq_no": "asc"}]}
+    if after is None:
+        return {"query": query, **sort}
+    number, *seen = _read_cursor(after)
+    behind = [{"range": {"_seq_no": {"gte": number}}}, neither(of_ids(seen))]
+    return {"query": every([query, *behind]), **sort}
+
+
+def cursor(hits: Sequence[Mapping[str, Any]], after: str | None) -> str:
+    """The cursor to go on from behind these rows."""
+    (last,) = hits[-1]["sort"][:1]
+    if isinstance(last, str):
+        return last
+    seen = [hit["_id"] for hit in hits if hit["sort"][0] == last]
+    before = _read_cursor(after) if after is not None else []
+    earlier = before[1:] if before and before[0] == last else []
+    return orjson.dumps([last, *earlier, *seen]).decode()
+
+
+def _read_cursor(text: str) -> list[Any]:
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        found = None
+    if isinstance(found, list) and len(found) > 1 and type(found[0]) is int:
+        return found
+    raise InvalidInput(
+        f"{excerpt(text)} is no cursor of this collection; pass what pending() returned"
+    )

@@ -1,0 +1,499 @@
+"""What an index looks like, ours or one that somebody else made, and documents in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from samespace.documents import INT64_MAX, INT64_MIN, Document, Metadata, Parent
+from samespace.errors import InvalidInput, excerpt
+from samespace.filters import Compares, Differs, Exists, In, Scalar, Target
+from samespace.layout import Layout
+from samespace.protocols import Vector
+from samespace.space import EmbeddingSpace
+from samespace.stores.elasticsearch import dsl
+from samespace.stores.elasticsearch.conditions import (
+    EVERYTHING,
+    NOTHING,
+    Query,
+    either,
+    exists,
+    neither,
+    terms,
+)
+
+ROW_ID: Final = "_id"
+_INTEGERS: Final = ("byte", "short", "integer", "long")
+_NUMBERS: Final = (*_INTEGERS, "double", "float")
+_UNIT_METRICS: Final = ("cosine", "dot_product", "max_inner_product")
+_ABSENT: Final = object()
+
+
+def own_layout(space: EmbeddingSpace) -> Layout:
+    """Where things are in a collection of ours."""
+    return Layout(
+        id=dsl.ID,
+        text=dsl.TEXT,
+        slot=space.id,
+        metadata=dsl.METADATA,
+        parent=dsl.PARENT,
+        order=dsl.ORDINAL,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """One collection's index. ``name`` is the index's own, ``collection`` may be an alias of it."""
+
+    collection: str
+    name: str
+    layout: Layout
+    own: bool
+    mapping: Mapping[str, Any]
+    aliases: frozenset[str]
+
+    # Fields
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """The mapped fields by name."""
+        found: Mapping[str, Any] = self.mapping.get("properties", {})
+        return found
+
+    def field(self, path: str) -> Mapping[str, Any] | None:
+        """The mapping of a field, dots leading into objects; None if it is not mapped."""
+        found: Any = self.mapping
+        for key in path.split("."):
+            found = found.get("properties", {}).get(key)
+            if found is None:
+                return None
+        return found  # type: ignore[no-any-return]
+
+    def holds(self, slot: str) -> bool:
+        """Whether there is a field of vectors of this name."""
+        found = self.field(slot)
+        return found is not None and found.get("type") == "dense_vector"
+
+    def has_source(self, slot: str) -> bool:
+        """Whether the slot's vectors say what they were made from."""
+        return dsl.source_name(slot) in self.properties
+
+    def index_options(self, slot: str) -> Mapping[str, Any]:
+        """How a slot is indexed."""
+        found: Mapping[str, Any] = (self.field(slot) or {}).get("index_options", {})
+        return found
+
+    def is_indexed(self, slot: str) -> bool:
+        """Whether there is a graph over a slot, which grows as vectors come."""
+        return str(self.index_options(slot).get("type", "")).endswith("hnsw")
+
+    def made_here(self, space: EmbeddingSpace) -> bool:
+        """Whether this is an index of ours, as :func:`own_layout` describes it."""
+        layout = replace(self.layout, id=dsl.ID, parent=dsl.PARENT, order=dsl.ORDINAL)
+        mapped = (dsl.TERMS, *dsl.PARTS, dsl.source_name(space.id))
+        return layout == own_layout(space) and all(name in self.properties for name in mapped)
+
+    # Places
+
+    def through(self, slot: str) -> str:
+        """The name by which handles of a slot ask: its alias, where it has one.
+
+        Where the collection is an alias itself, its filter is to be kept, so there is none beside it.
+        """
+        alias = dsl.alias_of(self.collection, slot)
+        return alias if alias in self.aliases else self.collection
+
+    def is_alias(self, slot: str) -> bool:
+        """Whether :meth:`through` is an alias, so that a write to it creates nothing."""
+        return self.through(slot) != self.name
+
+    @property
+    def external_text(self) -> bool:
+        """Whether texts come from a function of ids."""
+        return not isinstance(self.layout.text, str)
+
+    def parts(self) -> tuple[str, ...]:
+        """The fields of a document, vectors aside."""
+        if self.own:
+            return dsl.PARTS
+        layout = self.layout
+        metadata = layout.metadata_columns or (layout.metadata,)
+        named = (layout.text, *metadata, layout.parent, layout.order)
+        return tuple(name for name in named if isinstance(name, str))
+
+    # Documents
+
+    def document(self, hit: Mapping[str, Any], vector: Vector | None) -> Document:
+        """The document of a hit or of an answer to a get; without its text where that is elsewhere."""
+        source = hit.get("_source", {})
+        if self.own:
+            return _own_document(hit["_id"], source, vector)
+        layout = self.layout
+        text = value_at(source, layout.text) if isinstance(layout.text, str) else None
+        return Document(
+            hit["_id"],
+            text if isinstance(text, str) else "",
+            self.metadata(source),
+            _parent(self._at(source, layout.parent), self._at(source, layout.order), None),
+            None,
+            vector,
+        )
+
+    @staticmethod
+    def _at(source: Mapping[str, Any], path: str | None) -> Any:
+        return value_at(source, path) if path is not None else None
+
+    def metadata(self, source: Mapping[str, Any]) -> Metadata:
+        """A row's metadata."""
+        if isinstance(self.layout.metadata, str):
+            return unwrapped(value_at(source, self.layout.metadata))
+        pairs = ((name, value_at(source, name)) for name in self.layout.metadata_columns)
+        return {name: value for name, value in pairs if value is not None}
+
+    def changed(
+        self, source: Mapping[str, Any], row: Document, vectors: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """An adopted row as it is after a document was written to it.
+
+        What the layout does not name stays. A vector of another slot stays if it is of the same text.
+        """
+        made = self.with_metadata(source, row.metadata, merge=False)
+        before, after = value_at(source, str(self.layout.text)), row.text
+        put(made, str(self.layout.text), after)
+        if self.layout.parent is not None:
+            put(made, self.layout.parent, row.parent.id if row.parent else None)
+        if self.layout.order is not None and row.parent is not None:
+            put(made, self.layout.order, row.parent.ordinal)
+        fresh = dsl.source_of(row.id, after)
+        for slot in {self.layout.slot, *self.slots()}:
+            named = dsl.source_name(slot)
+            made_from = source.get(named)
+            kept = made_from == fresh if made_from is not None else before == after
+            if slot in vectors or not kept:
+                remove(made, slot)
+                made.pop(named, None)
+        for slot, vector in vectors.items():
+            put(made, slot, vector)
+            if self.has_source(slot):
+                made[dsl.source_name(slot)] = fresh
+        return made
+
+    def filled(self, source: Mapping[str, Any]) -> Iterator[str]:
+        """The slots that a row has a vector in."""
+        slots = {self.layout.slot, *self.slots()}
+        return (slot for slot in slots if value_at(source, slot) is not None)
+
+    def slots(self) -> Iterator[str]:
+        """The fields of vectors at the top, whosever they are."""
+        fields = self.properties.items()
+        return (name for name, each in fields if each.get("type") == "dense_vector")
+
+    def with_metadata(
+        self, source: Mapping[str, Any], metadata: Metadata, *, merge: bool
+    ) -> dict[str, Any]:
+        """A row's source with other metadata."""
+        made = dict(source)
+        if isinstance(self.layout.metadata, str):
+            before = self.metadata(source) if merge else {}
+            put(made, self.layout.metadata, {**before, **metadata})
+            return made
+        for name in self.layout.metadata_columns:
+            if name in metadata:
+                put(made, name, metadata[name])
+            elif not merge:
+                remove(made, name)
+        return made
+
+    # Checks
+
+    def check_document(self, document: Document) -> None:
+        """:class:`InvalidInput` if this index has no place for a part of the document."""
+        if self.own:
+            return
+        if self.external_text:
+            raise InvalidInput(
+                "texts are elsewhere in this layout, so a document's has no field: write row and text "
+                "with your own code, then the vector with pending() and fill()"
+            )
+        if document.embed_text is not None:
+            raise InvalidInput("embed_text has no field in an adopted index; leave it out")
+        if document.parent is not None and self.layout.parent is None:
+            raise InvalidInput("parent has no field in this layout; name one in Layout.parent")
+        self.check_metadata(document.metadata)
+
+    def check_metadata(self, metadata: Metadata) -> None:
+        """:class:`InvalidInput` for a key without a field."""
+        if self.own or isinstance(self.layout.metadata, str):
+            return
+        unknown = set(metadata) - set(self.layout.metadata_columns)
+        if unknown:
+            raise InvalidInput(
+                f"metadata {excerpt(min(unknown))} has no field in this layout; "
+                f"known: {', '.join(self.layout.metadata_columns) or 'none'}"
+            )
+
+    def check_layout(self, space: EmbeddingSpace) -> None:
+        """:class:`InvalidInput` if the layout names what the index does not have."""
+        check_layout(self.layout)
+        named: list[tuple[str, object]] = [("text", self.layout.text), ("slot", self.layout.slot)]
+        named += [("parent", self.layout.parent), ("order", self.layout.order)]
+        metadata = self.layout.metadata_columns or (str(self.layout.metadata),)
+        named += [("metadata", name) for name in metadata if name]
+        for what, name in named:
+            if isinstance(name, str) and self.field(name) is None:
+                raise InvalidInput(
+                    f"Layout.{what} names field {excerpt(name)}, which index {excerpt(self.name)} "
+                    f"lacks; it has {', '.join(self.properties)}"
+                )
+        self._check_slot(space)
+
+    def _check_slot(self, space: EmbeddingSpace) -> None:
+        slot = self.layout.slot
+        found = self.field(slot) or {}
+        kind, metric = found.get("type"), found.get("similarity", "cosine")
+        if kind != "dense_vector" or found.get("element_type", "float") not in {
+            "float",
+            "bfloat16",
+        }:
+            raise InvalidInput(
+                f"field {excerpt(slot)} is of type {kind}, not a dense_vector of floats; name the "
+                "vectors' field in Layout.slot"
+            )
+        if found.get("dims") != space.dimensions:
+            raise InvalidInput(
+                f"field {excerpt(slot)} has {found.get('dims')} dimensions and {space} has "
+                f"{space.dimensions}; name the space of the stored vectors"
+            )
+        if found.get("index") is False:
+            raise InvalidInput(
+                f"field {excerpt(slot)} is not indexed, so nothing can be found by it; reindex with "
+                '"index": true'
+            )
+        if metric not in _UNIT_METRICS or (metric == "max_inner_product" and not space.normalized):
+            raise InvalidInput(
+                f"field {excerpt(slot)} compares by {metric}, from which no cosine follows"
+                + ("" if space.normalized else f" for vectors of any length, as {space} has them")
+                + "; reindex with similarity cosine"
+            )
+
+    # Filters
+
+    def condition(self, where: Any) -> Query:
+        """One comparison as a query, or :class:`InvalidInput` where it cannot mean what it should."""
+        if self.own:
+            return dsl.own_condition(where)
+        if isinstance(where, In | Differs | Exists) and where.target is Target.ID:
+            return _id_condition(where)
+        if isinstance(where, In | Differs | Exists) and where.target is Target.PARENT:
+            if self.layout.parent is None:
+                raise InvalidInput("field.parent has no field in this layout; name Layout.parent")
+            return self._on_field(where, self.layout.parent)
+        return self._on_field(where, self._field_name(where.path))
+
+    def _field_name(self, path: Sequence[str]) -> str:
+        for key in path:
+            if "." in key:
+                raise InvalidInput(
+                    f"the field {excerpt(key)} has a dot, which Elasticsearch takes for an object in an "
+                    "adopted index; filter on another field"
+                )
+        if isinstance(self.layout.metadata, str):
+            return ".".join((self.layout.metadata, *path))
+        known = self.layout.metadata_columns
+        name = next((each for each in known if each == ".".join(path[: each.count(".") + 1])), None)
+        if name is None:
+            return ""
+        return ".".join((name, *path[name.count(".") + 1 :]))
+
+    def _on_field(self, where: Any, name: str) -> Query:
+        mapped = self.field(name) if name else None
+        if mapped is None:
+            self._check_mapped(name)
+            return NOTHING
+        if isinstance(where, Exists):
+            self._check_searchable(name, mapped)
+            return exists(name)
+        kind = mapped.get("type", "object")
+        if kind == "text":
+            name, mapped = _keyword_of(name, mapped)
+            kind = "keyword"
+        self._check_searchable(name, mapped)
+        if isinstance(where, Compares):
+            return _ordered(where, name, kind)
+        values = where.values if isinstance(where, In) else (where.value,)
+        fitting = [_fitting(value, name, kind, mapped) for value in values]
+        found = [value for value in fitting if value is not _ABSENT]
+        if isinstance(where, In):
+            return _among(name, kind, found)
+        return exists(name) if not found else _differing(name, kind, found[0])
+
+    def _check_mapped(self, name: str) -> None:
+        """Nothing has an unmapped field, unless the mapping leaves new fields out of the index."""
+        dynamic: Any = self.mapping.get("dynamic", "true")
+        found: Any = self.mapping
+        for key in name.split(".") if name else ():
+            found = found.get("properties", {}).get(key) or {}
+            dynamic = found.get("dynamic", dynamic)
+            if found.get("enabled") is False or found.get("type") == "flattened":
+                dynamic = "false"
+        if str(dynamic).lower() in {"false", "runtime"}:
+            raise InvalidInput(
+                f"field {excerpt(name)} is not indexed in {excerpt(self.name)}, so nothing can be found "
+                "by it; map it, or filter on another field"
+            )
+
+    def _check_searchable(self, name: str, mapped: Mapping[str, Any]) -> None:
+        unusable = mapped.get("enabled") is False or mapped.get("index") is False
+        if unusable or mapped.get("type") in {"flattened", "nested"}:
+            raise InvalidInput(
+                f"field {excerpt(name)} of {excerpt(self.name)} is not indexed so that filters mean what "
+                "they should; map it as keyword, number, boolean or date, or filter on another field"
+            )
+
+
+def check_layout(layout: Layout) -> None:
+    """:class:`InvalidInput` for what a layout cannot be on Elasticsearch."""
+    if layout.id != ROW_ID:
+        raise InvalidInput(
+            f"Layout.id is {excerpt(layout.id)}; rows of Elasticsearch are found by {ROW_ID!r} alone"
+        )
+    if layout.scope is not None:
+        raise InvalidInput(
+            "Layout.scope is not available on Elasticsearch; name a filtered alias as the collection"
+        )
+    if not isinstance(layout.text, str) and not callable(layout.text):
+        raise InvalidInput(
+            "Layout.text is an SQL expression; name a field, or pass a function of ids"
+        )
+
+
+def unwrapped(metadata: object) -> Metadata:
+    """Metadata as it was written: we wrap it in a list, others do not."""
+    inner = metadata[0] if isinstance(metadata, list) and len(metadata) == 1 else metadata
+    return inner if isinstance(inner, dict) else {}
+
+
+def value_at(source: Mapping[str, Any], path: str) -> Any:
+    """The value of a field, its dots leading into objects or being part of its name."""
+    if path in source:
+        return source[path]
+    head, _, rest = path.partition(".")
+    inner = source.get(head)
+    return value_at(inner, rest) if rest and isinstance(inner, Mapping) else None
+
+
+def put(source: dict[str, Any], path: str, value: Any) -> None:
+    """Set a field where it is, or where its dots lead; the objects on the way are copied."""
+    head, _, rest = path.partition(".")
+    if path in source or not rest:
+        source[path] = value
+        return
+    inner = source.get(head)
+    source[head] = dict(inner) if isinstance(inner, Mapping) else {}
+    put(source[head], rest, value)
+
+
+def remove(source: dict[str, Any], path: str) -> None:
+    """Take a field away."""
+    head, _, rest = path.partition(".")
+    if path in source:
+        del source[path]
+    elif rest and isinstance(source.get(head), Mapping):
+        source[head] = dict(source[head])
+        remove(source[head], rest)
+
+
+def _own_document(id: str, source: Mapping[str, Any], vector: Vector | None) -> Document:
+    parent = source.get(dsl.PARENT)
+    return Document(
+        id,
+        source.get(dsl.TEXT) or "",
+        unwrapped(source.get(dsl.METADATA)),
+        _parent(parent, source.get(dsl.ORDINAL), source.get(dsl.SPAN)),
+        source.get(dsl.EMBED_TEXT),
+        vector,
+    )
+
+
+def _parent(id: object, ordinal: Any, span: Any) -> Parent | None:
+    if not isinstance(id, str | int):
+        return None
+    pair = tuple(span) if isinstance(span, list) and len(span) == 2 else None
+    return Parent(str(id), ordinal if isinstance(ordinal, int) else None, pair)
+
+
+def _id_condition(where: In | Differs | Exists) -> Query:
+    if isinstance(where, Exists):
+        return EVERYTHING
+    values = where.values if isinstance(where, In) else (where.value,)
+    found: Query = {"ids": {"values": [str(value) for value in values]}} if values else NOTHING
+    return found if isinstance(where, In) else neither(found)
+
+
+def _keyword_of(name: str, mapped: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The keyword beside a text, by which whole values are found."""
+    for suffix, inner in mapped.get("fields", {}).items():
+        if inner.get("type") == "keyword" and not inner.get("normalizer"):
+            return f"{name}.{suffix}", inner
+    raise InvalidInput(
+        f"field {excerpt(name)} is a text without a keyword beside it, so its values cannot be "
+        "compared; add one to the mapping, or filter on another field"
+    )
+
+
+def _fitting(value: Scalar, name: str, kind: str, mapped: Mapping[str, Any]) -> Any:
+    """A value as the field has it; :data:`_ABSENT` if no field of this type has it."""
+    if kind == "keyword" and isinstance(value, str):
+        if len(value) > mapped.get("ignore_above", len(value)) or mapped.get("normalizer"):
+            raise InvalidInput(
+                f"field {excerpt(name)} does not index such long or unchanged values; compare with a "
+                "shorter one"
+            )
+        return value
+    if kind == "boolean" and isinstance(value, bool):
+        return value
+    if kind == "boolean" or (kind in _NUMBERS and isinstance(value, str | bool)):
+        return _ABSENT
+    if kind in _INTEGERS:
+        whole = isinstance(value, int) or float(value).is_integer()
+        return int(value) if whole and INT64_MIN <= value <= INT64_MAX else _ABSENT  # type: ignore[operator]
+    if kind in _NUMBERS:
+        return value
+    raise InvalidInput(
+        f"field {excerpt(name)} is of type {kind}, which cannot be compared with {excerpt(value)} as a "
+        "filter should; compare a keyword with a string, a number with a number"
+    )
+
+
+def _among(name: str, kind: str, values: Sequence[Any]) -> Query:
+    if kind == "keyword":
+        return terms(name, values)
+    return either([{"term": {name: value}} for value in values])
+
+
+def _differing(name: str, kind: str, value: Any) -> Query:
+    """Some element differs: one of another value is below or above."""
+    if kind == "boolean":
+        return {"term": {name: not value}}
+    return either([{"range": {name: {"lt": value}}}, {"range": {name: {"gt": value}}}])
+
+
+def _ordered(where: Compares, name: str, kind: str) -> Query:
+    bound = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}[where.order]
+    if isinstance(where.value, datetime):
+        if kind not in {"date", "date_nanos"}:
+            raise InvalidInput(
+                f"field {excerpt(name)} is of type {kind} in Elasticsearch; only a date can be compared "
+                "with an instant"
+            )
+        instant = where.value.astimezone(UTC)
+        if kind == "date" and (rest := instant.microsecond % 1000):  # it keeps milliseconds
+            instant -= timedelta(microseconds=rest)
+            bound = "lte" if where.order in {"<", "<="} else "gt"
+        shown = instant.isoformat().replace("+00:00", "Z")
+        return {"range": {name: {bound: shown, "format": "strict_date_optional_time_nanos"}}}
+    if kind not in _NUMBERS:
+        return NOTHING
+    return {"range": {name: {bound: where.value}}}

@@ -1,0 +1,1221 @@
+# Generated from store_async.py by tools/generate_sync.py; change that file, not this one.
+"""Collections in Elasticsearch: :class:`ElasticsearchStore`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
+from functools import partial
+from typing import Any, Final
+from urllib.parse import quote
+
+import numpy as np
+import orjson
+from elasticsearch import Elasticsearch
+
+from samespace.documents import (
+    Document,
+    FillReport,
+    Hit,
+    Metadata,
+    PendingRow,
+    decode_metadata,
+    encode_value,
+)
+from samespace.errors import (
+    CollectionNotFound,
+    InvalidInput,
+    SamespaceError,
+    SpaceUnknown,
+    StoreUnavailable,
+    excerpt,
+)
+from samespace.filters import Field, Filter, In, Target, field
+from samespace.guard import (
+    Canary,
+    SlotRecord,
+    SlotState,
+    SpaceRecord,
+    UnreadableRecord,
+    check_distinct_ids,
+    missing_record,
+)
+from samespace.index import Index
+from samespace.layout import Layout
+from samespace.names import check_collection_name
+from samespace.protocols import EmbeddingBackend, Matrix, OnConflict, Shard, Vector
+from samespace.space import EmbeddingSpace
+from samespace.stores.base import (
+    Row,
+    Written,
+    check_changes,
+    check_cursor,
+    check_filter,
+    check_fit,
+    check_ids,
+    check_limit,
+    check_pending,
+    check_selectors,
+    check_shard,
+    check_space,
+    check_state,
+    checked_matrix,
+)
+from samespace.stores.elasticsearch import dsl
+from samespace.stores.elasticsearch.conditions import Query, condition, every, exists
+from samespace.stores.elasticsearch.counting import Count, lookup
+from samespace.stores.elasticsearch.dsl import Operation, Version, operation
+from samespace.stores.elasticsearch.faults import Expired, Taken, answered, of_row
+from samespace.stores.elasticsearch.shape import (
+    Shape,
+    check_layout,
+    own_layout,
+    value_at,
+)
+from samespace.stores.elasticsearch.transport import (
+    IN_THE_WAY,
+    Outcome,
+    Transport,
+    access,
+)
+from samespace.stores.guarded import GuardedStore, looked_up, slot_name
+from samespace.stores.refusals import Gone
+from samespace.vectors import faults
+
+ATTEMPTS: Final = 20
+PAGE: Final = 500
+DELETED_AT_ONCE: Final = 10_000
+KEEP_ALIVE: Final = "5m"
+_SEARCH: Final = "_search?allow_partial_search_results=false"
+SearchHit = Mapping[str, Any]
+_Vectors = Mapping[str, Mapping[str, Any]]
+"""Vectors as they are sent, by id and slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What is known of a collection: its index if it exists, its record if it has one."""
+
+    shape: Shape | None
+    record: SpaceRecord | None
+    version: Version
+    read_at: float
+    ready: list[SlotRecord] = dataclass_field(default_factory=list)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is an index."""
+        return self.shape is not None
+
+    @property
+    def layout(self) -> Layout | None:
+        """Where things are, unless they are as we put them."""
+        return None if self.shape is None or self.shape.own else self.shape.layout
+
+
+class ElasticsearchStore(GuardedStore[_State]):
+    """One collection in Elasticsearch 8.15 or newer, guarded by its embedding space.
+
+    ``source`` is an ``http://``, ``https://``, ``elasticsearch://`` or ``elasticsearch+https://`` URL,
+    or an ``Elasticsearch``; leave it out with ``cloud_id``. Credentials are ``api_key`` or
+    ``basic_auth``. ``timeout`` is in seconds, for each request with all that it is sent again.
+    Without ``layout`` the collection is an index of ours, created on first use; with one it is an
+    index that exists, or an alias of one, read as the layout says and written once :meth:`adopt` has
+    been called. ``mirrors`` are backends of further slots, which upserts fill too while the collection
+    has them.
+    """
+
+    def __init__(
+        self,
+        source: str | Elasticsearch | None = None,
+        *,
+        collection: str,
+        backend: EmbeddingBackend | None = None,
+        mirrors: Sequence[EmbeddingBackend] = (),
+        space: EmbeddingSpace | None = None,
+        layout: Layout | None = None,
+        index: Index | None = None,
+        api_key: str | tuple[str, str] | None = None,
+        basic_auth: str | tuple[str, str] | None = None,
+        ca_certs: str | None = None,
+        cloud_id: str | None = None,
+        timeout: float = 60.0,
+    ) -> None:
+        given = access(
+            source, api_key=api_key, basic_auth=basic_auth, ca_certs=ca_certs, cloud_id=cloud_id
+        )
+        del source, api_key, basic_auth, cloud_id  # a traceback with locals must not show them
+        if layout is None:
+            check_collection_name(collection)
+        else:
+            check_layout(layout)
+        dsl.check_name(collection)
+        super().__init__(
+            collection=collection, space=space, backend=backend, mirrors=mirrors, layout=layout
+        )
+        self._index = dsl.check_index(index or Index())
+        self._transport = Transport(given, timeout=timeout)
+
+    def close(self) -> None:
+        """Close this handle's connections; a client that was passed stays open."""
+        self._transport.close()
+
+    # What the collection is
+
+    def _read(self) -> _State:
+        return self._read_state()
+
+    def _read_state(self, *, adopting: bool = False) -> _State:
+        version = self._transport.version()
+        read_at = time.monotonic()
+        try:
+            found = self._transport.ask("GET", f"/{quote(self._collection)}")
+        except Gone:
+            return _State(None, None, version, read_at)
+        (name, index), *others = found.items()
+        if others or index.get("data_stream"):
+            raise InvalidInput(
+                f"{excerpt(self._collection)} stands for several indices, or for a data stream; name one "
+                "index as the collection"
+            )
+        mapping = index["mappings"]
+        record = self._record_in(mapping, adopting=adopting)
+        return _State(self._shape(name, index, record), record, version, read_at)
+
+    def _record_in(self, mapping: Mapping[str, Any], *, adopting: bool) -> SpaceRecord | None:
+        """The record; one that cannot be read is none to who is adopting."""
+        try:
+            return dsl.record_of(mapping, collection=self._collection)
+        except UnreadableRecord:
+            if not adopting:
+                raise
+            return None
+
+    def _shape(self, name: str, index: Mapping[str, Any], record: SpaceRecord | None) -> Shape:
+        claimed = self._claimed_layout
+        if record is not None and record.layout is not None:
+            text = None if claimed is None or isinstance(claimed.text, str) else claimed.text
+            layout = Layout.from_dict(dict(record.layout), text=text)
+        else:
+            layout = claimed if record is None and claimed else own_layout(self._space)
+        return Shape(
+            collection=self._collection,
+            name=name,
+            layout=layout,
+            own=claimed is None if record is None else record.layout is None,
+            mapping=index["mappings"],
+            aliases=frozenset(index["aliases"]),
+        )
+
+    def _holds(self, state: _State, name: str) -> bool:
+        return state.shape is not None and state.shape.holds(name)
+
+    def _check_claim(self, state: _State) -> None:
+        if state.shape is not None:
+            state.shape.check_layout(self._space)
+
+    def _not_found(self) -> CollectionNotFound:
+        return CollectionNotFound(
+            f"there is no collection {excerpt(self._collection)} in Elasticsearch; check the name, or "
+            "call create()"
+        )
+
+    def _lost(self, slot: SlotRecord) -> SpaceUnknown:
+        return SpaceUnknown(
+            f"collection {excerpt(self._collection)} says that its vectors are in the field "
+            f"{excerpt(slot.name)}, which the index lacks: restore the index from a snapshot, or delete it"
+        )
+
+    def _unrecorded(self, state: _State) -> SpaceUnknown:  # noqa: ARG002  the same whatever it is
+        return missing_record(self._collection)
+
+    def _is_indexed(self, state: _State, space: EmbeddingSpace) -> bool:
+        return state.shape is not None and state.shape.is_indexed(slot_name(state, space))
+
+    def _shaped(self) -> tuple[_State, Shape]:
+        """State and index, for what concerns no vectors."""
+        state = self._known_to_exist()
+        assert state.shape is not None  # noqa: S101  that is what existing means
+        return state, state.shape
+
+    def _through(self, state: _State) -> str:
+        """The name by which this handle asks."""
+        assert state.shape is not None  # noqa: S101  callers have looked
+        return quote(state.shape.through(slot_name(state, self._space)))
+
+    # Creating, dropping, adopting
+
+    def _make(self, slot: SlotRecord) -> bool:
+        dsl.check_quantization(self._index, self._transport.version())
+        record = SpaceRecord(slots=(slot,))
+        body = dsl.own_index(self._collection, self._space, self._index, record)
+        try:
+            self._transport.ask("PUT", f"/{quote(self._collection)}", body)
+        except Taken:
+            return False
+        return True
+
+    def drop(self) -> None:
+        """Remove the collection with all its slots; refused on one that was adopted."""
+        state = self._describe()
+        if state.shape is None:
+            raise self._not_found()
+        if not state.shape.own:
+            raise InvalidInput(
+                f"collection {excerpt(self._collection)} was adopted, not made here; delete the index "
+                "with the tool that made it"
+            )
+        self._slot_of(state, writing=True)
+        with self._gone_explained():
+            self._transport.ask("DELETE", f"/{quote(state.shape.name)}")
+        self._state = None
+
+    def adopt(self, *, canary: bool = True) -> None:
+        """Record which space an existing index holds, as this handle's layout and space claim.
+
+        Nothing but our key of the mapping's ``_meta`` changes. With ``canary`` and a backend its
+        canary is kept, so that another model under the same name is noticed. An index adopted before
+        stays as it is; a record that cannot be read is replaced, and an index of ours that lost its
+        own has it again. :class:`SpaceMismatch` where a record names another space,
+        :class:`InvalidInput` where a vector has a size or a norm that the space's cannot have; every
+        row is looked at.
+        """
+        layout = self._claimed_layout
+        if layout is None:
+            raise InvalidInput("pass layout= to say where text, metadata and vectors are")
+        made = self._own_canary(self._space) if canary else None
+        state = self._read_state(adopting=True)
+        if state.shape is None:
+            raise self._not_found()
+        if state.record is not None:
+            state.record.require(self._space, collection=self._collection)
+            self._state = state
+            return
+        self._check_claim(state)
+        self._check_vectors(state, state.shape)
+        slot = replace(self._new_slot(self._space, made), name=layout.slot)
+        kept = None if state.shape.made_here(self._space) else layout.to_dict()
+        wanted = SpaceRecord(slots=(slot,), layout=kept)
+        self._save(state.shape, wanted)
+        self._describe()
+
+    def _check_vectors(self, state: _State, shape: Shape) -> None:
+        """:class:`InvalidInput` if a row's vector cannot be of this handle's space."""
+        slot = shape.layout.slot
+        source = dsl.reading([slot], state.version, vectors=True)
+        for hits in self._pages(state, exists(slot), source):
+            stored = [(hit["_id"], _vector(hit, slot)) for hit in hits]
+            rows = [(id, vector) for id, vector in stored if vector is not None]
+            if not rows:
+                continue
+            for place, reason in faults(
+                np.stack([vector for _, vector in rows]), self._space
+            ).items():
+                raise InvalidInput(
+                    f"field {excerpt(slot)} of row {excerpt(rows[place][0])}: the vector {reason}; adopt "
+                    "it with a space that has normalized=False, or bring the rows to unit norm"
+                )
+
+    def _save(
+        self, shape: Shape, record: SpaceRecord, properties: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write the record, with new fields in the same request; other keys of ``_meta`` stay."""
+        check_distinct_ids(slot.space for slot in record.slots)
+        body: dict[str, Any] = {"_meta": dsl.with_record(shape.mapping.get("_meta") or {}, record)}
+        if properties:
+            body["properties"] = properties
+        self._transport.ask("PUT", f"/{quote(shape.name)}/_mapping", body)
+
+    def _alter(
+        self,
+        change: Callable[[SpaceRecord], SpaceRecord],
+        properties: Mapping[str, Any] | None = None,
+    ) -> _State:
+        """Change the record until it is as changed: somebody else's change may have replaced it."""
+        for _ in range(ATTEMPTS):
+            state = self._describe()
+            record = self._recorded(state)
+            wanted = change(record)
+            if wanted.to_dict() == record.to_dict():
+                return state
+            assert state.shape is not None  # noqa: S101  a record is in an index
+            missing = {
+                name: each
+                for name, each in (properties or {}).items()
+                if name not in state.shape.properties
+            }
+            with self._gone_explained():
+                self._save(state.shape, wanted, missing)
+        raise StoreUnavailable(
+            f"the record of collection {excerpt(self._collection)} is changed by others all the time; "
+            "try again"
+        )
+
+    # Requests
+
+    def _search(self, path: str, body: Mapping[str, Any]) -> list[SearchHit]:
+        answer = self._transport.ask("POST", f"{path}/{_SEARCH}", body)
+        hits: list[SearchHit] = answer["hits"]["hits"]
+        return hits
+
+    def _refresh(self, state: _State) -> None:
+        """Let searches see all that was written."""
+        self._transport.ask("POST", f"/{self._through(state)}/_refresh")
+
+    def _pages(
+        self, state: _State, query: Query, source: object, *, size: int = PAGE
+    ) -> Iterator[list[SearchHit]]:
+        """All rows that pass, in lists: those of ours by id, others' from one snapshot."""
+        assert state.shape is not None  # noqa: S101  callers have looked
+        if not state.shape.own:
+            for hits in self._snapshot(state, query, source, size=size):
+                yield hits
+            return
+        after: str | None = None
+        while True:
+            with self._gone_explained():
+                hits, after = self._page(state, query, source, size=size, after=after)
+            yield hits
+            if after is None:
+                return
+
+    def _snapshot(
+        self, state: _State, query: Query, source: object, *, size: int
+    ) -> Iterator[list[SearchHit]]:
+        """All rows that pass as they were at the beginning."""
+        body = {
+            "size": size, "query": query, "_source": source, "sort": ["_shard_doc"],
+            "track_total_hits": False, "seq_no_primary_term": True,
+        }  # fmt: skip
+        with self._gone_explained():
+            pit = self._open_snapshot(state)
+        try:
+            while True:
+                body["pit"] = {"id": pit, "keep_alive": KEEP_ALIVE}
+                answer = self._transport.ask("POST", f"/{_SEARCH}", body)
+                hits, pit = answer["hits"]["hits"], answer["pit_id"]
+                yield hits
+                if len(hits) < size:
+                    return
+                body["search_after"] = hits[-1]["sort"]
+        except Expired as error:
+            raise StoreUnavailable(
+                f"the rows of {excerpt(self._collection)} were read too slowly: Elasticsearch kept the "
+                f"snapshot for {KEEP_ALIVE} after each batch; begin again, and take batches faster"
+            ) from error
+        finally:
+            self._close_snapshot(pit)
+
+    def _close_snapshot(self, pit: str) -> None:
+        with suppress(SamespaceError):  # it ends by itself
+            self._transport.ask("DELETE", "/_pit", {"id": pit})
+
+    def _open_snapshot(self, state: _State) -> str:
+        path = f"/{self._through(state)}/_pit?keep_alive={KEEP_ALIVE}"
+        return str(self._transport.ask("POST", path)["id"])
+
+    def _page(
+        self,
+        state: _State,
+        query: Query,
+        source: object,
+        *,
+        size: int,
+        after: str | None,
+        shard: Shard | None = None,
+        through: str | None = None,
+    ) -> tuple[list[SearchHit], str | None]:
+        """The next rows behind a cursor, and the cursor to go on from; None at the end."""
+        assert state.shape is not None  # noqa: S101  callers have looked
+        order = dsl.by_id if state.shape.own else dsl.by_change
+        body = {
+            "size": size, "_source": source, "track_total_hits": False,
+            "seq_no_primary_term": True, **order(query, after),
+        }  # fmt: skip
+        path = f"/{through or self._through(state)}"
+        hits = self._part(state, path, body, shard)
+        return hits, dsl.cursor(hits, after) if len(hits) == size else None
+
+    def _part(
+        self, state: _State, path: str, body: dict[str, Any], shard: Shard | None
+    ) -> list[SearchHit]:
+        """A search in all rows, or in a part of them by the hash of their ids, out of a snapshot."""
+        if shard is None or shard[1] == 1:
+            return self._search(path, body)
+        pit = self._open_snapshot(state)
+        part = {"field": "_id", "id": shard[0], "max": shard[1]}
+        try:
+            return self._search("", {**body, "pit": {"id": pit}, "slice": part})
+        finally:
+            self._close_snapshot(pit)
+
+    # Writing
+
+    def _check_row(self, document: Document) -> None:
+        if self._state is not None and self._state.shape is not None:
+            self._state.shape.check_document(document)
+
+    def _existing(self, ids: Sequence[str]) -> set[str]:
+        with self._gone_explained():
+            state, shape = self._shaped()
+            return {hit["_id"] for hit in self._read_rows(state, shape, ids, False)}
+
+    def _read_rows(
+        self, state: _State, shape: Shape, ids: Sequence[str], source: Any
+    ) -> list[SearchHit]:
+        """The rows with these ids; of ours as they are, of others' as searches see them."""
+        named = dsl.possible_ids(ids)
+        if not named:
+            return []
+        if not shape.own:
+            self._refresh(state)
+            query = dsl.of_ids(named)
+            return [hit for hits in self._pages(state, query, source) for hit in hits]
+        path = f"/{self._through(state)}/_mget?{dsl.asked_for(source)}"
+        answer = self._transport.ask("POST", path, {"ids": named})
+        for failed in (hit for hit in answer["docs"] if "error" in hit):
+            raise answered(404, failed).error
+        return [hit for hit in answer["docs"] if hit["found"]]
+
+    def _write(self, rows: Sequence[Row], on_conflict: OnConflict) -> Written:
+        with self._gone_explained():
+            state, shape = self._shaped()
+            slot = self._slot_of(state, writing=True)
+            vectors = {row.document.id: self._vectors(state, slot, row) for row in rows}
+            write = self._write_own if shape.own else self._write_adopted
+            return write(state, rows, vectors, on_conflict)
+
+    @staticmethod
+    def _vectors(state: _State, slot: SlotRecord, row: Row) -> dict[str, Any]:
+        """A row's vectors as they are sent, by slot."""
+        made = {slot_name(state, space): vector for space, vector in row.mirrored.items()}
+        if row.vector is not None:
+            made[slot.name] = row.vector
+        return {name: dsl.sent(vector, state.version) for name, vector in made.items()}
+
+    def _write_own(
+        self, state: _State, rows: Sequence[Row], vectors: _Vectors, on_conflict: OnConflict
+    ) -> Written:
+        """Replace or create each row; vectors of its text in other slots stay."""
+        kept = self._kept(state, rows, vectors) if on_conflict == "overwrite" else {}
+        kind = "index" if on_conflict == "overwrite" else "create"
+        names = [slot.name for slot in self._slots()]
+        outcomes = self._sent(
+            state,
+            rows,
+            lambda row: (
+                _rewriting(row, vectors[row.document.id], kept[row.document.id], names)
+                if row.document.id in kept
+                else _writing(kind, row, vectors[row.document.id])
+            ),
+        )
+        changed = [
+            row for row in rows if row.document.id in kept and not outcomes[row.document.id].done
+        ]
+        outcomes |= self._sent(
+            state, changed, lambda row: _writing(kind, row, vectors[row.document.id])
+        )
+        for row in changed:
+            del kept[row.document.id]
+        filled = {
+            id: {*made, *(kept[id].slots if id in kept else ())} for id, made in vectors.items()
+        }
+        return self._told(rows, outcomes, filled)
+
+    def _kept(self, state: _State, rows: Sequence[Row], vectors: _Vectors) -> dict[str, _Kept]:
+        """Stored rows with a vector of the same text in a slot that this call does not fill."""
+        mine = slot_name(state, self._space)
+        others = [slot.name for slot in self._slots() if slot.name != mine]
+        if not others or state.shape is None:
+            return {}
+        texts = {row.document.id: row.document.embedded_text for row in rows}
+        sources = {"includes": [dsl.source_name(slot) for slot in others]}
+        found = {}
+        for hit in self._read_rows(state, state.shape, list(texts), sources):
+            id = hit["_id"]
+            fresh = dsl.source_of(id, texts[id])
+            made_from = {slot: hit["_source"].get(dsl.source_name(slot)) for slot in others}
+            same = {slot for slot, source in made_from.items() if source == fresh} - vectors[
+                id
+            ].keys()
+            if same:
+                found[id] = _Kept(frozenset(same), hit["_seq_no"], hit["_primary_term"])
+        return found
+
+    def _write_adopted(
+        self, state: _State, rows: Sequence[Row], vectors: _Vectors, on_conflict: OnConflict
+    ) -> Written:
+        """Change each row as it was read, or create it; what the layout does not name stays."""
+        outcomes: dict[str, Outcome] = {}
+        filled: dict[str, set[str]] = {}
+        left = list(rows)
+        for _ in range(ATTEMPTS):
+            stored = self._whole_rows(state, [row.document.id for row in left])
+            if on_conflict != "overwrite":
+                outcomes |= dict.fromkeys(stored, IN_THE_WAY)
+                left = [row for row in left if row.document.id not in stored]
+            made = {row.document.id: _changed(state, stored, row, vectors) for row in left}
+            outcomes |= self._sent(state, left, partial(_changing, stored, made))
+            filled |= {id: _filled(state, each) for id, each in made.items()}
+            left = [row for row in left if outcomes[row.document.id].conflicts]
+            if not left or on_conflict != "overwrite":
+                break
+        return self._told(rows, outcomes, filled)
+
+    def _whole_rows(self, state: _State, ids: Sequence[str]) -> dict[str, SearchHit]:
+        """Rows with all that is in them, by id."""
+        assert state.shape is not None  # noqa: S101  callers have looked
+        whole = dsl.whole_source(state.version)
+        return {hit["_id"]: hit for hit in self._read_rows(state, state.shape, ids, whole)}
+
+    def _sent(
+        self, state: _State, rows: Sequence[Row], operate: Callable[[Row], Operation]
+    ) -> dict[str, Outcome]:
+        """What became of one operation on each row, by id."""
+        outcomes = self._bulk(state, map(operate, rows)) if rows else []
+        return {row.document.id: each for row, each in zip(rows, outcomes, strict=True)}
+
+    def _bulk(self, state: _State, operations: Iterable[Operation]) -> list[Outcome]:
+        """What became of operations on this handle's slot; where it is gone nothing is created."""
+        assert state.shape is not None  # noqa: S101  callers have looked
+        return self._bulk_through(state.shape, slot_name(state, self._space), operations)
+
+    def _bulk_through(
+        self, shape: Shape, slot: str, operations: Iterable[Operation]
+    ) -> list[Outcome]:
+        path = f"/{quote(shape.through(slot))}/_bulk"
+        if shape.is_alias(slot):
+            path += "?require_alias=true"
+        outcomes = self._transport.bulk(path, operations)
+        for outcome in outcomes:
+            if outcome.is_gone:
+                raise of_row(outcome.status, outcome.error)
+        return outcomes
+
+    def _told(
+        self,
+        rows: Sequence[Row],
+        outcomes: Mapping[str, Outcome],
+        filled: Mapping[str, Collection[str]],
+    ) -> Written:
+        """What a batch came to: rows in the way, rows refused, rows with an empty slot."""
+        met = [row for row in rows if outcomes[row.document.id].conflicts]
+        ours = self._are_ours([row for row in met if outcomes[row.document.id].doubtful])
+        conflicts = {row.document.id for row in met} - ours
+        refused = {
+            id: of_row(outcome.status, outcome.error)
+            for id, outcome in outcomes.items()
+            if not outcome.done and not outcome.conflicts
+        }
+        names = {slot.name for slot in self._slots()}
+        written = outcomes.keys() - conflicts - refused.keys()
+        pending = sum(not names <= set(filled[id]) for id in written)
+        return Written(frozenset(conflicts), pending, refused)
+
+    def _are_ours(self, rows: Sequence[Row]) -> set[str]:
+        """Of rows that an attempt without an answer may have created, those that are as we sent them."""
+        if not rows:
+            return set()
+        stored = {found.id: found for found in self.get([row.document.id for row in rows])}
+        return {row.document.id for row in rows if stored.get(row.document.id) == row.document}
+
+    def _written(self) -> None:
+        with self._gone_explained():
+            state, _ = self._shaped()
+            self._refresh(state)
+
+    def update_metadata(
+        self,
+        changes: Mapping[str, Metadata] | Metadata,
+        *,
+        where: Filter | None = None,
+        merge: bool = False,
+    ) -> int:
+        """Replace metadata by id, or with ``where`` give one object to all that pass.
+
+        With ``merge`` the given keys are set and all others stay. Nothing is embedded. Returns how
+        many documents were changed; unknown ids change nothing.
+        """
+        patches = {
+            id: decode_metadata(patch) for id, patch in check_changes(changes, where).items()
+        }
+        with self._gone_explained():
+            state, shape = self._shaped()
+            self._slot_of(state, writing=True)
+            for patch in patches.values():
+                shape.check_metadata(patch)
+            if merge:
+                patches = {id: patch for id, patch in patches.items() if patch}
+            if not patches:
+                return 0
+            query = dsl.of_ids(patches) if where is None else self._query(shape, where)
+
+            def patched(hit: SearchHit) -> Operation:
+                patch = patches["" if where is not None else hit["_id"]]
+                return _patching(shape, hit, patch, merge=merge)
+
+            source = {"includes": [dsl.METADATA]} if shape.own else dsl.whole_source(state.version)
+            return self._change(state, query, source, patched)
+
+    def _change(
+        self,
+        state: _State,
+        query: Query,
+        source: object,
+        operate: Callable[[SearchHit], Operation],
+    ) -> int:
+        """Apply an operation to all rows that pass, each as it was read; how many that were.
+
+        A row that somebody else changed meanwhile is read again, and must still pass.
+        """
+        changed = 0
+        left = query
+        for _ in range(ATTEMPTS):
+            self._refresh(state)
+            conflicts: list[str] = []
+            for hits in self._pages(state, left, source):
+                outcomes = self._bulk(state, map(operate, hits))
+                for hit, outcome in zip(hits, outcomes, strict=True):
+                    if outcome.done:
+                        changed += 1
+                    elif outcome.conflicts:
+                        conflicts.append(hit["_id"])
+                    elif not outcome.misses:
+                        raise of_row(outcome.status, outcome.error)
+            if not conflicts:
+                self._refresh(state)
+                return changed
+            left = every([query, dsl.of_ids(conflicts)])
+        raise StoreUnavailable(
+            f"rows of {excerpt(self._collection)} are changed by others all the time; {changed} were "
+            "changed as asked, try again for the rest"
+        )
+
+    def delete(
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        where: Filter | None = None,
+        parent: str | None = None,
+    ) -> int:
+        """Delete what passes every selector given; how many that were.
+
+        At least one is needed; everything is ``where=everything``.
+        """
+        check_selectors(ids, where, parent)
+        with self._gone_explained():
+            state, shape = self._shaped()
+            self._slot_of(state, writing=True)
+            selectors = [self._query(shape, where)]
+            if ids is not None:
+                selectors.append(dsl.of_ids(ids))
+            if parent is not None:
+                selectors.append(self._query(shape, In(Target.PARENT, (), (parent,))))
+            return self._delete(state, every(selectors))
+
+    def _delete(self, state: _State, query: Query) -> int:
+        """Delete all rows that pass, those that change meanwhile too as long as they pass."""
+        path = (
+            f"/{self._through(state)}/_delete_by_query?conflicts=proceed&refresh=true"
+            f"&max_docs={DELETED_AT_ONCE}"
+        )
+        deleted = 0
+        self._refresh(state)
+        while True:
+            answer = self._transport.ask("POST", path, {"query": query})
+            for failure in answer["failures"]:
+                raise of_row(failure.get("status", 500), failure.get("cause", {}))
+            deleted += int(answer["deleted"])
+            if not answer["version_conflicts"] and answer["total"] < DELETED_AT_ONCE:
+                return deleted
+
+    # Reading
+
+    def _query(self, shape: Shape, where: Filter | None) -> Query:
+        return condition(where, shape.condition)
+
+    def _nearest(
+        self,
+        slot: SlotRecord,
+        vectors: Matrix,
+        *,
+        limit: int,
+        where: Filter | None,
+        with_vectors: bool,
+    ) -> list[list[Hit]]:
+        with self._gone_explained():
+            state, shape = self._shaped()
+            fields = [*shape.parts(), *([slot.name] if with_vectors else [])]
+            source = dsl.reading(fields, state.version, vectors=with_vectors)
+            bodies = [
+                dsl.nearest(
+                    slot.name,
+                    dsl.unit(vector),
+                    options=shape.index_options(slot.name),
+                    limit=limit,
+                    where=self._query(shape, where),
+                    source=source,
+                )
+                for vector in vectors
+            ]
+            found = self._found(quote(shape.through(slot.name)), bodies)
+            if not any(found):  # a search in a field that is not there finds nothing
+                self._slot_of(self._describe_existing(), writing=False)
+        named = slot.name if with_vectors else None
+        return [self._hits(shape, slot.name, hits, named) for hits in found]
+
+    def _describe_existing(self) -> _State:
+        state = self._describe()
+        if not state.exists:
+            raise self._not_found()
+        return state
+
+    def _found(self, through: str, bodies: Sequence[Mapping[str, Any]]) -> list[list[SearchHit]]:
+        """The hits of each search, in one round trip."""
+        if len(bodies) == 1:
+            return [self._search(f"/{through}", bodies[0])]
+        return self._transport.searches(through, bodies)
+
+    def _hits(
+        self, shape: Shape, slot: str, hits: Sequence[SearchHit], vectors: str | None
+    ) -> list[Hit]:
+        metric = str((shape.field(slot) or {}).get("similarity", "cosine"))
+        documents = self._documents(shape, hits)
+        return [
+            Hit(
+                document,
+                dsl.cosine(hit["_score"], metric),
+                _vector(hit, vectors) if vectors is not None else None,
+            )
+            for document, hit in zip(documents, hits, strict=True)
+        ]
+
+    @staticmethod
+    def _documents(
+        shape: Shape, hits: Sequence[SearchHit], *, vectors: str | None = None
+    ) -> list[Document]:
+        found = [
+            shape.document(hit, _vector(hit, vectors) if vectors is not None else None)
+            for hit in hits
+        ]
+        if not shape.external_text:
+            return found
+        texts = looked_up(shape.layout.text, [document.id for document in found])
+        return [replace(document, text=text) for document, text in zip(found, texts, strict=True)]
+
+    def _reading(
+        self, state: _State, shape: Shape, *, with_vectors: bool
+    ) -> tuple[dict[str, Any], str | None]:
+        """What to ask of each row, and the field with its vector if that is wanted."""
+        slot = self._slot_of(state, writing=False).name if with_vectors else None
+        fields = [*shape.parts(), *([slot] if slot is not None else [])]
+        return dsl.reading(fields, state.version, vectors=with_vectors), slot
+
+    def get(self, ids: Sequence[str], *, with_vectors: bool = False) -> list[Document]:
+        """The documents with these ids, in that order; ids that are not stored are left out."""
+        check_ids(ids)
+        with self._gone_explained():
+            state, shape = self._shaped()
+            source, slot = self._reading(state, shape, with_vectors=with_vectors)
+            hits = self._read_rows(state, shape, ids, source)
+        documents = self._documents(shape, hits, vectors=slot)
+        found = {document.id: document for document in documents}
+        return [found[id] for id in ids if id in found]
+
+    def count(self, where: Filter | None = None) -> int:
+        """How many documents pass."""
+        check_filter(where)
+        with self._gone_explained():
+            state, shape = self._shaped()
+            return self._count(state, self._query(shape, where))
+
+    def _count(self, state: _State, query: Query) -> int:
+        body = {
+            "size": 0, "track_total_hits": True, "query": query
+        }  # fmt: skip
+        path = f"/{self._through(state)}/{_SEARCH}&filter_path=hits.total.value"
+        answer = self._transport.ask("POST", path, body)
+        return int(answer["hits"]["total"]["value"])
+
+    def scan(
+        self, *, where: Filter | None = None, batch_size: int = 500, with_vectors: bool = False
+    ) -> Iterator[Document]:
+        """Every document that passes; one present throughout comes exactly once.
+
+        Documents of ours come in the order of their ids, however long that takes. Those of an adopted
+        index are read from a snapshot, which Elasticsearch keeps for 5 minutes after each batch.
+        """
+        check_filter(where)
+        check_limit(batch_size, what="batch_size")
+        with self._gone_explained():
+            state, shape = self._shaped()
+            source, slot = self._reading(state, shape, with_vectors=with_vectors)
+            query = self._query(shape, where)
+        for hits in self._pages(state, query, source, size=batch_size):
+            yield from self._documents(shape, hits, vectors=slot)
+
+    def values(
+        self,
+        field: str | Field,
+        *,
+        where: Filter | None = None,
+        limit: int = 100,
+        after: Any = None,
+    ) -> list[tuple[Any, int]]:
+        """The distinct values of a metadata field with their number of documents.
+
+        A document with a list counts for each of its elements. Strings come first, in order, then
+        numbers and all others; ``after`` goes on behind the last value seen. Every document that
+        passes is read.
+        """
+        check_filter(where)
+        check_limit(limit)
+        target, path = _target(field)
+        if after is not None:
+            encode_value(after, what="after")
+        counted = Count()
+        with self._gone_explained():
+            state, shape = self._shaped()
+            source, _ = self._reading(state, shape, with_vectors=False)
+            query = self._query(shape, where)
+            for hits in self._pages(state, query, source, size=10 * PAGE):
+                for document in (shape.document(hit, None) for hit in hits):
+                    counted.add(_value(document, target, path))
+        return counted.page(limit, after)
+
+    # Slots
+
+    def add_slot(self, space: EmbeddingSpace, *, canary: Canary | None = None) -> None:
+        """Add an empty slot for ``space`` to the same rows, to be filled.
+
+        The only method that alters an index we did not make: it maps two fields and adds an alias.
+        """
+        check_fit(canary, check_space(space))
+        canary = canary or self._own_canary(space)
+        slot = replace(self._new_slot(space, canary), state=SlotState.FILLING)
+        dsl.check_quantization(self._index, self._transport.version())
+        state = self._describe()
+        record = self._recorded(state)
+        if record.find(space) is None:
+            check_distinct_ids([space, *(other.space for other in record.slots)])
+            if self._holds(state, slot.name):
+                self._empty(slot.name)
+            fields = dsl.slot_mapping(space, self._index)
+            state = self._alter(
+                lambda found: found if found.find(space) else found.with_slot(slot), fields
+            )
+        self._add_alias(state, slot_name(state, space))
+        self._describe()
+
+    def _add_alias(self, state: _State, slot: str) -> None:
+        """The alias of a slot; none beside an alias that somebody named as the collection."""
+        shape = state.shape
+        if shape is None or shape.name != shape.collection or shape.is_alias(slot):
+            return
+        if not shape.has_source(slot):
+            return  # not a slot of ours
+        alias = dsl.alias_of(shape.name, slot)
+        action = {"add": {"index": shape.name, "alias": alias, "is_write_index": True}}
+        self._transport.ask("POST", "/_aliases", {"actions": [action]})
+
+    def drop_slot(self, space: EmbeddingSpace) -> None:
+        """Remove the slot of ``space`` and its vectors; the last slot cannot go.
+
+        The mapped field stays, empty, until the index is made anew.
+        """
+        check_space(space)
+        state = self._describe()
+        slot = self._recorded(state).require(space, collection=self._collection)
+        self._alter(lambda found: found.without(space) if found.find(space) else found)
+        if state.shape is not None and state.shape.is_alias(slot.name):
+            self._remove_alias(state.shape, slot.name)
+        self._empty(slot.name)
+        self._describe()
+
+    def _remove_alias(self, shape: Shape, slot: str) -> None:
+        if shape.name != shape.collection:
+            return
+        action = {
+            "remove": {"index": shape.name, "alias": shape.through(slot), "must_exist": False}
+        }
+        self._transport.ask("POST", "/_aliases", {"actions": [action]})
+
+    def _empty(self, slot: str) -> None:
+        """Take all vectors out of a slot that is no longer, or not yet, in the record."""
+        shape = self._describe_existing().shape
+        assert shape is not None  # noqa: S101  it exists
+        path = quote(shape.collection)
+        names = [slot, *([dsl.source_name(slot)] if shape.has_source(slot) else [])]
+        unset = {"doc": dict.fromkeys(names)}
+        body = {"size": PAGE, "_source": False, "query": exists(slot), "track_total_hits": False}
+        while True:
+            self._transport.ask("POST", f"/{path}/_refresh")
+            hits = self._search(f"/{path}", body)
+            if not hits:
+                return
+            operations = [
+                operation("update", hit["_id"], unset, routing=hit.get("_routing")) for hit in hits
+            ]
+            bulk = f"/{path}/_bulk"
+            for outcome in self._transport.bulk(bulk, operations):
+                if not outcome.done and not outcome.conflicts and not outcome.misses:
+                    raise of_row(outcome.status, outcome.error)
+
+    def mark(self, space: EmbeddingSpace, state: SlotState) -> None:
+        """Say that a slot is being filled, or that it can be searched."""
+        wanted = check_state(state)
+        check_space(space)
+
+        def change(record: SpaceRecord) -> SpaceRecord:
+            record.require(space, collection=self._collection)
+            return record.with_state(space, wanted)
+
+        self._alter(change)
+
+    def _slot_of_space(self, space: EmbeddingSpace) -> tuple[_State, Shape, SlotRecord]:
+        """The slot of any space of this collection."""
+        slot = self._slot_named(space)
+        state = self._state
+        assert state is not None  # noqa: S101  it was read for the slot
+        assert state.shape is not None  # noqa: S101  it has a record
+        if not state.shape.holds(slot.name):
+            raise self._lost(slot)
+        return state, state.shape, slot
+
+    def _count_pending(self, slot: SlotRecord) -> int:
+        with self._gone_explained():
+            state, shape = self._shaped()
+            query = dsl.is_pending(slot.name, has_source=shape.has_source(slot.name))
+            return self._count(state, query)
+
+    def pending(
+        self,
+        space: EmbeddingSpace,
+        *,
+        limit: int,
+        after: str | None = None,
+        shard: Shard | None = None,
+        where: Filter | None = None,
+        with_vectors_of: EmbeddingSpace | None = None,
+    ) -> tuple[list[PendingRow], str | None]:
+        """The next rows whose slot is empty, and the cursor to go on from.
+
+        Rows of ours come in the order of their ids, those of an adopted index in that of their last
+        change. ``shard`` is ``(i, n)``, the i-th of n disjoint parts. The cursor is None at the end.
+        """
+        check_limit(limit)
+        check_cursor(after)
+        check_shard(shard)
+        check_filter(where)
+        if with_vectors_of is not None:
+            check_space(with_vectors_of)
+        with self._gone_explained():
+            state, shape, slot = self._slot_of_space(space)
+            other = self._slot_named(with_vectors_of).name if with_vectors_of else None
+            empty = dsl.is_pending(slot.name, has_source=shape.has_source(slot.name))
+            fields = [*shape.parts(), *([other] if other is not None else [])]
+            hits, cursor = self._page(
+                state,
+                every([empty, self._query(shape, where)]),
+                dsl.reading(fields, state.version, vectors=other is not None),
+                size=limit, after=after, shard=shard, through=quote(shape.through(slot.name)),
+            )  # fmt: skip
+        return self._pending_rows(shape, hits, other), cursor
+
+    def stale(
+        self, space: EmbeddingSpace, *, since: str | None = None, limit: int
+    ) -> tuple[list[PendingRow], str | None]:
+        """The next rows whose vector was made from another text than they have now.
+
+        Only vectors with a source can be judged; ``since`` is the cursor of the last call. Elasticsearch
+        cannot compare, so that every filled row is read.
+        """
+        check_limit(limit)
+        check_cursor(since)
+        with self._gone_explained():
+            state, shape, slot = self._slot_of_space(space)
+            named = dsl.source_name(slot.name)
+            if shape.external_text or not shape.has_source(slot.name):
+                return [], None
+            query = every([exists(slot.name), exists(named)])
+            source = {"includes": [*shape.parts(), named]}
+            found: list[SearchHit] = []
+            while len(found) < limit:
+                hits, cursor = self._page(
+                    state, query, source,
+                    size=PAGE, after=since, through=quote(shape.through(slot.name)),
+                )  # fmt: skip
+                judged = [hit for hit in hits if _is_stale(shape, hit, named)]
+                found += judged[: limit - len(found)]
+                if len(found) == limit and found[-1] is not (hits[-1] if hits else None):
+                    seen = hits[: hits.index(found[-1]) + 1]
+                    return self._pending_rows(shape, found), dsl.cursor(seen, since)
+                since = cursor
+                if cursor is None:
+                    break
+        return self._pending_rows(shape, found), since
+
+    def _pending_rows(
+        self, shape: Shape, hits: Sequence[SearchHit], vectors: str | None = None
+    ) -> list[PendingRow]:
+        return [
+            PendingRow(
+                document=document,
+                version=orjson.dumps([hit["_seq_no"], hit["_primary_term"], hit.get("_routing")]),
+                vector=_vector(hit, vectors) if vectors is not None else None,
+            )
+            for document, hit in zip(self._documents(shape, hits), hits, strict=True)
+        ]
+
+    def fill(
+        self, space: EmbeddingSpace, rows: Sequence[PendingRow], vectors: Matrix
+    ) -> FillReport:
+        """Write vectors, shape ``(len(rows), dimensions)``, into rows that are still what was read."""
+        check_pending(rows)
+        checked = checked_matrix(vectors, space, len(rows))
+        if not rows:
+            return FillReport(filled=0, changed=0)
+        with self._gone_explained():
+            state, shape, slot = self._slot_of_space(space)
+            outcomes = self._bulk_through(
+                shape,
+                slot.name,
+                (
+                    _filling(shape, slot.name, row, dsl.sent(vector, state.version))
+                    for row, vector in zip(rows, checked, strict=True)
+                ),
+            )
+            for outcome in outcomes:
+                if not outcome.done and not outcome.conflicts and not outcome.misses:
+                    raise of_row(outcome.status, outcome.error)
+            self._transport.ask("POST", f"/{quote(shape.through(slot.name))}/_refresh")
+        filled = sum(outcome.done for outcome in outcomes)
+        return FillReport(filled=filled, changed=len(rows) - filled)
+
+    # Index
+
+    def build_index(self, space: EmbeddingSpace | None = None, *, wait: bool = True) -> None:  # noqa: ARG002
+        """Nothing is left to do: Elasticsearch puts each vector into its graph as it comes.
+
+        :class:`InvalidInput` where the slot's field has no graph, which no request can add to.
+        """
+        if self._index.kind != "hnsw":
+            raise InvalidInput('Index.kind is "flat": there is nothing to build')
+        check_space(self._space if space is None else space)
+        state = self._describe()
+        if not state.exists:
+            raise self._not_found()
+        _, shape, slot = self._slot_of_space(space or self._space)
+        if not shape.is_indexed(slot.name):
+            kind = shape.index_options(slot.name).get("type")
+            raise InvalidInput(
+                f"field {excerpt(slot.name)} is indexed as {kind}, which is searched exactly; for a graph "
+                "make the collection anew with Index(kind='hnsw')"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Slots of a stored row whose vectors are of the text that is being written, and its version."""
+
+    slots: frozenset[str]
+    seq_no: int
+    primary_term: int
+
+
+def _writing(kind: str, row: Row, vectors: Mapping[str, Any]) -> Operation:
+    return operation(kind, row.document.id, dsl.document(row.document, row.metadata, vectors))
+
+
+def _rewriting(
+    row: Row, vectors: Mapping[str, Any], kept: _Kept, slots: Sequence[str]
+) -> Operation:
+    """An update that leaves nothing of the row as it was but the vectors that are kept."""
+    emptied = [name for name in slots if name not in vectors and name not in kept.slots]
+    unset = dict.fromkeys([*emptied, *map(dsl.source_name, emptied)])
+    made = dsl.document(row.document, row.metadata, vectors, whole=True)
+    return operation(
+        "update", row.document.id, {"doc": {**unset, **made}},
+        if_seq_no=kept.seq_no, if_primary_term=kept.primary_term,
+    )  # fmt: skip
+
+
+def _changed(
+    state: _State, stored: Mapping[str, SearchHit], row: Row, vectors: _Vectors
+) -> dict[str, Any]:
+    """An adopted row, stored or not, as it is to be."""
+    assert state.shape is not None  # noqa: S101  callers have looked
+    before = stored[row.document.id]["_source"] if row.document.id in stored else {}
+    return state.shape.changed(before, row.document, vectors[row.document.id])
+
+
+def _filled(state: _State, made: Mapping[str, Any]) -> set[str]:
+    assert state.shape is not None  # noqa: S101  callers have looked
+    return set(state.shape.filled(made))
+
+
+def _changing(
+    stored: Mapping[str, SearchHit], made: Mapping[str, Mapping[str, Any]], row: Row
+) -> Operation:
+    """An adopted row's change, on condition that it is still what was read; or its creation."""
+    id = row.document.id
+    if id not in stored:
+        return operation("create", id, made[id])
+    return operation("index", id, made[id], **_as_read(stored[id]))
+
+
+def _patching(shape: Shape, hit: SearchHit, patch: Metadata, *, merge: bool) -> Operation:
+    if not shape.own:
+        made = shape.with_metadata(hit["_source"], patch, merge=merge)
+        return operation("index", hit["_id"], made, **_as_read(hit))
+    metadata = {**shape.metadata(hit["_source"]), **patch} if merge else patch
+    parts = dsl.metadata_parts(encode_value(metadata, what="metadata"), metadata)
+    return operation("update", hit["_id"], {"doc": parts}, **_as_read(hit))
+
+
+def _as_read(hit: SearchHit) -> dict[str, Any]:
+    return {
+        "if_seq_no": hit["_seq_no"],
+        "if_primary_term": hit["_primary_term"],
+        "routing": hit.get("_routing"),
+    }
+
+
+def _filling(shape: Shape, slot: str, row: PendingRow, vector: Any) -> Operation:
+    """A vector and what it was made from, as one update of a row that is still what was read."""
+    seq_no, primary_term, routing = orjson.loads(row.version)
+    made = {slot: vector}
+    if shape.has_source(slot):
+        made[dsl.source_name(slot)] = dsl.source_of(row.document.id, row.document.embedded_text)
+    return operation(
+        "update", row.document.id, {"doc": made},
+        if_seq_no=seq_no, if_primary_term=primary_term, routing=routing,
+    )  # fmt: skip
+
+
+def _is_stale(shape: Shape, hit: SearchHit, named: str) -> bool:
+    document = shape.document(hit, None)
+    return bool(hit["_source"].get(named) != dsl.source_of(document.id, document.embedded_text))
+
+
+def _vector(hit: SearchHit, slot: str) -> Vector | None:
+    found = value_at(hit.get("_source", {}), slot)
+    return None if found is None else np.asarray(found, dtype=np.float32)
+
+
+def _value(document: Document, target: Target, path: Sequence[str]) -> Any:
+    if target is Target.ID:
+        return document.id
+    if target is Target.PARENT:
+        return document.parent.id if document.parent else None
+    return lookup(document.metadata, path)
+
+
+def _target(named: str | Field) -> tuple[Target, tuple[str, ...]]:
+    found = field(named) if isinstance(named, str) else named
+    if not isinstance(found, Field):
+        raise InvalidInput(f"field is {excerpt(named)}; pass a name or field(…)")
+    return found.target, found.path
