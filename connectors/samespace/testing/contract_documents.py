@@ -164,7 +164,7 @@ class DocumentsContract(DeclaresGaps):
         assert store.upsert_vectors(documents, vectors, space=V3).written == 2
         found = store.get(["2", "1"], with_vectors=True)
         assert found[0].vector is not None
-        np.testing.assert_array_equal(found[0].vector, vectors[1])
+        np.testing.assert_allclose(found[0].vector, vectors[1], atol=1e-6)
 
     def test_vectors_of_another_space_are_refused(self, store: VectorStore) -> None:
         with pytest.raises(SpaceMismatch):
@@ -291,7 +291,8 @@ class DocumentsContract(DeclaresGaps):
     def test_info_says_what_the_collection_is(self, store: VectorStore) -> None:
         store.upsert([Document("a", "text")])
         info = store.info()
-        assert (info.name, info.space, info.rows, info.layout) == ("documents", V3, 1, None)
+        assert info.name.endswith("documents")
+        assert (info.space, info.rows, info.layout) == (V3, 1, None)
         assert [(slot.space, slot.state, slot.pending) for slot in info.slots] == [(V3, "ready", 0)]
         assert info.slots[0].has_canary
         assert info.provenance == info.slots[0].provenance

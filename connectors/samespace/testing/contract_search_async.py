@@ -146,7 +146,9 @@ class AsyncSearchContract(DeclaresGaps):
             assert (await store.info()).index_built == (index.kind != "flat")
             hits = await store.search(QUERY, limit=5)
         assert [hit.document for hit in hits] == [hit.document for hit in expected]
-        assert [h.score for h in hits] == pytest.approx([h.score for h in expected], abs=1e-5)
+        # A store may keep nothing but the halves, of which a component has 11 bits.
+        tolerance = 1e-3 if index.quantization == "half" else 1e-5
+        assert [h.score for h in hits] == pytest.approx([h.score for h in expected], abs=tolerance)
 
     async def test_reads_see_writes_at_once(self, filled: AsyncVectorStore) -> None:
         await filled.upsert([Document("new", "zebra crossing")])

@@ -26,7 +26,7 @@ class StoreHarness(Protocol):
         layout: Layout | None = None,
         index: Index | None = None,
     ) -> VectorStore:
-        """A handle on a collection of this test."""
+        """A handle on a collection of this test, whose whole name may end in the one given."""
 
     def set_text(self, collection: str, id: str, text: str) -> None:
         """Change a row's text behind our back."""

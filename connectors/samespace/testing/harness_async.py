@@ -25,7 +25,7 @@ class AsyncStoreHarness(Protocol):
         layout: Layout | None = None,
         index: Index | None = None,
     ) -> AsyncVectorStore:
-        """A handle on a collection of this test."""
+        """A handle on a collection of this test, whose whole name may end in the one given."""
 
     async def set_text(self, collection: str, id: str, text: str) -> None:
         """Change a row's text behind our back."""
