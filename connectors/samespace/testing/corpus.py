@@ -375,6 +375,9 @@ FILTERS: Final[Mapping[str, Filter]] = MappingProxyType(
         "not or": ~((field("lang") == "en") | field("year").exists()),
         "or of nots": ~field("lang").exists() | ~(field("flag") == True),  # noqa: E712  a filter
         "not not": ~~(field("lang") == "en"),
+        "what contradicts itself": field("lang").exists() & ~field("lang").exists(),
+        "all alternatives but one": ((field("lang") == "en") | (field("lang") == "de"))
+        & ~(field("lang") == "en"),
         "id and metadata": (field.id != "f29") & (field("flag") == True),  # noqa: E712  a filter
         "everything": everything,
         "nothing": ~everything,
