@@ -13,7 +13,8 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from tests.servers import elasticsearch as search
 from tests.servers import postgres as postgresql
-from tests.servers import qdrant, untested
+from tests.servers import qdrant as vectors
+from tests.servers import untested
 from tests.servers.qdrant import QdrantServer
 
 from samespace.stores.pgvector import embedded
@@ -78,13 +79,30 @@ def elasticsearch(pytestconfig: pytest.Config) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def qdrant_server(pytestconfig: pytest.Config) -> Iterator[QdrantServer]:
-    """A Qdrant server: the environment's, or a container's.
-
-    There are two ways to talk to it, so each test says which of ``untested.OPTIONAL`` it uses.
-    """
-    offers = (qdrant.given, qdrant.container)
+    """A Qdrant server: the environment's, or a container's."""
+    offers = (vectors.given, vectors.container)
     with untested.first_of(pytestconfig, untested.OPTIONAL, *offers) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def qdrant_local(pytestconfig: pytest.Config) -> None:
+    """Qdrant's local mode, which comes with its client."""
+    untested.uses(pytestconfig, "Qdrant's local mode")
+
+
+@pytest.fixture(scope="session")
+def qdrant(pytestconfig: pytest.Config, qdrant_server: QdrantServer) -> str:
+    """The URL of a Qdrant server."""
+    untested.uses(pytestconfig, "Qdrant server (REST)")
+    return qdrant_server.url
+
+
+@pytest.fixture(scope="session")
+def qdrant_grpc(pytestconfig: pytest.Config, qdrant_server: QdrantServer) -> int:
+    """The port on which that server speaks gRPC."""
+    untested.uses(pytestconfig, "Qdrant server (gRPC)")
+    return qdrant_server.grpc_port
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -10,7 +10,7 @@ from typing import Final, NoReturn, TypeVar
 
 import pytest
 
-REQUIRED: Final = ("PostgreSQL", "Elasticsearch")
+REQUIRED: Final = ("PostgreSQL", "Qdrant's local mode", "Elasticsearch")
 """Where a run of all tests with ``CI=true`` fails unless each was used."""
 OPTIONAL: Final = ("Qdrant server (REST)", "Qdrant server (gRPC)")
 """What is named if it was not tested, and fails nothing."""
