@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     )
     from samespace.stores.pgvector.store import PgVectorStore as PgVectorStore
     from samespace.stores.pgvector.store_async import AsyncPgVectorStore as AsyncPgVectorStore
+    from samespace.stores.qdrant.store import QdrantStore as QdrantStore
+    from samespace.stores.qdrant.store_async import AsyncQdrantStore as AsyncQdrantStore
 
 __version__ = "0.1.0"
 
@@ -85,6 +87,8 @@ _HOMES: Final = {
     "stores.elasticsearch.store_async": ("AsyncElasticsearchStore",),
     "stores.pgvector.store": ("PgVectorStore",),
     "stores.pgvector.store_async": ("AsyncPgVectorStore",),
+    "stores.qdrant.store": ("QdrantStore",),
+    "stores.qdrant.store_async": ("AsyncQdrantStore",),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,0 +1,493 @@
+"""What is asked of Qdrant, and what its answers mean: points, payloads, conditions.
+
+A point of a collection of ours has this payload; ``samespace`` and ``samespace_slots`` are reserved::
+
+    text              as the document has it
+    metadata          as the document has it, and in no index
+    samespace         id, parent, ordinal, span, embed_text; the metadata's terms and orders, which
+                      filters look at; version, which every write of ours changes
+    samespace_slots   for each slot what its vector was made from (source) and who filled it (claim)
+
+Metadata and terms change together in one request, which replaces both objects where the version is
+as read. The slots are apart from them because a filler changes them meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+from qdrant_client import models
+
+from samespace.documents import Document, Metadata, Parent
+from samespace.errors import InvalidInput, excerpt
+from samespace.filters import (
+    And,
+    Compares,
+    Differs,
+    Everything,
+    Exists,
+    Filter,
+    In,
+    Not,
+    Or,
+    Order,
+    Target,
+)
+from samespace.protocols import Vector
+from samespace.space import EmbeddingSpace
+from samespace.stores import terms
+
+TEXT: Final = "text"
+METADATA: Final = "metadata"
+RESERVED: Final = "samespace"
+SLOTS: Final = "samespace_slots"
+RECORD: Final = "samespace"
+"""The one key of the collection's metadata that is ours."""
+EXACT: Final = 2**53
+"""Up to here an integer and the float that Qdrant compares it as are one number."""
+_INTEGER: Final = re.compile(r"0|[1-9][0-9]{0,19}")
+_MOST_INTEGER: Final = 2**64 - 1
+
+NEVER: Final = models.HasIdCondition(has_id=[])
+"""True of no point, and no answer to a search by index.
+
+Qdrant 1.18 walks the indexes of the conditions that it thinks rarest, and looks at no condition
+any more if each is like one of those: of ``must=[a], must_not=[a]`` it finds all of a. With this
+one among them it looks.
+"""
+PointId = int | str
+Condition = Any
+"""One of ``models.Condition``, which is a union without a name for type checkers."""
+Leaf = Callable[[Filter], models.Filter]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A point as it is sent or read; ``score`` is that of a search."""
+
+    id: PointId
+    payload: dict[str, Any] = field(default_factory=dict)
+    vectors: Mapping[str, Vector] = field(default_factory=dict)
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """One query for the nearest points."""
+
+    vector: Vector
+    slot: str
+    limit: int
+    condition: models.Filter
+    params: models.SearchParams
+    with_vectors: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """What is wanted of points: top keys of the payload (None: all of it), and vectors by name."""
+
+    keys: tuple[str, ...] | None = None
+    vectors: tuple[str, ...] = ()
+
+
+WHOLE: Final = Read()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotData:
+    """What is kept of one slot of a row: from what, and by whom, its vector was made."""
+
+    source: str | None = None
+    claim: str | None = None
+    norm: float | None = None
+    """Of a vector whose space is not normalised: Qdrant keeps directions alone."""
+
+    @classmethod
+    def of(cls, point: Point, space: EmbeddingSpace) -> SlotData:
+        """That of a point's slot, empty where there is none."""
+        slots = point.payload.get(SLOTS)
+        found = slots.get(space.id) if isinstance(slots, dict) else None
+        if not isinstance(found, dict):
+            return cls()
+        norm = found.get("norm")
+        return cls(
+            source=_text_or_none(found.get("source")),
+            claim=_text_or_none(found.get("claim")),
+            norm=norm if isinstance(norm, float) else None,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it is kept; what is not known is left out."""
+        kept = {"source": self.source, "claim": self.claim, "norm": self.norm}
+        return {key: value for key, value in kept.items() if value is not None}
+
+
+def point_id(id: str) -> str:
+    """The UUID under which a document's id is kept, of the first 16 bytes of its SHA-256."""
+    return str(uuid.UUID(bytes=hashlib.sha256(id.encode()).digest()[:16], version=5))
+
+
+def source_of(id: str, text: str) -> str:
+    """What a vector was made from: 16 bytes of the SHA-256 of id, NUL and text, in hex."""
+    return hashlib.sha256(id.encode() + b"\x00" + text.encode()).hexdigest()[:32]
+
+
+def after(id: PointId) -> PointId | None:
+    """The least id that comes after this one in Qdrant's order, integers first; None at the end."""
+    if isinstance(id, int):
+        return id + 1 if id < _MOST_INTEGER else str(uuid.UUID(int=0))
+    number = uuid.UUID(id).int
+    return str(uuid.UUID(int=number + 1)) if number < 2**128 - 1 else None
+
+
+def native_id(text: str) -> PointId | None:
+    """The point's id that a string spells in its one way, or None."""
+    if _INTEGER.fullmatch(text):
+        return int(text) if int(text) <= _MOST_INTEGER else None
+    try:
+        return text if str(uuid.UUID(text)) == text else None
+    except ValueError:
+        return None
+
+
+# Conditions
+
+
+def compiled(where: Filter, leaf: Leaf) -> models.Filter:
+    """A filter in as few levels as it has alternations: a message may be nested 100 deep."""
+    if isinstance(where, Everything):
+        return models.Filter()
+    if isinstance(where, And):
+        return every(*(compiled(part, leaf) for part in where.parts))
+    if isinstance(where, Or):
+        return models.Filter(should=[_one(compiled(part, leaf)) for part in where.parts])
+    if isinstance(where, Not):
+        return opposite(compiled(where.part, leaf))
+    return leaf(where)
+
+
+def every(*parts: models.Filter) -> models.Filter:
+    """What passes all of them, as one flat filter where that can be."""
+    must: list[Condition] = []
+    must_not: list[Condition] = []
+    should: list[Condition] = []
+    for part in parts:
+        alternatives = _listed(part.should)
+        if should and alternatives:
+            must.append(models.Filter(should=alternatives))
+        should = should or alternatives
+        must += _listed(part.must)
+        must_not += [condition for condition in _listed(part.must_not) if condition != NEVER]
+    if bool(must) + bool(should) + bool(must_not) > 1:
+        must_not.append(NEVER)
+    return models.Filter(must=must or None, should=should or None, must_not=must_not or None)
+
+
+def any_of(parts: Iterable[models.Filter]) -> models.Filter:
+    """What passes one of them, of which there must be at least one: none would mean everything."""
+    return models.Filter(should=[_one(part) for part in parts])
+
+
+def opposite(part: models.Filter) -> models.Filter:
+    """What does not pass."""
+    must, should, must_not = _listed(part.must), _listed(part.should), _listed(part.must_not)
+    if should and not must and not must_not:
+        return models.Filter(must_not=should)
+    if len(must) == 1 and not should and not must_not:
+        return models.Filter(must_not=must)
+    if len(must_not) == 1 and not should and not must:
+        return must_not[0] if isinstance(must_not[0], models.Filter) else holds(must_not[0])
+    return models.Filter(must_not=[part])
+
+
+def _listed(clause: Any) -> list[Condition]:
+    if clause is None:
+        return []
+    return list(clause) if isinstance(clause, list) else [clause]
+
+
+def _one(part: models.Filter) -> Condition:
+    """A filter of a single condition as that condition."""
+    must = _listed(part.must)
+    return must[0] if len(must) == 1 and not part.should and not part.must_not else part
+
+
+def holds(*conditions: Condition) -> models.Filter:
+    """Where all these conditions are true."""
+    return models.Filter(must=list(conditions))
+
+
+def among(ids: Sequence[PointId]) -> models.Filter:
+    """The points of these ids; none of them passes an empty list."""
+    return holds(models.HasIdCondition(has_id=list(ids)))
+
+
+def equals(key: str, value: str | bool) -> models.Filter:
+    """Where an element of a key is this string or bool."""
+    return holds(models.FieldCondition(key=key, match=models.MatchValue(value=value)))
+
+
+def matches(key: str, values: Sequence[Any]) -> models.Filter:
+    """Where an element of a key is one of these strings, or of these integers."""
+    if not values:
+        return among([])
+    return holds(models.FieldCondition(key=key, match=models.MatchAny(any=list(values))))
+
+
+def is_empty(key: str) -> models.Filter:
+    """Where a key is missing, null or ``[]``."""
+    return holds(models.IsEmptyCondition(is_empty=models.PayloadField(key=key)))
+
+
+def has_text(key: str, text: str | None) -> models.Filter:
+    """Where a key has this text; nothing where that is None."""
+    return is_empty(key) if text is None else equals(key, text)
+
+
+def slot_key(space: EmbeddingSpace, part: str = "") -> str:
+    """The path of what is kept of a slot, or of a part of it."""
+    return f"{SLOTS}.{space.id}" + (f".{part}" if part else "")
+
+
+def has_vector(slot: str) -> models.Filter:
+    """The points that have a vector in a slot."""
+    return holds(models.HasVectorCondition(has_vector=slot))
+
+
+def pending(slot: str, space: EmbeddingSpace) -> models.Filter:
+    """The points whose slot is to be filled.
+
+    A vector without its source counts as pending, but in a slot that somebody else made.
+    """
+    absent = opposite(has_vector(slot))
+    if slot != space.id:
+        return absent
+    return any_of([absent, is_empty(slot_key(space, "source"))])
+
+
+def as_read(data: SlotData, space: EmbeddingSpace) -> models.Filter:
+    """Where a slot's source and claim are what they were."""
+    return every(
+        has_text(slot_key(space, "source"), data.source),
+        has_text(slot_key(space, "claim"), data.claim),
+    )
+
+
+def has_source(space: EmbeddingSpace) -> models.Filter:
+    """Where it is known what a slot's vector was made from."""
+    return opposite(is_empty(slot_key(space, "source")))
+
+
+def claimed(space: EmbeddingSpace, claim: str) -> models.Filter:
+    """Where a slot is claimed by this attempt."""
+    return equals(slot_key(space, "claim"), claim)
+
+
+# Rows
+
+
+class OwnRows:
+    """Documents as the points of a collection of ours."""
+
+    own: ClassVar[bool] = True
+    layout: ClassVar[None] = None
+    has_native_ids: ClassVar[bool] = True
+    keeps_others: ClassVar[bool] = False
+    """Whether points have a payload, or vectors, of which an upsert knows nothing."""
+
+    def native(self, id: str) -> PointId | None:
+        """The point's id of a document's."""
+        return point_id(id)
+
+    def id_of(self, point: Point) -> str:
+        """The document's id; that of a point which a stranger put in is its own."""
+        return _text_or_none(_reserved(point).get("id")) or str(point.id)
+
+    def selected(self, ids: Sequence[str]) -> models.Filter:
+        """The points of these documents."""
+        return among([point_id(id) for id in ids])
+
+    def of_parent(self, parent: str) -> models.Filter:
+        """The chunks of a document."""
+        return equals(f"{RESERVED}.parent", parent)
+
+    def condition(self, where: Filter | None) -> models.Filter:
+        """What passes a filter."""
+        return models.Filter() if where is None else compiled(where, _own_leaf)
+
+    def check_document(self, document: Document) -> None:
+        """Every document has a place."""
+
+    def text_of(self, point: Point) -> str:
+        """The document's text."""
+        return _text_or_none(point.payload.get(TEXT)) or ""
+
+    def metadata_of(self, point: Point) -> Metadata:
+        """The document's metadata."""
+        found = point.payload.get(METADATA)
+        return found if isinstance(found, dict) else {}
+
+    def document(self, point: Point, text: str, vector: Vector | None = None) -> Document:
+        """The document of a point, with a text that was looked up."""
+        reserved = _reserved(point)
+        parent = _text_or_none(reserved.get("parent"))
+        return Document(
+            self.id_of(point),
+            text,
+            self.metadata_of(point),
+            None if parent is None else _parent(parent, reserved),
+            _text_or_none(reserved.get("embed_text")),
+            vector,
+        )
+
+    def payload(self, document: Document, version: str) -> dict[str, Any]:
+        """A document's payload, slots aside."""
+        reserved: dict[str, Any] = {"id": document.id}
+        if document.embed_text is not None:
+            reserved["embed_text"] = document.embed_text
+        if document.parent is not None:
+            reserved["parent"] = document.parent.id
+            reserved["ordinal"] = document.parent.ordinal
+            reserved["span"] = list(document.parent.span) if document.parent.span else None
+        kept = {key: value for key, value in reserved.items() if value is not None}
+        return {TEXT: document.text, **_with_metadata(kept, document.metadata, version)}
+
+    def text_is(self, document: Document) -> models.Filter:
+        """Where a point's vectors are to be made from what this document's are made from."""
+        if document.embed_text is not None:
+            return equals(f"{RESERVED}.embed_text", document.embed_text)
+        return every(is_empty(f"{RESERVED}.embed_text"), has_text(TEXT, document.text or None))
+
+    def changed(self, point: Point, patch: Metadata, version: str, *, merge: bool) -> Change:
+        """What gives a point other metadata, if nobody of ours has written it since it was read."""
+        metadata = {**self.metadata_of(point), **patch} if merge else patch
+        reserved = _reserved(point)
+        before = _text_or_none(reserved.get("version"))
+        unchanged = has_text(f"{RESERVED}.version", before)
+        return Change(
+            payload=_with_metadata(reserved, metadata, version),
+            condition=every(among([point.id]), unchanged),
+        )
+
+    def is_changed(self, point: Point | None, version: str) -> bool:
+        """Whether a change of this version is what a point has."""
+        return point is not None and _reserved(point).get("version") == version
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of payload: the top keys to set, or those under ``key``, where a condition holds."""
+
+    payload: dict[str, Any]
+    condition: models.Filter
+    key: str | None = None
+
+    def operation(self) -> models.SetPayloadOperation:
+        """As a part of a batch of changes."""
+        return models.SetPayloadOperation(
+            set_payload=models.SetPayload(payload=self.payload, filter=self.condition, key=self.key)
+        )
+
+
+def _with_metadata(reserved: dict[str, Any], metadata: Metadata, version: str) -> dict[str, Any]:
+    """Metadata and the reserved object that goes with it."""
+    orders = [
+        {"path": each.path, "high": each.high, "low": each.low}
+        for each in terms.orders_of(metadata)
+    ]
+    found = {"terms": terms.terms_of(metadata), "orders": orders, "version": version}
+    return {METADATA: metadata, RESERVED: {**reserved, **found}}
+
+
+def _reserved(point: Point) -> dict[str, Any]:
+    found = point.payload.get(RESERVED)
+    return found if isinstance(found, dict) else {}
+
+
+def _parent(id: str, reserved: Mapping[str, Any]) -> Parent:
+    span = reserved.get("span")
+    return Parent(id, reserved.get("ordinal"), (span[0], span[1]) if span else None)
+
+
+def _text_or_none(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+_TERMS: Final = f"{RESERVED}.terms"
+_PARENT: Final = f"{RESERVED}.parent"
+_ORDERS: Final = f"{RESERVED}.orders"
+INDEXES: Final[Mapping[str, models.PayloadSchemaType]] = {
+    _TERMS: models.PayloadSchemaType.KEYWORD,
+    _PARENT: models.PayloadSchemaType.KEYWORD,
+    f"{_ORDERS}[].path": models.PayloadSchemaType.KEYWORD,
+    f"{_ORDERS}[].high": models.PayloadSchemaType.FLOAT,
+}
+"""The payload's indexes: what filters on a collection of ours look at."""
+
+
+def _own_leaf(where: Filter) -> models.Filter:
+    """One comparison as a condition on terms, orders, ids or parents."""
+    if isinstance(where, Compares):
+        return _ordered(where)
+    if not isinstance(where, In | Differs | Exists):
+        raise InvalidInput(f"{excerpt(where)} is not a filter")
+    if where.target is Target.ID:
+        return id_leaf(where, lambda ids: among([point_id(id) for id in ids]))
+    if where.target is Target.PARENT:
+        return parent_leaf(where, _PARENT)
+    if isinstance(where, Exists):
+        return equals(_TERMS, terms.present(where.path))
+    if isinstance(where, In):
+        return matches(_TERMS, [terms.equals(where.path, value) for value in where.values])
+    return every(
+        equals(_TERMS, terms.present(where.path)),
+        opposite(equals(_TERMS, terms.only(where.path, where.value))),
+    )
+
+
+def id_leaf(
+    where: In | Differs | Exists, selected: Callable[[list[str]], models.Filter]
+) -> models.Filter:
+    """A comparison of ids; every document has one."""
+    if isinstance(where, Exists):
+        return models.Filter()
+    if isinstance(where, In):
+        return selected([str(value) for value in where.values])
+    return opposite(selected([str(where.value)]))
+
+
+def parent_leaf(where: In | Differs | Exists, key: str) -> models.Filter:
+    """A comparison of parents, which are under a key if there is one."""
+    present = opposite(is_empty(key))
+    if isinstance(where, Exists):
+        return present
+    if isinstance(where, In):
+        return matches(key, where.values)
+    return every(present, opposite(equals(key, str(where.value))))
+
+
+_STRICT: Final[Mapping[Order, str]] = {"<": "lt", "<=": "lt", ">": "gt", ">=": "gt"}
+_BOUND: Final[Mapping[Order, str]] = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
+
+
+def _ordered(where: Compares) -> models.Filter:
+    """An element whose pair of numbers is in this order to the value's: the high one decides."""
+    path, high, low = terms.pair(where.path, where.value)
+    nearer = holds(field_condition("high", **{_STRICT[where.order]: high}))
+    equal = every(
+        holds(field_condition("high", gte=high, lte=high)),
+        holds(field_condition("low", **{_BOUND[where.order]: low})),
+    )
+    element = every(equals("path", path), any_of([nearer, equal]))
+    return holds(models.NestedCondition(nested=models.Nested(key=_ORDERS, filter=element)))
+
+
+def field_condition(key: str, **bounds: float) -> Condition:
+    """An element of a key that is a number within bounds: ``lt``, ``lte``, ``gt``, ``gte``."""
+    return models.FieldCondition(key=key, range=models.Range(**bounds))

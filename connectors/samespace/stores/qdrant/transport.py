@@ -1,0 +1,330 @@
+# Generated from transport_async.py by tools/generate_sync.py; change that file, not this one.
+"""Requests to Qdrant: over REST, over gRPC or in local mode, each repeated while that may help."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+import stamina
+from qdrant_client import QdrantClient, grpc, models
+
+from samespace.errors import InvalidInput, SamespaceError, StoreUnavailable, excerpt
+from samespace.stores.qdrant import packing
+from samespace.stores.qdrant.faults import DRIVER, Busy, Missing, translate
+from samespace.stores.qdrant.requests import WHOLE, Point, PointId, Read, Search
+from samespace.stores.running import T
+
+Kind = Literal["rest", "grpc", "local"]
+MEMORY: Final = ":memory:"
+GRPC_PORT: Final = 6334
+_ATTEMPTS: Final = 6
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 5.0
+_SCHEMES: Final = {"http": "http", "https": "https", "qdrant": "http", "qdrants": "https"}
+_OTHER_LOOP: Final = "this handle belongs to another event loop; open one in each"
+_JSON: Final = {"Content-Type": "application/json"}
+_locks: WeakKeyDictionary[QdrantClient, threading.Lock] = WeakKeyDictionary()
+"""Of each client in local mode, which is not made for several threads."""
+
+
+class Transport:
+    """One client of ours, made on first use, or the caller's own, which stays open.
+
+    ``source`` is a URL, a folder, ``":memory:"`` or a client. ``timeout`` is in seconds, for each
+    attempt. What failed without an answer, with 429 or with 5xx is tried again up to 6 times in
+    all, after a pause that the server may name: every request sent here can be repeated.
+    """
+
+    def __init__(
+        self,
+        source: str | QdrantClient,
+        *,
+        grpc_port: int | None,
+        api_key: str | None,
+        timeout: float,
+    ) -> None:
+        self._client: QdrantClient | None = None
+        self._options: dict[str, Any] = {}
+        self._owned = isinstance(source, str)
+        if isinstance(source, str):
+            self._options = _options(source, grpc_port, api_key, timeout)
+        elif isinstance(source, QdrantClient):
+            self._client = source
+        else:
+            raise InvalidInput(
+                f"cannot connect through {excerpt(type(source).__name__)}; pass a URL, a folder, "
+                f'":memory:", or a client of the kind {QdrantClient.__name__}'
+            )
+        self.kind: Kind = _kind(
+            self._options if self._client is None else self._client.init_options
+        )
+        self._timeout = timeout
+        self._version: tuple[int, ...] | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Close the client if it is ours."""
+        self._closed = True
+        if self._owned and self._client is not None:
+            client, self._client = self._client, None
+            client.close()
+
+    def ask(self, request: Callable[[Any], T]) -> T:
+        """What a request to the client answers, after as many attempts as may help."""
+        self._check_usable()
+        for attempt in stamina.retry_context(
+            on=_pause,
+            attempts=_ATTEMPTS,
+            timeout=None,
+            wait_initial=_FIRST_PAUSE,
+            wait_max=_LONGEST_PAUSE,
+            wait_jitter=_FIRST_PAUSE,
+        ):
+            with attempt:
+                return self._attempt(request)
+        raise AssertionError("stamina ends with an answer or an exception")
+
+    def _attempt(self, request: Callable[[Any], T]) -> T:
+        """One attempt. The driver's exception is left behind: its request's headers hold the key."""
+        fault: SamespaceError
+        try:
+            if self.kind != "local":
+                return request(self._opened())
+            with self._lock():
+                return request(self._opened())
+        except SamespaceError:
+            raise
+        except DRIVER as error:
+            fault = translate(error)
+        raise fault
+
+    def _opened(self) -> QdrantClient:
+        if self._client is None:
+            self._client = QdrantClient(**self._options)
+        return self._client
+
+    def _lock(self) -> threading.Lock:
+        return _locks.setdefault(self._opened(), threading.Lock())
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("this store is closed; open another one")
+
+    def version(self) -> tuple[int, ...]:
+        """The server's version; local mode has what the newest one has."""
+        if self.kind == "local":
+            return (999,)
+        if self._version is None:
+            found = self.ask(lambda client: client.info()).version
+            self._version = tuple(int(part) for part in re.findall(r"\d+", found)[:3])
+        return self._version
+
+    # Points
+
+    def upsert(
+        self,
+        collection: str,
+        points: Sequence[Point],
+        *,
+        mode: models.UpdateMode | None = None,
+    ) -> None:
+        """Put points in the place of those with their ids; with a mode, only where it says."""
+        if self.kind == "rest":
+            self._send("PUT", "", collection, packing.json_points(points, mode))
+        elif self.kind == "grpc":
+            self._call("Upsert", packing.message_upsert(points, mode, collection))
+        else:
+            listed = packing.local_points(points)
+            self.ask(lambda client: client.upsert(collection, listed, update_mode=mode))
+
+    def update_vectors(
+        self, collection: str, points: Sequence[Point], condition: models.Filter
+    ) -> None:
+        """Give points the vectors, where a condition holds; of points that are gone nothing is said."""
+        with suppress(Missing):  # the others have theirs
+            self._update_vectors(collection, points, condition)
+
+    def _update_vectors(
+        self, collection: str, points: Sequence[Point], condition: models.Filter
+    ) -> None:
+        if self.kind == "rest":
+            body = packing.json_vectors(points, condition)
+            self._send("PUT", "/vectors", collection, body)
+        elif self.kind == "grpc":
+            message = grpc.UpdatePointVectors(
+                collection_name=collection,
+                wait=True,
+                points=packing.message_vectors(points),
+                update_filter=packing.message_filter(condition),
+            )
+            self._call("UpdateVectors", message)
+        else:
+            vectors = packing.local_vectors(points)
+            self.ask(
+                lambda client: client.update_vectors(collection, vectors, update_filter=condition)
+            )
+
+    def operate(self, collection: str, operations: Sequence[models.SetPayloadOperation]) -> None:
+        """Change payloads, one after another."""
+        listed = list(operations)
+        self.ask(lambda client: client.batch_update_points(collection, listed, wait=True))
+
+    def index_payload(self, collection: str, key: str, kind: models.PayloadSchemaType) -> None:
+        """Index a key of the payload; doing it again is no error."""
+        self.ask(
+            lambda client: client.create_payload_index(
+                collection, key, field_schema=kind, wait=True
+            )
+        )
+
+    def query(self, collection: str, searches: Sequence[Search]) -> list[list[Point]]:
+        """The nearest points to each query, in one request."""
+        if self.kind == "grpc":
+            message = grpc.QueryBatchPoints(
+                collection_name=collection,
+                query_points=packing.message_searches(searches, collection),
+            )
+            found = self._call("QueryBatch", message)
+            return [[packing.point_of_message(hit) for hit in one.result] for one in found.result]
+        if self.kind == "rest":
+            body = packing.json_searches(searches)
+            answers = self._send("POST", "/query/batch", collection, body)
+            return [[packing.point_of_json(hit) for hit in one["points"]] for one in answers]
+        requests = packing.local_searches(searches)
+        answers = self.ask(lambda client: client.query_batch_points(collection, requests))
+        return [[packing.point_of(hit) for hit in one.points] for one in answers]
+
+    def retrieve(self, collection: str, ids: Sequence[PointId], read: Read = WHOLE) -> list[Point]:
+        """The points of these ids that are there, in any order."""
+        if not ids:
+            return []
+        if self.kind == "grpc":
+            message = grpc.GetPoints(
+                collection_name=collection,
+                ids=packing.message_ids(ids),
+                with_payload=packing.message_keys(read.keys),
+                with_vectors=packing.message_selector(read.vectors),
+            )
+            found = self._call("Get", message)
+            return [packing.point_of_message(point) for point in found.result]
+        if self.kind == "rest":
+            answer = self._send("POST", "", collection, packing.json_ids(ids, read))
+            return [packing.point_of_json(point) for point in answer]
+        wanted = _wanted(read)
+        records = self.ask(lambda client: client.retrieve(collection, list(ids), **wanted))
+        return [packing.point_of(record) for record in records]
+
+    def scroll(
+        self,
+        collection: str,
+        condition: models.Filter,
+        *,
+        limit: int,
+        start: PointId | None = None,
+        read: Read = WHOLE,
+    ) -> tuple[list[Point], PointId | None]:
+        """The next points that pass, in the order of ids from ``start`` on, and where to go on."""
+        if self.kind == "grpc":
+            message = grpc.ScrollPoints(
+                collection_name=collection,
+                filter=packing.message_filter(condition),
+                limit=limit,
+                offset=None if start is None else packing.message_ids([start])[0],
+                with_payload=packing.message_keys(read.keys),
+                with_vectors=packing.message_selector(read.vectors),
+            )
+            found = self._call("Scroll", message)
+            following = found.next_page_offset if found.HasField("next_page_offset") else None
+            points = [packing.point_of_message(point) for point in found.result]
+            return points, None if following is None else packing.id_of_message(following)
+        if self.kind == "rest":
+            body = packing.json_scroll(condition, limit, start, read)
+            answer = self._send("POST", "/scroll", collection, body)
+            points = [packing.point_of_json(point) for point in answer["points"]]
+            return points, answer.get("next_page_offset")
+        wanted = _wanted(read)
+        records, following = self.ask(
+            lambda client: client.scroll(collection, condition, limit, offset=start, **wanted)
+        )
+        return [packing.point_of(record) for record in records], following
+
+    def _send(self, method: str, path: str, collection: str, body: bytes) -> Any:
+        """What the server answers over REST to a body that is JSON already."""
+        answer: dict[str, Any] = self.ask(
+            lambda client: client.http.client.request(
+                type_=dict,
+                method=method,
+                url="/collections/{name}/points" + path,
+                path_params={"name": collection},
+                params={"wait": "true"} if method == "PUT" else {},
+                headers=_JSON,
+                content=body,
+            )
+        )
+        return answer["result"]
+
+    def _call(self, method: str, message: Any) -> Any:
+        """What the server answers over gRPC."""
+        return self.ask(
+            lambda client: getattr(client.grpc_points, method)(message, timeout=self._timeout)
+        )
+
+
+def _wanted(read: Read) -> dict[str, Any]:
+    """What the client's methods call it."""
+    keys = True if read.keys is None else list(read.keys)
+    return {"with_payload": keys, "with_vectors": list(read.vectors) or False}
+
+
+def _pause(error: Exception) -> bool | float:
+    """Whether to try again: no, yes, or yes after so many seconds."""
+    if isinstance(error, Busy) and error.wait is not None:
+        return error.wait
+    return isinstance(error, StoreUnavailable)
+
+
+def _options(
+    source: str, grpc_port: int | None, api_key: str | None, timeout: float
+) -> dict[str, Any]:
+    """What the client is made with; :class:`InvalidInput` for an address that is none."""
+    if source == MEMORY:
+        return {"location": MEMORY}
+    scheme, separator, _ = source.partition("://")
+    if not separator:
+        return {"path": source, "force_disable_check_same_thread": True}
+    if scheme not in _SCHEMES:
+        raise InvalidInput(
+            f"no Qdrant is known at {excerpt(scheme + '://')}; write http://host:6333, "
+            'qdrant://host:6333, a folder, or ":memory:"'
+        )
+    try:
+        address = urlsplit(source)
+        port = address.port
+    except ValueError:
+        address, port = None, None
+    if address is None or not address.hostname:
+        raise InvalidInput("the URL cannot be read; write http://host:6333")
+    if address.username or address.password or address.query:
+        raise InvalidInput("a URL of Qdrant has no user, password or query; pass api_key=")
+    host = f"[{address.hostname}]" if ":" in address.hostname else address.hostname
+    known_port = port or (443 if scheme == "https" else 6333)
+    return {
+        "url": f"{_SCHEMES[scheme]}://{host}:{known_port}{address.path}",
+        "api_key": api_key,
+        "timeout": timeout,
+        "prefer_grpc": grpc_port is not None,
+        "grpc_port": grpc_port or GRPC_PORT,
+        "check_compatibility": False,
+    }
+
+
+def _kind(options: dict[str, Any]) -> Kind:
+    if options.get("path") is not None or options.get("location") == MEMORY:
+        return "local"
+    return "grpc" if options.get("prefer_grpc") else "rest"
