@@ -14,6 +14,8 @@ from samespace.stores.refusals import Gone, RowsRefused
 
 BUSY: Final = frozenset({408, 429, 502, 503, 504})
 """Answers that another attempt may change."""
+UNSURE: Final = BUSY - {408, 429}
+"""Those after which it may have been done all the same."""
 CONFLICT: Final = 409
 _VERSIONS: Final = (
     "the client and the server do not speak one version: a 9.x server takes clients 8.15 to 9.x, an "
@@ -23,6 +25,10 @@ _VERSIONS: Final = (
 
 class Taken(StoreRejected):
     """There is an index of this name by now."""
+
+
+class Forbidden(StoreRejected):
+    """The user may not do this."""
 
 
 class TooLarge(StoreRejected):
@@ -37,12 +43,14 @@ class Expired(StoreUnavailable):
 class Fault:
     """An error, and whether the same request may be sent again.
 
-    ``doubtful``: it is not known whether the server did what was asked.
+    ``doubtful``: it is not known whether the server did what was asked. ``crowded``: it had no room
+    for as much as was sent.
     """
 
     error: SamespaceError
     again: bool = False
     doubtful: bool = False
+    crowded: bool = False
 
 
 class RequestFailed(Exception):
@@ -55,10 +63,10 @@ class RequestFailed(Exception):
 
 def fault_of(error: Exception) -> Fault:
     """What an exception of the client means; of a connection's, the text is read, never quoted."""
+    if isinstance(error, UnsupportedProductError):
+        return Fault(StoreRejected("what answers is not Elasticsearch 8 or 9; check the address"))
     if isinstance(error, ApiError):
         return answered(error.meta.status, error.body)
-    if isinstance(error, UnsupportedProductError):
-        return Fault(StoreRejected("the server is not Elasticsearch 8 or 9; check the address"))
     if isinstance(error, elastic_transport.ConnectionTimeout):
         return Fault(
             StoreUnavailable(
@@ -97,14 +105,17 @@ def answered(status: int, body: object) -> Fault:
     shown = f"Elasticsearch says: {excerpt(reason)} ({status} {kind})".replace(" )", ")")
     if status in BUSY:
         return Fault(
-            StoreUnavailable(f"{shown}; try again"), again=True, doubtful=status not in {429, 408}
+            StoreUnavailable(f"{shown}; try again"),
+            again=True,
+            doubtful=status in UNSURE,
+            crowded=status == 429,
         )
     if status == 401:
         return Fault(
             StoreRejected("Elasticsearch refuses the login: check api_key= or basic_auth=")
         )
     if status == 403:
-        return Fault(StoreRejected(f"{shown}; {_mend_forbidden(kind, reason)}"))
+        return Fault(Forbidden(f"{shown}; {_mend_forbidden(kind, reason)}"))
     if status == 404 and kind in {"index_not_found_exception", "aliases_not_found_exception"}:
         return Fault(Gone(shown))
     if status == 404 and kind in {

@@ -199,7 +199,8 @@ class Shape:
             before = self.metadata(source) if merge else {}
             put(made, self.layout.metadata, {**before, **metadata})
             return made
-        for name in self.layout.metadata_columns:
+        owned = _parts(self.layout, None).keys()
+        for name in (each for each in self.layout.metadata_columns if each not in owned):
             if name in metadata:
                 put(made, name, metadata[name])
             elif not merge:
@@ -221,18 +222,28 @@ class Shape:
             raise InvalidInput("embed_text has no field in an adopted index; leave it out")
         if document.parent is not None and self.layout.parent is None:
             raise InvalidInput("parent has no field in this layout; name one in Layout.parent")
-        self.check_metadata(document.metadata)
+        self.check_metadata(document.metadata, document)
 
-    def check_metadata(self, metadata: Metadata) -> None:
-        """:class:`InvalidInput` for a key without a field."""
-        if self.own or isinstance(self.layout.metadata, str):
+    def check_metadata(self, metadata: Metadata, document: Document | None) -> None:
+        """:class:`InvalidInput` for a key without a field, or one that another part owns.
+
+        What says the same as the document (None if it is not known) may stay.
+        """
+        columns = self.layout.metadata_columns
+        if self.own or not columns:
             return
-        unknown = set(metadata) - set(self.layout.metadata_columns)
+        unknown = set(metadata) - set(columns)
         if unknown:
             raise InvalidInput(
-                f"metadata {excerpt(min(unknown))} has no field in this layout; "
-                f"known: {', '.join(self.layout.metadata_columns) or 'none'}"
+                f"metadata {excerpt(min(unknown))} has no field in this layout; known: {', '.join(columns)}"
             )
+        parts = _parts(self.layout, document)
+        for name in parts.keys() & metadata.keys():
+            if document is None or metadata[name] != parts[name]:
+                raise InvalidInput(
+                    f"metadata {excerpt(name)} cannot be {excerpt(metadata[name])}: the layout's text, "
+                    "parent or order is in that field; leave it out"
+                )
 
     def check_layout(self, space: EmbeddingSpace) -> None:
         """:class:`InvalidInput` if the layout names what the index does not have."""
@@ -351,6 +362,17 @@ class Shape:
                 f"field {excerpt(name)} of {excerpt(self.name)} is not indexed so that filters mean what "
                 "they should; map it as keyword, number, boolean or date, or filter on another field"
             )
+
+
+def _parts(layout: Layout, document: Document | None) -> dict[str, Any]:
+    """The fields of a document's other parts, with what they have."""
+    parent = document.parent if document is not None else None
+    named = (
+        (layout.text, document.text if document is not None else None),
+        (layout.parent, parent.id if parent else None),
+        (layout.order, parent.ordinal if parent else None),
+    )
+    return {name: value for name, value in named if isinstance(name, str)}
 
 
 def check_layout(layout: Layout) -> None:

@@ -72,6 +72,7 @@ from samespace.stores.elasticsearch.shape import (
     Shape,
     check_layout,
     own_layout,
+    put,
     value_at,
 )
 from samespace.stores.elasticsearch.transport_async import (
@@ -147,6 +148,8 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
             source, api_key=api_key, basic_auth=basic_auth, ca_certs=ca_certs, cloud_id=cloud_id
         )
         del source, api_key, basic_auth, cloud_id  # a traceback with locals must not show them
+        if isinstance(given, InvalidInput):
+            raise given
         if layout is None:
             check_collection_name(collection)
         else:
@@ -244,6 +247,14 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         """The name by which this handle asks."""
         assert state.shape is not None  # noqa: S101  callers have looked
         return quote(state.shape.through(slot_name(state, self._space)))
+
+    async def _for_writing(self) -> SlotRecord:
+        slot = await super()._for_writing()
+        state = self._state
+        if state is not None and state.shape is not None and not state.shape.is_alias(slot.name):
+            await self._add_alias(state, slot.name)  # lost, or whoever added the slot was stopped
+            await self._describe()
+        return slot
 
     # Creating, dropping, adopting
 
@@ -587,9 +598,17 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
     async def _bulk_through(
         self, shape: Shape, slot: str, operations: Iterable[Operation]
     ) -> list[Outcome]:
-        path = f"/{quote(shape.through(slot))}/_bulk"
+        """What became of operations.
+
+        A bulk request to a name that nobody has would create an index. Through an alias the server
+        refuses that; where an adopted index has none, it is asked for first.
+        """
+        name = quote(shape.through(slot))
+        path = f"/{name}/_bulk"
         if shape.is_alias(slot):
             path += "?require_alias=true"
+        else:
+            await self._transport.ask("GET", f"/{name}/_mapping?filter_path=none")
         outcomes = await self._transport.bulk(path, operations)
         for outcome in outcomes:
             if outcome.is_gone:
@@ -647,7 +666,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
             state, shape = await self._shaped()
             self._slot_of(state, writing=True)
             for patch in patches.values():
-                shape.check_metadata(patch)
+                shape.check_metadata(patch, None)
             if merge:
                 patches = {id: patch for id, patch in patches.items() if patch}
             if not patches:
@@ -919,8 +938,8 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         shape = state.shape
         if shape is None or shape.name != shape.collection or shape.is_alias(slot):
             return
-        if not shape.has_source(slot):
-            return  # not a slot of ours
+        if not shape.has_source(slot):  # somebody else's, in whose index adopting adds nothing
+            return
         alias = dsl.alias_of(shape.name, slot)
         action = {"add": {"index": shape.name, "alias": alias, "is_write_index": True}}
         await self._transport.ask("POST", "/_aliases", {"actions": [action]})
@@ -952,8 +971,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         shape = (await self._describe_existing()).shape
         assert shape is not None  # noqa: S101  it exists
         path = quote(shape.collection)
-        names = [slot, *([dsl.source_name(slot)] if shape.has_source(slot) else [])]
-        unset = {"doc": dict.fromkeys(names)}
+        unset = {"doc": _only({slot: None, dsl.source_name(slot): None}, shape)}
         body = {"size": PAGE, "_source": False, "query": exists(slot), "track_total_hits": False}
         while True:
             await self._transport.ask("POST", f"/{path}/_refresh")
@@ -1191,13 +1209,21 @@ def _as_read(hit: SearchHit) -> dict[str, Any]:
 def _filling(shape: Shape, slot: str, row: PendingRow, vector: Any) -> Operation:
     """A vector and what it was made from, as one update of a row that is still what was read."""
     seq_no, primary_term, routing = orjson.loads(row.version)
-    made = {slot: vector}
-    if shape.has_source(slot):
-        made[dsl.source_name(slot)] = dsl.source_of(row.document.id, row.document.embedded_text)
+    source = dsl.source_of(row.document.id, row.document.embedded_text)
+    made = _only({slot: vector, dsl.source_name(slot): source}, shape)
     return operation(
         "update", row.document.id, {"doc": made},
         if_seq_no=seq_no, if_primary_term=primary_term, routing=routing,
     )  # fmt: skip
+
+
+def _only(values: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
+    """Values of mapped fields as the part of a document that an update takes."""
+    made: dict[str, Any] = {}
+    for path, value in values.items():
+        if shape.field(path) is not None:
+            put(made, path, value)
+    return made
 
 
 def _is_stale(shape: Shape, hit: SearchHit, named: str) -> bool:

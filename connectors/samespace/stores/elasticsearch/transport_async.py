@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import elastic_transport
 import stamina
@@ -21,7 +21,9 @@ from samespace.stores.elasticsearch.dsl import Operation, Version
 from samespace.stores.elasticsearch.faults import (
     BUSY,
     CONFLICT,
+    UNSURE,
     Fault,
+    Forbidden,
     RequestFailed,
     TooLarge,
     answered,
@@ -32,6 +34,8 @@ from samespace.stores.elasticsearch.faults import (
 ATTEMPTS: Final = 8
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 10.0
+ASSUMED: Final = "9.2"
+"""What a server is taken for that does not say: vectors go as lists, and are asked for by name."""
 SEARCHES: Final = 100
 """Searches that are sent together."""
 _SCHEMES: Final = {
@@ -45,6 +49,7 @@ _UNREADABLE: Final = (
     "the address cannot be read; write http://host:9200, https://host or elasticsearch://host, with "
     "special characters in a password percent-encoded"
 )
+_IN_CLIENT: Final = "a client has its credentials already; leave api_key= and the like out"
 _ITEMS: Final = (
     "errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by"
 )
@@ -85,35 +90,16 @@ class Outcome:
 
 IN_THE_WAY: Final = Outcome(CONFLICT, {})
 """Of a row that was seen to be there."""
+TOO_LARGE: Final = Outcome(413, {"reason": "it is longer than http.max_content_length"})
 
 
 class Access:
-    """Address and credentials of a server; shown nowhere."""
+    """Address and credentials of a server, as the client takes them; shown nowhere."""
 
     __slots__ = ("options",)
 
-    def __init__(
-        self,
-        address: str | None,
-        *,
-        api_key: str | tuple[str, str] | None,
-        basic_auth: str | tuple[str, str] | None,
-        ca_certs: str | None,
-        cloud_id: str | None,
-    ) -> None:
-        if (address is None) == (cloud_id is None):
-            raise InvalidInput("pass the server's address, or cloud_id=, and not both")
-        given = {
-            "api_key": api_key,
-            "basic_auth": basic_auth,
-            "ca_certs": ca_certs,
-            "cloud_id": cloud_id,
-        }
-        self.options: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
-        if address is not None:
-            self.options = {**_parsed(address), **self.options}
-        if "api_key" in self.options and "basic_auth" in self.options:
-            raise InvalidInput("pass api_key= or a user with a password, not both")
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = options
 
     def __repr__(self) -> str:
         return "Access(…)"
@@ -156,6 +142,8 @@ class AsyncTransport:
     async def _told_version(self) -> str:
         try:
             return str((await self.ask("GET", "/"))["version"]["number"])
+        except Forbidden:  # reading an index gives no right to look at the cluster
+            return ASSUMED
         except StoreRejected:  # a node without its front page
             path = "/_nodes/_local?filter_path=nodes.*.version"
             nodes = (await self.ask("GET", path))["nodes"]
@@ -169,7 +157,7 @@ class AsyncTransport:
         data = body if body is None or isinstance(body, bytes) else dsl.encoded(body)
         end = time.monotonic() + self._timeout
         try:
-            async for attempt in self._attempts():
+            async for attempt in self._attempts(ATTEMPTS):
                 with attempt:
                     return await self._exchange(method, path, data, lines=lines, end=end)
         except RequestFailed as failed:
@@ -178,10 +166,10 @@ class AsyncTransport:
             raise AssertionError("stamina ends with an answer or an exception")
         raise fault.error
 
-    def _attempts(self) -> Any:
+    def _attempts(self, most: int | None) -> Any:
         return stamina.retry_context(
             on=_may_be_repeated,
-            attempts=ATTEMPTS,
+            attempts=most,
             timeout=self._timeout,
             wait_initial=FIRST_PAUSE,
             wait_max=LONGEST_PAUSE,
@@ -252,24 +240,12 @@ class AsyncTransport:
         return outcomes
 
     async def _chunk(self, path: str, chunk: Sequence[Operation]) -> list[Outcome]:
-        try:
-            return await self._chunk_whole(path, chunk)
-        except TooLarge:
-            if len(chunk) == 1:
-                return [
-                    Outcome(413, {"type": "too_large", "reason": "longer than the server reads"})
-                ]
-            middle = len(chunk) // 2
-            first = await self._chunk(path, chunk[:middle])
-            return first + await self._chunk(path, chunk[middle:])
-
-    async def _chunk_whole(self, path: str, chunk: Sequence[Operation]) -> list[Outcome]:
         batch = _Batch(chunk)
         target = f"{path}{'&' if '?' in path else '?'}filter_path={_ITEMS}"
         end = time.monotonic() + self._timeout
         fault: Fault | None = None
         try:
-            async for attempt in self._attempts():
+            async for attempt in self._attempts(None):  # each gets some of it done
                 with attempt:
                     await self._try(target, batch, end)
         except RequestFailed as failed:
@@ -279,28 +255,28 @@ class AsyncTransport:
         return [batch.outcomes[place] for place in range(len(chunk))]
 
     async def _try(self, target: str, batch: _Batch, end: float) -> None:
-        """Send what is left of a batch; :class:`RequestFailed` if something is left again."""
-        try:
-            answer = await self._exchange("POST", target, batch.body(), lines=True, end=end)
-        except RequestFailed as failed:
-            batch.doubtful |= failed.fault.doubtful
-            raise
-        batch.take(answer["items"])
-        if batch.left:
-            busy = batch.outcomes[batch.left[0]]
-            raise RequestFailed(Fault(of_row(busy.status, busy.error), again=True))
+        """Send what is left of a batch; :class:`RequestFailed` if something has to wait."""
+        while batch.left:
+            try:
+                answer = await self._exchange("POST", target, batch.body(), lines=True, end=end)
+            except RequestFailed as failed:
+                if not batch.shrinks_for(failed.fault):
+                    raise
+            else:
+                batch.take(answer["items"])
 
 
 class _Batch:
     """Operations on their way: what became of each, and which are to be sent again."""
 
-    __slots__ = ("_operations", "doubtful", "left", "outcomes")
+    __slots__ = ("_doubtful", "_operations", "_window", "left", "outcomes")
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         self._operations = operations
+        self._window = len(operations)
+        self._doubtful = False
         self.left = list(range(len(operations)))
         self.outcomes: dict[int, Outcome] = {}
-        self.doubtful = False
 
     @property
     def is_answered(self) -> bool:
@@ -308,15 +284,31 @@ class _Batch:
         return len(self.outcomes) == len(self._operations)
 
     def body(self) -> bytes:
-        """The request for what is left."""
-        parts = (self._operations[place] for place in self.left)
+        """The next request."""
+        parts = (self._operations[place] for place in self.left[: self._window])
         return b"".join(line for part in parts for line in (part.action, part.body))
 
     def take(self, items: Sequence[Mapping[str, Any]]) -> None:
-        """Note the answer to what was left; what the server was too busy for is left again."""
-        for place, item in zip(self.left, items, strict=True):
-            self.outcomes[place] = _outcome(item, doubtful=self.doubtful)
-        self.left = [place for place in self.left if self.outcomes[place].status in BUSY]
+        """Note an answer; :class:`RequestFailed` if the server was too busy for some of it."""
+        sent = self.left[: self._window]
+        for place, item in zip(sent, items, strict=True):
+            self.outcomes[place] = _outcome(item, doubtful=self._doubtful)
+        busy = [place for place in sent if self.outcomes[place].status in BUSY]
+        self.left = [*busy, *self.left[len(sent) :]]
+        if busy:
+            self._doubtful |= any(self.outcomes[place].status in UNSURE for place in busy)
+            first = self.outcomes[busy[0]]
+            raise RequestFailed(Fault(of_row(first.status, first.error), again=True))
+
+    def shrinks_for(self, fault: Fault) -> bool:
+        """Send less from now on, where there was too much in a request; whether to do so at once."""
+        self._doubtful |= fault.doubtful
+        too_large = isinstance(fault.error, TooLarge)
+        if too_large and self._window == 1:
+            self.outcomes[self.left.pop(0)] = TOO_LARGE
+        elif too_large or fault.crowded:
+            self._window = max(1, self._window // 2)
+        return too_large
 
 
 def _outcome(item: Mapping[str, Any], *, doubtful: bool) -> Outcome:
@@ -332,30 +324,6 @@ def _numbers(version: str) -> Version:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
-def _parsed(address: str) -> dict[str, Any]:
-    """An address for the client, its user and password apart; the text is never quoted."""
-    parts, port = _split(address)
-    if parts is None or not parts.hostname or parts.scheme not in _SCHEMES:
-        raise InvalidInput(_UNREADABLE)
-    scheme, usual = _SCHEMES[parts.scheme]
-    host, port = parts.hostname, port or usual
-    shown = f"[{host}]" if ":" in host else host
-    found: dict[str, Any] = {"hosts": [f"{scheme}://{shown}:{port}{parts.path.rstrip('/')}"]}
-    if parts.username is not None:
-        found["basic_auth"] = (unquote(parts.username), unquote(parts.password or ""))
-    return found
-
-
-def _split(address: str) -> tuple[SplitResult | None, int | None]:
-    """An address in its parts, and its port; none of it is quoted where that fails."""
-    try:
-        parts = urlsplit(address)
-        port = parts.port
-    except ValueError:
-        return None, None
-    return parts, port
-
-
 def access(
     source: object,
     *,
@@ -363,17 +331,46 @@ def access(
     basic_auth: str | tuple[str, str] | None,
     ca_certs: str | None,
     cloud_id: str | None,
-) -> Access | AsyncElasticsearch:
-    """What a transport is made of; :class:`InvalidInput` for anything that is no address or client."""
-    if source is None or isinstance(source, str):
-        return Access(
-            source, api_key=api_key, basic_auth=basic_auth, ca_certs=ca_certs, cloud_id=cloud_id
-        )
-    if not isinstance(source, AsyncElasticsearch):
-        raise InvalidInput(
+) -> Access | AsyncElasticsearch | InvalidInput:
+    """What a transport is made of, or the error that says why there is none.
+
+    That is for the caller to raise when it has forgotten the arguments: a traceback with locals must
+    not show them.
+    """
+    given = {"api_key": api_key, "basic_auth": basic_auth, "cloud_id": cloud_id}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if isinstance(source, AsyncElasticsearch):
+        return InvalidInput(_IN_CLIENT) if options or ca_certs else source
+    if source is not None and not isinstance(source, str):
+        return InvalidInput(
             f"cannot connect through {excerpt(type(source).__name__)}; pass an http:// or https:// URL, "
             "or a client: Elasticsearch for a sync store, AsyncElasticsearch for an async one"
         )
-    if any((api_key, basic_auth, ca_certs, cloud_id)):
-        raise InvalidInput("a client has its credentials already; leave api_key= and the like out")
-    return source
+    if (source is None) == (cloud_id is None):
+        return InvalidInput("pass the server's address, or cloud_id=, and not both")
+    parsed = _parsed(source) if source is not None else {}
+    if parsed is None:
+        return InvalidInput(_UNREADABLE)
+    options = {**parsed, **options, **({"ca_certs": ca_certs} if ca_certs else {})}
+    if "api_key" in options and "basic_auth" in options:
+        return InvalidInput("pass api_key= or a user with a password, not both")
+    return Access(options)
+
+
+def _parsed(address: str) -> dict[str, Any] | None:
+    """An address for the client, its user and password apart; None if it cannot be read."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.hostname or parts.scheme not in _SCHEMES:
+        return None
+    scheme, usual = _SCHEMES[parts.scheme]
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    found: dict[str, Any] = {
+        "hosts": [f"{scheme}://{host}:{port or usual}{parts.path.rstrip('/')}"]
+    }
+    if parts.username is not None:
+        found["basic_auth"] = (unquote(parts.username), unquote(parts.password or ""))
+    return found
