@@ -514,7 +514,8 @@ def _ordered(where: Compares, name: str, kind: str) -> Query:
         if kind == "date" and (rest := instant.microsecond % 1000):  # it keeps milliseconds
             instant -= timedelta(microseconds=rest)
             bound = "lte" if where.order in {"<", "<="} else "gt"
-        shown = instant.isoformat().replace("+00:00", "Z")
+        # All nine digits: what is left out may be rounded up.
+        shown = instant.replace(tzinfo=None).isoformat(timespec="microseconds") + "000Z"
         return {"range": {name: {bound: shown, "format": "strict_date_optional_time_nanos"}}}
     if kind not in _NUMBERS:
         return NOTHING
