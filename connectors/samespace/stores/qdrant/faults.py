@@ -63,15 +63,15 @@ class Busy(StoreUnavailable):
     wait: float | None = None
 
 
-def translate(error: BaseException) -> SamespaceError:
-    """The error of this library that says what a driver's error says.
+def translate(error: BaseException, *, local: bool) -> SamespaceError:
+    """The error of this library that says what a driver's error says, in local mode or not.
 
     Nothing of the driver's is kept: its exceptions hold requests, whose headers hold the key.
     """
     if isinstance(error, UnexpectedResponse):
         return _of_status(error.status_code or 500, _said(error.content))
     if isinstance(error, ResourceExhaustedResponse):
-        return _busy(str(error), float(error.retry_after_s))
+        return _busy(str(error), _seconds_until(str(error.retry_after_s)))
     if isinstance(error, QdrantException):
         # The client cannot read a Retry-After that is no whole number, and quotes it last.
         return _busy("", _seconds_until(str(error).rpartition(": ")[2]))
@@ -79,7 +79,9 @@ def translate(error: BaseException) -> SamespaceError:
         return _unread(error.source)
     if isinstance(error, grpc.RpcError):
         return _of_code(error)
-    return _of_local_mode(error)
+    if local or isinstance(error, RuntimeError):
+        return _of_local_mode(error)
+    return _unread(error)
 
 
 def _said(content: bytes) -> str:
@@ -135,7 +137,7 @@ def _seconds_until(text: str) -> float | None:
 
 
 def _unread(source: BaseException) -> SamespaceError:
-    if isinstance(source, ValueError):  # the body is not what the client takes for an answer
+    if isinstance(source, ValueError | KeyError | AssertionError):
         return StoreRejected(
             "Qdrant, or what is at its address, gave an answer that cannot be read; check the URL"
         )

@@ -69,7 +69,7 @@ from samespace.stores.qdrant.adopted import AdoptedRows, check_text
 from samespace.stores.qdrant.collection import State
 from samespace.stores.qdrant.faults import Exists
 from samespace.stores.qdrant.requests import Point, PointId, Read, SlotData
-from samespace.stores.qdrant.transport import Transport
+from samespace.stores.qdrant.transport import Secret, Transport
 from samespace.stores.qdrant.values import Values
 from samespace.stores.refusals import Gone
 
@@ -120,6 +120,8 @@ class QdrantStore(GuardedStore[State]):
         api_key: str | None = None,
         timeout: float = 60.0,
     ) -> None:
+        key = Secret(api_key)
+        del api_key  # a traceback with locals must not show it
         if layout is None:
             check_collection_name(collection)
         else:
@@ -129,7 +131,7 @@ class QdrantStore(GuardedStore[State]):
             collection=collection, space=space, backend=backend, mirrors=mirrors, layout=layout
         )
         self._index = index or Index()
-        self._transport = Transport(source, grpc_port=grpc_port, api_key=api_key, timeout=timeout)
+        self._transport = Transport(source, grpc_port=grpc_port, api_key=key, timeout=timeout)
 
     def close(self) -> None:
         """Close this handle's connections; a client that was passed stays open."""

@@ -32,6 +32,19 @@ _locks: WeakKeyDictionary[AsyncQdrantClient, asyncio.Lock] = WeakKeyDictionary()
 """Of each client in local mode, which is not made for several threads."""
 
 
+class Secret:
+    """A key that no representation shows."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str | None) -> None:
+        self._value = value
+
+    def revealed(self) -> str | None:
+        """The key itself."""
+        return self._value
+
+
 class AsyncTransport:
     """One client of ours, made on first use, or the caller's own, which stays open.
 
@@ -45,14 +58,15 @@ class AsyncTransport:
         source: str | AsyncQdrantClient,
         *,
         grpc_port: int | None,
-        api_key: str | None,
+        api_key: Secret,
         timeout: float,
     ) -> None:
         self._client: AsyncQdrantClient | None = None
         self._options: dict[str, Any] = {}
+        self._api_key = api_key
         self._owned = isinstance(source, str)
         if isinstance(source, str):
-            self._options = _options(source, grpc_port, api_key, timeout)
+            self._options = _options(source, grpc_port, timeout)
         elif isinstance(source, AsyncQdrantClient):
             self._client = source
         else:
@@ -78,6 +92,8 @@ class AsyncTransport:
     async def ask(self, request: Callable[[Any], Awaitable[T]]) -> T:
         """What a request to the client answers, after as many attempts as may help."""
         self._check_usable()
+        if self.kind == "local":
+            return await self._attempt(request)
         async for attempt in stamina.retry_context(
             on=_pause,
             attempts=_ATTEMPTS,
@@ -101,12 +117,15 @@ class AsyncTransport:
         except SamespaceError:
             raise
         except DRIVER as error:
-            fault = translate(error)
+            fault = translate(error, local=self.kind == "local")
         raise fault
 
     def _opened(self) -> AsyncQdrantClient:
         if self._client is None:
-            self._client = AsyncQdrantClient(**self._options)
+            key: dict[str, Any] = (
+                {"api_key": self._api_key.revealed()} if self.kind != "local" else {}
+            )
+            self._client = AsyncQdrantClient(**self._options, **key)
         return self._client
 
     def _lock(self) -> asyncio.Lock:
@@ -299,9 +318,7 @@ def _pause(error: Exception) -> bool | float:
     return isinstance(error, StoreUnavailable)
 
 
-def _options(
-    source: str, grpc_port: int | None, api_key: str | None, timeout: float
-) -> dict[str, Any]:
+def _options(source: str, grpc_port: int | None, timeout: float) -> dict[str, Any]:
     """What the client is made with; :class:`InvalidInput` for an address that is none."""
     if source == MEMORY:
         return {"location": MEMORY}
@@ -326,7 +343,6 @@ def _options(
     known_port = port or (443 if scheme == "https" else 6333)
     return {
         "url": f"{_SCHEMES[scheme]}://{host}:{known_port}{address.path}",
-        "api_key": api_key,
         "timeout": timeout,
         "prefer_grpc": grpc_port is not None,
         "grpc_port": grpc_port or GRPC_PORT,
