@@ -163,7 +163,7 @@ class QdrantStore(GuardedStore[State]):
                 raise
             return None
 
-    def _current(self) -> State:
+    def _current(self, *, writing: bool = True) -> State:
         """The collection as it is now, which has this handle's slot.
 
         For what names no vector: there the server would not refuse a handle that outlived its slot.
@@ -171,7 +171,7 @@ class QdrantStore(GuardedStore[State]):
         state = self._describe()
         if not state.exists:
             raise self._not_found()
-        self._slot_of(state, writing=True)
+        self._slot_of(state, writing=writing)
         return state
 
     def _holds(self, state: State, name: str) -> bool:
@@ -647,7 +647,7 @@ class QdrantStore(GuardedStore[State]):
             state, slot, read = self._reading(with_vectors=with_vectors)
             points = self._points(state, ids, read)
             if slot is not None and any(slot.name not in point.vectors for point in points):
-                self._current()  # local mode answers for a vector that is gone, without it
+                self._current(writing=False)  # local mode gives what is left of a slot
         found = {document.id: document for document in self._documents(state, points, slot)}
         return [found[id] for id in ids if id in found]
 

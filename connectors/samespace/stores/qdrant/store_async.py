@@ -163,7 +163,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
                 raise
             return None
 
-    async def _current(self) -> State:
+    async def _current(self, *, writing: bool = True) -> State:
         """The collection as it is now, which has this handle's slot.
 
         For what names no vector: there the server would not refuse a handle that outlived its slot.
@@ -171,7 +171,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         state = await self._describe()
         if not state.exists:
             raise self._not_found()
-        self._slot_of(state, writing=True)
+        self._slot_of(state, writing=writing)
         return state
 
     def _holds(self, state: State, name: str) -> bool:
@@ -651,7 +651,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
             state, slot, read = await self._reading(with_vectors=with_vectors)
             points = await self._points(state, ids, read)
             if slot is not None and any(slot.name not in point.vectors for point in points):
-                await self._current()  # local mode answers for a vector that is gone, without it
+                await self._current(writing=False)  # local mode gives what is left of a slot
         found = {document.id: document for document in self._documents(state, points, slot)}
         return [found[id] for id in ids if id in found]
 
