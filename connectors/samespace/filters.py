@@ -276,7 +276,11 @@ def _check_filter(value: object) -> Filter:
 
 def check_filter(where: object) -> Filter | None:
     """Return ``where`` if it is a filter or None; :class:`InvalidInput` otherwise."""
-    return None if where is None else _check_filter(where)
+    if where is None or isinstance(where, Filter):
+        return where
+    raise InvalidInput(
+        f"where is {excerpt(where)}, which is not a filter; build one: field('lang') == 'de'"
+    )
 
 
 def _check_scalar(target: Target, value: object) -> Scalar:

@@ -36,7 +36,7 @@ from samespace.errors import (
     SpaceMismatch,
     excerpt,
 )
-from samespace.filters import Filter
+from samespace.filters import Filter, check_filter
 from samespace.guard import (
     CANARY_TEXTS,
     Canary,
@@ -549,12 +549,6 @@ def check_selectors(ids: Sequence[str] | None, where: Filter | None, parent: str
         check_ids(ids)
     if parent is not None:
         check_storable(parent, what="parent")
-
-
-def check_filter(where: object) -> None:
-    """:class:`InvalidInput` unless ``where`` is a filter or None."""
-    if where is not None and not isinstance(where, Filter):
-        raise InvalidInput(f"where is {excerpt(where)}; build one: field('lang') == 'de'")
 
 
 def check_limit(limit: object, *, most: int = MAX_LIMIT, what: str = "limit") -> None:

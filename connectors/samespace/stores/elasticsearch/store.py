@@ -33,7 +33,7 @@ from samespace.errors import (
     StoreUnavailable,
     excerpt,
 )
-from samespace.filters import Field, Filter, In, Target, field
+from samespace.filters import Field, Filter, In, Target, check_filter, field
 from samespace.guard import (
     Canary,
     SlotRecord,
@@ -53,7 +53,6 @@ from samespace.stores.base import (
     Written,
     check_changes,
     check_cursor,
-    check_filter,
     check_fit,
     check_ids,
     check_limit,

@@ -32,7 +32,7 @@ from samespace.errors import (
     StoreUnavailable,
     excerpt,
 )
-from samespace.filters import Field, Filter, In, Target, field
+from samespace.filters import Field, Filter, In, Target, check_filter, field
 from samespace.guard import (
     Canary,
     SlotRecord,
@@ -52,7 +52,6 @@ from samespace.stores.base_async import (
     Written,
     check_changes,
     check_cursor,
-    check_filter,
     check_fit,
     check_ids,
     check_limit,

@@ -47,7 +47,7 @@ from samespace.errors import (
     StoreUnavailable,
     excerpt,
 )
-from samespace.filters import Field, Filter, Target, field
+from samespace.filters import Field, Filter, Target, check_filter, field
 from samespace.guard import (
     Canary,
     SlotRecord,
@@ -68,7 +68,6 @@ from samespace.stores.base_async import (
     Written,
     check_changes,
     check_cursor,
-    check_filter,
     check_fit,
     check_ids,
     check_limit,
