@@ -1,19 +1,45 @@
-"""From a URL to a store, from a spec to a backend."""
+"""From an address to a store, from a spec to a backend."""
 
 from __future__ import annotations
 
+import inspect
+import os
 import re
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Final
 
-from samespace.errors import InvalidInput, excerpt
+from samespace.errors import InvalidInput, SpaceMismatch, excerpt
 from samespace.models import find_model
-from samespace.protocols import EmbeddingBackend
-
-if TYPE_CHECKING:
-    from samespace.stores.pgvector.store import PgVectorStore
+from samespace.protocols import EmbeddingBackend, VectorStore
+from samespace.space import EmbeddingSpace
 
 EMBEDDED: Final = "embedded"
+FORMS: Final = (
+    "embedded, postgresql://user@host/database, qdrant://host:6333, qdrant+https://host, "
+    "qdrant:FOLDER, qdrant::memory:, elasticsearch://host:9200, elasticsearch+https://host"
+)
+"""Every kind of address."""
+_CLASSES: Final = {
+    "pgvector": "PgVectorStore",
+    "qdrant": "QdrantStore",
+    "elasticsearch": "ElasticsearchStore",
+}
+"""By the name of the store's package, which is also that of the extra with its driver."""
+_SERVERS: Final = {
+    "qdrant://": ("qdrant", "http://"),
+    "qdrant+https://": ("qdrant", "https://"),
+    "elasticsearch://": ("elasticsearch", "http://"),
+    "elasticsearch+https://": ("elasticsearch", "https://"),
+}
 _POSTGRES: Final = ("postgresql://", "postgres://")
+_LOCAL_QDRANT: Final = "qdrant:"
+_KEYS: Final = {
+    "qdrant": "api_key= or QDRANT_API_KEY",
+    "elasticsearch": "api_key= or ELASTIC_API_KEY, basic_auth= or ELASTIC_PASSWORD",
+}
+"""Where a secret goes that an address may not have."""
 _BACKEND: Final = re.compile(
     r"(?P<name>[a-z]+)(?::(?P<model>[^@:\s]+))?"
     r"(?:@(?P<dimensions>[0-9]{1,5}))?(?::(?P<task>[^@:\s]+))?\Z"
@@ -24,25 +50,132 @@ _BACKENDS: Final = (
 )
 _PASSWORD: Final = re.compile(r"://[^@:/?]*:[^?]*@|password\s*=")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*(?=:)")
+_ANY: Final = EmbeddingSpace(model="any", dimensions=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The store that an address names, and what its constructor takes as ``source``."""
+
+    store: str
+    source: str = field(repr=False)  # it may have a password
+
+    @property
+    def is_server(self) -> bool:
+        """Whether a login may be asked for there."""
+        return "://" in self.source
+
+
+def parse_address(url: str) -> Address:
+    """The store that ``url`` names; :class:`InvalidInput`, with all forms, if it names none."""
+    if url == EMBEDDED or url.startswith(_POSTGRES):
+        return Address("pgvector", url)
+    for prefix, (store, protocol) in _SERVERS.items():
+        if url.startswith(prefix):
+            return Address(store, protocol + _bare(url.removeprefix(prefix), store))
+    if url.startswith(_LOCAL_QDRANT) and url != _LOCAL_QDRANT:
+        return Address("qdrant", url.removeprefix(_LOCAL_QDRANT))
+    scheme = _SCHEME.match(url)  # the rest of it may be a secret
+    raise InvalidInput(
+        f"no store is known for {excerpt(scheme[0] + ':') if scheme else 'this address'}; use {FORMS}"
+    )
+
+
+def _bare(place: str, store: str) -> str:
+    """Host, port and path; :class:`InvalidInput` if there is more, which may be a secret."""
+    if any(mark in place for mark in "@?#"):
+        raise InvalidInput(
+            f"an address of {store} has no user, password or query; leave that out, and use "
+            f"{_KEYS[store]}"
+        )
+    return place
 
 
 def open_store(
     url: str, *, collection: str, backend: EmbeddingBackend | str | None = None, **options: Any
-) -> PgVectorStore:
-    """A handle on a collection: ``url`` is ``embedded`` or ``postgresql://…``.
+) -> VectorStore:
+    """A handle on a collection in the store that ``url`` names.
 
-    ``backend`` is an object or a spec (:func:`open_backend`); ``options`` are the store's own.
+    ``embedded``, ``postgresql://user@host/database``, ``qdrant://host:6333`` and
+    ``qdrant+https://host``, ``qdrant:FOLDER`` and ``qdrant::memory:`` for the client's local mode,
+    ``elasticsearch://host:9200`` and ``elasticsearch+https://host``. ``backend`` is an object or a
+    spec (:func:`open_backend`), and what is made from a spec is closed with the store. ``options``
+    are the store's own. Without ``api_key`` or ``basic_auth`` the environment is asked:
+    ``QDRANT_API_KEY``; ``ELASTIC_API_KEY``, or ``ELASTIC_PASSWORD`` with ``ELASTIC_USERNAME``
+    (``elastic``), and ``ELASTIC_CA_CERTS``.
     """
-    if url != EMBEDDED and not url.startswith(_POSTGRES):
-        scheme = _SCHEME.match(url)  # the rest of it may be a secret
-        raise InvalidInput(
-            f"no store is known for {excerpt(scheme[0] + ':') if scheme else 'this address'}; "
-            "use embedded or postgresql://host/database"
-        )
-    from samespace.stores.pgvector.store import PgVectorStore  # noqa: PLC0415  loads the driver
+    address = parse_address(url)
+    module = loaded(f"stores.{address.store}.store", extra=address.store)
+    kind = getattr(module, _CLASSES[address.store])
+    _check_options(kind, options)
+    with ExitStack() as made:
+        if isinstance(backend, str):
+            backend = open_backend(backend)
+            if isinstance(backend, AbstractContextManager):
+                made.enter_context(backend)
+        given = {**credentials(address, options), **options}
+        store = kind(address.source, collection=collection, backend=backend, **given)
+        store.on_close(made.pop_all().close)
+    opened: VectorStore = store
+    return opened
 
-    opened = open_backend(backend) if isinstance(backend, str) else backend
-    return PgVectorStore(url, collection=collection, backend=opened, **options)
+
+def open_as_it_is(url: str, *, collection: str) -> VectorStore:
+    """A handle for what embeds nothing: its space is whichever the collection holds."""
+    space = _ANY
+    with open_store(url, collection=collection, space=_ANY) as store:
+        try:
+            store.info()
+        except SpaceMismatch as refusal:
+            space = refusal.stored
+    return open_store(url, collection=collection, space=space)
+
+
+def _check_options(kind: type, options: dict[str, Any]) -> None:
+    """:class:`InvalidInput` that names options which a store's constructor does not have."""
+    parameters = inspect.signature(kind).parameters.values()
+    known = sorted(each.name for each in parameters if each.kind is each.KEYWORD_ONLY)
+    unknown = sorted(options.keys() - set(known))
+    if unknown:
+        raise InvalidInput(
+            f"{kind.__name__} has no option {', '.join(unknown)}; it has {', '.join(known)}"
+        )
+
+
+def credentials(address: Address, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a server's login that the environment has and ``options`` lack."""
+    if not address.is_server or address.store == "pgvector":  # libpq reads its own
+        return {}
+    found: dict[str, Any] = {}
+    if not options.keys() & {"api_key", "basic_auth"}:
+        found = _login(address.store)
+    if address.store == "elasticsearch" and (certificates := os.environ.get("ELASTIC_CA_CERTS")):
+        found["ca_certs"] = certificates
+    return found
+
+
+def _login(store: str) -> dict[str, Any]:
+    if key := os.environ.get("QDRANT_API_KEY" if store == "qdrant" else "ELASTIC_API_KEY"):
+        return {"api_key": key}
+    password = os.environ.get("ELASTIC_PASSWORD") if store == "elasticsearch" else None
+    return (
+        {"basic_auth": (os.environ.get("ELASTIC_USERNAME", "elastic"), password)}
+        if password
+        else {}
+    )
+
+
+def loaded(module: str, *, extra: str) -> Any:
+    """A module with a driver; :class:`InvalidInput` that names the extra where that is missing."""
+    try:
+        return import_module(f"samespace.{module}")
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in {"", "samespace"}:
+            raise
+        raise InvalidInput(
+            f'{missing} is not installed; run pip install "samespace[{extra}]"'
+        ) from error
 
 
 def open_backend(spec: str, *, dimensions: int | None = None) -> EmbeddingBackend:
@@ -59,10 +192,10 @@ def open_backend(spec: str, *, dimensions: int | None = None) -> EmbeddingBacken
 
         return HashingBackend() if size is None else HashingBackend(size)
     if match and match["name"] == "jina" and (not match["model"] or find_model(match["model"])):
-        from samespace.backends.jina_api.client import JinaAPIBackend  # noqa: PLC0415  loads httpx
-
         named: dict[str, Any] = {name: match[name] for name in ("model", "task") if match[name]}
-        return JinaAPIBackend(dimensions=size, **named)
+        api = loaded("backends.jina_api.client", extra="jina")
+        made: EmbeddingBackend = api.JinaAPIBackend(dimensions=size, **named)
+        return made
     raise InvalidInput(f"no backend is known for {excerpt(spec)}; use {_BACKENDS}")
 
 

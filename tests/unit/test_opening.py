@@ -1,17 +1,30 @@
-"""Backends from their specs: one grammar, and an error that shows it."""
+"""Backends from their specs, stores from their addresses: two grammars, and errors that show them."""
 
 from __future__ import annotations
+
+import sys
+from typing import Any
 
 import pytest
 
 from samespace import open_backend, open_store
-from samespace.errors import AuthenticationFailed, InvalidInput
-from samespace.opening import has_password
+from samespace.errors import AuthenticationFailed, BackendUnavailable, InvalidInput
+from samespace.opening import FORMS, Address, credentials, has_password, loaded, parse_address
+
+LOGINS = (
+    "QDRANT_API_KEY",
+    "ELASTIC_API_KEY",
+    "ELASTIC_USERNAME",
+    "ELASTIC_PASSWORD",
+    "ELASTIC_CA_CERTS",
+)
 
 
 @pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JINA_API_KEY", "key-of-a-test")
+    for name in LOGINS:
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(
@@ -132,3 +145,143 @@ def test_of_an_address_without_a_store_the_scheme_alone_is_shown(address: str, s
     ) as caught:
         open_store(address, collection="manuals")
     assert "secret" not in str(caught.value)
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("url", "store", "source"),
+    [
+        ("embedded", "pgvector", "embedded"),
+        ("postgresql://u@h:5432/db", "pgvector", "postgresql://u@h:5432/db"),
+        ("postgres://h/db", "pgvector", "postgres://h/db"),
+        ("qdrant://h:6333", "qdrant", "http://h:6333"),
+        ("qdrant+https://h/prefix", "qdrant", "https://h/prefix"),
+        ("qdrant::memory:", "qdrant", ":memory:"),
+        ("qdrant:data/qdrant", "qdrant", "data/qdrant"),
+        ("qdrant:/var/lib/q@2?", "qdrant", "/var/lib/q@2?"),
+        ("elasticsearch://h:9200", "elasticsearch", "http://h:9200"),
+        ("elasticsearch://[::1]:9200/path", "elasticsearch", "http://[::1]:9200/path"),
+        ("elasticsearch+https://h", "elasticsearch", "https://h"),
+    ],
+)
+def test_an_address_names_a_store(url: str, store: str, source: str) -> None:
+    assert parse_address(url) == Address(store, source)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "qdrant:", "http://h:6333", "QDRANT://h", "elasticsearch:h", "mysql://h", "manuals"]
+)
+def test_another_address_is_refused_with_every_form(url: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_address(url)
+    assert FORMS in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "mend"),
+    [
+        ("qdrant://user:secret@h:6333", "QDRANT_API_KEY"),
+        ("qdrant+https://h?api_key=secret", "api_key="),
+        ("elasticsearch://elastic:secret@h:9200", "ELASTIC_PASSWORD"),
+        ("elasticsearch+https://h#secret", "ELASTIC_API_KEY"),
+    ],
+)
+def test_a_secret_in_an_address_is_refused_where_there_is_an_option(url: str, mend: str) -> None:
+    with pytest.raises(InvalidInput, match=mend) as caught:
+        open_store(url, collection="manuals")
+    assert "secret" not in str(caught.value)
+
+
+def test_an_address_does_not_show_its_source() -> None:
+    assert "secret" not in repr(parse_address("postgresql://u:secret@h/db"))
+
+
+def test_an_option_that_a_store_lacks_is_refused_by_name() -> None:
+    with pytest.raises(InvalidInput, match="PgVectorStore has no option api_key, flavour; it has"):
+        open_store("postgresql://h/db", collection="manuals", flavour=1, api_key="secret")
+
+
+# Logins
+
+
+@pytest.mark.parametrize(
+    ("url", "given", "found"),
+    [
+        ("qdrant://h", {"QDRANT_API_KEY": "k"}, {"api_key": "k"}),
+        ("qdrant:folder", {"QDRANT_API_KEY": "k"}, {}),
+        ("qdrant://h", {"ELASTIC_API_KEY": "k"}, {}),
+        ("elasticsearch://h", {"ELASTIC_API_KEY": "k"}, {"api_key": "k"}),
+        ("elasticsearch://h", {"ELASTIC_PASSWORD": "p"}, {"basic_auth": ("elastic", "p")}),
+        (
+            "elasticsearch://h",
+            {"ELASTIC_PASSWORD": "p", "ELASTIC_USERNAME": "reader"},
+            {"basic_auth": ("reader", "p")},
+        ),
+        (
+            "elasticsearch+https://h",
+            {"ELASTIC_API_KEY": "k", "ELASTIC_PASSWORD": "p", "ELASTIC_CA_CERTS": "ca.pem"},
+            {"api_key": "k", "ca_certs": "ca.pem"},
+        ),
+        ("elasticsearch://h", {"ELASTIC_USERNAME": "reader"}, {}),
+        ("postgresql://h/db", {"QDRANT_API_KEY": "k", "ELASTIC_API_KEY": "k"}, {}),
+    ],
+)
+def test_a_login_is_found_in_the_environment(
+    url: str, given: dict[str, str], found: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert credentials(parse_address(url), {}) == found
+
+
+@pytest.mark.parametrize("option", ["api_key", "basic_auth"])
+def test_a_login_that_is_passed_goes_before_the_environment(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ELASTIC_API_KEY", "of the environment")
+    assert credentials(parse_address("elasticsearch://h"), {option: "passed"}) == {}
+
+
+# Drivers and backends
+
+
+def test_a_driver_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "samespace.backends.jina_api.client", raising=False)
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(InvalidInput, match=r'httpx is not .* pip install "samespace\[jina\]"'):
+        open_backend("jina")
+
+
+def test_a_module_of_ours_that_is_missing_is_no_missing_driver() -> None:
+    with pytest.raises(ModuleNotFoundError, match="no_such_store"):
+        loaded("stores.no_such_store.store", extra="all")
+
+
+UNREACHED = [
+    ("postgresql://127.0.0.1:1/db", "PgVectorStore"),
+    ("qdrant://127.0.0.1:1", "QdrantStore"),
+    ("qdrant::memory:", "QdrantStore"),
+    ("elasticsearch://127.0.0.1:1", "ElasticsearchStore"),
+    ("elasticsearch+https://localhost", "ElasticsearchStore"),
+]
+"""Addresses that nothing is sent to."""
+
+
+@pytest.mark.parametrize(("url", "kind"), UNREACHED)
+def test_a_backend_made_from_a_spec_is_closed_with_the_store(url: str, kind: str) -> None:
+    store = open_store(url, collection="manuals", backend="jina@64")
+    assert type(store).__name__ == kind
+    backend = store.backend
+    assert backend is not None
+    store.close()
+    with pytest.raises(BackendUnavailable, match="closed"):
+        backend.embed_query("text")
+
+
+def test_a_backend_that_was_passed_stays_open() -> None:
+    backend = open_backend("hashing@64")
+    with open_store("postgresql://127.0.0.1:1/db", collection="manuals", backend=backend):
+        pass
+    assert backend.embed_query("text").shape == (64,)

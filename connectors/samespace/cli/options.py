@@ -6,27 +6,29 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
-from samespace.errors import InvalidInput, SpaceMismatch, excerpt
+from samespace.errors import CollectionNotFound, InvalidInput, excerpt
 from samespace.filters import And, Filter, field
-from samespace.opening import has_password, open_backend, open_store
-from samespace.protocols import EmbeddingBackend
-from samespace.space import EmbeddingSpace
-
-if TYPE_CHECKING:
-    from samespace.stores.pgvector.store import PgVectorStore
+from samespace.opening import (
+    FORMS,
+    has_password,
+    open_as_it_is,
+    open_backend,
+    open_store,
+    parse_address,
+)
+from samespace.protocols import EmbeddingBackend, VectorStore
 
 STORE: Final = "SAMESPACE_STORE"
-_ANY: Final = EmbeddingSpace(model="any", dimensions=1)
 _CONDITION: Final = re.compile(
     r"(?P<key>[^=<>!]+)(?P<operator>!=|<=|>=|=|<|>)(?P<value>.*)\Z", re.DOTALL
 )
 
 Store = Annotated[
-    str, typer.Option("--store", envvar=STORE, help="embedded, or postgresql://user@host/database")
+    str, typer.Option("--store", envvar=STORE, help=f"{FORMS}. Keys: only in the environment.")
 ]
 Collection = Annotated[str, typer.Option("--collection", "-c", help="The collection's name.")]
 Backend = Annotated[
@@ -45,10 +47,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 @contextmanager
 def opened(
     store: str, collection: str, backend: str, dimensions: int | None, context: typer.Context
-) -> Iterator[PgVectorStore]:
+) -> Iterator[VectorStore]:
     """A handle that embeds."""
-    _check_shown(store, context)
+    check_shown(store, context)
     with (
+        _missing_explained(collection),
         opened_backend(backend, dimensions) as embedder,
         open_store(store, collection=collection, backend=embedder) as handle,
     ):
@@ -56,23 +59,30 @@ def opened(
 
 
 @contextmanager
-def opened_as_it_is(store: str, collection: str, context: typer.Context) -> Iterator[PgVectorStore]:
+def opened_as_it_is(store: str, collection: str, context: typer.Context) -> Iterator[VectorStore]:
     """A handle for what embeds nothing: its space is whichever the collection holds."""
-    _check_shown(store, context)
-    space = _ANY
-    with open_store(store, collection=collection, space=_ANY) as handle:
-        try:
-            handle.info()
-        except SpaceMismatch as refusal:
-            space = refusal.stored
-    with open_store(store, collection=collection, space=space) as handle:
+    check_shown(store, context)
+    with _missing_explained(collection), open_as_it_is(store, collection=collection) as handle:
         yield handle
 
 
-def _check_shown(store: str, context: typer.Context) -> None:
+@contextmanager
+def _missing_explained(collection: str) -> Iterator[None]:
+    """Of a collection that is not there, say what mends that on the command line."""
+    try:
+        yield
+    except CollectionNotFound as error:
+        raise CollectionNotFound(
+            f"there is no collection {excerpt(collection)} in this store; check --collection and "
+            f"--store, or make it: samespace ingest FILES --collection {collection}"
+        ) from error
+
+
+def check_shown(store: str, context: typer.Context) -> None:
     """A password on the command line is refused, others can read it there."""
     source = context.get_parameter_source("store")
-    if has_password(store) and source is not None and source.name == "COMMANDLINE":
+    shown = source is not None and source.name == "COMMANDLINE"
+    if shown and has_password(parse_address(store).source):
         raise InvalidInput(
             "--store has a password, which other users of this machine can see; "
             f"put it into PGPASSWORD or ~/.pgpass, or the whole URL into {STORE}"

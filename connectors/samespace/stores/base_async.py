@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -117,6 +117,7 @@ class AsyncStoreBase(ABC):
         self._mirrors = _distinct(self._space, [require_any(mirror) for mirror in mirrors])
         self._collection = collection
         self._claimed_layout = layout
+        self._closing: list[Callable[[], object]] = []
         self._unproved: set[tuple[EmbeddingSpace, Direction]] = {
             (mirror.space, "documents") for mirror in self._mirrors
         }
@@ -154,7 +155,16 @@ class AsyncStoreBase(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Give back every connection; the handle is of no use afterwards."""
+        """Give back every connection; the handle is of no use afterwards.
+
+        A store gives back its own and then calls this, for what :meth:`on_close` was told of.
+        """
+        while self._closing:
+            self._closing.pop()()
+
+    def on_close(self, call: Callable[[], object]) -> None:
+        """Have something closed with this handle, once."""
+        self._closing.append(call)
 
     # Hooks
 

@@ -163,7 +163,10 @@ class ElasticsearchStore(GuardedStore[_State]):
 
     def close(self) -> None:
         """Close this handle's connections; a client that was passed stays open."""
-        self._transport.close()
+        try:
+            self._transport.close()
+        finally:
+            super().close()
 
     # What the collection is
 

@@ -162,7 +162,10 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
 
     async def close(self) -> None:
         """Close this handle's connections; a client that was passed stays open."""
-        await self._transport.close()
+        try:
+            await self._transport.close()
+        finally:
+            await super().close()
 
     # What the collection is
 

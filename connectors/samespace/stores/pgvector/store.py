@@ -203,7 +203,10 @@ class PgVectorStore(GuardedStore[_State]):
 
     def close(self) -> None:
         """Close this handle's connections; a pool that was passed stays open."""
-        self._connections.close()
+        try:
+            self._connections.close()
+        finally:
+            super().close()
 
     # Statements
 

@@ -205,7 +205,10 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
 
     async def close(self) -> None:
         """Close this handle's connections; a pool that was passed stays open."""
-        await self._connections.close()
+        try:
+            await self._connections.close()
+        finally:
+            await super().close()
 
     # Statements
 

@@ -134,7 +134,10 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
 
     async def close(self) -> None:
         """Close this handle's connections; a client that was passed stays open."""
-        await self._transport.close()
+        try:
+            await self._transport.close()
+        finally:
+            await super().close()
 
     # What the collection is
 
