@@ -11,7 +11,7 @@ from typing import Annotated, Final, cast
 import typer
 
 from samespace import __version__
-from samespace.cli import collections, demo, server
+from samespace.cli import collections, demo, doctor, server
 from samespace.errors import InvalidInput, SamespaceError, SpaceError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("ingest")(collections.ingest)
 app.command("search")(collections.search)
 app.command("info")(collections.info)
 app.command("drop")(collections.drop)
+app.command("doctor")(doctor.doctor)
 app.add_typer(server.app, name="embedded")
 
 

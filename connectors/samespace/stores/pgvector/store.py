@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import (
     Callable,
@@ -46,6 +45,7 @@ from samespace.errors import (
     excerpt,
 )
 from samespace.filters import Field, Filter, Target, check_filter, field
+from samespace.findings import Level
 from samespace.guard import (
     Canary,
     SlotRecord,
@@ -78,7 +78,7 @@ from samespace.stores.base import (
     logger,
 )
 from samespace.stores.guarded import GuardedStore, looked_up, slot_name
-from samespace.stores.pgvector import sql
+from samespace.stores.pgvector import diagnosis, sql
 from samespace.stores.pgvector.binary import (
     Array,
     ArrayDumper,
@@ -96,9 +96,6 @@ from samespace.stores.pgvector.connections import (
 from samespace.stores.pgvector.table import Table, can_share_rows, own_layout, scope_key
 from samespace.stores.running import T
 
-OLDEST_PGVECTOR: Final = (0, 8, 0)
-SOUND_PGVECTOR: Final = (0, 8, 4)
-"""From here on parallel builds, vacuum and graph repair have no known defect."""
 LOCK_NAME: Final = "samespace"
 DDL_LOCK_TIMEOUT_MS: Final = 500
 DDL_ATTEMPTS: Final = 60
@@ -350,15 +347,12 @@ class PgVectorStore(GuardedStore[_State]):
                     "the database lacks the extension vector; run CREATE EXTENSION vector"
                 )
             return
-        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-        if numbers < OLDEST_PGVECTOR:
-            raise StoreRejected(
-                f"pgvector {version} is too old: 0.8.0 or newer is needed for filtered search; "
-                "install it and run ALTER EXTENSION vector UPDATE"
-            )
-        if numbers < SOUND_PGVECTOR and not self._warned:
+        judged = diagnosis.version(version)
+        if judged.level is Level.PROBLEM:
+            raise StoreRejected(f"{judged.what}; {judged.mend}")
+        if judged.level is Level.WARNING and not self._warned:
             self._warned = True
-            logger.warning("pgvector %s has known defects in its indexes; use >= 0.8.4", version)
+            logger.warning("%s; %s", judged.what, judged.mend)
 
     def _table(self, columns: Mapping[str, str], record: SpaceRecord | None) -> Table:
         claimed = self._claimed_layout

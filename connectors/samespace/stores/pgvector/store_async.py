@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import (
     AsyncIterator,
@@ -48,6 +47,7 @@ from samespace.errors import (
     excerpt,
 )
 from samespace.filters import Field, Filter, Target, check_filter, field
+from samespace.findings import Level
 from samespace.guard import (
     Canary,
     SlotRecord,
@@ -80,7 +80,7 @@ from samespace.stores.base_async import (
     logger,
 )
 from samespace.stores.guarded_async import AsyncGuardedStore, looked_up, slot_name
-from samespace.stores.pgvector import sql
+from samespace.stores.pgvector import diagnosis, sql
 from samespace.stores.pgvector.binary import (
     Array,
     ArrayDumper,
@@ -98,9 +98,6 @@ from samespace.stores.pgvector.connections_async import (
 from samespace.stores.pgvector.table import Table, can_share_rows, own_layout, scope_key
 from samespace.stores.running import T
 
-OLDEST_PGVECTOR: Final = (0, 8, 0)
-SOUND_PGVECTOR: Final = (0, 8, 4)
-"""From here on parallel builds, vacuum and graph repair have no known defect."""
 LOCK_NAME: Final = "samespace"
 DDL_LOCK_TIMEOUT_MS: Final = 500
 DDL_ATTEMPTS: Final = 60
@@ -360,15 +357,12 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
                     "the database lacks the extension vector; run CREATE EXTENSION vector"
                 )
             return
-        numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-        if numbers < OLDEST_PGVECTOR:
-            raise StoreRejected(
-                f"pgvector {version} is too old: 0.8.0 or newer is needed for filtered search; "
-                "install it and run ALTER EXTENSION vector UPDATE"
-            )
-        if numbers < SOUND_PGVECTOR and not self._warned:
+        judged = diagnosis.version(version)
+        if judged.level is Level.PROBLEM:
+            raise StoreRejected(f"{judged.what}; {judged.mend}")
+        if judged.level is Level.WARNING and not self._warned:
             self._warned = True
-            logger.warning("pgvector %s has known defects in its indexes; use >= 0.8.4", version)
+            logger.warning("%s; %s", judged.what, judged.mend)
 
     def _table(self, columns: Mapping[str, str], record: SpaceRecord | None) -> Table:
         claimed = self._claimed_layout

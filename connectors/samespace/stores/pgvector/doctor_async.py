@@ -1,0 +1,36 @@
+"""Examining a PostgreSQL server, without changing anything there."""
+
+from __future__ import annotations
+
+import psycopg
+
+from samespace.findings import Finding
+from samespace.stores.pgvector import diagnosis
+from samespace.stores.pgvector.connections_async import AsyncConnections
+
+
+async def examine_async(
+    source: str,
+    *,
+    collection: str | None = None,
+    schema: str = "public",
+    registry: str = "samespace",
+) -> list[Finding]:
+    """What a server is, and what its user may do there; an error if it cannot be reached."""
+    connections = AsyncConnections(source, adapt=lambda _: None)
+    names = {"schema": schema, "registry": registry, "collection": collection}
+    try:
+        async with connections.lend() as cursor:
+            await cursor.execute(diagnosis.FACTS, names, prepare=False)
+            row = await cursor.fetchone()
+    finally:
+        await connections.close()
+    assert row is not None  # noqa: S101  the statement selects from one row
+    found = diagnosis.findings(
+        diagnosis.Facts(*row),
+        client=psycopg.__version__,
+        schema=schema,
+        registry=registry,
+        collection=collection,
+    )
+    return list(found)
