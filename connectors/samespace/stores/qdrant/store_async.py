@@ -66,6 +66,7 @@ from samespace.stores.qdrant import collection as shape
 from samespace.stores.qdrant import requests as to
 from samespace.stores.qdrant.adopted import AdoptedRows, check_text
 from samespace.stores.qdrant.collection import State
+from samespace.stores.qdrant.diagnosis import OLDEST_INSERT_ONLY, OLDEST_SLOTS
 from samespace.stores.qdrant.faults import Exists
 from samespace.stores.qdrant.requests import Point, PointId, Read, SlotData
 from samespace.stores.qdrant.transport_async import AsyncTransport, Secret
@@ -81,8 +82,6 @@ IDLE_POLLS: Final = 600
 SETTLED_POLLS: Final = 10
 SMALL_REST: Final = 16 * 1024
 """Bytes of vectors that may stay in segments too small to be indexed."""
-OLDEST_INSERT_ONLY: Final = (1, 17)
-OLDEST_SLOTS: Final = (1, 18)
 Item = TypeVar("Item")
 
 

@@ -1,0 +1,65 @@
+# Generated from doctor_async.py by tools/generate_sync.py; change that file, not this one.
+"""Examining a Qdrant server, or a folder of its local mode, without changing anything there."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from samespace.errors import StoreRejected
+from samespace.findings import Finding, Level
+from samespace.stores.qdrant import diagnosis
+from samespace.stores.qdrant.transport import MEMORY, Transport
+from samespace.stores.refusals import Gone
+from samespace.stores.running import in_thread
+
+SECONDS: Final = 5.0
+"""For each attempt; a server that answers later is no use to ask."""
+NOBODYS: Final = "samespace doctor asks whether it might"
+"""No collection of ours can have this name, so that a change of it changes nothing."""
+
+
+def examine(
+    source: str,
+    *,
+    collection: str | None = None,  # noqa: ARG001  a key's rights show without one
+    api_key: str | None = None,
+) -> list[Finding]:
+    """What a server or a folder is, and what may be done there; an error if it cannot be reached."""
+    transport = Transport(source, grpc_port=None, api_key=api_key, timeout=SECONDS)
+    client = f"qdrant-client {version('qdrant-client')}"
+    try:
+        if transport.kind == "local" and not in_thread(lambda: _is_used(source)):
+            return [
+                Finding(Level.OK, f"Qdrant's local mode makes its folder on first use ({client})")
+            ]
+        facts = _facts(transport)
+    finally:
+        transport.close()
+    return list(diagnosis.findings(facts, client=client))
+
+
+def _is_used(source: str) -> bool:
+    """Whether there is anything that opening would not make."""
+    return source == MEMORY or (Path(source) / "meta.json").exists()
+
+
+def _facts(transport: Transport) -> diagnosis.Facts:
+    answer = transport.ask(lambda client: client.get_collections())
+    collections = len(answer.collections)
+    if transport.kind == "local":
+        return diagnosis.Facts(None, collections, may_manage=True)
+    server = ".".join(map(str, transport.version()))
+    return diagnosis.Facts(server, collections, may_manage=_may_manage(transport))
+
+
+def _may_manage(transport: Transport) -> bool:
+    """Whether a change of a collection would be done, were there one: rights are looked at first."""
+    try:
+        transport.ask(lambda client: client.update_collection(NOBODYS))
+    except Gone:
+        return True
+    except StoreRejected:
+        return False
+    return True
