@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from typing import Annotated, Final, cast
 
 import typer
@@ -56,10 +57,16 @@ def main() -> None:
     number where another signal ended it.
     """
     logging.getLogger("stamina").addHandler(logging.NullHandler())  # retries are no news here
+    warnings.showwarning = _warn
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # else nohup has seen to it
             signal.signal(number, _end)
     sys.exit(_run())
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    """Say what a driver warns of, without the place in its source."""
+    _say(str(message), 0)
 
 
 def _end(number: int, _frame: object) -> None:
