@@ -196,7 +196,7 @@ def test_a_licence_that_is_no_good_is_found(
             Level.WARNING,
             "may not write and create collection 'notes'",
         ),
-        (list(RIGHTS), "notes", Level.PROBLEM, "given read, view_index_metadata, write, create"),
+        (list(RIGHTS), "notes", Level.PROBLEM, "given read, view_index_metadata, write"),
         (list(RIGHTS), None, Level.WARNING, "add --collection NAME"),
     ],
 )

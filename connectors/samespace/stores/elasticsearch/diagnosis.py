@@ -12,7 +12,7 @@ from samespace.stores.elasticsearch.dsl import RESCORES, TAKES_BASE64, Version
 
 PRIVILEGES: Final[Mapping[str, tuple[str, ...]]] = {
     "read": ("read", "view_index_metadata"),
-    "write": ("write",),
+    "write": ("write", "maintenance"),
     "create": ("create_index", "manage"),
 }
 """What a role must have on an index, by what it may do then."""
