@@ -6,7 +6,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any, Final
 
-from samespace.errors import StoreRejected
+from samespace.errors import InvalidInput, StoreRejected
 from samespace.findings import Finding
 from samespace.stores.elasticsearch import diagnosis
 from samespace.stores.elasticsearch.dsl import check_name
@@ -28,7 +28,9 @@ def examine(
     if collection is not None:
         check_name(collection)
     given = access(source, api_key=api_key, basic_auth=basic_auth, ca_certs=ca_certs, cloud_id=None)
-    del api_key, basic_auth  # a traceback with locals must not show them
+    del source, api_key, basic_auth  # a traceback with locals must not show them
+    if isinstance(given, InvalidInput):
+        raise given
     transport = Transport(given, timeout=SECONDS)
     try:
         facts = diagnosis.Facts(

@@ -10,7 +10,7 @@ from typing import Final
 from samespace.errors import StoreRejected
 from samespace.findings import Finding, Level
 from samespace.stores.qdrant import diagnosis
-from samespace.stores.qdrant.transport import MEMORY, Transport
+from samespace.stores.qdrant.transport import MEMORY, Secret, Transport
 from samespace.stores.refusals import Gone
 from samespace.stores.running import in_thread
 
@@ -27,7 +27,9 @@ def examine(
     api_key: str | None = None,
 ) -> list[Finding]:
     """What a server or a folder is, and what may be done there; an error if it cannot be reached."""
-    transport = Transport(source, grpc_port=None, api_key=api_key, timeout=SECONDS)
+    key = Secret(api_key)
+    del api_key  # a traceback with locals must not show it
+    transport = Transport(source, grpc_port=None, api_key=key, timeout=SECONDS)
     client = f"qdrant-client {version('qdrant-client')}"
     try:
         if transport.kind == "local" and not in_thread(lambda: _is_used(source)):
