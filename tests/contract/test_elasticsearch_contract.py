@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -30,35 +31,38 @@ class Raw:
     def __init__(self, url: str) -> None:
         self.url = url
         self.client = Elasticsearch(url)
-        self.used = {"foreign"}
+        self.prefix = f"t{uuid.uuid4().hex[:8]}_"
 
     def named(self, collection: Any) -> Any:
-        """The name as it is, noted if it may name an index."""
-        if isinstance(collection, str) and re.fullmatch("[a-z][a-z0-9_]+", collection):
-            self.used.add(collection)
-        return collection
+        """The whole name of this test's collection; what is no name stays as it is."""
+        good = isinstance(collection, str) and re.fullmatch("[a-z][a-z0-9_]{1,30}", collection)
+        return f"{self.prefix}{collection}" if good else collection
 
     def set_text(self, collection: str, id: str, text: str) -> None:
         field = "body" if collection == "foreign" else "text"
         self.client.update(
-            index=collection, id=id, doc={field: text}, refresh=True, retry_on_conflict=9
+            index=self.named(collection),
+            id=id,
+            doc={field: text},
+            refresh=True,
+            retry_on_conflict=9,
         )
 
     def set_record(self, collection: str, record: object) -> None:
         mapping = self._mapping(collection)
         others = {key: v for key, v in mapping.get("_meta", {}).items() if key != "samespace"}
         meta = others if record is None else {**others, "samespace": record}
-        self.client.indices.put_mapping(index=collection, meta=meta)
+        self.client.indices.put_mapping(index=self.named(collection), meta=meta)
 
     def get_record(self, collection: str) -> Any:
         return self._mapping(collection).get("_meta", {}).get("samespace")
 
     def _mapping(self, collection: str) -> Any:
-        found = self.client.indices.get_mapping(index=collection)
-        return found[collection]["mappings"]
+        found = self.client.indices.get_mapping(index=self.named(collection))
+        return found[self.named(collection)]["mappings"]
 
     def make_foreign(self, documents: Sequence[Document], vectors: Matrix) -> tuple[str, Layout]:
-        name = "foreign"
+        name = self.named("foreign")
         self.client.indices.create(
             index=name,
             mappings={
@@ -80,21 +84,20 @@ class Raw:
     def dump(self, collection: str) -> object:
         mapping = self._mapping(collection)
         found = self.client.search(
-            index=collection,
+            index=self.named(collection),
             size=1000,
             seq_no_primary_term=True,
             source_exclude_vectors=False,
             sort=["_seq_no"],
         )
         rows = [orjson.dumps(dict(hit)) for hit in found["hits"]["hits"]]
-        aliases = self.client.indices.get_alias(index=collection)
+        aliases = self.client.indices.get_alias(index=self.named(collection))
         return mapping["properties"], dict(aliases), rows
 
     def clear(self) -> None:
         """Delete the collections of a test."""
-        self.client.options(ignore_status=404).indices.delete(
-            index=sorted(self.used), ignore_unavailable=True
-        )
+        for name in self.client.indices.get(index=f"{self.prefix}*"):
+            self.client.indices.delete(index=name)
 
 
 class Harness(Raw):
@@ -170,7 +173,6 @@ def raw(elasticsearch: str) -> Iterator[Harness]:
     """A stranger with the client, who deletes what was made."""
     harness = Harness(elasticsearch)
     with harness.client:
-        harness.clear()  # what a run that was killed has left
         yield harness
         harness.clear()
 

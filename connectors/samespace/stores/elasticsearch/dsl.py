@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from samespace.documents import Document, Metadata
-from samespace.errors import InvalidInput, excerpt
+from samespace.errors import InvalidInput, StoreRejected, excerpt
 from samespace.filters import Compares, Differs, Exists, In, Target
 from samespace.guard import SpaceRecord
 from samespace.index import Index
@@ -51,14 +51,18 @@ RESCORES: Final[Version] = (8, 18)
 LEAVES_VECTORS_OUT: Final[Version] = (9, 2)
 """From here on ``_source`` comes without vectors unless they are asked for."""
 TAKES_BASE64: Final[Version] = (9, 3)
+HAS_HALVES: Final[Version] = (9, 3)
+"""From here on an element may be a bfloat16, which has 8 bits of precision."""
 
+MOST_IDS: Final = 1000
+"""Ids that are asked for together."""
 MOST_CANDIDATES: Final = 10_000
 LEAST_CANDIDATES: Final = 100
 CHUNK_BYTES: Final = 8 * 2**20
 """Of one bulk request: far below ``http.max_content_length``, which is 100 MB unless changed."""
 _NAME_BYTES: Final = 255
 _FORBIDDEN: Final = re.compile(r"[\\/*?\"<>| ,#:%\x00-\x1f\x7f]")
-_QUANTIZED: Final = {None: "", "int8": "int8_", "binary": "bbq_"}
+_QUANTIZED: Final = {None: "", "half": "", "int8": "int8_", "binary": "bbq_"}
 _OVERSAMPLE: Final = (("int8_", 2.0), ("int4_", 3.0), ("bbq_", 5.0))
 """How many times the limit a quantized index must offer for a recall of 0.97 and more."""
 
@@ -112,6 +116,7 @@ def slot_mapping(space: EmbeddingSpace, index: Index) -> dict[str, Any]:
     return {
         space.id: {
             "type": "dense_vector",
+            "element_type": "bfloat16" if index.quantization == "half" else "float",
             "dims": space.dimensions,
             "index": True,
             "similarity": "dot_product" if space.normalized else "cosine",
@@ -168,11 +173,6 @@ def record_of(mapping: Mapping[str, Any], *, collection: str) -> SpaceRecord | N
 
 def check_index(index: Index) -> Index:
     """The index, or :class:`InvalidInput` that names what Elasticsearch lacks."""
-    if index.quantization == "half":
-        raise InvalidInput(
-            'Index.quantization="half" is not available on Elasticsearch, which would keep no full '
-            'vectors beside it to score by; use None, "int8" or "binary"'
-        )
     if index.build == "manual":
         raise InvalidInput(
             'Index.build="manual" is not available on Elasticsearch, which indexes every vector as it '
@@ -182,11 +182,12 @@ def check_index(index: Index) -> Index:
 
 
 def check_quantization(index: Index, version: Version) -> None:
-    """:class:`InvalidInput` for a quantized index on a server that cannot score by full vectors."""
-    if index.quantization is not None and version < RESCORES:
+    """:class:`InvalidInput` for an index that this server lacks, or cannot score by full vectors."""
+    least = {None: OLDEST, "half": HAS_HALVES}.get(index.quantization, RESCORES)
+    if version < least:
         raise InvalidInput(
-            f'Index.quantization="{index.quantization}" needs Elasticsearch 8.18 or newer, which '
-            "compares candidates by their full vectors; use None"
+            f'Index.quantization="{index.quantization}" needs Elasticsearch {least[0]}.{least[1]} or '
+            "newer; use None"
         )
 
 
@@ -390,6 +391,12 @@ def possible_ids(ids: Iterable[str]) -> list[str]:
     return [id for id in dict.fromkeys(ids) if 0 < len(id.encode()) <= ID_BYTES]
 
 
+def parts_of_ids(ids: Iterable[str]) -> Iterator[list[str]]:
+    """Those that a row can have, in lists of at most :data:`MOST_IDS`."""
+    listed = possible_ids(ids)
+    return (listed[start : start + MOST_IDS] for start in range(0, len(listed), MOST_IDS))
+
+
 def of_ids(ids: Iterable[str]) -> Query:
     """True of the rows with these ids; what can be none is left out."""
     listed = possible_ids(ids)
@@ -417,9 +424,14 @@ def by_change(query: Query, after: str | None) -> dict[str, Any]:
 
 def cursor(hits: Sequence[Mapping[str, Any]], after: str | None) -> str:
     """The cursor to go on from behind these rows."""
-    (last,) = hits[-1]["sort"][:1]
+    last = hits[-1]["sort"][0]
     if isinstance(last, str):
         return last
+    if last is None:
+        raise StoreRejected(
+            f"row {excerpt(hits[-1]['_id'])} was written by others without the field {ID}, so rows cannot "
+            f"be listed in order: set its field {ID} to its _id, or write it again through samespace"
+        )
     seen = [hit["_id"] for hit in hits if hit["sort"][0] == last]
     before = _read_cursor(after) if after is not None else []
     earlier = before[1:] if before and before[0] == last else []

@@ -479,18 +479,18 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         self, state: _State, shape: Shape, ids: Sequence[str], source: Any
     ) -> list[SearchHit]:
         """The rows with these ids; of ours as they are, of others' as searches see them."""
-        named = dsl.possible_ids(ids)
-        if not named:
-            return []
         if not shape.own:
             await self._refresh(state)
-            query = dsl.of_ids(named)
+            query = dsl.of_ids(ids)
             return [hit async for hits in self._pages(state, query, source) for hit in hits]
         path = f"/{self._through(state)}/_mget?{dsl.asked_for(source)}"
-        answer = await self._transport.ask("POST", path, {"ids": named})
-        for failed in (hit for hit in answer["docs"] if "error" in hit):
-            raise answered(404, failed).error
-        return [hit for hit in answer["docs"] if hit["found"]]
+        found: list[SearchHit] = []
+        for part in dsl.parts_of_ids(ids):
+            answer = await self._transport.ask("POST", path, {"ids": part})
+            for failed in (hit for hit in answer["docs"] if "error" in hit):
+                raise answered(404, failed).error
+            found += [hit for hit in answer["docs"] if hit["found"]]
+        return found
 
     async def _write(self, rows: Sequence[Row], on_conflict: OnConflict) -> Written:
         async with self._gone_explained():

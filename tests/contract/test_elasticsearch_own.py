@@ -1,0 +1,262 @@
+"""What Elasticsearch does for collections of ours, strangers and kills included."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from elasticsearch import BadRequestError, Elasticsearch
+from tests.servers.elasticsearch import Node
+
+from samespace import Document, ElasticsearchStore, EmbeddingSpace, Index, Layout
+from samespace.errors import InvalidInput, StoreRejected
+from samespace.filters import everything, field
+from samespace.stores.elasticsearch import dsl
+from samespace.testing.backends import UNLIKE, V3, TaskBackend
+from samespace.testing.corpus import documents
+
+
+@pytest.fixture
+def client(elasticsearch: str) -> Iterator[Elasticsearch]:
+    with Elasticsearch(elasticsearch) as client:
+        yield client
+
+
+@pytest.fixture
+def store(client: Elasticsearch, elasticsearch: str) -> Iterator[ElasticsearchStore]:
+    with ElasticsearchStore(
+        elasticsearch, collection=f"t{uuid.uuid4().hex[:12]}", backend=TaskBackend()
+    ) as store:
+        store.create()
+        yield store
+        client.indices.delete(index=store.collection)
+
+
+def unit(rows: int, dimensions: int) -> Any:
+    made = np.random.default_rng(7).normal(size=(rows, dimensions)).astype(np.float32)
+    return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
+# Strangers
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"text": "x", "unknown": 1},
+        {"text": "x", UNLIKE.id: [0.125] * 64},
+        {"text": "x", V3.id: [1.0] * 64},
+        {"text": "x", V3.id: [0.0] * 64},
+        {"text": "x", V3.id: [1.0] + [0.0] * 31},
+    ],
+    ids=["a field", "another space", "not of unit norm", "zero", "half the dimensions"],
+)
+def test_the_server_itself_refuses_what_is_not_of_the_space(
+    client: Elasticsearch, store: ElasticsearchStore, body: dict[str, Any]
+) -> None:
+    with pytest.raises(BadRequestError):
+        client.index(index=store.collection, id="x", document=body)
+    assert store.count() == 0
+
+
+def test_a_mapping_does_not_grow_with_metadata(
+    client: Elasticsearch, store: ElasticsearchStore
+) -> None:
+    before = client.indices.get_mapping(index=store.collection)
+    store.upsert(Document(str(n), "text", {f"key {n}": {"in": [n]}}) for n in range(50))
+    store.update_metadata({"0": {"another": 1}})
+    assert client.indices.get_mapping(index=store.collection) == before
+    assert store.count(field("key 7", "in") == 7) == 1
+
+
+def test_others_keys_of_meta_stay(client: Elasticsearch, store: ElasticsearchStore) -> None:
+    mapping = client.indices.get_mapping(index=store.collection)[store.collection]["mappings"]
+    client.indices.put_mapping(index=store.collection, meta={**mapping["_meta"], "owner": "me"})
+    store.add_slot(UNLIKE)
+    store.drop_slot(UNLIKE)
+    mapping = client.indices.get_mapping(index=store.collection)[store.collection]["mappings"]
+    assert mapping["_meta"]["owner"] == "me"
+
+
+def test_metadata_that_a_stranger_wrote_plainly_is_read(
+    client: Elasticsearch, store: ElasticsearchStore
+) -> None:
+    body = {"id": "s", "text": "by a stranger", "metadata": {"k": 1}}
+    client.index(index=store.collection, id="s", document=body, refresh=True)
+    assert store.get(["s"]) == [Document("s", "by a stranger", {"k": 1})]
+    assert store.update_metadata({"s": {"l": 2}}, merge=True) == 1
+    assert store.get(["s"])[0].metadata == {"k": 1, "l": 2}
+    rows, _ = store.pending(V3, limit=10)
+    assert [row.document.id for row in rows] == ["s"]
+
+
+def test_rows_without_an_id_field_are_listed_or_said_to_be_in_the_way(
+    client: Elasticsearch, store: ElasticsearchStore
+) -> None:
+    store.upsert(documents(3))
+    for n in range(2):
+        client.index(index=store.collection, id=f"s{n}", document={"text": "x"}, refresh=True)
+    assert Counter(d.id for d in store.scan()) == Counter(["d0", "d1", "d2", "s0", "s1"])
+    with pytest.raises(StoreRejected, match="without the field id"):
+        list(store.scan(batch_size=4))
+
+
+def test_a_name_that_is_an_alias_by_now_cannot_be_created_or_dropped(
+    client: Elasticsearch, store: ElasticsearchStore, elasticsearch: str
+) -> None:
+    alias = f"{store.collection}_alias"
+    client.indices.put_alias(index=store.collection, name=alias)
+    with ElasticsearchStore(elasticsearch, collection=alias, backend=TaskBackend()) as other:
+        other.upsert(documents(2))
+    assert store.count() == 2
+
+
+# Slots
+
+
+def test_a_stale_handle_is_refused_by_the_server_in_the_same_round_trip(
+    client: Elasticsearch, store: ElasticsearchStore
+) -> None:
+    store.add_slot(UNLIKE)
+    alias = dsl.alias_of(store.collection, UNLIKE.id)
+    assert client.indices.exists_alias(name=alias)
+    store.drop_slot(UNLIKE)
+    assert not client.indices.exists_alias(name=alias)
+
+
+def test_stale_rows_are_found_on_every_page(
+    client: Elasticsearch, store: ElasticsearchStore
+) -> None:
+    store.upsert_vectors(documents(1200), unit(1200, 64), space=V3)
+    changed = {"d3", "d777", "d1001", "d999"}
+    for id in changed:
+        client.update(index=store.collection, id=id, doc={"text": "changed"}, refresh=True)
+    found: list[str] = []
+    since: str | None = None
+    for _ in range(10):
+        rows, since = store.stale(V3, since=since, limit=2)
+        found += [row.document.id for row in rows]
+        if since is None:
+            break
+    assert sorted(found) == sorted(changed)
+
+
+def test_pages_by_change_over_several_shards_cover_everything_once(
+    client: Elasticsearch, elasticsearch: str
+) -> None:
+    name = f"t{uuid.uuid4().hex[:12]}"
+    vectors = {"type": "dense_vector", "dims": 64, "similarity": "cosine"}
+    properties = {"vector": vectors, "text": {"type": "text"}, "metadata": {"type": "object"}}
+    client.indices.create(
+        index=name, mappings={"properties": properties}, settings={"number_of_shards": 5}
+    )
+    for row, vector in zip(documents(40), unit(40, 64), strict=True):
+        client.index(index=name, id=row.id, document={"text": row.text, "vector": vector.tolist()})
+    client.indices.refresh(index=name)
+    layout = Layout(id="_id", text="text", slot="vector")
+    with ElasticsearchStore(elasticsearch, collection=name, space=V3, layout=layout) as store:
+        store.adopt()
+        store.add_slot(UNLIKE)
+        for limit in (1, 3, 7):
+            assert _paged(store, limit) == Counter(row.id for row in documents(40))
+        parts = [_paged(store, 7, shard=(n, 3)) for n in range(3)]
+        assert sum(parts, Counter[str]()) == Counter(row.id for row in documents(40))
+        assert all(parts)
+    client.indices.delete(index=name)
+
+
+def _paged(store: ElasticsearchStore, limit: int, **options: Any) -> Counter[str]:
+    seen: Counter[str] = Counter()
+    after: str | None = None
+    while True:
+        rows, after = store.pending(UNLIKE, limit=limit, after=after, **options)
+        seen.update(row.document.id for row in rows)
+        if after is None:
+            return seen
+
+
+# Indexes
+
+
+@pytest.mark.parametrize("quantization", [None, "half", "int8", "binary"])
+def test_as_many_hits_as_can_be_asked_for(
+    elasticsearch: str, client: Elasticsearch, quantization: Any
+) -> None:
+    space = EmbeddingSpace(model="m", dimensions=64)
+    index = Index(quantization=quantization)
+    name = f"t{uuid.uuid4().hex[:12]}"
+    vectors = unit(3000, 64)
+    with ElasticsearchStore(elasticsearch, collection=name, space=space, index=index) as store:
+        store.upsert_vectors(documents(3000), vectors, space=space)
+        cosines = vectors @ vectors[5]
+        best = store.search_vector(vectors[5], space=space, limit=10)
+        expected = {f"d{n}" for n in np.argsort(-cosines)[:10]}
+        assert best[0].document.id == "d5"
+        least = 2 if quantization == "binary" else 9  # of few dimensions, a bit each says little
+        assert len(expected & {hit.document.id for hit in best}) >= least
+        assert len(store.search_vector(vectors[5], space=space, limit=10_000)) >= 2950
+        some = store.search_vector(
+            vectors[5], space=space, limit=10_000, where=field("year") < 2400
+        )
+        assert len(some) == 400
+        client.indices.delete(index=name)
+
+
+def test_a_slot_without_a_graph_cannot_be_given_one(elasticsearch: str, store: Any) -> None:
+    flat = ElasticsearchStore(
+        elasticsearch, collection=f"{store.collection}f", space=V3, index=Index(kind="flat")
+    )
+    flat.create()
+    with ElasticsearchStore(elasticsearch, collection=flat.collection, space=V3) as other:
+        with pytest.raises(InvalidInput, match="flat"):
+            other.build_index()
+        assert not other.info().index_built
+    flat.drop()
+    flat.close()
+
+
+# Sizes
+
+
+def test_long_texts_and_long_values_and_long_batches(store: ElasticsearchStore) -> None:
+    long = "ö" * 2_000_000
+    rows = [Document(str(n), long, {"value": long, "n": n}) for n in range(6)]
+    assert store.upsert(rows).written == 6
+    assert store.get(["3"]) == [rows[3]]
+    assert store.count(field("value") == long) == 6
+    many = [f"id {n}" for n in range(3000)]
+    store.upsert_vectors((Document(id, "x") for id in many), unit(3000, 64), space=V3)
+    assert [document.id for document in store.get(many)] == many
+    assert store.delete(where=everything) == 3006
+
+
+# Kills
+
+
+def test_a_write_goes_on_by_itself_when_a_killed_server_is_back() -> None:
+    rows = documents(6000)
+    vectors = unit(6000, 64)
+    under_way = threading.Event()
+
+    def stream() -> Iterator[Document]:
+        for place, row in enumerate(rows):
+            if place == 3000:
+                under_way.set()
+            yield row
+
+    with Node() as node, ThreadPoolExecutor(1) as thread:
+        store = ElasticsearchStore(node.url, collection="killed", space=V3, timeout=120)
+        store.create()
+        writing = thread.submit(store.upsert_vectors, stream(), vectors, space=V3)
+        under_way.wait(60)
+        node.kill()
+        node.start()
+        assert writing.result().written == 6000
+        assert Counter(d.id for d in store.scan(batch_size=5000)) == Counter(r.id for r in rows)
+        store.close()
