@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -73,9 +74,14 @@ def open_store(url: str, name: str = NAME, **options: Any) -> ElasticsearchStore
     return ElasticsearchStore(url, collection=name, **given)
 
 
-def source_of(client: Elasticsearch, id: str, **options: Any) -> Any:
-    found = client.get(index=NAME, id=id, source_exclude_vectors=False, **options)
-    return found["_source"]
+def source_of(client: Elasticsearch, id: str, **options: str) -> Any:
+    found = client.perform_request(
+        "GET",
+        f"/{NAME}/_doc/{quote(id)}",
+        params={"_source_exclude_vectors": "false", **options},
+        headers={"accept": "application/json"},
+    )
+    return found.body["_source"]
 
 
 # What is kept
@@ -244,7 +250,7 @@ def test_an_alias_of_two_indices_is_refused(client: Elasticsearch, elasticsearch
 @pytest.mark.parametrize(
     "name",
     ["*", "adopted*", "adopted,other", "_all", "-adopted", "<adopted-{now/d}>", "a b", "a/b", "../x",
-     "a?b", "a#b", "a%2fb", ".", "..", "", "x" * 256, "a\nb", "remote:adopted"],
+     "a?b", "a#b", "a%2fb", ".", "..", "", "x" * 256, "a\nb", "remote:adopted", "a\ud800"],
 )  # fmt: skip
 def test_what_stands_for_several_indices_or_another_path_is_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match="cannot be an index"):

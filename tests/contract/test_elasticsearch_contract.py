@@ -87,7 +87,7 @@ class Raw:
             index=self.named(collection),
             size=1000,
             seq_no_primary_term=True,
-            source_exclude_vectors=False,
+            source={"exclude_vectors": False},
             sort=["_seq_no"],
         )
         rows = [orjson.dumps(dict(hit)) for hit in found["hits"]["hits"]]

@@ -107,7 +107,7 @@ def test_rows_without_an_id_field_are_listed_or_said_to_be_in_the_way(
         list(store.scan(batch_size=4))
 
 
-def test_a_name_that_is_an_alias_by_now_cannot_be_created_or_dropped(
+def test_an_alias_of_a_collection_is_the_collection(
     client: Elasticsearch, store: ElasticsearchStore, elasticsearch: str
 ) -> None:
     alias = f"{store.collection}_alias"

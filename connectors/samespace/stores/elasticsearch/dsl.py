@@ -17,7 +17,7 @@ from samespace.errors import InvalidInput, StoreRejected, excerpt
 from samespace.filters import Compares, Differs, Exists, In, Target
 from samespace.guard import SpaceRecord
 from samespace.index import Index
-from samespace.names import ID_BYTES, bounded
+from samespace.names import ID_BYTES, bounded, is_unstorable
 from samespace.protocols import Vector
 from samespace.space import EmbeddingSpace
 from samespace.stores.elasticsearch.conditions import (
@@ -75,9 +75,10 @@ def check_name(name: object) -> str:
     if (
         not isinstance(name, str)
         or not name
+        or is_unstorable(name)
         or _FORBIDDEN.search(name)
         or name[0] in "-_+."
-        or len(name.encode(errors="replace")) > _NAME_BYTES
+        or len(name.encode()) > _NAME_BYTES
     ):
         raise InvalidInput(
             f"collection {excerpt(name)} cannot be an index of Elasticsearch: no patterns, lists, "

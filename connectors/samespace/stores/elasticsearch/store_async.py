@@ -75,6 +75,7 @@ from samespace.stores.elasticsearch.shape import (
     value_at,
 )
 from samespace.stores.elasticsearch.transport_async import (
+    IN_MOTION,
     IN_THE_WAY,
     AsyncTransport,
     Outcome,
@@ -576,7 +577,8 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
             filled |= {id: _filled(state, each) for id, each in made.items()}
             left = [row for row in left if outcomes[row.document.id].conflicts]
             if not left or on_conflict != "overwrite":
-                break
+                return await self._told(rows, outcomes, filled)
+        outcomes |= dict.fromkeys((row.document.id for row in left), IN_MOTION)
         return await self._told(rows, outcomes, filled)
 
     async def _whole_rows(self, state: _State, ids: Sequence[str]) -> dict[str, SearchHit]:
@@ -744,15 +746,20 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
             f"/{self._through(state)}/_delete_by_query?conflicts=proceed&refresh=true"
             f"&max_docs={DELETED_AT_ONCE}"
         )
-        deleted = 0
+        deleted = rounds = 0
         await self._refresh(state)
-        while True:
+        while rounds < ATTEMPTS:
             answer = await self._transport.ask("POST", path, {"query": query})
             for failure in answer["failures"]:
                 raise of_row(failure.get("status", 500), failure.get("cause", {}))
             deleted += int(answer["deleted"])
             if not answer["version_conflicts"] and answer["total"] < DELETED_AT_ONCE:
                 return deleted
+            rounds = 0 if answer["deleted"] else rounds + 1
+        raise StoreUnavailable(
+            f"rows of {excerpt(self._collection)} are changed by others all the time; {deleted} were "
+            "deleted, try again for the rest"
+        )
 
     # Reading
 

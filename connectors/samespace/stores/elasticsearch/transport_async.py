@@ -90,6 +90,7 @@ class Outcome:
 
 IN_THE_WAY: Final = Outcome(CONFLICT, {})
 """Of a row that was seen to be there."""
+IN_MOTION: Final = Outcome(429, {"reason": "the row is changed by others all the time"})
 TOO_LARGE: Final = Outcome(413, {"reason": "it is longer than http.max_content_length"})
 
 
