@@ -20,6 +20,8 @@ from samespace import AsyncQdrantStore, Document, QdrantStore
 from samespace.errors import InvalidInput, StoreRejected, StoreUnavailable
 from samespace.stores.qdrant import faults, transport
 from samespace.testing.backends import V3, TaskBackend
+from samespace.testing.corpus import documents
+from samespace.testing.together import together
 
 SECRET = "sentinel-" + 20 * "k"
 Answer = tuple[int, dict[str, str], bytes]
@@ -250,6 +252,19 @@ def test_a_folder_keeps_documents_and_serves_one_handle_at_a_time(
     with QdrantStore(folder, collection="x", backend=TaskBackend()) as store:
         assert store.get(["a"]) == [document]
         assert store.search("some text")[0].document == document
+
+
+def test_threads_that_come_first_together_share_one_folder(
+    tmp_path: Path, qdrant_local: None
+) -> None:
+    def writer(n: int) -> Callable[[], object]:
+        return lambda: store.upsert(documents(5, prefix=f"w{n}-"))
+
+    for source in (":memory:", str(tmp_path / "store")):
+        with QdrantStore(source, collection="x", backend=TaskBackend()) as store:
+            outcomes = together([writer(n) for n in range(8)])
+            assert [report.written for report in outcomes] == [5] * 8
+            assert store.count() == 40
 
 
 async def test_memory_is_the_handles_own(qdrant_local: None) -> None:

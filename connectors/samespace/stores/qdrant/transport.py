@@ -65,6 +65,7 @@ class Transport:
         self._client: QdrantClient | None = None
         self._options: dict[str, Any] = {}
         self._api_key = api_key
+        self._opening = threading.Lock()
         self._owned = isinstance(source, str)
         if isinstance(source, str):
             self._options = _options(source, grpc_port, timeout)
@@ -110,10 +111,11 @@ class Transport:
         """One attempt. The driver's exception is left behind: its request's headers hold the key."""
         fault: SamespaceError
         try:
+            client = self._opened()
             if self.kind != "local":
-                return request(self._opened())
-            with self._lock():
-                return request(self._opened())
+                return request(client)
+            with _locks.setdefault(client, threading.Lock()):
+                return request(client)
         except SamespaceError:
             raise
         except DRIVER as error:
@@ -121,15 +123,17 @@ class Transport:
         raise fault
 
     def _opened(self) -> QdrantClient:
+        """The client; of threads that come first together one makes it."""
         if self._client is None:
-            key: dict[str, Any] = (
-                {"api_key": self._api_key.revealed()} if self.kind != "local" else {}
-            )
-            self._client = QdrantClient(**self._options, **key)
+            with self._opening:
+                if self._client is None:
+                    self._client = self._made()
         return self._client
 
-    def _lock(self) -> threading.Lock:
-        return _locks.setdefault(self._opened(), threading.Lock())
+    def _made(self) -> QdrantClient:
+        if self.kind == "local":
+            return QdrantClient(**self._options)
+        return QdrantClient(**self._options, api_key=self._api_key.revealed())
 
     def _check_usable(self) -> None:
         if self._closed:

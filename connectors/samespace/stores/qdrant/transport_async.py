@@ -64,6 +64,7 @@ class AsyncTransport:
         self._client: AsyncQdrantClient | None = None
         self._options: dict[str, Any] = {}
         self._api_key = api_key
+        self._opening = asyncio.Lock()
         self._owned = isinstance(source, str)
         if isinstance(source, str):
             self._options = _options(source, grpc_port, timeout)
@@ -110,26 +111,29 @@ class AsyncTransport:
         """One attempt. The driver's exception is left behind: its request's headers hold the key."""
         fault: SamespaceError
         try:
+            client = await self._opened()
             if self.kind != "local":
-                return await request(self._opened())
-            async with self._lock():
-                return await request(self._opened())
+                return await request(client)
+            async with _locks.setdefault(client, asyncio.Lock()):
+                return await request(client)
         except SamespaceError:
             raise
         except DRIVER as error:
             fault = translate(error, local=self.kind == "local")
         raise fault
 
-    def _opened(self) -> AsyncQdrantClient:
+    async def _opened(self) -> AsyncQdrantClient:
+        """The client; of threads that come first together one makes it."""
         if self._client is None:
-            key: dict[str, Any] = (
-                {"api_key": self._api_key.revealed()} if self.kind != "local" else {}
-            )
-            self._client = AsyncQdrantClient(**self._options, **key)
+            async with self._opening:
+                if self._client is None:
+                    self._client = self._made()
         return self._client
 
-    def _lock(self) -> asyncio.Lock:
-        return _locks.setdefault(self._opened(), asyncio.Lock())
+    def _made(self) -> AsyncQdrantClient:
+        if self.kind == "local":
+            return AsyncQdrantClient(**self._options)
+        return AsyncQdrantClient(**self._options, api_key=self._api_key.revealed())
 
     def _check_usable(self) -> None:
         if self._closed:
