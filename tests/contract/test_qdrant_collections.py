@@ -25,7 +25,7 @@ from samespace.errors import (
     SpaceUnknown,
     StoreRejected,
 )
-from samespace.filters import everything
+from samespace.filters import everything, matches
 from samespace.guard import SlotState
 from samespace.layout import TextQuery
 from samespace.stores.qdrant import collection as shapes
@@ -166,6 +166,28 @@ def test_a_crash_within_a_fill_leaves_the_row_pending(place: Place) -> None:
             assert store.fill(V3, rows, TaskBackend().embed_documents(texts(1))).filled == 1
             assert store.pending(V3, limit=10) == ([], None)
         assert store.stale(V3, limit=10) == ([], None)
+
+
+def test_a_stale_vector_is_replaced_once(place: Place) -> None:
+    with place.open() as store:
+        store.upsert(documents(3))
+        place.client.set_payload(
+            place.name, {"text": "changed"}, points=[point_id("d1")], wait=True
+        )
+        rows, cursor = store.stale(V3, limit=10)
+        assert ([row.document.id for row in rows], cursor) == (["d1"], None)
+        made = TaskBackend().embed_documents(["changed"])
+        place.client.set_payload(place.name, {"text": "again"}, points=[point_id("d1")], wait=True)
+        assert store.fill(V3, rows, made).filled == 0
+        place.client.set_payload(
+            place.name, {"text": "changed"}, points=[point_id("d1")], wait=True
+        )
+        assert store.fill(V3, rows, made).filled == 1
+        assert store.fill(V3, rows, made).filled == 0
+        assert store.stale(V3, limit=10) == store.pending(V3, limit=10) == ([], None)
+        (found,) = store.get(["d1"], with_vectors=True)
+        assert found.vector is not None
+        np.testing.assert_allclose(found.vector, made[0], atol=1e-6)
 
 
 def test_a_filler_that_lost_its_claim_writes_nothing(place: Place) -> None:
@@ -311,6 +333,30 @@ def test_all_the_payload_may_be_metadata(place: Place) -> None:
         with pytest.raises(InvalidInput, match="'page' has no key"):
             store.update_metadata({"3": {"page": "z"}})
         assert store.delete(parent="p") == 1
+
+
+def test_filters_on_a_payload_mean_what_filters_mean(place: Place) -> None:
+    values: list[Any] = [
+        "x", ["x", None], None, [], [None], [None, None], {"o": 1}, {}, [[]], [{"o": 1}],
+        0, 0.0, 1, 1.5, True, False, "1", -3, [2, "x"], 2**60, [[1]],
+    ]  # fmt: skip
+    payloads = [{"text": "t", "k": value} for value in values] + [{"text": "t"}]
+    place.make(vector(), payloads)
+    key = field("k")
+    asked = [
+        key.exists(), key == None, key == "x", key == 0, key == 1, key == 1.5, key == True,  # noqa: E711, E712
+        key.in_(["x", 1, None]), key > 0, key >= 1, key < 1, key <= -3, key.in_([]), field("k", "o") == 1,
+        ~(key == "x"), ~(key > 0), key.exists() & ~(key == "x"), (key == 1) | (key == False),  # noqa: E712
+        (key == "x") & ~(key == "x"), field.id.in_(["1", "3", "x"]) & ~(field.id == "1"),
+    ]  # fmt: skip
+    with place.open(layout=Layout(id="id", text="text", slot="", metadata="*")) as store:
+        for where in asked:
+            expected = [
+                str(n)
+                for n, payload in enumerate(payloads)
+                if matches(where, id=str(n), metadata={"k": payload.get("k")})
+            ]
+            assert [document.id for document in store.scan(where=where)] == expected, where
 
 
 def test_an_object_may_be_metadata_and_the_rest_of_a_payload_stays(place: Place) -> None:

@@ -23,11 +23,13 @@ from samespace.stores.qdrant.requests import (
     any_of,
     compiled,
     equals,
+    every,
     field_condition,
     has_text,
     holds,
     id_leaf,
     is_empty,
+    is_null,
     matches,
     native_id,
     opposite,
@@ -230,7 +232,7 @@ class AdoptedRows:
             return parent_leaf(where, self._parent_key())
         key = self._key(where.path)
         if isinstance(where, Exists):
-            return opposite(is_empty(key))
+            return _present(key)
         if isinstance(where, In):
             return _one_of(key, where.values)
         raise _inexpressible(
@@ -255,6 +257,13 @@ def _path(*keys: str) -> str:
                 f"the key {excerpt(key)}, with a quote or a backslash in it", "another key"
             )
     return ".".join(f'"{key}"' for key in keys)
+
+
+def _present(key: str) -> models.Filter:
+    """There is a value that is not null; in a list too, but for one of nulls and empty lists alone."""
+    elements = f"{key}[]"
+    no_element = every(is_null(elements), is_empty(elements))
+    return every(opposite(is_empty(key)), opposite(no_element))
 
 
 def _inexpressible(what: str, instead: str) -> InvalidInput:

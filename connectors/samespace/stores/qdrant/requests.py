@@ -245,6 +245,11 @@ def is_empty(key: str) -> models.Filter:
     return holds(models.IsEmptyCondition(is_empty=models.PayloadField(key=key)))
 
 
+def is_null(key: str) -> models.Filter:
+    """Where one of the values at a path is null."""
+    return holds(models.IsNullCondition(is_null=models.PayloadField(key=key)))
+
+
 def has_text(key: str, text: str | None) -> models.Filter:
     """Where a key has this text; nothing where that is None."""
     return is_empty(key) if text is None else equals(key, text)
