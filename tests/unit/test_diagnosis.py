@@ -14,6 +14,7 @@ from samespace.stores.qdrant import diagnosis as qdrant
 POSTGRES = pgvector.Facts(
     server="18.4",
     installed="0.8.5",
+    hidden=None,
     available="0.8.5",
     may_install=True,
     may_create_schemas=True,
@@ -81,6 +82,7 @@ def test_nothing_is_amiss_where_all_is_well() -> None:
             Level.PROBLEM,
             "run CREATE EXTENSION vector",
         ),
+        (replace(POSTGRES, hidden="extensions"), Level.PROBLEM, "search_path = public, extensions"),
         (
             replace(POSTGRES, has_schema=False, may_create_schemas=False),
             Level.PROBLEM,

@@ -19,6 +19,9 @@ _MISSING: Final = "run CREATE EXTENSION vector in the database, as a role that m
 FACTS: Final = sql.SQL("""
 SELECT current_setting('server_version'),
   (SELECT extversion FROM pg_extension WHERE extname = 'vector'),
+  (SELECT t.typnamespace::regnamespace::text FROM pg_extension e
+    JOIN pg_type t ON t.typnamespace = e.extnamespace
+    WHERE e.extname = 'vector' AND t.typname = 'vector' AND NOT pg_type_is_visible(t.oid)),
   (SELECT default_version FROM pg_available_extensions WHERE name = 'vector'),
   (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
     OR (may_create.database AND EXISTS (SELECT FROM pg_available_extension_versions
@@ -56,6 +59,8 @@ class Facts:
     server: str
     installed: str | None
     """The version of pgvector in this database."""
+    hidden: str | None
+    """The schema of pgvector where this role does not look into it."""
     available: str | None
     """The version that could be installed."""
     may_install: bool
@@ -79,6 +84,8 @@ def findings(
     """What there is to say of a server that answers."""
     yield Finding(Level.OK, f"PostgreSQL {facts.server} answers (client psycopg {client})")
     yield _extension(facts)
+    if facts.hidden is not None:
+        yield hidden(facts.hidden)
     yield _records(facts, registry)
     yield _schema(facts, schema)
     if facts.may_read_rows is not None:
@@ -115,6 +122,16 @@ def version(installed: str, available: str | None = None) -> Finding:
         what = f"pgvector {installed} has known defects in its indexes, mended in 0.8.4"
         return Finding(Level.WARNING, what, mend)
     return Finding(Level.OK, f"pgvector {installed}")
+
+
+def hidden(schema: str) -> Finding:
+    """What to say where pgvector is in a schema (its name as quoted) that this role overlooks."""
+    return Finding(
+        Level.PROBLEM,
+        f"the extension vector is in schema {schema}, which is not in this role's search_path",
+        f"run ALTER ROLE … SET search_path = public, {schema} (and GRANT USAGE ON SCHEMA {schema} if "
+        "it lacks that)",
+    )
 
 
 def _schema(facts: Facts, schema: str) -> Finding:

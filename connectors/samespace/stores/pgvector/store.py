@@ -45,7 +45,7 @@ from samespace.errors import (
     excerpt,
 )
 from samespace.filters import Field, Filter, Target, check_filter, field
-from samespace.findings import Level
+from samespace.findings import Finding, Level
 from samespace.guard import (
     Canary,
     SlotRecord,
@@ -292,11 +292,7 @@ class PgVectorStore(GuardedStore[_State]):
         )
         self._check_version(version, exists=oid is not None)
         if hidden is not None:
-            raise StoreRejected(
-                f"the extension vector is in schema {hidden}, which is not in this role's search_path; "
-                f"run ALTER ROLE … SET search_path = public, {hidden} (and GRANT USAGE ON SCHEMA "
-                f"{hidden} if it lacks that)"
-            )
+            raise _rejected(diagnosis.hidden(hidden))
         typed = orjson.loads(columns) if oid is not None else {}
         key = self._key(typed)
         record = self._read_record(cursor, key, adopting=adopting) if may_read else None
@@ -349,7 +345,7 @@ class PgVectorStore(GuardedStore[_State]):
             return
         judged = diagnosis.version(version)
         if judged.level is Level.PROBLEM:
-            raise StoreRejected(f"{judged.what}; {judged.mend}")
+            raise _rejected(judged)
         if judged.level is Level.WARNING and not self._warned:
             self._warned = True
             logger.warning("%s; %s", judged.what, judged.mend)
@@ -1085,6 +1081,10 @@ class PgVectorStore(GuardedStore[_State]):
             finally:
                 if not before and not connection.closed:
                     connection.set_autocommit(False)
+
+
+def _rejected(finding: Finding) -> StoreRejected:
+    return StoreRejected(f"{finding.what}; {finding.mend}")
 
 
 def _supported(index: Index, space: EmbeddingSpace) -> Index:
