@@ -44,8 +44,7 @@ def examine(url: str | None = None, *, collection: str | None = None) -> list[Fi
 def _store(address: Address, url: str, collection: str | None) -> Iterator[Finding]:
     doctor = loaded(f"stores.{address.store}.doctor", extra=address.store)
     try:
-        options = credentials(address, {})
-        yield from doctor.examine(address.source, collection=collection, **options)
+        yield from doctor.examine(address.source, collection=collection, **credentials(address, {}))
         if collection is not None:
             yield from _collection(url, collection)
     except InvalidInput:

@@ -113,8 +113,12 @@ def open_store(
             backend = open_backend(backend)
             if isinstance(backend, AbstractContextManager):
                 made.enter_context(backend)
-        given = {**credentials(address, options), **options}
-        store = kind(address.source, collection=collection, backend=backend, **given)
+        store = kind(
+            address.source,
+            collection=collection,
+            backend=backend,
+            **{**credentials(address, options), **options},  # no local that a traceback could show
+        )
         store.on_close(made.pop_all().close)
     opened: VectorStore = store
     return opened

@@ -31,6 +31,7 @@ CORE = (
     "embedding",
     "errors",
     "filters",
+    "findings",
     "guard",
     "index",
     "layout",
@@ -70,6 +71,15 @@ def test_naming_what_there_is_imports_no_driver() -> None:
 def test_values_and_filters_import_no_driver() -> None:
     statements = "from samespace import Document, EmbeddingSpace, Index, Layout, everything, field"
     assert imported_by(statements) & DRIVERS == set()
+
+
+def test_an_address_imports_no_other_store_s_driver() -> None:
+    parsed = "from samespace.opening import parse_address; import samespace.doctor; parse_address"
+    assert imported_by(f"{parsed}('qdrant://h')") & DRIVERS == set()
+    opened = (
+        "from samespace import open_store; open_store('qdrant::memory:', collection='c', backend"
+    )
+    assert not imported_by(f"{opened}='hashing').close()") & {"psycopg", "elasticsearch"}
 
 
 def test_the_probe_sees_a_driver_that_is_imported() -> None:
