@@ -52,6 +52,8 @@ if TYPE_CHECKING:
         VectorStore as VectorStore,
     )
     from samespace.space import EmbeddingSpace as EmbeddingSpace
+    from samespace.stores.elasticsearch.hook import IngestHook as IngestHook
+    from samespace.stores.elasticsearch.hook_async import AsyncIngestHook as AsyncIngestHook
     from samespace.stores.elasticsearch.store import (
         ElasticsearchStore as ElasticsearchStore,
     )
@@ -83,6 +85,8 @@ _HOMES: Final = {
         "VectorStore",
     ),
     "space": ("EmbeddingSpace",),
+    "stores.elasticsearch.hook": ("IngestHook",),
+    "stores.elasticsearch.hook_async": ("AsyncIngestHook",),
     "stores.elasticsearch.store": ("ElasticsearchStore",),
     "stores.elasticsearch.store_async": ("AsyncElasticsearchStore",),
     "stores.pgvector.store": ("PgVectorStore",),

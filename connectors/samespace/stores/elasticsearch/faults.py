@@ -31,6 +31,10 @@ class Forbidden(StoreRejected):
     """The user may not do this."""
 
 
+class Missing(StoreRejected):
+    """What a request names is not there, and is no index."""
+
+
 class TooLarge(StoreRejected):
     """A request is longer than the server reads."""
 
@@ -123,6 +127,8 @@ def answered(status: int, body: object) -> Fault:
         "search_phase_execution_exception",
     }:
         return Fault(Expired(shown))
+    if status == 404 and not kind:
+        return Fault(Missing(shown))
     if kind == "resource_already_exists_exception":
         return Fault(Taken(shown))
     if status == 413:
