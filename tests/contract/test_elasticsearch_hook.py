@@ -334,7 +334,7 @@ def test_a_bad_action_ends_the_stream_and_is_named(
     # A batch of 1,000 was yielded; the helper sends 500 at a time and holds back its last request.
     assert stored(client, "manuals").keys() == {str(n) for n in range(500)}
     del stream[1200]
-    assert bulk(client, hook(stream)) == (1499, [])
+    assert bulk(client, hook(stream), refresh=True) == (1499, [])
     assert manuals.count() == 1499
 
 

@@ -109,9 +109,10 @@ def refresh_pipeline(transport: Transport, collection: str) -> None:
         install(transport, index, index.record, dry_run=False)
 
 
-def forget_pipeline(transport: Transport, name: str) -> None:
-    """Remove the pipeline of an index that is gone."""
-    _delete_pipeline(transport, pipeline_name(name))
+def forget_pipeline(transport: Transport, index: FoundIndex) -> None:
+    """Remove the pipeline of an index that is gone, if it had ours."""
+    if index.final_pipeline == pipeline_name(index.name):
+        _delete_pipeline(transport, index.final_pipeline)
 
 
 def _read_pipeline(transport: Transport, name: str) -> dict[str, Any] | None:

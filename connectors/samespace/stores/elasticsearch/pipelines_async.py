@@ -110,9 +110,10 @@ async def refresh_pipeline(transport: AsyncTransport, collection: str) -> None:
         await install(transport, index, index.record, dry_run=False)
 
 
-async def forget_pipeline(transport: AsyncTransport, name: str) -> None:
-    """Remove the pipeline of an index that is gone."""
-    await _delete_pipeline(transport, pipeline_name(name))
+async def forget_pipeline(transport: AsyncTransport, index: FoundIndex) -> None:
+    """Remove the pipeline of an index that is gone, if it had ours."""
+    if index.final_pipeline == pipeline_name(index.name):
+        await _delete_pipeline(transport, index.final_pipeline)
 
 
 async def _read_pipeline(transport: AsyncTransport, name: str) -> dict[str, Any] | None:

@@ -68,6 +68,11 @@ from samespace.stores.elasticsearch.conditions import Query, condition, every, e
 from samespace.stores.elasticsearch.counting import Count, lookup
 from samespace.stores.elasticsearch.dsl import Operation, Version, operation
 from samespace.stores.elasticsearch.faults import Expired, Taken, answered, of_row
+from samespace.stores.elasticsearch.pipelines import (
+    forget_pipeline,
+    read_index,
+    refresh_pipeline,
+)
 from samespace.stores.elasticsearch.shape import (
     Shape,
     check_layout,
@@ -284,7 +289,9 @@ class ElasticsearchStore(GuardedStore[_State]):
             )
         self._slot_of(state, writing=True)
         with self._gone_explained():
+            index = read_index(self._transport, state.shape.name)
             self._transport.ask("DELETE", f"/{quote(state.shape.name)}")
+        forget_pipeline(self._transport, index)
         self._state = None
 
     def adopt(self, *, canary: bool = True) -> None:
@@ -517,21 +524,24 @@ class ElasticsearchStore(GuardedStore[_State]):
         kept = self._kept(state, rows, vectors) if on_conflict == "overwrite" else {}
         kind = "index" if on_conflict == "overwrite" else "create"
         names = [slot.name for slot in self._slots()]
+
+        def writing(row: Row) -> Operation:
+            made = dsl.document(row.document, row.metadata, vectors[row.document.id])
+            return operation(kind, row.document.id, self._said(state, made))
+
         outcomes = self._sent(
             state,
             rows,
             lambda row: (
                 _rewriting(row, vectors[row.document.id], kept[row.document.id], names)
                 if row.document.id in kept
-                else _writing(kind, row, vectors[row.document.id])
+                else writing(row)
             ),
         )
         changed = [
             row for row in rows if row.document.id in kept and not outcomes[row.document.id].done
         ]
-        outcomes |= self._sent(
-            state, changed, lambda row: _writing(kind, row, vectors[row.document.id])
-        )
+        outcomes |= self._sent(state, changed, writing)
         for row in changed:
             del kept[row.document.id]
         filled = {
@@ -571,7 +581,10 @@ class ElasticsearchStore(GuardedStore[_State]):
             if on_conflict != "overwrite":
                 outcomes |= dict.fromkeys(stored, IN_THE_WAY)
                 left = [row for row in left if row.document.id not in stored]
-            made = {row.document.id: _changed(state, stored, row, vectors) for row in left}
+            made = {
+                row.document.id: self._said(state, _changed(state, stored, row, vectors))
+                for row in left
+            }
             outcomes |= self._sent(state, left, partial(_changing, stored, made))
             filled |= {id: _filled(state, each) for id, each in made.items()}
             left = [row for row in left if outcomes[row.document.id].conflicts]
@@ -579,6 +592,17 @@ class ElasticsearchStore(GuardedStore[_State]):
                 return self._told(rows, outcomes, filled)
         outcomes |= dict.fromkeys((row.document.id for row in left), IN_MOTION)
         return self._told(rows, outcomes, filled)
+
+    def _said(self, state: _State, made: dict[str, Any]) -> dict[str, Any]:
+        """A row as it is sent: where it has no vector, null in the slot says that this is meant.
+
+        The pipeline of an index that has one stops rows with neither.
+        """
+        if any(value_at(made, slot.name) is not None for slot in self._slots()):
+            return made
+        said = dict(made)
+        put(said, slot_name(state, self._space), None)
+        return said
 
     def _whole_rows(self, state: _State, ids: Sequence[str]) -> dict[str, SearchHit]:
         """Rows with all that is in them, by id."""
@@ -678,7 +702,10 @@ class ElasticsearchStore(GuardedStore[_State]):
 
             def patched(hit: SearchHit) -> Operation:
                 patch = patches["" if where is not None else hit["_id"]]
-                return _patching(shape, hit, patch, merge=merge)
+                if shape.own:
+                    return _patching(shape, hit, patch, merge=merge)
+                made = self._said(state, shape.with_metadata(hit["_source"], patch, merge=merge))
+                return operation("index", hit["_id"], made, **_as_read(hit))
 
             source = {"includes": [dsl.METADATA]} if shape.own else dsl.whole_source(state.version)
             return self._change(state, query, source, patched)
@@ -936,6 +963,7 @@ class ElasticsearchStore(GuardedStore[_State]):
                 lambda found: found if found.find(space) else found.with_slot(slot), fields
             )
         self._add_alias(state, slot_name(state, space))
+        refresh_pipeline(self._transport, self._collection)
         self._describe()
 
     def _add_alias(self, state: _State, slot: str) -> None:
@@ -960,6 +988,7 @@ class ElasticsearchStore(GuardedStore[_State]):
         self._alter(lambda found: found.without(space) if found.find(space) else found)
         if state.shape is not None and state.shape.is_alias(slot.name):
             self._remove_alias(state.shape, slot.name)
+        refresh_pipeline(self._transport, self._collection)
         self._empty(slot.name)
         self._describe()
 
@@ -1153,10 +1182,6 @@ class _Kept:
     primary_term: int
 
 
-def _writing(kind: str, row: Row, vectors: Mapping[str, Any]) -> Operation:
-    return operation(kind, row.document.id, dsl.document(row.document, row.metadata, vectors))
-
-
 def _rewriting(
     row: Row, vectors: Mapping[str, Any], kept: _Kept, slots: Sequence[str]
 ) -> Operation:
@@ -1195,9 +1220,6 @@ def _changing(
 
 
 def _patching(shape: Shape, hit: SearchHit, patch: Metadata, *, merge: bool) -> Operation:
-    if not shape.own:
-        made = shape.with_metadata(hit["_source"], patch, merge=merge)
-        return operation("index", hit["_id"], made, **_as_read(hit))
     metadata = {**shape.metadata(hit["_source"]), **patch} if merge else patch
     parts = dsl.metadata_parts(encode_value(metadata, what="metadata"), metadata)
     return operation("update", hit["_id"], {"doc": parts}, **_as_read(hit))
