@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from elasticsearch import AsyncElasticsearch, Elasticsearch
-from elasticsearch.helpers import async_bulk, bulk
+from elasticsearch.helpers import async_bulk, bulk, parallel_bulk, streaming_bulk
 from tests.contract.elasticsearch_client import TellingNode, telling_client
 
 from samespace import (
@@ -248,6 +248,17 @@ def test_actions_keep_their_order_and_are_read_as_they_are_needed(
     assert next(hooked)["_id"] == "0"
     assert read == 1000
     assert [action["_id"] for action in hooked] == [str(n) for n in range(1, 2500)]
+
+
+@pytest.mark.parametrize("helper", [streaming_bulk, parallel_bulk])
+def test_the_other_helpers_take_it_too(
+    client: Elasticsearch, backend: TaskBackend, manuals: Any, helper: Any
+) -> None:
+    hook = IngestHook(backend, client=client, text_field="body")
+    done = [ok for ok, _ in helper(client, hook(pairs(2500)))]
+    assert done == [True] * 2500
+    assert stored(client, "manuals").keys() == {str(n) for n in range(2500)}
+    assert backend.canaries == 1
 
 
 def test_a_search_finds_what_the_hook_wrote_and_the_store_reads_it_as_its_own(
