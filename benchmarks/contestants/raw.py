@@ -13,7 +13,7 @@ from benchmarks.contestants.serving import Answer, latencies, rate, serve
 from benchmarks.workload import Workload
 from samespace import EmbeddingSpace, PgVectorStore
 from samespace.stores.pgvector.binary import VectorDumper
-from samespace.stores.pgvector.table import source_of
+from samespace.stores.sources import source_of
 
 BATCH = 1000
 

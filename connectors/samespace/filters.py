@@ -266,6 +266,14 @@ class _FieldFactory:
 field: Final = _FieldFactory()
 
 
+def target_of(named: object) -> tuple[Target, tuple[str, ...]]:
+    """What a field, or the name of one, looks at; :class:`InvalidInput` for anything else."""
+    found = field(named) if isinstance(named, str) else named
+    if not isinstance(found, Field):
+        raise InvalidInput(f"field is {excerpt(named)}; pass a name or field(…)")
+    return found.target, found.path
+
+
 def _check_filter(value: object) -> Filter:
     if not isinstance(value, Filter):
         raise InvalidInput(

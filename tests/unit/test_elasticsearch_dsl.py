@@ -20,7 +20,6 @@ from samespace.guard import SlotRecord, SpaceRecord
 from samespace.index import Index
 from samespace.stores.elasticsearch import dsl
 from samespace.stores.elasticsearch.conditions import condition, every, neither, terms
-from samespace.stores.elasticsearch.counting import Count, lookup
 from samespace.stores.elasticsearch.shape import put, remove, value_at
 from samespace.stores.terms import terms_of
 from samespace.testing.backends import V3
@@ -276,20 +275,6 @@ def test_a_cursor_by_change_names_what_was_seen_of_its_number() -> None:
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="cursor"):
         dsl.by_change({"match_all": {}}, text)
-
-
-def test_values_are_counted_and_paged_in_one_order() -> None:
-    counted = Count()
-    for value in ("b", "a", 2, 2.0, True, 1, ["a", "a", None], {"k": 1}, None, []):
-        counted.add(value)
-    whole = counted.page(100, None)
-    assert whole == [("a", 2), ("b", 1), (1, 1), (2, 2), (True, 1), ({"k": 1}, 1)]
-    paged = counted.page(2, None)
-    while more := counted.page(2, paged[-1][0]):
-        paged += more
-    assert paged == whole
-    assert lookup({"a": {"b": 1}}, ("a", "b")) == 1
-    assert lookup({"a": [1]}, ("a", "b")) is None
 
 
 def test_paths_lead_into_objects_or_are_names() -> None:

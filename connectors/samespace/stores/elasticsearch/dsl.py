@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import binascii
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from samespace.index import Index
 from samespace.names import ID_BYTES, bounded, is_unstorable
 from samespace.protocols import Vector
 from samespace.space import EmbeddingSpace
+from samespace.stores import sources
 from samespace.stores.elasticsearch.conditions import (
     EVERYTHING,
     NOTHING,
@@ -98,8 +98,8 @@ def source_name(slot: str) -> str:
 
 
 def source_of(id: str, text: str) -> str:
-    """What a vector was made from: 16 bytes of the SHA-256 of id, NUL and text, as hex."""
-    return hashlib.sha256(id.encode() + b"\x00" + text.encode()).hexdigest()[:32]
+    """What a vector was made from, in hex."""
+    return sources.source_of(id, text).hex()
 
 
 # Mappings

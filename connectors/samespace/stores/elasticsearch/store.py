@@ -33,7 +33,7 @@ from samespace.errors import (
     StoreUnavailable,
     excerpt,
 )
-from samespace.filters import Field, Filter, In, Target, check_filter, field
+from samespace.filters import Field, Filter, In, Target, check_filter, target_of
 from samespace.guard import (
     Canary,
     SlotRecord,
@@ -65,7 +65,6 @@ from samespace.stores.base import (
 )
 from samespace.stores.elasticsearch import dsl
 from samespace.stores.elasticsearch.conditions import Query, condition, every, exists
-from samespace.stores.elasticsearch.counting import Count, lookup
 from samespace.stores.elasticsearch.dsl import Operation, Version, operation
 from samespace.stores.elasticsearch.faults import Expired, Taken, answered, of_row
 from samespace.stores.elasticsearch.pipelines import (
@@ -89,6 +88,7 @@ from samespace.stores.elasticsearch.transport import (
 )
 from samespace.stores.guarded import GuardedStore, looked_up, slot_name
 from samespace.stores.refusals import Gone
+from samespace.stores.values import Values
 from samespace.vectors import faults
 
 ATTEMPTS: Final = 20
@@ -922,24 +922,23 @@ class ElasticsearchStore(GuardedStore[_State]):
     ) -> list[tuple[Any, int]]:
         """The distinct values of a metadata field with their number of documents.
 
-        A document with a list counts for each of its elements. Strings come first, in order, then
-        numbers and all others; ``after`` goes on behind the last value seen. Every document that
-        passes is read.
+        A document with a list counts for each of its elements. Ordered by type, then by value;
+        ``after`` goes on behind the last value seen. Every document that passes is read.
         """
         check_filter(where)
         check_limit(limit)
-        target, path = _target(field)
+        target, path = target_of(field)
         if after is not None:
             encode_value(after, what="after")
-        counted = Count()
+        counted = Values(target, path)
         with self._gone_explained():
             state, shape = self._shaped()
             source, _ = self._reading(state, shape, with_vectors=False)
             query = self._query(shape, where)
             for hits in self._pages(state, query, source, size=10 * PAGE):
                 for document in (shape.document(hit, None) for hit in hits):
-                    counted.add(_value(document, target, path))
-        return counted.page(limit, after)
+                    counted.add(document)
+        return counted.listed(limit=limit, after=after)
 
     # Slots
 
@@ -1261,18 +1260,3 @@ def _is_stale(shape: Shape, hit: SearchHit, named: str) -> bool:
 def _vector(hit: SearchHit, slot: str) -> Vector | None:
     found = value_at(hit.get("_source", {}), slot)
     return None if found is None else np.asarray(found, dtype=np.float32)
-
-
-def _value(document: Document, target: Target, path: Sequence[str]) -> Any:
-    if target is Target.ID:
-        return document.id
-    if target is Target.PARENT:
-        return document.parent.id if document.parent else None
-    return lookup(document.metadata, path)
-
-
-def _target(named: str | Field) -> tuple[Target, tuple[str, ...]]:
-    found = field(named) if isinstance(named, str) else named
-    if not isinstance(found, Field):
-        raise InvalidInput(f"field is {excerpt(named)}; pass a name or field(…)")
-    return found.target, found.path

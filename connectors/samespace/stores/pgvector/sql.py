@@ -48,8 +48,8 @@ from samespace.stores.pgvector.table import (
     Text,
     raw,
     source_name,
-    source_of,
 )
+from samespace.stores.sources import source_of
 
 FLOAT_INDEX_DIMENSIONS: Final = 896
 """Above this an HNSW tuple of float32 fills a page of 8 kB; half precision holds two and more."""
@@ -216,7 +216,7 @@ def try_text(table: Table) -> sql.Composed:
 
 
 def source_expression(table: Table, row: str | None = None) -> sql.Composable:
-    """:func:`~samespace.stores.pgvector.table.source_of` a row, computed by the server."""
+    """:func:`~samespace.stores.sources.source_of` a row, computed by the server."""
     prefix = sql.SQL("{}.").format(Name(row)) if row else sql.SQL("")
     return sql.SQL(
         "substr(sha256(convert_to({}{}::text, 'UTF8') || '\\x00'::bytea "

@@ -44,7 +44,7 @@ from samespace.errors import (
     StoreUnavailable,
     excerpt,
 )
-from samespace.filters import Field, Filter, Target, check_filter, field
+from samespace.filters import Field, Filter, check_filter, target_of
 from samespace.findings import Finding, Level
 from samespace.guard import (
     Canary,
@@ -816,7 +816,7 @@ class PgVectorStore(GuardedStore[_State]):
         """
         check_filter(where)
         check_limit(limit)
-        target, path = _target(field)
+        target, path = target_of(field)
         later = Json(encode_value(after, what="after")) if after is not None else None
         with self._gone_explained():
             table, _ = self._existing_table()
@@ -1186,10 +1186,3 @@ def _document(row: tuple[Any, ...], text: str, vector: Vector | None = None) -> 
 def _parent(row: tuple[Any, ...]) -> Parent:
     parent, ordinal, start, end = row[4:8]
     return Parent(parent, ordinal, (start, end) if None not in {start, end} else None)
-
-
-def _target(named: str | Field) -> tuple[Target, tuple[str, ...]]:
-    found = field(named) if isinstance(named, str) else named
-    if not isinstance(found, Field):
-        raise InvalidInput(f"field is {excerpt(named)}; pass a name or field(…)")
-    return found.target, found.path

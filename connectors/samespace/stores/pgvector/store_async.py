@@ -46,7 +46,7 @@ from samespace.errors import (
     StoreUnavailable,
     excerpt,
 )
-from samespace.filters import Field, Filter, Target, check_filter, field
+from samespace.filters import Field, Filter, check_filter, target_of
 from samespace.findings import Finding, Level
 from samespace.guard import (
     Canary,
@@ -833,7 +833,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         """
         check_filter(where)
         check_limit(limit)
-        target, path = _target(field)
+        target, path = target_of(field)
         later = Json(encode_value(after, what="after")) if after is not None else None
         async with self._gone_explained():
             table, _ = await self._existing_table()
@@ -1211,10 +1211,3 @@ def _document(row: tuple[Any, ...], text: str, vector: Vector | None = None) -> 
 def _parent(row: tuple[Any, ...]) -> Parent:
     parent, ordinal, start, end = row[4:8]
     return Parent(parent, ordinal, (start, end) if None not in {start, end} else None)
-
-
-def _target(named: str | Field) -> tuple[Target, tuple[str, ...]]:
-    found = field(named) if isinstance(named, str) else named
-    if not isinstance(found, Field):
-        raise InvalidInput(f"field is {excerpt(named)}; pass a name or field(…)")
-    return found.target, found.path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import uuid
 from collections.abc import Collection, Mapping, Sequence
@@ -125,11 +124,6 @@ def can_share_rows(one: str, other: str, columns: Mapping[str, str]) -> bool:
         and not set(scopes[0][column]) & set(scopes[1][column])
     ]
     return not apart
-
-
-def source_of(id: str, text: str) -> bytes:
-    """What a vector was made from: 16 bytes of the SHA-256 of id, NUL and text, in UTF-8."""
-    return hashlib.sha256(id.encode() + b"\x00" + text.encode()).digest()[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,7 +40,7 @@ from samespace.filters import (
 )
 from samespace.protocols import Vector
 from samespace.space import EmbeddingSpace
-from samespace.stores import terms
+from samespace.stores import sources, terms
 
 TEXT: Final = "text"
 METADATA: Final = "metadata"
@@ -134,8 +134,8 @@ def point_id(id: str) -> str:
 
 
 def source_of(id: str, text: str) -> str:
-    """What a vector was made from: 16 bytes of the SHA-256 of id, NUL and text, in hex."""
-    return hashlib.sha256(id.encode() + b"\x00" + text.encode()).hexdigest()[:32]
+    """What a vector was made from, in hex."""
+    return sources.source_of(id, text).hex()
 
 
 def after(id: PointId) -> PointId | None:

@@ -31,7 +31,7 @@ from samespace.errors import (
     StoreUnavailable,
     excerpt,
 )
-from samespace.filters import Field, Filter, Target, check_filter, field
+from samespace.filters import Field, Filter, check_filter, target_of
 from samespace.guard import (
     Canary,
     SlotRecord,
@@ -70,8 +70,8 @@ from samespace.stores.qdrant.diagnosis import OLDEST_INSERT_ONLY, OLDEST_SLOTS
 from samespace.stores.qdrant.faults import Exists
 from samespace.stores.qdrant.requests import Point, PointId, Read, SlotData
 from samespace.stores.qdrant.transport_async import AsyncTransport, Secret
-from samespace.stores.qdrant.values import Values
 from samespace.stores.refusals import Gone
+from samespace.stores.values import Values
 
 POINTS_PER_REQUEST: Final = 128
 POINTS_PER_READ: Final = 500
@@ -721,7 +721,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         """
         check_filter(where)
         check_limit(limit)
-        target, path = _target(field)
+        target, path = target_of(field)
         if after is not None:
             encode_value(after, what="after")
         counted = Values(target, path)
@@ -1119,10 +1119,3 @@ def _token() -> str:
 
 def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _target(named: str | Field) -> tuple[Target, tuple[str, ...]]:
-    found = field(named) if isinstance(named, str) else named
-    if not isinstance(found, Field):
-        raise InvalidInput(f"field is {excerpt(named)}; pass a name or field(…)")
-    return found.target, found.path
