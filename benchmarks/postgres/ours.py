@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from benchmarks.contestants.serving import Answer, latencies, rate, serve
+from benchmarks.serving import Answer, latencies, rate, serve
 from benchmarks.workload import BUCKETS, Workload, nearest
 from samespace import Document, EmbeddingSpace, Index, PgVectorStore, field
 

@@ -9,7 +9,7 @@ import orjson
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from benchmarks.contestants.serving import Answer, latencies, rate, serve
+from benchmarks.serving import Answer, latencies, rate, serve
 from benchmarks.workload import Workload
 from samespace import EmbeddingSpace, PgVectorStore
 from samespace.stores.pgvector.binary import VectorDumper

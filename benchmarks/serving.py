@@ -18,7 +18,7 @@ Answer = dict[str, Any]
 class Contestant(Protocol):
     """Tasks are methods that return what they measured; each prepares its table outside the clock."""
 
-    def __init__(self, conninfo: str, given: Workload) -> None: ...
+    def __init__(self, address: str, given: Workload, /) -> None: ...
 
 
 class Clock:
@@ -58,11 +58,11 @@ def latencies(search: Callable[[Any], object], queries: list[Any]) -> Answer:
 
 
 def serve(kind: type[Contestant]) -> None:
-    """Answer until stdin ends. Arguments: connection string, rows, dimensions."""
+    """Answer until stdin ends. Arguments: where the server is, rows, dimensions."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a peer prints is no answer
-    conninfo, rows, dimensions = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    contestant = kind(conninfo, workload(rows, dimensions))
+    address, rows, dimensions = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    contestant = kind(address, workload(rows, dimensions))
     print(json.dumps("ready"), file=answers, flush=True)
     for line in sys.stdin:
         answer = getattr(contestant, line.strip())()

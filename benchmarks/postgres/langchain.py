@@ -7,7 +7,7 @@ from langchain_postgres.v2.indexes import HNSWIndex
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import URL
 
-from benchmarks.contestants.serving import Answer, latencies, rate, serve
+from benchmarks.serving import Answer, latencies, rate, serve
 from benchmarks.workload import Workload
 
 TABLE = "langchain"

@@ -8,7 +8,7 @@ from llama_index.vector_stores.postgres import PGVectorStore
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import URL, create_engine, text
 
-from benchmarks.contestants.serving import Answer, latencies, rate, serve
+from benchmarks.serving import Answer, latencies, rate, serve
 from benchmarks.workload import Workload
 
 
