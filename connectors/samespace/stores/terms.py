@@ -123,15 +123,29 @@ def _elements(value: object) -> list[Any]:
     return [item for item in items if item is not None]
 
 
-def _field_terms(field: str, value: object) -> list[str]:
-    if not isinstance(value, list):
-        return [field + _PRESENT, *_scalar_terms(field, value)] if value is not None else []
-    elements = _elements(value)
+def _field_terms(field: str, value: object) -> Sequence[str]:
+    if isinstance(value, list):
+        return _list_terms(field, value)
+    if value is None:
+        return ()
+    if isinstance(value, dict) or (isinstance(value, str) and len(value) > READABLE_BYTES):
+        return (field + _PRESENT, *_scalar_terms(field, value))
+    return _remembered_terms(field, value)
+
+
+@lru_cache(maxsize=4096, typed=True)  # True is no 1
+def _remembered_terms(field: str, value: object) -> Sequence[str]:
+    """The terms of a field with one short element: many rows have the same."""
+    return (field + _PRESENT, *_scalar_terms(field, value))
+
+
+def _list_terms(field: str, values: list[object]) -> Sequence[str]:
+    elements = _elements(values)
     found = [_scalar_terms(field, element) for element in elements]
     terms = {term: None for terms in found for term in terms}
     if len({tuple(terms) for terms in found}) > 1:  # they differ, so no value is the only one
         terms = {term: None for term in terms if not term.startswith(field + _ONLY)}
-    return [field + _PRESENT, *terms] if elements else []
+    return (field + _PRESENT, *terms) if elements else ()
 
 
 def _scalar_terms(field: str, element: object) -> list[str]:
