@@ -46,6 +46,17 @@ def first_of(
     config: pytest.Config, stores: Sequence[str], *offers: Callable[[], Offer[Server]]
 ) -> Iterator[Server]:
     """The server of the first offer that can be had; where none can, these stores are left out."""
+    with ExitStack() as running:
+        try:
+            server = running.enter_context(any_of(*offers))
+        except NotHere as error:
+            leave_out(config, *stores, reason=error)
+        yield server
+
+
+@contextmanager
+def any_of(*offers: Callable[[], Offer[Server]]) -> Iterator[Server]:
+    """The server of the first offer that can be had; :class:`NotHere` says why none can."""
     reasons: list[str] = []
     with ExitStack() as running:
         for offer in offers:
@@ -56,7 +67,7 @@ def first_of(
                 continue
             yield server
             return
-    leave_out(config, *stores, reason="; ".join(reasons))
+    raise NotHere("; ".join(reasons))
 
 
 def environment(variable: str) -> str:
