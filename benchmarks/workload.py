@@ -33,7 +33,10 @@ def workload(rows: int, dimensions: int, queries: int = 200) -> Workload:
     return Workload(
         ids=[str(uuid.uuid5(uuid.NAMESPACE_OID, str(n))) for n in range(rows)],
         texts=[f"Passage {n}: {LOREM * 3}" for n in range(rows)],
-        metadata=[{"lang": ("en", "de")[n % 2], "bucket": n % BUCKETS} for n in range(rows)],
+        metadata=[
+            {"lang": ("en", "de")[n % 2], "bucket": n % BUCKETS, "source": f"manual-{n % 37}.pdf"}
+            for n in range(rows)
+        ],
         vectors=_clustered(random, centres, rows),
         queries=_clustered(random, centres, queries),
     )
