@@ -8,11 +8,11 @@ import statistics
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import IO, Any, Literal, Self, cast
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = "samespace"
@@ -22,6 +22,13 @@ PEERS = str(ROOT / ".bench" / "bin" / "python")
 Contestants = Mapping[str, tuple[str, str]]
 """By name: the interpreter and the module."""
 Samples = dict[str, list[float]]
+Loading = Literal["encode", "flat", "hnsw"]
+LOADING: Mapping[Loading, tuple[str, str]] = {
+    "encode": ("encode and send", "no server"),
+    "flat": ("ingest", "none"),
+    "hnsw": ("ingest", "inside"),
+}
+"""What the tasks of a ``serving.Loader`` are called, and whether an index is in the clock."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +189,24 @@ def faster(
     """Our rows a second as a multiple of theirs."""
     ours, theirs = statistics.median(samples[OURS]), statistics.median(samples[against])
     return Line(task, index, ours, "rows/s", against, theirs, ours / theirs, at_least=at_least)
+
+
+def loading(
+    contestants: Contestants,
+    address: str,
+    options: Options,
+    task: Loading,
+    bounds: Mapping[str, float],
+) -> Iterator[Line]:
+    """Our rows a second in a task of ``serving.Loader``, as multiples of all others'."""
+    tasks = dict.fromkeys(contestants, task)
+    with Contest(contestants, address, options) as contest:
+        contest.warm_up(tasks)
+        rates = contest.rates(tasks)
+    shown, index = LOADING[task]
+    for rival in contestants:
+        if rival != OURS:
+            yield faster(shown, index, rates, rival, bounds.get(rival))
 
 
 def quicker(task: str, samples: Samples, against: str, at_most: float) -> Line:

@@ -6,13 +6,17 @@ import json
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from benchmarks.workload import Workload, workload
 
 Answer = dict[str, Any]
+Kind = Literal["flat", "hnsw"]
+M, EF_CONSTRUCTION = 16, 64
+"""The graph that every contestant has built: our default."""
 
 
 class Contestant(Protocol):
@@ -55,6 +59,66 @@ def latencies(search: Callable[[Any], object], queries: list[Any]) -> Answer:
             search(query)
         times.append(1000 * clock.seconds)
     return {"milliseconds": times}
+
+
+class Loader(ABC):
+    """A contestant that sends all rows: into a sink, or into a server that has a graph or none."""
+
+    def __init__(self, address: str, given: Workload) -> None:
+        self.address = address
+        self.given = given
+        self.rows = len(given.ids)
+
+    kind: Kind
+    """Of the task at hand."""
+
+    @abstractmethod
+    def create(self) -> None:
+        """Make place of this kind, where another place was or none."""
+
+    @abstractmethod
+    def write(self) -> None:
+        """Send all rows."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Do what is in the clock too, once all was sent."""
+
+    @abstractmethod
+    def count(self) -> int:
+        """How many rows there are."""
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Leave nothing that could be busy while others are measured."""
+
+    def encode(self) -> Answer:
+        """Send to a server that keeps nothing."""
+        return self._loaded("flat")
+
+    def flat(self) -> Answer:
+        """Store without a graph over the vectors."""
+        return self._stored("flat")
+
+    def hnsw(self) -> Answer:
+        """Store, and have the graph built."""
+        return self._stored("hnsw")
+
+    def _stored(self, kind: Kind) -> Answer:
+        answer = self._loaded(kind)
+        if self.count() != self.rows:
+            raise RuntimeError(f"{self.rows - self.count()} rows are missing")
+        self.drop()
+        return answer
+
+    def _loaded(self, kind: Kind) -> Answer:
+        self.kind = kind
+        self.create()
+        return rate(self._load, self.rows)
+
+    def _load(self) -> None:
+        self.write()
+        self.finish()
 
 
 def serve(kind: type[Contestant]) -> None:

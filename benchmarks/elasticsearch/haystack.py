@@ -31,8 +31,8 @@ class Haystack(Peer):
         ],
     }
 
-    def __init__(self, url: str, given: Workload) -> None:
-        super().__init__(url, given)
+    def __init__(self, address: str, given: Workload) -> None:
+        super().__init__(address, given)
         rows = zip(given.ids, given.texts, given.metadata, self.lists, strict=True)
         self.documents = [
             Document(id=id, content=text, meta=metadata, embedding=vector)
@@ -41,7 +41,7 @@ class Haystack(Peer):
 
     def write(self) -> None:
         store = ElasticsearchDocumentStore(
-            hosts=self.url, index=self.index, request_timeout=SECONDS
+            hosts=self.address, index=self.index, request_timeout=SECONDS
         )
         store.write_documents(self.documents, DuplicatePolicy.OVERWRITE, refresh=False)
 

@@ -18,7 +18,7 @@ class LangChain(Peer):
         given = self.given
         store = ElasticsearchStore(
             self.index,
-            es_url=self.url,
+            es_url=self.address,
             es_params={"request_timeout": SECONDS},
             strategy=DenseVectorStrategy(),
             num_dimensions=given.vectors.shape[1],

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from elasticsearch import Elasticsearch
 
-from benchmarks.serving import Answer, rate
+from benchmarks.serving import EF_CONSTRUCTION, Loader, M
 from benchmarks.workload import Workload
 
 SECONDS = 300.0
 
 
-class Peer(ABC):
+class Peer(Loader):
     """Its vectors are indexed as ours are; text and metadata are mapped as it maps them itself."""
 
     index: ClassVar[str]
@@ -22,53 +21,32 @@ class Peer(ABC):
     mapping: ClassVar[dict[str, Any]] = {}
     """What else it maps before it writes."""
 
-    def __init__(self, url: str, given: Workload) -> None:
-        self.url = url
-        self.given = given
-        self.rows = len(given.ids)
+    def __init__(self, address: str, given: Workload) -> None:
+        super().__init__(address, given)
         self.lists = given.vectors.tolist()
-        self.client = Elasticsearch(url, request_timeout=SECONDS)
+        self.client = Elasticsearch(address, request_timeout=SECONDS)
 
-    @abstractmethod
-    def write(self) -> None:
-        """Send all rows, once."""
-
-    def encode(self) -> Answer:
-        """Write where nothing is kept."""
-        self._create("flat")
-        return rate(self._write, self.rows)
-
-    def flat(self) -> Answer:
-        """Write without a graph over the vectors."""
-        return self._loaded("flat")
-
-    def hnsw(self) -> Answer:
-        """Write with the graph built inside the clock."""
-        return self._loaded("hnsw", m=16, ef_construction=64)
-
-    def _loaded(self, kind: str, **options: int) -> Answer:
-        self._create(kind, **options)
-        answer = rate(self._write, self.rows)
-        if self.client.count(index=self.index)["count"] != self.rows:
-            raise RuntimeError("rows are missing")
-        self.client.indices.delete(index=self.index)
-        return answer
-
-    def _create(self, kind: str, **options: int) -> None:
+    def create(self) -> None:
         self.client.indices.delete(index=self.index, ignore_unavailable=True)
+        graph = {"m": M, "ef_construction": EF_CONSTRUCTION} if self.kind == "hnsw" else {}
         vectors = {
             "type": "dense_vector",
             "dims": self.given.vectors.shape[1],
             "index": True,
             "similarity": "dot_product",
-            "index_options": {"type": kind, **options},
+            "index_options": {"type": self.kind, **graph},
         }
         properties = {**self.mapping.get("properties", {}), self.field: vectors}
         self.client.indices.create(
             index=self.index, mappings={**self.mapping, "properties": properties}
         )
 
-    def _write(self) -> None:
-        """As ours does: one refresh, at the end."""
-        self.write()
+    def finish(self) -> None:
+        """One refresh, at the end, as ours does."""
         self.client.indices.refresh(index=self.index)
+
+    def count(self) -> int:
+        return int(self.client.count(index=self.index)["count"])
+
+    def drop(self) -> None:
+        self.client.indices.delete(index=self.index)

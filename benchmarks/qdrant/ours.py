@@ -1,0 +1,52 @@
+"""samespace: vectors made elsewhere, through ``upsert_vectors`` over gRPC."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from benchmarks.qdrant.peer import grpc_port_of, rest_of, wait_until_indexed
+from benchmarks.serving import Loader, serve
+from benchmarks.workload import Workload
+from samespace import Document, EmbeddingSpace, Index, QdrantStore
+from samespace.errors import CollectionNotFound
+
+
+class Ours(Loader):
+    """The public interface; the index is of the kind that every contestant has."""
+
+    def __init__(self, address: str, given: Workload) -> None:
+        super().__init__(address, given)
+        self.space = EmbeddingSpace(model="benchmark", dimensions=given.vectors.shape[1])
+        parts = zip(given.ids, given.texts, given.metadata, strict=True)
+        self.documents = [Document(id, text, metadata) for id, text, metadata in parts]
+
+    def create(self) -> None:
+        self.store = QdrantStore(
+            rest_of(self.address),
+            collection="ours",
+            space=self.space,
+            index=Index(kind=self.kind),
+            grpc_port=grpc_port_of(self.address),
+        )
+        with suppress(CollectionNotFound):
+            self.store.drop()
+        self.store.create()
+
+    def write(self) -> None:
+        report = self.store.upsert_vectors(self.documents, self.given.vectors, space=self.space)
+        if report.written != self.rows:
+            raise RuntimeError(f"{report.written} of {self.rows} rows were written")
+
+    def finish(self) -> None:
+        if self.kind == "hnsw":
+            wait_until_indexed(self.address, "ours")
+
+    def count(self) -> int:
+        return self.store.count()
+
+    def drop(self) -> None:
+        self.store.drop()
+
+
+if __name__ == "__main__":
+    serve(Ours)
