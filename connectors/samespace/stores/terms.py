@@ -33,6 +33,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _BIAS: Final = 2**62
 """Makes the microseconds of any instant since the epoch positive."""
+_HALF: Final = 2**40
 _PRESENT, _EQUAL, _NUMBER, _INSTANT, _ONLY = "?=<@!"
 _BOUNDS: Final[Mapping[Order, str]] = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 
@@ -41,15 +42,14 @@ Path = Sequence[str]
 
 
 class Ordered(NamedTuple):
-    """A number or an instant of one field as two numbers that compare, in turn, as it does.
+    """A number or an instant of one field as two integers that compare, in turn, as it does.
 
-    ``path`` tells the field and which of the two it is. ``high`` is the greatest float64 that is
-    not above a number, ``low`` the whole rest; or the seconds and microseconds of an instant since
-    1970 UTC.
+    ``path`` tells the field and which of the two it is. ``high`` and ``low`` are from 0 to 2**53,
+    so that a store may compare them as floats, and read them from JSON carelessly.
     """
 
     path: str
-    high: float
+    high: int
     low: int
 
 
@@ -102,12 +102,12 @@ def between(path: Path, order: Order, value: float | datetime) -> dict[str, str]
 
 def pair(path: Path, value: float | datetime) -> Ordered:
     """A value as :func:`orders_of` gives it."""
-    sign, (high, low) = (
-        (_INSTANT, divmod(_microseconds(value), 1_000_000))
+    sign, place = (
+        (_INSTANT, _microseconds(value) + _BIAS)
         if isinstance(value, datetime)
-        else (_NUMBER, _split(value))
+        else (_NUMBER, _place(value))
     )
-    return Ordered(_spelt(tuple(path)) + sign, float(high), low)
+    return Ordered(_spelt(tuple(path)) + sign, *divmod(place, _HALF))
 
 
 def _fields(values: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[Any, Any]]:
@@ -188,22 +188,24 @@ def _ordered(value: float | datetime) -> str:
     """The part of a term that says which number or instant an element is."""
     if isinstance(value, datetime):
         return f"{_INSTANT}{_microseconds(value) + _BIAS:016x}"
-    high, low = _split(value)
-    return f"{_NUMBER}{_sortable(high):016x}{low:04x}"
+    return f"{_NUMBER}{_place(value):020x}"
 
 
 def _microseconds(instant: datetime) -> int:
     return (instant - _EPOCH) // _MICROSECOND
 
 
-def _split(number: float) -> tuple[float, int]:
-    """The greatest float64 that is not above a number, and the rest, which is 0 for floats."""
-    high = float(number)
+def _place(number: float) -> int:
+    """An integer below 2**80 that is in the order of the numbers.
+
+    Its low 16 bits are what an int64 is above the greatest float64 that is not above it.
+    """
+    high = float(number) + 0.0  # no negative zero
     if not isinstance(number, int):
-        return high + 0.0, 0  # no negative zero
+        return _sortable(high) << 16
     if high > number:  # Python compares int and float exactly
         high = nextafter(high, -inf)
-    return high, number - int(high)
+    return (_sortable(high) << 16) + number - int(high)
 
 
 def _sortable(number: float) -> int:

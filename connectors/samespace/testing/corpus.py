@@ -59,6 +59,12 @@ METADATA: Final[Mapping[str, Metadata]] = MappingProxyType(
         "a bool is no number": {"true": True, "one": 1, "list": [True, 1, False, 0]},
         "int64": {"most": INT64_MAX, "least": INT64_MIN, "near": 2**53 + 1},
         "floats": {"huge": 1e300, "tiny": 5e-324, "third": 1 / 3, "whole": 3.0, "minus": -1e16},
+        "floats of 17 digits": {
+            "sum": 0.1 + 0.2,
+            "in": {"list": [-0.9736640168902517, 0.18219916586263518, 5.441278356014001e275]},
+            "below int64": 2.0**63 - 1024,
+            "denormal": 7.417e-309,
+        },
         "a float that looks whole": {"value": 1e17, "million": 1e6, "around": 123456789012345680.0},
         "empty values": {"text": "", "list": [], "object": {}, "nested": {"list": [[], {}]}},
         "lists of lists": {"nested": {"list": [1, [2, {"deep": "ü"}]]}},

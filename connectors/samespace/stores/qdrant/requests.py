@@ -5,7 +5,8 @@ A point of a collection of ours has this payload; ``samespace`` and ``samespace_
     text              as the document has it
     metadata          as the document has it, and in no index
     samespace         id, parent, ordinal, span, embed_text; the metadata's terms and orders, which
-                      filters look at; version, which every write of ours changes
+                      filters look at; version, which every write of ours changes; exact, the
+                      metadata as text if it has floats that Qdrant does not read exactly
     samespace_slots   for each slot what its vector was made from (source) and who filled it (claim)
 
 Metadata and terms change together in one request, which replaces both objects where the version is
@@ -15,6 +16,7 @@ as read. The slots are apart from them because a filler changes them meanwhile.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +25,7 @@ from typing import Any, ClassVar, Final
 
 from qdrant_client import models
 
-from samespace.documents import Document, Metadata, Parent
+from samespace.documents import Document, Metadata, Parent, decode_metadata, encode_metadata
 from samespace.errors import InvalidInput, excerpt
 from samespace.filters import (
     And,
@@ -50,6 +52,8 @@ RECORD: Final = "samespace"
 """The one key of the collection's metadata that is ours."""
 EXACT: Final = 2**53
 """Up to here an integer and the float that Qdrant compares it as are one number."""
+SHORT_FLOAT: Final = 16
+"""Characters of a float that anybody reads as it was written."""
 _INTEGER: Final = re.compile(r"0|[1-9][0-9]{0,19}")
 _MOST_INTEGER: Final = 2**64 - 1
 
@@ -336,7 +340,11 @@ class OwnRows:
     def metadata_of(self, point: Point) -> Metadata:
         """The document's metadata."""
         found = point.payload.get(METADATA)
-        return found if isinstance(found, dict) else {}
+        if not isinstance(found, dict):
+            return {}
+        exact = _text_or_none(_reserved(point).get("exact"))
+        restored: Metadata = found if exact is None else _restored(found, decode_metadata(exact))
+        return restored
 
     def document(self, point: Point, text: str, vector: Vector | None = None) -> Document:
         """The document of a point, with a text that was looked up."""
@@ -407,7 +415,39 @@ def _with_metadata(reserved: dict[str, Any], metadata: Metadata, version: str) -
         for each in terms.orders_of(metadata)
     ]
     found = {"terms": terms.terms_of(metadata), "orders": orders, "version": version}
-    return {METADATA: metadata, RESERVED: {**reserved, **found}}
+    kept = {key: value for key, value in reserved.items() if key != "exact"}
+    if _has_long_float(metadata):
+        kept["exact"] = encode_metadata(metadata).decode()
+    return {METADATA: metadata, RESERVED: {**kept, **found}}
+
+
+def _has_long_float(value: object) -> bool:
+    """Whether there is a float that Qdrant may not read as it was written.
+
+    Its reader of JSON rounds twice where digits or exponent are many, so that one in five floats of
+    17 digits comes back as its neighbour.
+    """
+    if isinstance(value, float):
+        shown = repr(value)
+        return len(shown) > SHORT_FLOAT or "e" in shown
+    if isinstance(value, dict):
+        return any(map(_has_long_float, value.values()))
+    return isinstance(value, list) and any(map(_has_long_float, value))
+
+
+def _restored(stored: Any, exact: Any) -> Any:
+    """What is stored, with its floats as they were written."""
+    if isinstance(stored, dict) and isinstance(exact, dict):
+        return {key: _restored(value, exact.get(key)) for key, value in stored.items()}
+    if isinstance(stored, list) and isinstance(exact, list) and len(stored) == len(exact):
+        return [_restored(*pair) for pair in zip(stored, exact, strict=True)]
+    if isinstance(stored, float) and isinstance(exact, float) and _is_near(stored, exact):
+        return exact
+    return stored
+
+
+def _is_near(stored: float, exact: float) -> bool:
+    return math.isclose(stored, exact, rel_tol=1e-12, abs_tol=1e-300)
 
 
 def _reserved(point: Point) -> dict[str, Any]:
