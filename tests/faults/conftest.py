@@ -9,10 +9,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.contract.test_elasticsearch_contract import raw
+from tests.contract.test_qdrant_contract import memory, prefix, raw_client
 from tests.servers import elasticsearch_jars, java, untested
 from tests.servers.elasticsearch import Node
 
 from samespace.stores.pgvector import embedded
+
+__all__ = ["memory", "prefix", "raw", "raw_client"]  # fixtures
 
 
 @pytest.fixture

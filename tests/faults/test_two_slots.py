@@ -1,4 +1,4 @@
-"""Two slots in the rows of one table, while its application writes and fillers are killed.
+"""Two slots in the rows of one collection, while its application writes and fillers are killed.
 
 The application knows the first slot only and writes with the bare driver. Once it is idle and all
 is filled, no row is lost, none has come back, and each vector is of the text that is there.
@@ -7,34 +7,41 @@ is filled, no row is lost, none has come back, and each vector is of the text th
 from __future__ import annotations
 
 import json
+import queue
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import psycopg
 import pytest
-from psycopg.sql import SQL, Composed, Identifier
-from psycopg.types.json import Jsonb
-from tests.faults.filling import NEW, OLD
+from tests.faults.applications import (
+    Application,
+    elasticsearch_adopted,
+    postgres_adopted,
+    postgres_ours,
+    qdrant_local,
+    qdrant_server,
+    text_of,
+)
+from tests.faults.filling import NEW, OLD, follow
+from tests.strangers import Key, Row, Stranger
 
-from samespace import Document, Index, Layout, PgVectorStore
-from samespace.protocols import Vector
-from samespace.stores.pgvector.binary import load_vector
-from samespace.stores.pgvector.table import Name
+from samespace import Document
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
 ROOT = Path(__file__).parents[2]
 WRITERS = 4
-WORDS = ("anchor", "bramble", "cinder", "dune")
 HOT_ROWS = 40
 """Of each writer's rows these get most of the operations, so that fillers meet them in motion."""
+PATIENCE = 120
+"""Seconds that a filler may take for a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,90 +60,47 @@ LOADS = [
     ),
 ]
 
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """What the application calls things, and how it writes a key."""
-
-    table: str
-    key: str
-    text: str
-    metadata: str
-    vector: str
-    as_key: Callable[[int], int | str]
+Maker = Callable[[int], Application]
 
 
-OURS = Names("chunks", "id", "text", "metadata", V3.id, str)
-ADOPTED = Names("chunks", "chunk no", "Body %", "labels", "embedding", int)
-
-Rows = dict[int | str, tuple[str, dict[str, Any]]]
-"""Text and metadata by key."""
+def make_postgres(request: pytest.FixtureRequest, kind: Callable[..., Application]) -> Maker:
+    server = request.getfixturevalue("postgres"), request.getfixturevalue("schema")
+    return lambda rows: kind(*server, rows)
 
 
-@dataclass
-class Application:
-    """Raw SQL against one table, and what the server has acknowledged of it.
-
-    ``filled`` counts the rows that fillers had written when they were killed.
-    """
-
-    conninfo: str
-    schema: str
-    names: Names
-    acknowledged: Rows = field(default_factory=dict)
-    operations: int = 0
-    filled: int = 0
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What opens this table's collection."""
-        registry = f"{self.schema}_registry"
-        return {"collection": self.names.table, "schema": self.schema, "registry": registry}
-
-    def sql(self, statement: str) -> Composed:
-        """A statement in which ``{table}``, ``{key}`` and so on stand for names."""
-        called = ("key", "text", "metadata", "vector")
-        quoted = {name: Name(getattr(self.names, name)) for name in called}
-        table = Name(self.schema, self.names.table)
-        return SQL(statement).format(table=table, new=Name(UNLIKE.id), **quoted)
-
-    def connect(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(self.conninfo, autocommit=True)
-
-    def seed(self, rows: int) -> None:
-        """Rows as the application wrote them before there was a second slot."""
-        for number in range(rows):
-            self.acknowledged[self.names.as_key(number)] = (text_of(number, 0), {"version": 0})
-        texts = [text for text, _ in self.acknowledged.values()]
-        vectors = literals(OLD, texts)
-        with self.connect() as connection, connection.transaction():
-            connection.cursor().executemany(
-                self.sql(INSERT),
-                [
-                    (key, text, Jsonb(metadata), vector)
-                    for (key, (text, metadata)), vector in zip(
-                        self.acknowledged.items(), vectors, strict=True
-                    )
-                ],
-            )
+def make_qdrant(request: pytest.FixtureRequest, **options: Any) -> Maker:
+    url, prefix = request.getfixturevalue("qdrant"), request.getfixturevalue("prefix")
+    client = request.getfixturevalue("raw_client")
+    return lambda rows: qdrant_server(url, client, f"{prefix}chunks", rows, **options)
 
 
-INSERT = """INSERT INTO {table} ({key}, {text}, {metadata}, {vector}) VALUES (%s, %s, %s, %s)
-ON CONFLICT ({key}) DO UPDATE SET {text} = EXCLUDED.{text}, {metadata} = EXCLUDED.{metadata},
-{vector} = EXCLUDED.{vector}"""
-CHANGE_TEXT = "UPDATE {table} SET {text} = %s WHERE {key} = %s"
-CHANGE_METADATA = "UPDATE {table} SET {metadata} = %s WHERE {key} = %s"
-DELETE = "DELETE FROM {table} WHERE {key} = %s"
+def make_qdrant_local(request: pytest.FixtureRequest) -> Maker:
+    client = request.getfixturevalue("memory")
+    return lambda rows: qdrant_local(client, rows)
 
 
-def text_of(number: int, version: int) -> str:
-    """One of a row's few texts: each of them comes back, which a filler must not be fooled by."""
-    return f"row {number} speaks of {WORDS[version % len(WORDS)]}"
+def make_elasticsearch(request: pytest.FixtureRequest) -> Maker:
+    raw = request.getfixturevalue("raw")
+    raw.named("chunks")  # to be deleted
+    return lambda rows: elasticsearch_adopted(raw.url, "chunks", rows)
 
 
-def literals(backend: TaskBackend, texts: Sequence[str]) -> list[str]:
-    """Vectors as the application sends them."""
-    return [str(vector.tolist()) for vector in backend.embed_documents(texts)]
+PLACES: dict[str, Callable[[pytest.FixtureRequest], Maker]] = {
+    "PostgreSQL, ours": lambda request: make_postgres(request, postgres_ours),
+    "PostgreSQL, adopted": lambda request: make_postgres(request, postgres_adopted),
+    "Qdrant local": make_qdrant_local,
+    "Qdrant REST": make_qdrant,
+    "Qdrant gRPC": lambda request: make_qdrant(
+        request, grpc_port=request.getfixturevalue("qdrant_grpc")
+    ),
+    "Elasticsearch": make_elasticsearch,
+}
+
+
+@pytest.fixture(params=PLACES)
+def make(request: pytest.FixtureRequest) -> Maker:
+    """Makes an application's collection with so many rows, and adds the second slot."""
+    return PLACES[request.param](request)
 
 
 class Writer:
@@ -146,7 +110,7 @@ class Writer:
         self.application = application
         self.random = random.Random(place)  # noqa: S311  repeatable, not secret
         self.numbers = range(place, rows + rows // 10, WRITERS)
-        keys = map(application.names.as_key, self.numbers)
+        keys = map(application.as_key, self.numbers)
         self.rows = {
             key: application.acknowledged[key] for key in keys if key in application.acknowledged
         }
@@ -154,49 +118,50 @@ class Writer:
 
     def write(self, operations: int) -> None:
         """So many operations, each acknowledged before the next."""
-        with self.application.connect() as connection:
+        with closing(self.application.stranger()) as stranger:
             for _ in range(operations):
-                self.write_one(connection)
+                self.write_one(stranger)
                 self.operations += 1
 
-    def write_one(self, connection: psycopg.Connection[Any]) -> None:
+    def write_one(self, stranger: Stranger) -> None:
         hot = self.random.random() < 0.7
         number = self.random.choice(self.numbers[:HOT_ROWS] if hot else self.numbers)
-        key = self.application.names.as_key(number)
+        key = self.application.as_key(number)
         text, version = text_of(number, self.random.randrange(4)), self.random.randrange(1000)
         stored = self.rows.get(key)
         doing = self.random.choice(("replace", "text", "text", "metadata", "delete"))
         if stored is None or doing == "replace":
-            (vector,) = literals(OLD, [text])
-            self.send(connection, INSERT, (key, text, Jsonb({"version": version}), vector))
+            self.application.put(stranger, key, text, {"version": version})
             self.rows[key] = text, {"version": version}
         elif doing == "text":
-            self.send(connection, CHANGE_TEXT, (text, key))
+            self.application.change_text(stranger, key, text)
             self.rows[key] = text, stored[1]
         elif doing == "metadata":
-            self.send(connection, CHANGE_METADATA, (Jsonb({"version": version}), key))
+            stranger.change(key, {self.application.metadata: {"version": version}})
             self.rows[key] = stored[0], {"version": version}
         else:
-            self.send(connection, DELETE, (key,))
+            stranger.delete(key)
             del self.rows[key]
 
-    def send(
-        self, connection: psycopg.Connection[Any], statement: str, values: Sequence[object]
-    ) -> None:
-        cursor = connection.execute(self.application.sql(statement), values)
-        assert cursor.rowcount == 1
+
+class Filler(Protocol):
+    """Fills both slots until it is told to finish."""
+
+    def wait_for_batches(self, batches: int) -> int:
+        """Wait until it has filled so many, or found nothing to fill; how many rows that were."""
+
+    def kill(self) -> int:
+        """End it in the middle of it; how many rows it had filled since it was waited for."""
+
+    def finish(self) -> None:
+        """Let it end once it finds nothing to fill."""
 
 
-class Filler:
+class FillingProcess:
     """A process of :mod:`tests.faults.filling`."""
 
-    def __init__(self, application: Application, kind: str) -> None:
-        asked = {
-            "kind": kind,
-            "conninfo": application.conninfo,
-            "options": application.options,
-        }
-        self.application, self.kind = application, kind
+    def __init__(self, application: Application, store: str) -> None:
+        asked = {"store": store, "source": application.source, "options": application.options}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.filling", json.dumps(asked)],
             stdin=subprocess.PIPE,
@@ -206,12 +171,12 @@ class Filler:
         )
 
     def wait_for_batches(self, batches: int) -> int:
-        """Read on until it has filled so many, or found nothing to fill; how many rows that were."""
         assert self.process.stdout is not None
         return sum(int(self.process.stdout.readline()) for _ in range(batches))
 
     def kill(self) -> int:
-        """End it in the middle of whatever it does; how many rows it had filled since it was read."""
+        if self.process.returncode is not None:
+            return 0
         self.process.kill()
         with self.process as ended:
             return sum(map(int, ended.stdout or ()))
@@ -221,16 +186,58 @@ class Filler:
         assert self.process.returncode == 0
 
 
+class Killed(Exception):
+    """Ends a thread that fills, as nothing else can."""
+
+
+class FillingThread:
+    """The same in this process, for a store that serves no other; it dies between two batches."""
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+        self.over, self.killed = threading.Event(), threading.Event()
+        self.batches: queue.Queue[int] = queue.Queue()
+        self.thread = ThreadPoolExecutor(1)
+        self.running = self.thread.submit(self.run)
+
+    def run(self) -> None:
+        with self.application.open(space=V3) as store:
+            follow(store, self.over.wait, self.told)
+
+    def told(self, filled: int) -> None:
+        self.batches.put(filled)
+        if self.killed.is_set():
+            raise Killed
+
+    def wait_for_batches(self, batches: int) -> int:
+        return sum(self.batches.get(timeout=PATIENCE) for _ in range(batches))
+
+    def kill(self) -> int:
+        self.killed.set()
+        assert self.running.exception() is None or isinstance(self.running.exception(), Killed)
+        return sum(self.batches.get() for _ in range(self.batches.qsize()))
+
+    def finish(self) -> None:
+        self.over.set()
+        self.running.result()
+
+
+def start_filler(application: Application, place: int) -> Filler:
+    """The first of the two is sync, the second async where it can be."""
+    if application.shared:
+        return FillingThread(application)
+    return FillingProcess(application, application.stores[place])
+
+
 @contextmanager
 def two_fillers(application: Application) -> Iterator[list[Filler]]:
     """Uncoordinated fillers; those that are left at the end are killed."""
-    fillers = [Filler(application, "sync"), Filler(application, "async")]
+    fillers = [start_filler(application, place) for place in range(2)]
     try:
         yield fillers
     finally:
         for filler in fillers:
-            if filler.process.returncode is None:
-                filler.kill()
+            filler.kill()
 
 
 def write_and_fill(application: Application, load: Load) -> None:
@@ -243,7 +250,7 @@ def write_and_fill(application: Application, load: Load) -> None:
             writing = [threads.submit(writer.write, share) for writer in writers]
             victim = fillers[round % 2]
             application.filled += victim.wait_for_batches(chance.randint(1, 3)) + victim.kill()
-            fillers[round % 2] = Filler(application, victim.kind)
+            fillers[round % 2] = start_filler(application, round % 2)
             for done in writing:
                 done.result()
     application.acknowledged = {key: row for writer in writers for key, row in writer.rows.items()}
@@ -260,11 +267,11 @@ def finish_filling(application: Application) -> None:
 class Findings:
     """The keys of rows with a fault, by fault; and of those that are not filled."""
 
-    lost: frozenset[int | str]
-    resurrected: frozenset[int | str]
-    stale: frozenset[int | str]
-    wrong: frozenset[int | str]
-    unfilled: Mapping[str, frozenset[int | str]]
+    lost: frozenset[Key]
+    resurrected: frozenset[Key]
+    stale: frozenset[Key]
+    wrong: frozenset[Key]
+    unfilled: Mapping[str, frozenset[Key]]
 
 
 SOUND = Findings(
@@ -277,90 +284,52 @@ SOUND = Findings(
 
 
 def inspect(application: Application) -> Findings:
-    """What the table holds against what was acknowledged, read with the bare driver."""
-    statement = application.sql("SELECT {key}, {text}, {metadata}, {vector}, {new} FROM {table}")
-    with application.connect() as connection:
-        rows = connection.cursor(binary=True).execute(statement, ()).fetchall()
-    stored = {key: (text, metadata) for key, text, metadata, _, _ in rows}
+    """What is stored against what was acknowledged, read with the bare driver."""
+    slots = {application.slot: OLD, UNLIKE.id: NEW}
+    with closing(application.stranger()) as stranger:
+        rows = stranger.rows(slots)
+    stored = {
+        key: (fields[application.text], fields[application.metadata])
+        for key, (fields, _) in rows.items()
+    }
     wanted = application.acknowledged
     both = stored.keys() & wanted.keys()
-    vectors = {V3.id: [row[3] for row in rows], UNLIKE.id: [row[4] for row in rows]}
-    keys = [row[0] for row in rows]
-    texts = [row[1] for row in rows]
     return Findings(
         lost=frozenset(wanted.keys() - stored.keys()),
         resurrected=frozenset(stored.keys() - wanted.keys()),
-        stale=stale(keys, texts, vectors[V3.id], OLD) | stale(keys, texts, vectors[UNLIKE.id], NEW),
+        stale=frozenset().union(
+            *(stale(application, rows, slot, backend) for slot, backend in slots.items())
+        ),
         wrong=frozenset(key for key in both if stored[key] != wanted[key]),
         unfilled={
-            slot: frozenset(key for key, data in zip(keys, column, strict=True) if data is None)
-            for slot, column in vectors.items()
+            backend.space.id: frozenset(key for key, row in rows.items() if slot not in row[1])
+            for slot, backend in slots.items()
         },
     )
 
 
 def stale(
-    keys: Sequence[int | str],
-    texts: Sequence[str],
-    vectors: Sequence[bytes | None],
-    backend: TaskBackend,
-) -> frozenset[int | str]:
+    application: Application, rows: Mapping[Key, Row], slot: str, backend: TaskBackend
+) -> frozenset[Key]:
     """The rows whose vector is not what the backend makes of their text."""
-    wanted = backend.embed_documents(texts)
+    wanted = backend.embed_documents([fields[application.text] for fields, _ in rows.values()])
     return frozenset(
         key
-        for key, data, vector in zip(keys, vectors, wanted, strict=True)
-        if data is not None and not is_near(data, vector)
+        for (key, (_, vectors)), vector in zip(rows.items(), wanted, strict=True)
+        if slot in vectors and not np.allclose(vectors[slot], vector, atol=1e-5)
     )
 
 
-def is_near(data: bytes, wanted: Vector) -> bool:
-    stored = load_vector(data)
-    return stored is not None and np.allclose(stored, wanted, atol=1e-5)
-
-
-def make_ours(conninfo: str, schema: str, rows: int) -> Application:
-    """A collection made by this library, of which the application writes the columns it knows."""
-    application = Application(conninfo, schema, OURS)
-    index = Index(build="immediate")
-    with PgVectorStore(conninfo, backend=OLD, index=index, **application.options) as store:
-        store.create()
-        application.seed(rows)
-        store.add_slot(UNLIKE)
-    return application
-
-
-def make_adopted(conninfo: str, schema: str, rows: int) -> Application:
-    """A table that was there: bigint key, obligatory vectors, an index on them."""
-    application = Application(conninfo, schema, ADOPTED)
-    with application.connect() as connection:
-        create = """CREATE TABLE {table} ({key} bigint PRIMARY KEY, {text} text NOT NULL,
-            {metadata} jsonb, {vector} vector(64) NOT NULL)"""
-        connection.execute(application.sql(create), ())
-        index = "CREATE INDEX ON {table} USING hnsw ({vector} vector_cosine_ops)"
-        connection.execute(application.sql(index), ())
-    application.seed(rows)
-    layout = Layout(id="chunk no", text="Body %", slot="embedding", metadata="labels")
-    with PgVectorStore(conninfo, backend=OLD, layout=layout, **application.options) as store:
-        store.adopt()
-        store.add_slot(UNLIKE)
-    return application
-
-
-MAKERS = {"ours": make_ours, "adopted": make_adopted}
-
-
 def pending_ids(application: Application, backend: TaskBackend) -> set[str]:
-    with PgVectorStore(application.conninfo, space=V3, **application.options) as store:
+    with application.open(space=V3) as store:
         rows, cursor = store.pending(backend.space, limit=10_000)
         assert cursor is None
         return {row.document.id for row in rows}
 
 
-@pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.parametrize("load", LOADS)
-def test_no_row_is_lost_revived_or_stale(postgres: str, schema: str, kind: str, load: Load) -> None:
-    application = MAKERS[kind](postgres, schema, load.rows)
+def test_no_row_is_lost_revived_or_stale(make: Maker, load: Load) -> None:
+    application = make(load.rows)
     write_and_fill(application, load)
     assert application.operations == load.operations
     assert application.filled
@@ -374,23 +343,15 @@ def test_no_row_is_lost_revived_or_stale(postgres: str, schema: str, kind: str, 
     assert not pending_ids(application, NEW)
 
 
-@pytest.mark.parametrize("kind", MAKERS)
-def test_faults_made_on_purpose_are_found(postgres: str, schema: str, kind: str) -> None:
-    application = MAKERS[kind](postgres, schema, 20)
+def test_faults_made_on_purpose_are_found(make: Maker) -> None:
+    application = make(20)
     finish_filling(application)
     assert inspect(application) == SOUND
-    key = [application.names.as_key(number) for number in range(4)]
-    with application.connect() as connection:
-        connection.execute(
-            SQL("DROP TRIGGER {} ON {}").format(
-                Identifier(trigger_of(connection, application)),
-                Identifier(schema, application.names.table),
-            )
-        )
-        application.acknowledged[key[0]] = ("another text", {"version": 0})
-        connection.execute(application.sql(CHANGE_TEXT), ("another text", key[0]))
-        connection.execute(application.sql(CHANGE_METADATA), (Jsonb({"version": 5}), key[1]))
-        connection.execute(application.sql(DELETE), (key[2],))
+    key = [application.as_key(number) for number in range(4)]
+    with closing(application.stranger()) as stranger:
+        stranger.change(key[0], {}, {UNLIKE.id: NEW.embed_documents(["another text"])[0]})
+        stranger.change(key[1], {application.metadata: {"version": 5}})
+        stranger.delete(key[2])
         del application.acknowledged[key[3]]
     finish_filling(application)
     found = inspect(application)
@@ -400,30 +361,18 @@ def test_faults_made_on_purpose_are_found(postgres: str, schema: str, kind: str)
     assert found.resurrected == {key[3]}
 
 
-def trigger_of(connection: psycopg.Connection[Any], application: Application) -> str:
-    row = connection.execute(
-        "SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal",
-        (f"{application.schema}.{application.names.table}",),
-    ).fetchone()
-    assert row is not None
-    return str(row[0])
-
-
 def test_a_text_that_returns_between_read_and_fill_gets_its_own_vector(
     postgres: str, schema: str
 ) -> None:
-    application = make_ours(postgres, schema, 1)
-    with (
-        PgVectorStore(postgres, space=V3, **application.options) as store,
-        application.connect() as connection,
-    ):
+    application = postgres_ours(postgres, schema, 1)
+    with application.open(space=V3) as store, closing(application.stranger()) as stranger:
         early, _ = store.pending(UNLIKE, limit=1)
-        connection.execute(application.sql(CHANGE_TEXT), (text_of(0, 1), "0"))
+        application.change_text(stranger, "0", text_of(0, 1))
         late, _ = store.pending(UNLIKE, limit=1)
         vectors = NEW.embed_documents([text_of(0, 0), text_of(0, 1)])
         assert store.fill(UNLIKE, early, vectors[:1]).changed == 1
         assert store.fill(UNLIKE, late, vectors[1:]).filled == 1
-        connection.execute(application.sql(CHANGE_TEXT), (text_of(0, 0), "0"))
+        application.change_text(stranger, "0", text_of(0, 0))
         assert store.fill(UNLIKE, late, vectors[1:]).changed == 1
         assert store.fill(UNLIKE, early, vectors[:1]).filled == 1
         assert store.get(["0"]) == [Document("0", text_of(0, 0), {"version": 0})]
