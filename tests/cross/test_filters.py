@@ -1,0 +1,40 @@
+"""A filter finds the same documents on every store: those that its reference in Python names."""
+
+from __future__ import annotations
+
+import pytest
+from tests.cross.metadata import KINDS, documents, filters
+
+from samespace.filters import matches
+from samespace.testing.backends import V3, TaskBackend
+from samespace.testing.harness import StoreHarness
+
+ROWS = 200
+SEEDS = [
+    pytest.param(1, 7, id="small"),
+    *(pytest.param(seed, 110, id=f"full {seed}", marks=pytest.mark.soak) for seed in range(2, 7)),
+]
+
+
+@pytest.mark.parametrize(("seed", "count"), SEEDS)
+def test_every_kind_of_filter_finds_what_the_reference_names(
+    harness: StoreHarness, seed: int, count: int
+) -> None:
+    rows = documents(ROWS, seed=seed)
+    backend = TaskBackend()
+    query = backend.embed_query("row")
+    with harness.open("filters", space=V3) as store:
+        vectors = backend.embed_documents([row.text for row in rows])
+        store.upsert_vectors(rows, vectors, space=V3)
+        for kind in KINDS:
+            found = []
+            for where in filters(kind, count, seed=seed):
+                expected = {
+                    row.id for row in rows if matches(where, id=row.id, metadata=row.metadata)
+                }
+                hits = store.search_vector(query, space=V3, limit=ROWS, where=where)
+                assert {hit.document.id for hit in hits} == expected, where
+                assert store.count(where) == len(expected), where
+                found.append(len(expected))
+            assert any(0 < n < ROWS for n in found), kind
+        assert store.get([row.id for row in rows]) == rows
