@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import elasticsearch
@@ -26,6 +27,20 @@ Vectors = Mapping[str, Vector]
 Row = tuple[dict[str, Any], dict[str, Vector]]
 """Fields and vectors by name."""
 NO_VECTORS: Vectors = {}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Near:
+    """A stored vector, or None, equal to another but for the last bits: Qdrant normalises again."""
+
+    vector: Any
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Near) or self.vector is None or other.vector is None:
+            return isinstance(other, Near) and self.vector is other.vector
+        return np.allclose(self.vector, other.vector, atol=1e-6)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class Stranger(Protocol):

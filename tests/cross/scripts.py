@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import psycopg
 from elasticsearch import Elasticsearch
 from psycopg.sql import SQL, Identifier
 from qdrant_client import QdrantClient, models
+from tests.strangers import Near
 
 from samespace import Layout
 from samespace.stores.qdrant.requests import RECORD
@@ -71,18 +70,6 @@ class PostgresScript:
             connection.execute(path)
             cursor = connection.execute(statement.replace("foreign", '"foreign"'))
             return cursor.fetchall() if cursor.description else []
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Near:
-    """A vector in local mode, which normalises it again, to the last bits, for every search."""
-
-    vector: Any
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Near) and np.allclose(self.vector, other.vector, atol=1e-6)
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 class QdrantScript:

@@ -1,0 +1,53 @@
+"""An Elasticsearch node that dies while rows are written, and comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.servers.elasticsearch import Node
+
+from samespace import Document, ElasticsearchStore, WriteReport
+from samespace.errors import StoreUnavailable
+from samespace.stores.base import BATCH_DOCUMENTS
+from samespace.testing.backends import TaskBackend
+from samespace.testing.corpus import documents
+
+KILLS = [
+    pytest.param(1, id="small"),
+    pytest.param(20, id="full", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
+]
+
+
+def killing(node: Node, rows: list[Document]) -> Iterator[Document]:
+    """The rows; when the second batch is on its way the node dies, and is started again."""
+    yield from rows[: 2 * BATCH_DOCUMENTS]
+    node.kill()
+    node.start()
+    yield from rows[2 * BATCH_DOCUMENTS :]
+
+
+def attempt(store: ElasticsearchStore, rows: Iterator[Document]) -> WriteReport:
+    """What was written, by a call that was cut short too: it waits a dozen seconds for a server."""
+    try:
+        return store.upsert(rows)
+    except StoreUnavailable as error:
+        return error.report or WriteReport()
+
+
+@pytest.mark.parametrize("kills", KILLS)
+def test_every_row_is_written_once_though_the_node_dies(
+    start_node: Callable[..., Node], kills: int
+) -> None:
+    node = start_node()
+    with ElasticsearchStore(node.url, collection="killed", backend=TaskBackend()) as store:
+        for kill in range(kills):
+            rows = documents(2 * BATCH_DOCUMENTS + 100, prefix=f"k{kill}-")
+            ids = [row.id for row in rows]
+            report = attempt(store, killing(node, rows))
+            assert store.get(ids[: report.written]) == rows[: report.written]
+            if report.written < len(rows):
+                report = store.upsert(rows)
+            assert (report.written, report.rejected) == (len(rows), ())
+            assert store.get(ids) == rows
+            assert store.count() == (kill + 1) * len(rows)
