@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -55,10 +56,7 @@ class EmbeddingSpace:
         ``<model>_<dimensions>_<task or "generic">[_raw]_<8 hex digits>``; the digits begin the
         SHA-256 of the canonical JSON of all fields. It never changes.
         """
-        raw = "" if self.normalized else "_raw"
-        readable = f"{self.model}_{self.dimensions}_{self.task or 'generic'}{raw}".lower()
-        stem = _NOT_PLAIN.sub("_", readable)[:_READABLE_BYTES]
-        return f"{stem}_{hashlib.sha256(self._canonical()).hexdigest()[:8]}"
+        return _id(self)
 
     @property
     def query_task(self) -> str | None:
@@ -97,10 +95,16 @@ class EmbeddingSpace:
         variant = f" variant {excerpt(self.variant)}" if self.variant else ""
         return f"{self.model}@{self.dimensions}{task}{raw}{variant}"
 
-    def _canonical(self) -> bytes:
-        return json.dumps(
-            asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-        ).encode()
+
+@lru_cache(maxsize=256)  # a store asks for it with every row
+def _id(space: EmbeddingSpace) -> str:
+    raw = "" if space.normalized else "_raw"
+    readable = f"{space.model}_{space.dimensions}_{space.task or 'generic'}{raw}".lower()
+    stem = _NOT_PLAIN.sub("_", readable)[:_READABLE_BYTES]
+    canonical = json.dumps(
+        asdict(space), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    ).encode()
+    return f"{stem}_{hashlib.sha256(canonical).hexdigest()[:8]}"
 
 
 def _check_types(space: EmbeddingSpace) -> None:
