@@ -63,13 +63,19 @@ def terms_of(metadata: Mapping[str, Any]) -> list[str]:
 
 def orders_of(metadata: Mapping[str, Any]) -> list[Ordered]:
     """All numbers and instants of a metadata object, each of a field once."""
-    found = (
-        pair(path, ordered)
-        for path, value in _fields(metadata, ())
-        for element in _elements(value)
-        if (ordered := _as_ordered(element)) is not None
-    )
-    return list(dict.fromkeys(found))
+    found: list[Ordered] = []
+    for path, value in _fields(metadata, ()):
+        for element in value if isinstance(value, list) else (value,):
+            if _is_short(element):
+                found += _remembered_orders(path, element)
+    return list(dict.fromkeys(found)) if len(found) > 1 else found
+
+
+@lru_cache(maxsize=4096, typed=True)  # True is no 1
+def _remembered_orders(path: Path, element: object) -> Sequence[Ordered]:
+    """The number or instant that a short element is; many rows have the same."""
+    ordered = _as_ordered(element)
+    return () if ordered is None else (pair(path, ordered),)
 
 
 def present(path: Path) -> str:
@@ -128,9 +134,9 @@ def _field_terms(field: str, value: object) -> Sequence[str]:
         return _list_terms(field, value)
     if value is None:
         return ()
-    if isinstance(value, dict) or (isinstance(value, str) and len(value) > READABLE_BYTES):
-        return (field + _PRESENT, *_scalar_terms(field, value))
-    return _remembered_terms(field, value)
+    if _is_short(value):
+        return _remembered_terms(field, value)
+    return (field + _PRESENT, *_scalar_terms(field, value))
 
 
 @lru_cache(maxsize=4096, typed=True)  # True is no 1
@@ -159,11 +165,19 @@ def _scalar_terms(field: str, element: object) -> list[str]:
     return terms
 
 
+def _is_short(value: object) -> bool:
+    """Whether a value may be kept: no longer than an instant can be, and no list or object."""
+    if isinstance(value, str):
+        return len(value) <= READABLE_BYTES
+    return not isinstance(value, dict | list)
+
+
 def _as_ordered(element: object) -> float | datetime | None:
     if isinstance(element, str):
         return parse_instant(element)
-    is_number = isinstance(element, int | float) and not isinstance(element, bool)
-    return element if is_number else None  # type: ignore[return-value]
+    if isinstance(element, int | float) and not isinstance(element, bool):
+        return element
+    return None
 
 
 @lru_cache(maxsize=4096)
