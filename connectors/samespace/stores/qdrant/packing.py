@@ -11,10 +11,9 @@ from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 from samespace.protocols import Vector
+from samespace.stores.qdrant import wire
 from samespace.stores.qdrant.requests import Point, PointId, Read, Search
 
-_FLOATS: Final = b"\x0a"
-"""The tag of the only field of a ``DenseVector``, packed: its length and little-endian floats follow."""
 _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -143,19 +142,10 @@ def message_upsert(
 ) -> grpc.UpsertPoints:
     """An upsert as a message."""
     known: Any = None if mode is None else RestToGrpc.convert_update_mode(mode)
-    return grpc.UpsertPoints(
-        collection_name=collection,
-        wait=True,
-        points=[
-            grpc.PointStruct(
-                id=_message_id(point.id),
-                payload=RestToGrpc.convert_payload(point.payload),
-                vectors=_message_vectors(point.vectors),
-            )
-            for point in points
-        ],
-        update_mode=known,
-    )
+    head = grpc.UpsertPoints(collection_name=collection, wait=True, update_mode=known)
+    parts = (head.SerializeToString(), *map(wire.point, points))
+    message: grpc.UpsertPoints = grpc.UpsertPoints.FromString(b"".join(parts))
+    return message
 
 
 def message_vectors(points: Sequence[Point]) -> list[grpc.PointVectors]:
@@ -217,20 +207,9 @@ def _message_vectors(vectors: Mapping[str, Vector]) -> grpc.Vectors:
 
 
 def _dense(vector: Vector) -> grpc.DenseVector:
-    """A vector as the bytes that a message of it has."""
-    data = np.ascontiguousarray(vector, "<f4").tobytes()
-    message: grpc.DenseVector = grpc.DenseVector.FromString(_FLOATS + _varint(len(data)) + data)
+    """A vector, by the bytes that a message of it has."""
+    message: grpc.DenseVector = grpc.DenseVector.FromString(wire.dense(vector))
     return message
-
-
-def _varint(number: int) -> bytes:
-    """A whole number in groups of 7 bits, the lowest first."""
-    groups = bytearray()
-    while number > 127:
-        groups.append(number & 127 | 128)
-        number >>= 7
-    groups.append(number)
-    return bytes(groups)
 
 
 def point_of_message(message: Any) -> Point:

@@ -134,7 +134,9 @@ class SlotData:
 
 def point_id(id: str) -> str:
     """The UUID under which a document's id is kept, of the first 16 bytes of its SHA-256."""
-    return str(uuid.UUID(bytes=hashlib.sha256(id.encode()).digest()[:16], version=5))
+    digest = hashlib.sha256(id.encode()).hexdigest()
+    variant = "89ab"[int(digest[16], 16) % 4]
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
 
 
 def source_of(id: str, text: str) -> str:

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from qdrant_client import grpc
+from qdrant_client.conversions.conversion import RestToGrpc
+
+from samespace.stores.qdrant.packing import message_upsert
+from samespace.stores.qdrant.requests import Point
+
+keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
+scalars = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | keys
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
+    max_leaves=12,
+)
+ids = st.integers(0, 2**64 - 1) | st.uuids().map(str)
+vectors = st.dictionaries(
+    keys, st.lists(st.floats(width=32, allow_nan=False), max_size=40), max_size=3
+)
+
+
+@given(ids, st.dictionaries(keys, values, max_size=4), vectors)
+def test_a_point_is_the_message_that_the_client_makes_of_it(
+    id: int | str, payload: dict[str, Any], lists: dict[str, list[float]]
+) -> None:
+    arrays = {name: np.array(floats, dtype=np.float32) for name, floats in lists.items()}
+    point = Point(id=id, payload=payload, vectors=arrays)
+    assert message_upsert([point, point], None, "c") == grpc.UpsertPoints(
+        collection_name="c", wait=True, points=[made_by_the_client(id, payload, lists)] * 2
+    )
+
+
+def made_by_the_client(
+    id: int | str, payload: dict[str, Any], lists: dict[str, list[float]]
+) -> grpc.PointStruct:
+    named = {
+        name: grpc.Vector(dense=grpc.DenseVector(data=floats)) for name, floats in lists.items()
+    }
+    return grpc.PointStruct(
+        id=RestToGrpc.convert_extended_point_id(id),
+        payload=RestToGrpc.convert_payload(payload),
+        vectors=grpc.Vectors(vectors=grpc.NamedVectors(vectors=named)),
+    )
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
+def test_an_integer_that_qdrant_cannot_keep_is_not_cut(number: int) -> None:
+    with pytest.raises(struct.error):
+        message_upsert([Point(id=1, payload={"n": number})], None, "c")
