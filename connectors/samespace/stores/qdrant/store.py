@@ -363,26 +363,23 @@ class QdrantStore(GuardedStore[State]):
                     "such points with your own code, then the slot with pending() and fill()"
                 )
             if on_conflict == "overwrite":
-                points = self._replace(state, slot, rows)
-                conflicts: frozenset[str] = frozenset()
-            else:
-                points, conflicts = self._insert(state, slot, rows)
-        return Written(conflicts, self._pending_among(state, slot, rows, points, conflicts))
+                return self._replace(state, slot, rows)
+            return self._insert(state, slot, rows)
 
-    def _replace(self, state: State, slot: SlotRecord, rows: Sequence[Row]) -> list[Point]:
+    def _replace(self, state: State, slot: SlotRecord, rows: Sequence[Row]) -> Written:
         """Put rows in the place of those with their ids."""
         version = _token()
         before = self._before(state, rows)
-        points = [
-            self._point(state, slot, row, version, before.get(row.document.id)) for row in rows
-        ]
-        for part in _parts(points, POINTS_PER_REQUEST):
-            self._transport.upsert(self._collection, part)
-        return points
+        pending = 0
+        for part in _parts(rows, POINTS_PER_REQUEST):
+            points = [
+                self._point(state, slot, row, version, before.get(row.document.id)) for row in part
+            ]
+            self._transport.upsert(self._collection, points)
+            pending += _pending_among(state, slot, points)
+        return Written(pending=pending)
 
-    def _insert(
-        self, state: State, slot: SlotRecord, rows: Sequence[Row]
-    ) -> tuple[list[Point], frozenset[str]]:
+    def _insert(self, state: State, slot: SlotRecord, rows: Sequence[Row]) -> Written:
         """Put rows where none are, in one request: a part that is refused has inserted nothing.
 
         The server does not say which it left alone: who won is read back, by this write's claim.
@@ -397,7 +394,8 @@ class QdrantStore(GuardedStore[State]):
         found = self._transport.retrieve(self._collection, [p.id for p in points], read)
         mine = {point.id for point in found if SlotData.of(point, slot.space).claim == version}
         lost = [row.document.id for row, p in zip(rows, points, strict=True) if p.id not in mine]
-        return points, frozenset(lost)
+        won = [point for point in points if point.id in mine]
+        return Written(frozenset(lost), _pending_among(state, slot, won))
 
     def _require(self, oldest: tuple[int, int], *, what: str) -> None:
         version = self._transport.version()
@@ -456,22 +454,6 @@ class QdrantStore(GuardedStore[State]):
                 vectors[slot.name] = vector
                 slots[slot.space.id] = data.to_dict()
         return vectors, slots
-
-    def _pending_among(
-        self,
-        state: State,
-        slot: SlotRecord,
-        rows: Sequence[Row],
-        points: Sequence[Point],
-        conflicts: frozenset[str],
-    ) -> int:
-        """How many of the rows that were written lack a vector in some slot."""
-        names = {other.name for other in (state.record.slots if state.record else (slot,))}
-        return sum(
-            not names <= set(point.vectors)
-            for row, point in zip(rows, points, strict=True)
-            if row.document.id not in conflicts
-        )
 
     def _written(self) -> None:
         """End a deferral of indexing, or a haste, that nobody is left to end."""
@@ -1051,6 +1033,12 @@ def _version(point: Point, slot: SlotRecord, *, has_vector: bool | None) -> byte
     data = SlotData.of(point, slot.space)
     had = slot.name in point.vectors if has_vector is None else has_vector
     return orjson.dumps([point.id, had, data.source, data.claim])
+
+
+def _pending_among(state: State, slot: SlotRecord, points: Sequence[Point]) -> int:
+    """How many of the points that were written lack a vector in some slot."""
+    names = {other.name for other in (state.record.slots if state.record else (slot,))}
+    return sum(not names <= set(point.vectors) for point in points)
 
 
 def _slot_data(space: EmbeddingSpace, vector: Vector, made: str) -> SlotData:
