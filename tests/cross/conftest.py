@@ -43,4 +43,4 @@ def stranger_of(harness: Any, collection: str) -> Stranger:
         return PostgresStranger(harness.conninfo, harness.schema, collection)
     if isinstance(harness, QdrantHarness):
         return QdrantStranger(harness.client, harness.name(collection))
-    return ElasticsearchStranger(harness.url, collection)
+    return ElasticsearchStranger(harness.url, harness.named(collection))

@@ -105,12 +105,13 @@ class ElasticsearchScript:
 
     layout = Layout(id="_id", text="body", slot="embedding", metadata=("lang", "year"))
 
-    def __init__(self, client: Elasticsearch) -> None:
-        self.client = client
+    def __init__(self, client: Elasticsearch, index: str) -> None:
+        self.client, self.index = client, index
+        self.pipeline = f"{index}-stamp"
 
     def make(self) -> None:
         stamp = [{"set": {"field": "other_0", "value": "set by the pipeline"}}]
-        self.client.ingest.put_pipeline(id="foreign-stamp", processors=stamp)
+        self.client.ingest.put_pipeline(id=self.pipeline, processors=stamp)
         kinds = ("keyword", "text", "double", "date")
         fields: dict[str, Any] = {f"other_{n}": {"type": kinds[n % 4]} for n in range(OTHERS)}
         fields |= {
@@ -121,26 +122,26 @@ class ElasticsearchScript:
                           "index_options": {"type": "flat"}},
         }  # fmt: skip
         self.client.indices.create(
-            index=NAME,
+            index=self.index,
             mappings={"_meta": {"owner": "somebody", "v": [1, {"a": None}]}, "properties": fields},
-            settings={"index.final_pipeline": "foreign-stamp", "number_of_replicas": 0},
-            aliases={"foreign-alias": {"filter": {"term": {"lang": "de"}}}},
+            settings={"index.final_pipeline": self.pipeline, "number_of_replicas": 0},
+            aliases={f"{self.index}-alias": {"filter": {"term": {"lang": "de"}}}},
         )
 
     def everything(self) -> object:
-        self.client.indices.refresh(index=NAME)
+        self.client.indices.refresh(index=self.index)
         found = self.client.search(
-            index=NAME, size=1000, seq_no_primary_term=True, version=True, sort=["_seq_no"],
+            index=self.index, size=1000, seq_no_primary_term=True, version=True, sort=["_seq_no"],
             source_exclude_vectors=False,
         )  # fmt: skip
-        said = dict(self.client.indices.get(index=NAME))[NAME]
+        said = dict(self.client.indices.get(index=self.index))[self.index]
         said["mappings"]["_meta"].pop("samespace", None)
         rows = [dict(hit) for hit in found["hits"]["hits"]]
-        return rows, said, dict(self.client.ingest.get_pipeline(id="foreign-*"))
+        return rows, said, dict(self.client.ingest.get_pipeline(id=f"{self.index}-*"))
 
     def clear(self) -> None:
-        self.client.indices.delete(index=NAME)
-        self.client.ingest.delete_pipeline(id="foreign-stamp")
+        self.client.indices.delete(index=self.index)
+        self.client.ingest.delete_pipeline(id=self.pipeline)
 
 
 def script_of(harness: Any) -> Script:
@@ -148,5 +149,5 @@ def script_of(harness: Any) -> Script:
     if hasattr(harness, "conninfo"):
         return PostgresScript(harness.conninfo, harness.schema)
     if hasattr(harness, "url"):
-        return ElasticsearchScript(harness.client)
+        return ElasticsearchScript(harness.client, harness.named(NAME))
     return QdrantScript(harness.client, harness.name(NAME))

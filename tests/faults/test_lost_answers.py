@@ -73,12 +73,11 @@ def at_qdrant(request: pytest.FixtureRequest, *, grpc: bool) -> Place:
 
 def at_elasticsearch(request: pytest.FixtureRequest) -> Place:
     raw = request.getfixturevalue("raw")
-    raw.named(NAME)  # to be deleted
     address = urlsplit(raw.url)
 
     def open(through: int | None = None, **more: Any) -> VectorStore:
         source = raw.url if through is None else f"http://127.0.0.1:{through}"
-        return ElasticsearchStore(source, collection=NAME, **more)
+        return ElasticsearchStore(source, collection=raw.named(NAME), **more)
 
     return Place(lambda: socket.create_connection((address.hostname, address.port or 9200)), open)
 

@@ -81,8 +81,7 @@ def make_qdrant_local(request: pytest.FixtureRequest) -> Maker:
 
 def make_elasticsearch(request: pytest.FixtureRequest) -> Maker:
     raw = request.getfixturevalue("raw")
-    raw.named("chunks")  # to be deleted
-    return lambda rows: elasticsearch_adopted(raw.url, "chunks", rows)
+    return lambda rows: elasticsearch_adopted(raw.url, raw.named("chunks"), rows)
 
 
 PLACES: dict[str, Callable[[pytest.FixtureRequest], Maker]] = {
