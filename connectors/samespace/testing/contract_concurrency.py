@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +50,22 @@ class ConcurrencyContract(DeclaresGaps):
         won = {s for s, outcome in zip(spaces, outcomes, strict=True) if outcome is None}
         assert len(won) == 1
         assert [type(error) for error in _failures(outcomes)] == [SpaceMismatch] * (RACERS // 2)
+        for store in stores:
+            store.close()
+
+    def test_slots_that_are_added_at_once_are_all_there(
+        self, harness: StoreHarness, shared: VectorStore
+    ) -> None:
+        shared.create()
+        spaces = [replace(UNLIKE, variant=str(n)) for n in range(RACERS)]
+        stores = [harness.open("shared", space=V3) for _ in spaces]
+
+        def adding(n: int) -> object:
+            return lambda: stores[n].add_slot(spaces[n])
+
+        outcomes = together([adding(n) for n in range(RACERS)])  # type: ignore[misc]
+        assert _failures(outcomes) == []
+        assert {slot.space for slot in shared.info().slots} == {V3, *spaces}
         for store in stores:
             store.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,6 +51,22 @@ class AsyncConcurrencyContract(DeclaresGaps):
         won = {s for s, outcome in zip(spaces, outcomes, strict=True) if outcome is None}
         assert len(won) == 1
         assert [type(error) for error in _failures(outcomes)] == [SpaceMismatch] * (RACERS // 2)
+        for store in stores:
+            await store.close()
+
+    async def test_slots_that_are_added_at_once_are_all_there(
+        self, harness: AsyncStoreHarness, shared: AsyncVectorStore
+    ) -> None:
+        await shared.create()
+        spaces = [replace(UNLIKE, variant=str(n)) for n in range(RACERS)]
+        stores = [harness.open("shared", space=V3) for _ in spaces]
+
+        def adding(n: int) -> object:
+            return lambda: stores[n].add_slot(spaces[n])
+
+        outcomes = await together_async([adding(n) for n in range(RACERS)])  # type: ignore[misc]
+        assert _failures(outcomes) == []
+        assert {slot.space for slot in (await shared.info()).slots} == {V3, *spaces}
         for store in stores:
             await store.close()
 

@@ -41,6 +41,8 @@ EMBED_TEXT: Final = "embed_text"
 PARENT: Final = "parent"
 ORDINAL: Final = "ordinal"
 SPAN: Final = "span"
+CHANGES: Final = "samespace_changes"
+"""A field that no document has, whose parts count the changes of the record."""
 PARTS: Final = (ID, TEXT, METADATA, EMBED_TEXT, PARENT, ORDINAL, SPAN)
 """The fields of a document of ours that are read back; vectors and their sources aside."""
 
@@ -170,6 +172,17 @@ def record_of(mapping: Mapping[str, Any], *, collection: str) -> SpaceRecord | N
     """The record in a mapping's ``_meta``; :class:`SpaceUnknown` if it cannot be read."""
     meta = mapping.get("_meta") or {}
     return SpaceRecord.from_dict(meta[RECORD], collection=collection) if RECORD in meta else None
+
+
+def next_change(properties: Mapping[str, Any], token: str) -> dict[str, Any]:
+    """The field that makes a change of the record the next one, or none.
+
+    A field's ``null_value`` stays what it is, so that the server refuses the whole request of whoever
+    comes with a number that another token has: two who read one record cannot both replace it.
+    """
+    empty = {"type": "keyword", "index": False, "doc_values": False}
+    number = len(properties.get(CHANGES, {}).get("fields", {})) + 1
+    return {CHANGES: {**empty, "fields": {str(number): {**empty, "null_value": token}}}}
 
 
 def check_index(index: Index) -> Index:

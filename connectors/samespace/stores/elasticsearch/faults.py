@@ -10,6 +10,7 @@ import elastic_transport
 from elasticsearch import ApiError, UnsupportedProductError
 
 from samespace.errors import SamespaceError, StoreRejected, StoreUnavailable, excerpt
+from samespace.stores.elasticsearch import dsl
 from samespace.stores.refusals import Gone, RowsRefused
 
 BUSY: Final = frozenset({408, 429, 502, 503, 504})
@@ -25,6 +26,10 @@ _VERSIONS: Final = (
 
 class Taken(StoreRejected):
     """There is an index of this name by now."""
+
+
+class Overtaken(StoreRejected):
+    """Somebody else has changed the record since it was read."""
 
 
 class Forbidden(StoreRejected):
@@ -131,6 +136,8 @@ def answered(status: int, body: object) -> Fault:
         return Fault(Missing(shown))
     if kind == "resource_already_exists_exception":
         return Fault(Taken(shown))
+    if "existing mapper" in reason and f"[{dsl.CHANGES}." in reason:
+        return Fault(Overtaken(shown))
     if status == 413:
         return Fault(
             TooLarge("a request is longer than Elasticsearch reads; raise http.max_content_length")

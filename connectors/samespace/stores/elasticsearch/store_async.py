@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -65,7 +66,7 @@ from samespace.stores.base_async import (
 from samespace.stores.elasticsearch import dsl
 from samespace.stores.elasticsearch.conditions import Query, condition, every, exists
 from samespace.stores.elasticsearch.dsl import Operation, Version, operation
-from samespace.stores.elasticsearch.faults import Expired, Taken, answered, of_row
+from samespace.stores.elasticsearch.faults import Expired, Overtaken, Taken, answered, of_row
 from samespace.stores.elasticsearch.pipelines_async import (
     forget_pipeline,
     read_index,
@@ -354,7 +355,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         change: Callable[[SpaceRecord], SpaceRecord],
         properties: Mapping[str, Any] | None = None,
     ) -> _State:
-        """Change the record until it is as changed: somebody else's change may have replaced it."""
+        """Change the record as it was read; anew if somebody else has changed it meanwhile."""
         for _ in range(ATTEMPTS):
             state = await self._describe()
             record = self._recorded(state)
@@ -367,8 +368,10 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
                 for name, each in (properties or {}).items()
                 if name not in state.shape.properties
             }
-            async with self._gone_explained():
-                await self._save(state.shape, wanted, missing)
+            counted = dsl.next_change(state.shape.properties, secrets.token_hex(8))
+            with suppress(Overtaken):
+                async with self._gone_explained():
+                    await self._save(state.shape, wanted, {**missing, **counted})
         raise StoreUnavailable(
             f"the record of collection {excerpt(self._collection)} is changed by others all the time; "
             "try again"
@@ -949,7 +952,8 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
     async def add_slot(self, space: EmbeddingSpace, *, canary: Canary | None = None) -> None:
         """Add an empty slot for ``space`` to the same rows, to be filled.
 
-        The only method that alters an index we did not make: it maps two fields and adds an alias.
+        An index we did not make is altered too: two fields of the slot are mapped, one that counts the
+        changes of the record, and an alias is added.
         """
         check_fit(canary, check_space(space))
         canary = canary or await self._own_canary(space)
