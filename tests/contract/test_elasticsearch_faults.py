@@ -306,6 +306,13 @@ async def test_an_async_client_is_taken_and_left_open(elasticsearch: str, proxy:
         {"source": "http://127.0.0.1:9", "basic_auth": ("user", SECRET), "api_key": SECRET},
         {"source": "http://127.0.0.1:9", "api_key": SECRET, "cloud_id": SECRET},
         {"source": 7, "api_key": SECRET},
+        {"source": "http://127.0.0.1:9", "api_key": f"{SECRET}\n"},
+        {"source": "http://127.0.0.1:9", "api_key": f"{SECRET}é"},
+        {"source": "http://127.0.0.1:9", "api_key": (SECRET, 7)},
+        {"source": "http://127.0.0.1:9", "basic_auth": (SECRET,)},
+        {"source": "http://no host:9", "api_key": SECRET},
+        {"source": None, "cloud_id": SECRET},
+        {"source": "https://127.0.0.1:9", "api_key": SECRET, "ca_certs": "nowhere"},
         {"source": "http://127.0.0.1:9", "api_key": SECRET, "collection": "Not A Name"},
     ],
 )
@@ -331,7 +338,7 @@ def _used(options: Any) -> None:
 
 
 def test_credentials_arrive(proxy: Proxy) -> None:
-    address = proxy.url.replace("http://", "elasticsearch://us%20er:p%40ss@")
+    address = proxy.url.replace("http://", "elasticsearch://us%20er:p%40ss%C3%A9@")
     with (
         ElasticsearchStore(address, collection=NAME, space=V3) as store,
         pytest.raises(CollectionNotFound),
@@ -343,4 +350,4 @@ def test_credentials_arrive(proxy: Proxy) -> None:
     ):
         store.count()
     seen = {request.headers["authorization"] for request in proxy.requests}
-    assert seen == {"Basic dXMgZXI6cEBzcw==", "ApiKey a-key"}
+    assert seen == {"Basic dXMgZXI6cEBzc8Op", "ApiKey a-key"}

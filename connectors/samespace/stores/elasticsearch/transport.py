@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -48,6 +51,14 @@ _OTHER_LOOP: Final = "this handle belongs to another event loop; open one in eac
 _UNREADABLE: Final = (
     "the address cannot be read; write http://host:9200, https://host or elasticsearch://host, with "
     "special characters in a password percent-encoded"
+)
+_REFUSED: Final = (
+    "the client of Elasticsearch refuses the address or the options; check the host's name, cloud_id= "
+    "and ca_certs="
+)
+_NO_HEADER: Final = (
+    "credentials are text, or a pair of texts, and what is sent as it stands is of printable ASCII; "
+    "pass api_key= and basic_auth= as they were given out, without a line's end"
 )
 _IN_CLIENT: Final = "a client has its credentials already; leave api_key= and the like out"
 _ITEMS: Final = (
@@ -104,6 +115,12 @@ class Access:
 
     def __repr__(self) -> str:
         return "Access(…)"
+
+    def client(self) -> Elasticsearch | None:
+        """A client; None if it refuses the options, since the frames of its exception hold them."""
+        with suppress(TypeError, ValueError):
+            return Elasticsearch(**self.options)
+        return None
 
 
 class Transport:
@@ -208,7 +225,9 @@ class Transport:
         assert self._access is not None  # noqa: S101  the one or the other was passed
         process = os.getpid()
         if process not in self._clients:
-            made = Elasticsearch(**self._access.options)
+            made = self._access.client()
+            if made is None:
+                raise InvalidInput(_REFUSED)
             return self._clients.setdefault(process, made)
         return self._clients[process]
 
@@ -350,7 +369,24 @@ def access(
     options = {**parsed, **options, **({"ca_certs": ca_certs} if ca_certs else {})}
     if "api_key" in options and "basic_auth" in options:
         return InvalidInput("pass api_key= or a user with a password, not both")
+    if ca_certs is not None and not Path(ca_certs).exists():
+        return InvalidInput(f"ca_certs names {excerpt(ca_certs)}, which is not there")
+    for name in options.keys() & {"api_key", "basic_auth"}:
+        options[name] = _spelt(options[name])
+        if options[name] is None:
+            return InvalidInput(_NO_HEADER)
     return Access(options)
+
+
+def _spelt(credentials: object) -> str | None:
+    """Credentials as a header has them, a pair in base64; None if they cannot be in one."""
+    if isinstance(credentials, str):
+        return credentials if credentials.isascii() and credentials.isprintable() else None
+    if not isinstance(credentials, tuple | list):
+        return None
+    if [type(part) for part in credentials] != [str, str]:
+        return None
+    return base64.b64encode(":".join(credentials).encode()).decode()
 
 
 def _parsed(address: str) -> dict[str, Any] | None:
