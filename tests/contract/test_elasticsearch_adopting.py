@@ -443,6 +443,14 @@ def test_a_filter_that_cannot_mean_that_is_refused_by_name(
         filtered.count(BAD[name])
 
 
+def test_more_ids_may_be_asked_for_than_a_search_answers(opened: ElasticsearchStore) -> None:
+    opened.adopt()
+    ids = [f"d{n}" for n in range(12_000)]
+    assert opened.count(field.id.in_(ids)) == len(opened.get(ids)) == 8
+    assert opened.update_metadata({id: {"k": 1} for id in ids}) == 8
+    assert opened.delete(ids=ids) == 8
+
+
 # Snapshots, and collections of ours
 
 

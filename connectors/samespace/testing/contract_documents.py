@@ -258,6 +258,14 @@ class DocumentsContract(DeclaresGaps):
         assert store.count() == 2
         assert store.delete(where=everything) == 2
 
+    def test_more_ids_may_be_asked_for_than_a_search_answers(self, store: VectorStore) -> None:
+        ids = [f"d{n}" for n in range(12_000)]
+        store.upsert(Document(id, "text") for id in ids[::5_000])
+        assert store.count(field.id.in_(ids)) == 3
+        assert len(store.get(ids)) == 3
+        assert store.update_metadata({id: {"k": 1} for id in ids}) == 3
+        assert store.delete(ids=ids, where=field("k") == 1) == 3
+
     def test_a_deletion_needs_a_selector(self, store: VectorStore) -> None:
         store.upsert([Document("a", "text")])
         with pytest.raises(InvalidInput, match="everything"):

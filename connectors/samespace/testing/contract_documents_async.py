@@ -275,6 +275,16 @@ class AsyncDocumentsContract(DeclaresGaps):
         assert await store.count() == 2
         assert await store.delete(where=everything) == 2
 
+    async def test_more_ids_may_be_asked_for_than_a_search_answers(
+        self, store: AsyncVectorStore
+    ) -> None:
+        ids = [f"d{n}" for n in range(12_000)]
+        await store.upsert(Document(id, "text") for id in ids[::5_000])
+        assert await store.count(field.id.in_(ids)) == 3
+        assert len(await store.get(ids)) == 3
+        assert await store.update_metadata({id: {"k": 1} for id in ids}) == 3
+        assert await store.delete(ids=ids, where=field("k") == 1) == 3
+
     async def test_a_deletion_needs_a_selector(self, store: AsyncVectorStore) -> None:
         await store.upsert([Document("a", "text")])
         with pytest.raises(InvalidInput, match="everything"):

@@ -22,7 +22,6 @@ from samespace.space import EmbeddingSpace
 from samespace.stores import sources
 from samespace.stores.elasticsearch.conditions import (
     EVERYTHING,
-    NOTHING,
     Query,
     every,
     exists,
@@ -33,6 +32,7 @@ from samespace.stores.terms import between, equals, only, present, terms_of
 
 RECORD: Final = "samespace"
 """The one key of a mapping's ``_meta`` that is ours."""
+ROW_ID: Final = "_id"
 ID: Final = "id"
 TEXT: Final = "text"
 METADATA: Final = "metadata"
@@ -412,9 +412,11 @@ def parts_of_ids(ids: Iterable[str]) -> Iterator[list[str]]:
 
 
 def of_ids(ids: Iterable[str]) -> Query:
-    """True of the rows with these ids; what can be none is left out."""
-    listed = possible_ids(ids)
-    return {"ids": {"values": listed}} if listed else NOTHING
+    """True of the rows with these ids; what can be none is left out.
+
+    A query of ``ids`` takes no more than ``index.max_result_window``.
+    """
+    return terms(ROW_ID, possible_ids(ids))
 
 
 def by_id(query: Query, after: str | None) -> dict[str, Any]:

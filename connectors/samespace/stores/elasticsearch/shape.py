@@ -24,7 +24,6 @@ from samespace.stores.elasticsearch.conditions import (
     terms,
 )
 
-ROW_ID: Final = "_id"
 _INTEGERS: Final = ("byte", "short", "integer", "long")
 _NUMBERS: Final = (*_INTEGERS, "double", "float")
 _UNIT_METRICS: Final = ("cosine", "dot_product", "max_inner_product")
@@ -377,9 +376,9 @@ def _parts(layout: Layout, document: Document | None) -> dict[str, Any]:
 
 def check_layout(layout: Layout) -> None:
     """:class:`InvalidInput` for what a layout cannot be on Elasticsearch."""
-    if layout.id != ROW_ID:
+    if layout.id != dsl.ROW_ID:
         raise InvalidInput(
-            f"Layout.id is {excerpt(layout.id)}; rows of Elasticsearch are found by {ROW_ID!r} alone"
+            f"Layout.id is {excerpt(layout.id)}; rows of Elasticsearch are found by {dsl.ROW_ID!r} alone"
         )
     if layout.scope is not None:
         raise InvalidInput(
@@ -450,7 +449,7 @@ def _id_condition(where: In | Differs | Exists) -> Query:
     if isinstance(where, Exists):
         return EVERYTHING
     values = where.values if isinstance(where, In) else (where.value,)
-    found: Query = {"ids": {"values": [str(value) for value in values]}} if values else NOTHING
+    found = terms(dsl.ROW_ID, map(str, values))
     return found if isinstance(where, In) else neither(found)
 
 

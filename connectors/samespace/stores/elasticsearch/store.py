@@ -492,8 +492,13 @@ class ElasticsearchStore(GuardedStore[_State]):
         """The rows with these ids; of ours as they are, of others' as searches see them."""
         if not shape.own:
             self._refresh(state)
-            query = dsl.of_ids(ids)
-            return [hit for hits in self._pages(state, query, source) for hit in hits]
+            queries = map(dsl.of_ids, dsl.parts_of_ids(ids))
+            return [
+                hit
+                for query in queries
+                for hits in self._pages(state, query, source)
+                for hit in hits
+            ]
         path = f"/{self._through(state)}/_mget?{dsl.asked_for(source)}"
         found: list[SearchHit] = []
         for part in dsl.parts_of_ids(ids):
@@ -700,7 +705,11 @@ class ElasticsearchStore(GuardedStore[_State]):
                 patches = {id: patch for id, patch in patches.items() if patch}
             if not patches:
                 return 0
-            query = dsl.of_ids(patches) if where is None else self._query(shape, where)
+            queries = (
+                map(dsl.of_ids, dsl.parts_of_ids(patches))
+                if where is None
+                else [self._query(shape, where)]
+            )
 
             def patched(hit: SearchHit) -> Operation:
                 patch = patches["" if where is not None else hit["_id"]]
@@ -710,7 +719,8 @@ class ElasticsearchStore(GuardedStore[_State]):
                 return operation("index", hit["_id"], made, **_as_read(hit))
 
             source = {"includes": [dsl.METADATA]} if shape.own else dsl.whole_source(state.version)
-            return self._change(state, query, source, patched)
+            changed = [self._change(state, query, source, patched) for query in queries]
+            return sum(changed)
 
     def _change(
         self,
@@ -762,11 +772,14 @@ class ElasticsearchStore(GuardedStore[_State]):
             state, shape = self._shaped()
             self._slot_of(state, writing=True)
             selectors = [self._query(shape, where)]
-            if ids is not None:
-                selectors.append(dsl.of_ids(ids))
             if parent is not None:
                 selectors.append(self._query(shape, In(Target.PARENT, (), (parent,))))
-            return self._delete(state, every(selectors))
+            queries = (
+                [every(selectors)]
+                if ids is None
+                else [every([*selectors, dsl.of_ids(part)]) for part in dsl.parts_of_ids(ids)]
+            )
+            return sum([self._delete(state, query) for query in queries])
 
     def _delete(self, state: _State, query: Query) -> int:
         """Delete all rows that pass, those that change meanwhile too as long as they pass."""

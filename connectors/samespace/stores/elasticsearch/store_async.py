@@ -492,8 +492,13 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         """The rows with these ids; of ours as they are, of others' as searches see them."""
         if not shape.own:
             await self._refresh(state)
-            query = dsl.of_ids(ids)
-            return [hit async for hits in self._pages(state, query, source) for hit in hits]
+            queries = map(dsl.of_ids, dsl.parts_of_ids(ids))
+            return [
+                hit
+                for query in queries
+                async for hits in self._pages(state, query, source)
+                for hit in hits
+            ]
         path = f"/{self._through(state)}/_mget?{dsl.asked_for(source)}"
         found: list[SearchHit] = []
         for part in dsl.parts_of_ids(ids):
@@ -702,7 +707,11 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
                 patches = {id: patch for id, patch in patches.items() if patch}
             if not patches:
                 return 0
-            query = dsl.of_ids(patches) if where is None else self._query(shape, where)
+            queries = (
+                map(dsl.of_ids, dsl.parts_of_ids(patches))
+                if where is None
+                else [self._query(shape, where)]
+            )
 
             def patched(hit: SearchHit) -> Operation:
                 patch = patches["" if where is not None else hit["_id"]]
@@ -712,7 +721,8 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
                 return operation("index", hit["_id"], made, **_as_read(hit))
 
             source = {"includes": [dsl.METADATA]} if shape.own else dsl.whole_source(state.version)
-            return await self._change(state, query, source, patched)
+            changed = [await self._change(state, query, source, patched) for query in queries]
+            return sum(changed)
 
     async def _change(
         self,
@@ -764,11 +774,14 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
             state, shape = await self._shaped()
             self._slot_of(state, writing=True)
             selectors = [self._query(shape, where)]
-            if ids is not None:
-                selectors.append(dsl.of_ids(ids))
             if parent is not None:
                 selectors.append(self._query(shape, In(Target.PARENT, (), (parent,))))
-            return await self._delete(state, every(selectors))
+            queries = (
+                [every(selectors)]
+                if ids is None
+                else [every([*selectors, dsl.of_ids(part)]) for part in dsl.parts_of_ids(ids)]
+            )
+            return sum([await self._delete(state, query) for query in queries])
 
     async def _delete(self, state: _State, query: Query) -> int:
         """Delete all rows that pass, those that change meanwhile too as long as they pass."""
