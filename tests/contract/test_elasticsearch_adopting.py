@@ -123,6 +123,79 @@ def test_a_change_of_metadata_leaves_the_vector_as_it_was(
     assert after == before
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [{"enabled": False}, {"excludes": ["vector"]}, {"includes": ["text", "vector"]}],
+    ids=["nothing", "all but vectors", "what was named"],
+)
+def test_an_index_that_keeps_rows_in_part_is_not_adopted(
+    client: Elasticsearch, elasticsearch: str, kept: Any
+) -> None:
+    fields = {"text": {"type": "text"}, "metadata": {"type": "object"}, "vector": _vectors()}
+    client.indices.create(index=NAME, mappings={"_source": kept, "properties": fields})
+    put(client, documents(2))
+    with open_store(elasticsearch) as store:
+        with pytest.raises(InvalidInput, match="_source"):
+            store.adopt()
+        assert store.count() == 2
+
+
+def test_vectors_of_which_a_row_has_several_are_refused(
+    client: Elasticsearch, elasticsearch: str
+) -> None:
+    parts = {"type": "nested", "properties": {"vector": _vectors()}}
+    make(client, fields={"parts": parts})
+    layout = replace(LAYOUT, slot="parts.vector")
+    with (
+        open_store(elasticsearch, layout=layout) as store,
+        pytest.raises(InvalidInput, match="nested"),
+    ):
+        store.adopt()
+
+
+def test_what_is_in_a_list_of_objects_is_refused_not_replaced(
+    client: Elasticsearch, elasticsearch: str
+) -> None:
+    make(client, fields={"part": {"properties": {"text": {"type": "text"}, "vector": _vectors()}}})
+    row = {"part": [{"text": "a", "owner": "somebody"}], "text": "x", "metadata": {}}
+    client.index(index=NAME, id="d0", document=row, refresh=True)
+    with open_store(elasticsearch, layout=replace(LAYOUT, text="part.text")) as store:
+        store.adopt()
+        report = store.upsert([Document("d0", "b"), Document("new", "b")], on_error="report")
+        assert (report.written, [rejected.id for rejected in report.rejected]) == (1, ["d0"])
+        assert source_of(client, "d0") == row
+
+
+def test_vectors_in_lists_of_objects_are_not_adopted(
+    client: Elasticsearch, elasticsearch: str
+) -> None:
+    make(client, fields={"part": {"properties": {"vector": _vectors()}}})
+    row = {"part": [{"vector": [0.125] * 64}], "text": "x", "metadata": {}}
+    client.index(index=NAME, id="d0", document=row, refresh=True)
+    layout = replace(LAYOUT, slot="part.vector")
+    with (
+        open_store(elasticsearch, layout=layout) as store,
+        pytest.raises(InvalidInput, match="list"),
+    ):
+        store.adopt()
+
+
+def test_a_layout_may_name_no_metadata(client: Elasticsearch, elasticsearch: str) -> None:
+    make(client)
+    with open_store(elasticsearch, layout=replace(LAYOUT, metadata=())) as store:
+        store.adopt()
+        assert store.get(["d0"]) == [replace(documents(1)[0], metadata={})]
+
+
+def test_vectors_of_others_stay(client: Elasticsearch, elasticsearch: str) -> None:
+    make(client, fields={"image": {"type": "dense_vector", "dims": 2}})
+    put(client, documents(1), image=[0.0, 1.0])
+    with open_store(elasticsearch) as store:
+        store.adopt()
+        store.upsert([Document("d0", "another text")])
+        assert source_of(client, "d0")["image"] == [0.0, 1.0]
+
+
 def test_rows_keep_their_routing(client: Elasticsearch, elasticsearch: str) -> None:
     make(client, settings={"number_of_shards": 3})
     row = documents(9)[8]
@@ -492,6 +565,6 @@ def test_an_alias_that_was_lost_is_there_again_after_a_write(
         alias = dsl.alias_of("adopted_own", V3.id)
         client.indices.delete_alias(index="adopted_own", name=alias)
     with open_store(elasticsearch, "adopted_own", layout=None) as store:
-        assert len(store.search("text")) == 2
+        assert store.count() == 2
         store.upsert(documents(3))
         assert client.indices.exists_alias(name=alias)

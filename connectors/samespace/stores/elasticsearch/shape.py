@@ -23,6 +23,7 @@ from samespace.stores.elasticsearch.conditions import (
     neither,
     terms,
 )
+from samespace.stores.refusals import RowsRefused
 
 _INTEGERS: Final = ("byte", "short", "integer", "long")
 _NUMBERS: Final = (*_INTEGERS, "double", "float")
@@ -118,9 +119,13 @@ class Shape:
         if self.own:
             return dsl.PARTS
         layout = self.layout
-        metadata = layout.metadata_columns or (layout.metadata,)
-        named = (layout.text, *metadata, layout.parent, layout.order)
+        named = (layout.text, *self._metadata_fields(), layout.parent, layout.order)
         return tuple(name for name in named if isinstance(name, str))
+
+    def _metadata_fields(self) -> tuple[str, ...]:
+        """The fields that metadata is in."""
+        metadata = self.layout.metadata
+        return (metadata,) if isinstance(metadata, str) else tuple(metadata)
 
     # Documents
 
@@ -166,7 +171,7 @@ class Shape:
         if self.layout.order is not None and row.parent is not None:
             put(made, self.layout.order, row.parent.ordinal)
         fresh = dsl.source_of(row.id, after)
-        for slot in {self.layout.slot, *self.slots()}:
+        for slot in self.slots():
             named = dsl.source_name(slot)
             made_from = source.get(named)
             kept = made_from == fresh if made_from is not None else before == after
@@ -181,13 +186,12 @@ class Shape:
 
     def filled(self, source: Mapping[str, Any]) -> Iterator[str]:
         """The slots that a row has a vector in."""
-        slots = {self.layout.slot, *self.slots()}
-        return (slot for slot in slots if value_at(source, slot) is not None)
+        return (slot for slot in self.slots() if value_at(source, slot) is not None)
 
     def slots(self) -> Iterator[str]:
-        """The fields of vectors at the top, whosever they are."""
-        fields = self.properties.items()
-        return (name for name, each in fields if each.get("type") == "dense_vector")
+        """The slots of an adopted index; other vectors in it are none of ours."""
+        yield self.layout.slot
+        yield from (name for name in self.properties if self.has_source(name))
 
     def with_metadata(
         self, source: Mapping[str, Any], metadata: Metadata, *, merge: bool
@@ -249,15 +253,34 @@ class Shape:
         check_layout(self.layout)
         named: list[tuple[str, object]] = [("text", self.layout.text), ("slot", self.layout.slot)]
         named += [("parent", self.layout.parent), ("order", self.layout.order)]
-        metadata = self.layout.metadata_columns or (str(self.layout.metadata),)
-        named += [("metadata", name) for name in metadata if name]
+        named += [("metadata", name) for name in self._metadata_fields()]
         for what, name in named:
-            if isinstance(name, str) and self.field(name) is None:
-                raise InvalidInput(
-                    f"Layout.{what} names field {excerpt(name)}, which index {excerpt(self.name)} "
-                    f"lacks; it has {', '.join(self.properties)}"
-                )
+            if isinstance(name, str):
+                self._check_field(what, name)
         self._check_slot(space)
+
+    def _check_field(self, what: str, name: str) -> None:
+        if self.field(name) is None:
+            raise InvalidInput(
+                f"Layout.{what} names field {excerpt(name)}, which index {excerpt(self.name)} "
+                f"lacks; it has {', '.join(self.properties)}"
+            )
+        keys = name.split(".")
+        for end in range(1, len(keys) + 1):
+            if (self.field(".".join(keys[:end])) or {}).get("type") == "nested":
+                raise InvalidInput(
+                    f"Layout.{what} names field {excerpt(name)}, of which a nested field has several in "
+                    "a row; reindex with one row for each"
+                )
+
+    def check_whole(self) -> None:
+        """:class:`InvalidInput` if rows cannot be read back whole, and so not be written."""
+        source = self.mapping.get("_source", {})
+        if source.get("enabled") is False or source.get("excludes") or source.get("includes"):
+            raise InvalidInput(
+                f"index {excerpt(self.name)} does not keep all of a row's _source, so a change of the row "
+                "would lose the rest: open it without adopt() to search it, or reindex with a whole _source"
+            )
 
     def _check_slot(self, space: EmbeddingSpace) -> None:
         slot = self.layout.slot
@@ -406,13 +429,21 @@ def value_at(source: Mapping[str, Any], path: str) -> Any:
 
 
 def put(source: dict[str, Any], path: str, value: Any) -> None:
-    """Set a field where it is, or where its dots lead; the objects on the way are copied."""
+    """Set a field where it is, or where its dots lead; the objects on the way are copied.
+
+    :class:`RowsRefused` where a list is on the way, of which the rest would be lost.
+    """
     head, _, rest = path.partition(".")
     if path in source or not rest:
         source[path] = value
         return
     inner = source.get(head)
-    source[head] = dict(inner) if isinstance(inner, Mapping) else {}
+    if inner is not None and not isinstance(inner, Mapping):
+        raise RowsRefused(
+            f"the row has no single object in its field {excerpt(head)}, so that nothing can be put into "
+            f"{excerpt(path)} there; make it an object"
+        )
+    source[head] = dict(inner or {})
     put(source[head], rest, value)
 
 

@@ -316,6 +316,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
             self._state = state
             return
         self._check_claim(state)
+        state.shape.check_whole()
         await self._check_vectors(state, state.shape)
         slot = replace(self._new_slot(self._space, made), name=layout.slot)
         kept = None if state.shape.made_here(self._space) else layout.to_dict()
@@ -328,16 +329,20 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         slot = shape.layout.slot
         source = dsl.reading([slot], state.version, vectors=True)
         async for hits in self._pages(state, exists(slot), source):
-            stored = [(hit["_id"], _vector(hit, slot)) for hit in hits]
-            rows = [(id, vector) for id, vector in stored if vector is not None]
-            if not rows:
-                continue
-            for place, reason in faults(
-                np.stack([vector for _, vector in rows]), self._space
-            ).items():
+            vectors: list[Vector] = []
+            for hit in hits:
+                vector = _vector(hit, slot)
+                if vector is None:
+                    raise InvalidInput(
+                        f"field {excerpt(slot)} of row {excerpt(hit['_id'])} has a vector that is in a list "
+                        "of objects, or not in _source, so that it cannot be kept; reindex such rows"
+                    )
+                vectors.append(vector)
+            found = faults(np.stack(vectors), self._space) if vectors else {}
+            for place, reason in found.items():
                 raise InvalidInput(
-                    f"field {excerpt(slot)} of row {excerpt(rows[place][0])}: the vector {reason}; adopt "
-                    "it with a space that has normalized=False, or bring the rows to unit norm"
+                    f"field {excerpt(slot)} of row {excerpt(hits[place]['_id'])}: the vector {reason}; "
+                    "adopt it with a space that has normalized=False, or bring the rows to unit norm"
                 )
 
     async def _save(
