@@ -18,6 +18,7 @@ from samespace.errors import (
     PartialWrite,
     SpaceMismatch,
     SpaceUnknown,
+    StoreRejected,
     StoreUnavailable,
 )
 from samespace.filters import Filter, everything, field, matches
@@ -194,6 +195,37 @@ def test_vectors_of_others_stay(client: Elasticsearch, elasticsearch: str) -> No
         store.adopt()
         store.upsert([Document("d0", "another text")])
         assert source_of(client, "d0")["image"] == [0.0, 1.0]
+
+
+def test_vectors_that_are_kept_as_base64_are_read(
+    client: Elasticsearch, elasticsearch: str
+) -> None:
+    make(client, settings={"index.mapping.exclude_source_vectors": False})
+    vector = TaskBackend().embed_documents(["text"])[0]
+    row = {"text": "text", "metadata": {}, "vector": dsl.packed(vector)}
+    client.index(index=NAME, id="packed", document=row, refresh=True)
+    with open_store(elasticsearch) as store:
+        store.adopt()
+        np.testing.assert_array_equal(store.get(["packed"], with_vectors=True)[0].vector, vector)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("raw", str(10**30)), ("text", r'"\ud800"')], ids=["number", "surrogate"]
+)
+def test_a_row_that_cannot_be_written_as_it_is_is_refused_alone(
+    client: Elasticsearch, elasticsearch: str, field: str, value: str
+) -> None:
+    make(client, fields={"raw": {"type": "object", "enabled": False}})
+    body = f'{{"metadata": {{}}, "{field}": {value}}}'.encode()
+    headers = {"content-type": "application/json", "accept": "application/json"}
+    client.perform_request("PUT", f"/{NAME}/_doc/d0?refresh", headers=headers, body=body)
+    with open_store(elasticsearch) as store:
+        store.adopt()
+        with pytest.raises(StoreRejected, match="d0"):
+            store.update_metadata({"d0": {"k": 1}})
+        if field == "raw":
+            report = store.upsert(documents(2), on_error="report")
+            assert (report.written, [each.id for each in report.rejected]) == (1, ["d0"])
 
 
 def test_rows_keep_their_routing(client: Elasticsearch, elasticsearch: str) -> None:

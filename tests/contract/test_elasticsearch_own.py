@@ -96,6 +96,16 @@ def test_metadata_that_a_stranger_wrote_plainly_is_read(
     assert [row.document.id for row in rows] == ["s"]
 
 
+def test_a_number_that_a_stranger_wrote_as_text_is_none(
+    client: Elasticsearch, store: ElasticsearchStore
+) -> None:
+    body = {"id": "s", "text": 5, "embed_text": [1], V3.id: [0.125] * 64}
+    body[dsl.source_name(V3.id)] = "of another text"
+    client.index(index=store.collection, id="s", document=body, refresh=True)
+    assert store.get(["s"]) == [Document("s", "")]
+    assert [row.document.id for row in store.stale(V3, limit=10)[0]] == ["s"]
+
+
 def test_rows_without_an_id_field_are_listed_or_said_to_be_in_the_way(
     client: Elasticsearch, store: ElasticsearchStore
 ) -> None:

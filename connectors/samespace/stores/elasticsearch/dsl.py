@@ -28,6 +28,7 @@ from samespace.stores.elasticsearch.conditions import (
     neither,
     terms,
 )
+from samespace.stores.refusals import RowsRefused
 from samespace.stores.terms import between, equals, only, present, terms_of
 
 RECORD: Final = "samespace"
@@ -213,6 +214,13 @@ def packed(vector: Vector) -> str:
     return binascii.b2a_base64(vector.astype(">f4").tobytes(), newline=False).decode()
 
 
+def unpacked(found: object) -> Vector:
+    """A vector as a row has it: numbers, or the base64 that somebody sent."""
+    if isinstance(found, str):
+        return np.frombuffer(binascii.a2b_base64(found), dtype=">f4").astype(np.float32)
+    return np.asarray(found, dtype=np.float32)
+
+
 def sent(vector: Vector, version: Version) -> Any:
     """A vector as this server takes it."""
     return packed(vector) if version >= TAKES_BASE64 else np.ascontiguousarray(vector)
@@ -274,8 +282,14 @@ def operation(
     The body has a line of its own, so that nothing in a document can be taken for an action.
     """
     named = {name: value for name, value in conditions.items() if value is not None}
-    action = orjson.dumps({kind: {"_id": id, **named}}, option=orjson.OPT_APPEND_NEWLINE)
-    return Operation(action, b"" if body is None else encoded(body) + b"\n")
+    try:
+        action = orjson.dumps({kind: {"_id": id, **named}}, option=orjson.OPT_APPEND_NEWLINE)
+        return Operation(action, b"" if body is None else encoded(body) + b"\n")
+    except orjson.JSONEncodeError as error:  # others' rows may have what ours must not
+        raise RowsRefused(
+            f"row {excerpt(id)} has a number beyond 64 bits or a lone surrogate, and so cannot be written "
+            "again as it is; mend it with the tool that wrote it"
+        ) from error
 
 
 def encoded(body: object) -> bytes:

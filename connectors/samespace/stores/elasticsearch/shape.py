@@ -135,10 +135,9 @@ class Shape:
         if self.own:
             return _own_document(hit["_id"], source, vector)
         layout = self.layout
-        text = value_at(source, layout.text) if isinstance(layout.text, str) else None
         return Document(
             hit["_id"],
-            text if isinstance(text, str) else "",
+            _text(self._at(source, layout.text if isinstance(layout.text, str) else None)) or "",
             self.metadata(source),
             _parent(self._at(source, layout.parent), self._at(source, layout.order), None),
             None,
@@ -461,12 +460,17 @@ def _own_document(id: str, source: Mapping[str, Any], vector: Vector | None) -> 
     parent = source.get(dsl.PARENT)
     return Document(
         id,
-        source.get(dsl.TEXT) or "",
+        _text(source.get(dsl.TEXT)) or "",
         unwrapped(source.get(dsl.METADATA)),
         _parent(parent, source.get(dsl.ORDINAL), source.get(dsl.SPAN)),
-        source.get(dsl.EMBED_TEXT),
+        _text(source.get(dsl.EMBED_TEXT)),
         vector,
     )
+
+
+def _text(found: object) -> str | None:
+    """A text, if it is one: others may write anything that Elasticsearch can read as one."""
+    return found if isinstance(found, str) else None
 
 
 def _parent(id: object, ordinal: Any, span: Any) -> Parent | None:

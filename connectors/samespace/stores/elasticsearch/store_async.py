@@ -1285,4 +1285,4 @@ def _is_stale(shape: Shape, hit: SearchHit, named: str) -> bool:
 
 def _vector(hit: SearchHit, slot: str) -> Vector | None:
     found = value_at(hit.get("_source", {}), slot)
-    return None if found is None else np.asarray(found, dtype=np.float32)
+    return None if found is None else dsl.unpacked(found)
