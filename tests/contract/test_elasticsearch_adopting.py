@@ -465,6 +465,10 @@ FIELDS = {
             "flat": {"type": "flattened"},
             "shut": {"type": "keyword", "index": False, "doc_values": False},
             "in": {"properties": {"deep": {"type": "keyword"}}},
+            "code": {"type": "keyword", "ignore_above": 5},
+            "odd": {"type": "long", "ignore_malformed": True},
+            "null": {"type": "keyword", "null_value": "none"},
+            "small": {"type": "byte"},
         }
     }
 }
@@ -475,6 +479,9 @@ ROWS: tuple[dict[str, Any], ...] = (
     {"lang": "de", "title": "short", "size": -1.0, "in": {"deep": "x"}},
     {"lang": None, "title": "a long title", "day": "2020-01-01T01:30:00.001+02:00"},
     {"lang": [], "year": -1, "in": {"deep": ["x", "y"]}},
+    {"code": "ab", "odd": 1, "small": 100},
+    {"code": "longer", "odd": "one", "small": [-100, 1]},
+    {"code": ["ab", "longer"], "odd": [1, "one"]},
 )
 GOOD = {
     "equal": field("lang") == "en",
@@ -498,6 +505,17 @@ GOOD = {
     "instant between milliseconds": field("day") > "2019-12-31T23:30:00.0005Z",
     "instant before": field("day") < "2019-12-31T23:30:00.0015Z",
     "deep": field("in", "deep") == "y",
+    "other than what is too long": field("code") != "ab",
+    "too long a value": field("code").exists(),
+    "no value, too long or not": ~field("code").exists(),
+    "other than what is malformed": field("odd") != 1,
+    "malformed": field("odd").exists(),
+    "equal to more than it holds": field("small") == 300,
+    "other than more than it holds": field("small") != 300,
+    "less than more than it holds": field("small") < 300,
+    "more than more than it holds": field("small") > 1e300,
+    "more than less than it holds": field("small") >= -300,
+    "less than less than it holds": field("year") <= -(2**40),
     "nowhere": field("nowhere") == "x",
     "not nowhere": ~field("nowhere").exists(),
     "id": field.id.in_(["r1", "r5"]),
@@ -508,6 +526,8 @@ GOOD = {
 BAD = {
     "a text alone": field("body") == "x",
     "a longer value than is indexed": field("title") == "a long title",
+    "a value that is longer in UTF-16": field("code") == "\N{GRINNING FACE}" * 3,
+    "what is put for null": field("null").exists(),
     "a number for a keyword": field("lang") == 7,
     "an instant for a keyword": field("lang") > "2020-01-01",
     "a date's text": field("day") == "2020-01-01",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from samespace.documents import INT64_MAX, INT64_MIN, Document, Metadata, Parent
+from samespace.documents import Document, Metadata, Parent
 from samespace.errors import InvalidInput, excerpt
 from samespace.filters import Compares, Differs, Exists, In, Scalar, Target
 from samespace.layout import Layout
@@ -25,7 +25,8 @@ from samespace.stores.elasticsearch.conditions import (
 )
 from samespace.stores.refusals import RowsRefused
 
-_INTEGERS: Final = ("byte", "short", "integer", "long")
+_INTEGERS: Final = {"byte": 7, "short": 15, "integer": 31, "long": 63}
+"""Types of whole numbers, each with the bits that it has beside the sign."""
 _NUMBERS: Final = (*_INTEGERS, "double", "float")
 _UNIT_METRICS: Final = ("cosine", "dot_product", "max_inner_product")
 _ABSENT: Final = object()
@@ -346,7 +347,7 @@ class Shape:
             return NOTHING
         if isinstance(where, Exists):
             self._check_searchable(name, mapped)
-            return exists(name)
+            return either([exists(name), _left_out(name)])
         kind = mapped.get("type", "object")
         if kind == "text":
             name, mapped = _keyword_of(name, mapped)
@@ -359,7 +360,8 @@ class Shape:
         found = [value for value in fitting if value is not _ABSENT]
         if isinstance(where, In):
             return _among(name, kind, found)
-        return exists(name) if not found else _differing(name, kind, found[0])
+        other = exists(name) if not found else _differing(name, kind, found[0])
+        return either([other, _left_out(name)])
 
     def _check_mapped(self, name: str) -> None:
         """Nothing has an unmapped field, unless the mapping leaves new fields out of the index."""
@@ -378,7 +380,7 @@ class Shape:
 
     def _check_searchable(self, name: str, mapped: Mapping[str, Any]) -> None:
         unusable = mapped.get("enabled") is False or mapped.get("index") is False
-        if unusable or mapped.get("type") in {"flattened", "nested"}:
+        if unusable or "null_value" in mapped or mapped.get("type") in {"flattened", "nested"}:
             raise InvalidInput(
                 f"field {excerpt(name)} of {excerpt(self.name)} is not indexed so that filters mean what "
                 "they should; map it as keyword, number, boolean or date, or filter on another field"
@@ -502,7 +504,8 @@ def _keyword_of(name: str, mapped: Mapping[str, Any]) -> tuple[str, Mapping[str,
 def _fitting(value: Scalar, name: str, kind: str, mapped: Mapping[str, Any]) -> Any:
     """A value as the field has it; :data:`_ABSENT` if no field of this type has it."""
     if kind == "keyword" and isinstance(value, str):
-        if len(value) > mapped.get("ignore_above", len(value)) or mapped.get("normalizer"):
+        length = len(value.encode("utf-16-le")) // 2  # as Java counts
+        if length > mapped.get("ignore_above", length) or mapped.get("normalizer"):
             raise InvalidInput(
                 f"field {excerpt(name)} does not index such long or unchanged values; compare with a "
                 "shorter one"
@@ -513,14 +516,26 @@ def _fitting(value: Scalar, name: str, kind: str, mapped: Mapping[str, Any]) -> 
     if kind == "boolean" or (kind in _NUMBERS and isinstance(value, str | bool)):
         return _ABSENT
     if kind in _INTEGERS:
-        whole = isinstance(value, int) or float(value).is_integer()
-        return int(value) if whole and INT64_MIN <= value <= INT64_MAX else _ABSENT  # type: ignore[operator]
+        assert not isinstance(value, str)  # noqa: S101  no number is compared with one
+        whole = isinstance(value, int) or value.is_integer()
+        return int(value) if whole and _is_within(value, kind) else _ABSENT
     if kind in _NUMBERS:
         return value
     raise InvalidInput(
         f"field {excerpt(name)} is of type {kind}, which cannot be compared with {excerpt(value)} as a "
         "filter should; compare a keyword with a string, a number with a number"
     )
+
+
+def _is_within(number: float, kind: str) -> bool:
+    """Whether a field of this type of whole numbers may be compared with a number."""
+    bound: int = 2 ** _INTEGERS[kind]
+    return -bound <= number < bound
+
+
+def _left_out(field: str) -> Query:
+    """True where a field has a value that is not indexed: it is too long, or malformed."""
+    return terms("_ignored", [field])
 
 
 def _among(name: str, kind: str, values: Sequence[Any]) -> Query:
@@ -553,4 +568,7 @@ def _ordered(where: Compares, name: str, kind: str) -> Query:
         return {"range": {name: {bound: shown, "format": "strict_date_optional_time_nanos"}}}
     if kind not in _NUMBERS:
         return NOTHING
+    if kind in _INTEGERS and not _is_within(where.value, kind):  # which the server refuses
+        is_below = bound in {"lt", "lte"}
+        return exists(name) if is_below == (where.value > 0) else NOTHING
     return {"range": {name: {bound: where.value}}}
