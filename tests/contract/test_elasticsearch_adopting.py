@@ -252,6 +252,22 @@ def test_rows_keep_their_routing(client: Elasticsearch, elasticsearch: str) -> N
         assert store.count() == 8
 
 
+def test_a_slot_whose_path_rows_spell_in_one_is_emptied(
+    client: Elasticsearch, elasticsearch: str
+) -> None:
+    make(client, fields={"of": {"properties": {"text": _vectors()}}})
+    put(client, documents(3), **{"of.text": [0.125] * 64})
+    with open_store(elasticsearch, layout=replace(LAYOUT, slot="of.text")) as old:
+        old.adopt()
+        old.delete(where=~field.id.in_(["d0", "d1", "d2"]))
+        old.add_slot(UNLIKE)
+    with open_store(elasticsearch, backend=TaskBackend(UNLIKE)) as new:
+        new.mark(UNLIKE, SlotState.READY)
+        new.drop_slot(V3)
+        assert "of.text" not in source_of(client, "d0")
+    assert client.count(index=NAME, query={"exists": {"field": "of.text"}})["count"] == 0
+
+
 def test_a_slot_filled_from_another_text_is_emptied_and_one_of_the_same_text_stays(
     opened: ElasticsearchStore, elasticsearch: str
 ) -> None:

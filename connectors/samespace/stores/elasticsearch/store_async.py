@@ -30,6 +30,7 @@ from samespace.errors import (
     InvalidInput,
     SamespaceError,
     SpaceUnknown,
+    StoreRejected,
     StoreUnavailable,
     excerpt,
 )
@@ -77,6 +78,7 @@ from samespace.stores.elasticsearch.shape import (
     check_layout,
     own_layout,
     put,
+    remove,
     value_at,
 )
 from samespace.stores.elasticsearch.transport_async import (
@@ -1027,19 +1029,20 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
 
     async def _empty(self, slot: str) -> None:
         """Take all vectors out of a slot that is no longer, or not yet, in the record."""
-        shape = (await self._describe_existing()).shape
+        state = await self._describe_existing()
+        shape = state.shape
         assert shape is not None  # noqa: S101  it exists
         path = quote(shape.collection)
-        unset = {"doc": _only({slot: None, dsl.source_name(slot): None}, shape)}
-        body = {"size": PAGE, "_source": False, "query": exists(slot), "track_total_hits": False}
+        body = {
+            "size": PAGE, "query": exists(slot), "track_total_hits": False, "seq_no_primary_term": True,
+            "_source": False if shape.own else dsl.whole_source(state.version),
+        }  # fmt: skip
         while True:
             await self._transport.ask("POST", f"/{path}/_refresh")
             hits = await self._search(f"/{path}", body)
             if not hits:
                 return
-            operations = [
-                operation("update", hit["_id"], unset, routing=hit.get("_routing")) for hit in hits
-            ]
+            operations = [_emptying(shape, slot, hit) for hit in hits]
             bulk = f"/{path}/_bulk"
             for outcome in await self._transport.bulk(bulk, operations):
                 if not outcome.done and not outcome.conflicts and not outcome.misses:
@@ -1267,6 +1270,22 @@ def _filling(shape: Shape, slot: str, row: PendingRow, vector: Any) -> Operation
         "update", row.document.id, {"doc": made},
         if_seq_no=seq_no, if_primary_term=primary_term, routing=routing,
     )  # fmt: skip
+
+
+def _emptying(shape: Shape, slot: str, hit: SearchHit) -> Operation:
+    """A row without its vector of a slot; an update cannot take away what dots in a name lead to."""
+    if shape.own:
+        unset = {"doc": _only({slot: None, dsl.source_name(slot): None}, shape)}
+        return operation("update", hit["_id"], unset, **_as_read(hit))
+    if value_at(hit["_source"], slot) is None:
+        raise StoreRejected(
+            f"row {excerpt(hit['_id'])} has its vector of {excerpt(slot)} in a list of objects, and it "
+            "stays there; take it away with the tool that wrote it"
+        )
+    made = dict(hit["_source"])
+    for name in (slot, dsl.source_name(slot)):
+        remove(made, name)
+    return operation("index", hit["_id"], made, **_as_read(hit))
 
 
 def _only(values: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
