@@ -124,6 +124,8 @@ def test_an_alias_of_a_collection_is_the_collection(
     client.indices.put_alias(index=store.collection, name=alias)
     with ElasticsearchStore(elasticsearch, collection=alias, backend=TaskBackend()) as other:
         other.upsert(documents(2))
+        with pytest.raises(InvalidInput, match="alias"):
+            other.drop()
     assert store.count() == 2
 
 

@@ -281,7 +281,7 @@ class ElasticsearchStore(GuardedStore[_State]):
         return True
 
     def drop(self) -> None:
-        """Remove the collection with all its slots; refused on one that was adopted."""
+        """Remove the collection with all its slots; refused on one that was adopted, or an alias."""
         state = self._describe()
         if state.shape is None:
             raise self._not_found()
@@ -289,6 +289,11 @@ class ElasticsearchStore(GuardedStore[_State]):
             raise InvalidInput(
                 f"collection {excerpt(self._collection)} was adopted, not made here; delete the index "
                 "with the tool that made it"
+            )
+        if state.shape.name != self._collection:
+            raise InvalidInput(
+                f"collection {excerpt(self._collection)} is an alias of the index "
+                f"{excerpt(state.shape.name)}, of which it may show a part; drop that by its own name"
             )
         self._slot_of(state, writing=True)
         with self._gone_explained():
