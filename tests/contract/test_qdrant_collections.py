@@ -216,6 +216,24 @@ def test_a_slot_that_the_server_lacks_is_explained(place: Place) -> None:
                 refused()
 
 
+def test_a_slot_that_goes_while_a_query_is_embedded_is_refused(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = TaskBackend()
+    with place.open(backend=backend) as store:
+        store.upsert(documents(2))
+        store.add_slot(UNLIKE)
+        embed = backend.embed_queries
+
+        def meanwhile(texts: Any) -> Any:
+            store.drop_slot(V3)
+            return embed(texts)
+
+        monkeypatch.setattr(backend, "embed_queries", meanwhile)
+        with pytest.raises(SpaceMismatch):
+            store.search("old maps")
+
+
 def test_a_slot_that_the_record_lacks_is_not_believed(place: Place) -> None:
     with place.open() as store:
         store.upsert(documents(1))

@@ -584,9 +584,7 @@ class QdrantStore(GuardedStore[State]):
         with_vectors: bool,
     ) -> list[list[Hit]]:
         with self._gone_explained():
-            state = self._state
-            if state is None or not state.exists:
-                raise self._not_found()
+            state = self._known_to_exist()  # others may have dropped what was there
             stored = state.vectors[slot.name]
             condition = state.rows.condition(where)
             searches = [

@@ -588,9 +588,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         with_vectors: bool,
     ) -> list[list[Hit]]:
         async with self._gone_explained():
-            state = self._state
-            if state is None or not state.exists:
-                raise self._not_found()
+            state = await self._known_to_exist()  # others may have dropped what was there
             stored = state.vectors[slot.name]
             condition = state.rows.condition(where)
             searches = [
