@@ -141,6 +141,15 @@ class SlotsContract(DeclaresGaps):
             old.fill(UNLIKE, rows, _other().embed_documents(["text"] * count))
         assert len(_ids(old)) == ROWS
 
+    @pytest.mark.parametrize("text", ["", " "])
+    def test_a_row_without_words_is_filled_too(self, old: VectorStore, text: str) -> None:
+        old.upsert_vectors([Document("blank", text)], [None], space=V3)
+        rows, _ = old.pending(V3, limit=10)
+        assert [(row.document.id, row.document.text) for row in rows] == [("blank", text)]
+        assert old.fill(V3, rows, TaskBackend().embed_documents(["any"])).filled == 1
+        assert old.pending(V3, limit=10) == ([], None)
+        assert old.stale(V3, limit=10) == ([], None)
+
     def test_filling_nothing_is_no_error(self, old: VectorStore) -> None:
         assert old.fill(UNLIKE, [], _other().embed_documents([])) == FillReport(filled=0, changed=0)
 

@@ -146,6 +146,17 @@ class AsyncSlotsContract(DeclaresGaps):
             await old.fill(UNLIKE, rows, _other().embed_documents(["text"] * count))
         assert len(await _ids(old)) == ROWS
 
+    @pytest.mark.parametrize("text", ["", " "])
+    async def test_a_row_without_words_is_filled_too(
+        self, old: AsyncVectorStore, text: str
+    ) -> None:
+        await old.upsert_vectors([Document("blank", text)], [None], space=V3)
+        rows, _ = await old.pending(V3, limit=10)
+        assert [(row.document.id, row.document.text) for row in rows] == [("blank", text)]
+        assert (await old.fill(V3, rows, TaskBackend().embed_documents(["any"]))).filled == 1
+        assert await old.pending(V3, limit=10) == ([], None)
+        assert await old.stale(V3, limit=10) == ([], None)
+
     async def test_filling_nothing_is_no_error(self, old: AsyncVectorStore) -> None:
         assert await old.fill(UNLIKE, [], _other().embed_documents([])) == FillReport(
             filled=0, changed=0

@@ -197,7 +197,7 @@ class AdoptedRows:
         """Where a point's text is the document's; everywhere if texts are elsewhere."""
         if not isinstance(self.layout.text, str):
             return models.Filter()
-        return has_text(_path(self.layout.text), document.text or None)
+        return has_text(_path(self.layout.text), document.text)
 
     def changed(self, point: Point, patch: Metadata, version: str, *, merge: bool) -> Change:  # noqa: ARG002
         """What gives a point other metadata; a null takes a key out, which to filters is the same."""

@@ -257,8 +257,10 @@ def is_null(key: str) -> models.Filter:
 
 
 def has_text(key: str, text: str | None) -> models.Filter:
-    """Where a key has this text; nothing where that is None."""
-    return is_empty(key) if text is None else equals(key, text)
+    """Where a key has this text, of which None is nothing there, and the empty one either."""
+    if text is None:
+        return is_empty(key)
+    return equals(key, text) if text else any_of([is_empty(key), equals(key, text)])
 
 
 def slot_key(space: EmbeddingSpace, part: str = "") -> str:
@@ -377,7 +379,7 @@ class OwnRows:
         """Where a point's vectors are to be made from what this document's are made from."""
         if document.embed_text is not None:
             return equals(f"{RESERVED}.embed_text", document.embed_text)
-        return every(is_empty(f"{RESERVED}.embed_text"), has_text(TEXT, document.text or None))
+        return every(is_empty(f"{RESERVED}.embed_text"), has_text(TEXT, document.text))
 
     def changed(self, point: Point, patch: Metadata, version: str, *, merge: bool) -> Change:
         """What gives a point other metadata, if nobody of ours has written it since it was read."""
