@@ -286,6 +286,14 @@ def test_a_slot_that_another_adds_meanwhile_is_not_lost(
         }  # fmt: skip
 
 
+def test_more_queries_than_a_request_may_hold_are_answered(place: Place) -> None:
+    space = replace(V3, dimensions=1024)
+    with place.open(backend=TaskBackend(space)) as store:
+        store.upsert(documents(3))
+        found = store.search_many(texts(3) * 1000, limit=1)
+        assert [hits[0].document.id for hits in found] == ["d0", "d1", "d2"] * 1000
+
+
 def test_ids_are_compared_whole(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     with place.open() as store:
         store.upsert([Document("a", "text")])
@@ -404,6 +412,17 @@ def test_ids_may_be_in_the_payload_for_reading_and_filling(place: Place) -> None
         vectors = TaskBackend(UNLIKE).embed_documents([row.document.text for row in rows])
         assert store.fill(UNLIKE, rows, vectors).filled == 2
         assert store.delete(ids=["7"]) == 1
+
+
+def test_more_ids_than_a_request_may_hold_are_looked_for(place: Place) -> None:
+    place.make(vector(), [{"k": str(n), "text": text} for n, text in enumerate(texts(ROWS))])
+    layout = Layout(id="k", text="text", slot="", metadata="*")
+    others = [f"{n:0500}" for n in range(70_000)]
+    with place.open(layout=layout) as store:
+        store.adopt()
+        assert [document.id for document in store.get(["1", *others, "2"])] == ["1", "2"]
+        assert store.delete(ids=["1", *others, "2"]) == 2
+        assert store.count() == ROWS - 2
 
 
 def test_texts_may_be_elsewhere(place: Place) -> None:

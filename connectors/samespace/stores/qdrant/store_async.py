@@ -76,6 +76,9 @@ from samespace.stores.values import Values
 POINTS_PER_REQUEST: Final = 128
 POINTS_PER_READ: Final = 500
 POINTS_PER_FILL: Final = 64
+IDS_PER_REQUEST: Final = 10_000
+FLOATS_PER_SEARCH: Final = 2**20
+"""In the queries of one request: spelt out, less than half of the 32 MiB that a server takes."""
 ATTEMPTS: Final = 50
 POLL_SECONDS: Final = 0.1
 IDLE_POLLS: Final = 600
@@ -347,9 +350,10 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         found: list[Point] = []
         for part in _parts(natives, POINTS_PER_READ):
             found += await self._transport.retrieve(self._collection, part, read)
-        if not state.rows.has_native_ids and wanted:
-            async for page in self._pages(state.rows.selected(sorted(wanted)), read):
-                found += page
+        if not state.rows.has_native_ids:
+            for some in _parts(sorted(wanted), IDS_PER_REQUEST):
+                async for page in self._pages(state.rows.selected(some), read):
+                    found += page
         return [point for point in found if state.rows.id_of(point) in wanted]
 
     async def _write(self, rows: Sequence[Row], on_conflict: OnConflict) -> Written:
@@ -563,17 +567,26 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         """
         check_selectors(ids, where, parent)
         rows = (await self._current()).rows
-        parts = [rows.condition(where)]
-        parts += [rows.selected(list(ids))] if ids is not None else []
-        parts += [rows.of_parent(parent)] if parent is not None else []
-        condition = to.every(*parts)
+        chosen = rows.condition(where)
+        if parent is not None:
+            chosen = to.every(chosen, rows.of_parent(parent))
         async with self._gone_explained():
-            found = await self._counted(condition)
-            if found:
-                selector = models.FilterSelector(filter=condition)
-                await self._transport.ask(
-                    lambda client: client.delete(self._collection, selector, wait=True)
-                )
+            if ids is None:
+                return await self._delete(chosen)
+            return sum(
+                [
+                    await self._delete(to.every(chosen, rows.selected(part)))
+                    for part in _parts(list(ids), IDS_PER_REQUEST)
+                ]
+            )
+
+    async def _delete(self, condition: models.Filter) -> int:
+        found = await self._counted(condition)
+        if found:
+            selector = models.FilterSelector(filter=condition)
+            await self._transport.ask(
+                lambda client: client.delete(self._collection, selector, wait=True)
+            )
         return found
 
     # Reading
@@ -598,7 +611,9 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
                 )
                 for vector in vectors
             ]  # fmt: skip
-            found = await self._transport.query(self._collection, searches)
+            found: list[list[Point]] = []
+            for part in _parts(searches, max(1, FLOATS_PER_SEARCH // stored.size)):
+                found += await self._transport.query(self._collection, part)
         return [self._hits(state, slot, stored, points) for points in found]
 
     def _hits(
