@@ -414,6 +414,22 @@ def test_ids_may_be_in_the_payload_for_reading_and_filling(place: Place) -> None
         assert store.delete(ids=["7"]) == 1
 
 
+def test_every_id_that_a_payload_has_is_found(place: Place) -> None:
+    known = ["a", "", 7, -7, 2**63 - 1, str(2**64), None]
+    place.make(
+        vector(),
+        [{"text": "x"} if key is None else {"text": "x", "key": key} for key in known],
+        ids=[*range(100, 100 + len(known))],
+    )
+    with place.open(layout=Layout(id="key", text="text", slot="", metadata=())) as store:
+        store.adopt()
+        ids = [document.id for document in store.scan()]
+        assert ids == ["a", "", "7", "-7", str(2**63 - 1), str(2**64), "106"]
+        assert [document.id for document in store.get(ids)] == ids
+        assert store.get([str(2**63), str(-(2**63) - 1), "0", "100"]) == []
+        assert store.delete(ids=ids) == len(known)
+
+
 def test_more_ids_than_a_request_may_hold_are_looked_for(place: Place) -> None:
     place.make(vector(), [{"k": str(n), "text": text} for n, text in enumerate(texts(ROWS))])
     layout = Layout(id="k", text="text", slot="", metadata="*")

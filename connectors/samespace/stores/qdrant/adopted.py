@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from qdrant_client import models
 
@@ -36,6 +37,7 @@ from samespace.stores.qdrant.requests import (
     parent_leaf,
 )
 
+_INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 POINT: str = "id"
 """What :attr:`Layout.id` says where the point's own id is the document's."""
 ALL: str = "*"
@@ -83,20 +85,24 @@ class AdoptedRows:
         return native_id(id) if self.has_native_ids else None
 
     def id_of(self, point: Point) -> str:
-        """The document's id."""
-        if self.has_native_ids:
-            return str(point.id)
-        found = point.payload.get(self.layout.id)
-        return str(found) if isinstance(found, str | int) else str(point.id)
+        """The document's id; where the payload has none it is the point's own."""
+        found = None if self.has_native_ids else point.payload.get(self.layout.id)
+        return str(found) if type(found) in {str, int} else str(point.id)
 
     def selected(self, ids: Sequence[str]) -> models.Filter:
         """The points of these documents."""
         if self.has_native_ids:
             natives = (native_id(id) for id in ids)
             return among([native for native in natives if native is not None])
-        numbers = [number for id in ids if isinstance(number := native_id(id), int)]
         key = _path(self.layout.id)
-        return any_of([matches(key, list(ids)), matches(key, numbers)])
+        unnamed = among([native for id in ids if (native := native_id(id)) is not None])
+        return any_of(
+            [
+                matches(key, list(ids)),
+                matches(key, _integers(ids)),
+                every(is_empty(key), unnamed),
+            ]
+        )
 
     def of_parent(self, parent: str) -> models.Filter:
         """The chunks of a document."""
@@ -247,6 +253,12 @@ class AdoptedRows:
                 f"{', '.join(where) or 'none'}"
             )
         return _path(*(() if where == ALL or not isinstance(where, str) else (where,)), *path)
+
+
+def _integers(ids: Sequence[str]) -> list[int]:
+    """The integers that some ids spell, of those that Qdrant compares as such."""
+    spelt = (int(id) for id in ids if _INTEGER.fullmatch(id))
+    return [number for number in spelt if -(2**63) <= number < 2**63]
 
 
 def _path(*keys: str) -> str:
