@@ -49,10 +49,9 @@ class Place:
         self._options = options
 
     def open(self, **options: Any) -> QdrantStore:
+        usual = {"collection": self.name, **self._options}
         given = {} if "space" in options else {"backend": TaskBackend()}
-        return QdrantStore(
-            self._source, collection=self.name, **{**given, **self._options, **options}
-        )
+        return QdrantStore(self._source, **{**usual, **given, **options})
 
     def make(
         self,
@@ -292,6 +291,19 @@ def test_more_queries_than_a_request_may_hold_are_answered(place: Place) -> None
         store.upsert(documents(3))
         found = store.search_many(texts(3) * 1000, limit=1)
         assert [hits[0].document.id for hits in found] == ["d0", "d1", "d2"] * 1000
+
+
+def test_dropping_an_alias_is_refused(place: Place) -> None:
+    with place.open() as store:
+        store.upsert(documents(2))
+        alias = models.CreateAlias(collection_name=place.name, alias_name=f"{place.name}_alias")
+        place.client.update_collection_aliases([models.CreateAliasOperation(create_alias=alias)])
+        with place.open(collection=alias.alias_name) as other:
+            assert other.count() == 2
+            with pytest.raises(InvalidInput, match="is an alias"):
+                other.drop()
+        assert store.count() == 2
+        store.drop()
 
 
 def test_ids_are_compared_whole(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

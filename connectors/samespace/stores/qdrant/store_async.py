@@ -259,7 +259,11 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
             )
         self._slot_of(state, writing=True)
         await self._transport.ask(lambda client: client.delete_collection(self._collection))
-        self._state = None
+        if (await self._describe()).exists:  # the server says the same of what was not there
+            raise InvalidInput(
+                f"{excerpt(self._collection)} is still there: it is an alias, so drop the collection by "
+                "its own name, or somebody has created it again"
+            )
 
     async def adopt(self, *, canary: bool = True) -> None:
         """Record which space an existing collection holds, as this handle's layout and space claim.
