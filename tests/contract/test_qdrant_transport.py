@@ -254,6 +254,20 @@ def test_a_folder_keeps_documents_and_serves_one_handle_at_a_time(
         assert store.search("some text")[0].document == document
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # client's lock
+@pytest.mark.parametrize("damaged", ["meta.json", "storage.sqlite"])
+def test_a_damaged_folder_is_said_to_be(tmp_path: Path, qdrant_local: None, damaged: str) -> None:
+    with QdrantStore(str(tmp_path), collection="x", backend=TaskBackend()) as store:
+        store.upsert(documents(1))
+    (file,) = tmp_path.rglob(damaged)
+    file.write_bytes(b"{" + file.read_bytes())
+    with (
+        QdrantStore(str(tmp_path), collection="x", backend=TaskBackend()) as store,
+        pytest.raises(StoreUnavailable, match="cannot be read or written"),
+    ):
+        store.count()
+
+
 def test_threads_that_come_first_together_share_one_folder(
     tmp_path: Path, qdrant_local: None
 ) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from json import JSONDecodeError
+from pickle import UnpicklingError
 from typing import Final
 
 import grpc
@@ -21,6 +25,8 @@ from samespace.stores.refusals import Gone, RowsRefused
 
 LONGEST_WAIT: Final = 30.0
 """Seconds, whatever ``Retry-After`` asks for."""
+_FOLDER: Final = (sqlite3.Error, UnpicklingError, EOFError, JSONDecodeError)
+"""What it raises in local mode of a folder that is damaged, or full."""
 DRIVER: Final = (
     ApiException,
     QdrantException,
@@ -30,6 +36,7 @@ DRIVER: Final = (
     RuntimeError,
     AssertionError,
     OSError,
+    *_FOLDER,
 )
 """What the client raises: over REST, over gRPC, and in local mode."""
 _NO_VECTOR: Final = ("Not existing vector name", "is not found in the collection")
@@ -166,10 +173,15 @@ def _of_local_mode(error: BaseException) -> SamespaceError:
             "this folder is open in another handle, or another process: Qdrant's local mode serves "
             "one at a time; close the other, share its client, or use a server"
         )
-    if "closed" in said:
+    if re.search(r"\bclosed\b", said):
         return StoreUnavailable("this client is closed; open another one")
     if said.startswith("Collection ") and said.endswith("not found"):
         return Gone(f"Qdrant says: {excerpt(said)}")
     if isinstance(error, OSError):
         return StoreUnavailable(f"Qdrant's folder cannot be used: {excerpt(type(error).__name__)}")
+    if isinstance(error, _FOLDER):
+        return StoreUnavailable(
+            f"Qdrant's folder cannot be read or written ({excerpt(said)}): make room on its disk, or "
+            "restore it from a copy"
+        )
     return _of_status(400, said)
