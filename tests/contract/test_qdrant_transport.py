@@ -218,6 +218,29 @@ def test_what_is_no_address_is_refused(source: Any, words: str) -> None:
         assert SECRET not in str(error)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"timeout": wrong} for wrong in (0, -1, float("nan"), float("inf"), "5", True, None)),
+        *({"grpc_port": wrong} for wrong in (0, -1, 65_536, "6334", 1.5, True)),
+        *({"api_key": f"{SECRET}{wrong}"} for wrong in ("\n", " ", "é")),
+        {"api_key": SECRET.encode()},
+    ],
+)
+def test_options_of_no_use_are_refused_and_no_key_is_shown(options: dict[str, Any]) -> None:
+    error = raised(lambda: QdrantStore("http://host", collection="x", space=V3, **options))
+    assert isinstance(error, InvalidInput)
+    frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
+    shown = [frame.locals or {} for frame in frames if "samespace/stores" in frame.filename]
+    assert SECRET not in f"{error} {shown}"
+
+
+@pytest.mark.parametrize("options", [{"api_key": SECRET}, {"grpc_port": 6334}])
+def test_what_a_client_has_already_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match="has its port and key already"):
+        QdrantStore(QdrantClient(":memory:"), collection="x", space=V3, **options)
+
+
 def test_a_client_is_of_the_stores_own_kind() -> None:
     with pytest.raises(InvalidInput, match="AsyncQdrantClient"):
         AsyncQdrantStore(QdrantClient(":memory:"), collection="x", space=V3)  # type: ignore[arg-type]

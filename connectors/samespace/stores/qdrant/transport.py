@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ _LONGEST_PAUSE: Final = 5.0
 _SCHEMES: Final = {"http": "http", "https": "https", "qdrant": "http", "qdrants": "https"}
 _OTHER_LOOP: Final = "this handle belongs to another event loop; open one in each"
 _JSON: Final = {"Content-Type": "application/json"}
+_HEADER: Final = re.compile("[!-~]*")
 _locks: WeakKeyDictionary[QdrantClient, threading.Lock] = WeakKeyDictionary()
 """Of each client in local mode, which is not made for several threads."""
 
@@ -44,6 +46,16 @@ class Secret:
     def revealed(self) -> str | None:
         """The key itself."""
         return self._value
+
+    def check(self) -> None:
+        """:class:`InvalidInput` for a key that no header can hold."""
+        if self._value is None:
+            return
+        if not isinstance(self._value, str) or not _HEADER.fullmatch(self._value):
+            raise InvalidInput(
+                "the API key has a blank, a line end or a character beyond ASCII, or is no string; "
+                "copy it again"
+            )
 
 
 class Transport:
@@ -67,9 +79,15 @@ class Transport:
         self._api_key = api_key
         self._opening = threading.Lock()
         self._owned = isinstance(source, str)
+        api_key.check()
+        _check_numbers(timeout, grpc_port)
         if isinstance(source, str):
             self._options = _options(source, grpc_port, timeout)
         elif isinstance(source, QdrantClient):
+            if grpc_port is not None or api_key.revealed() is not None:
+                raise InvalidInput(
+                    "a client has its port and key already; leave grpc_port= and api_key= out"
+                )
             self._client = source
         else:
             raise InvalidInput(
@@ -297,6 +315,13 @@ class Transport:
         return self.ask(
             lambda client: getattr(client.grpc_points, method)(message, timeout=self._timeout)
         )
+
+
+def _check_numbers(timeout: float, grpc_port: int | None) -> None:
+    if type(timeout) not in {int, float} or not 0 < timeout < math.inf:
+        raise InvalidInput(f"timeout is {excerpt(timeout)}; pass seconds, more than 0")
+    if grpc_port is not None and not (type(grpc_port) is int and 0 < grpc_port < 2**16):
+        raise InvalidInput(f"grpc_port is {excerpt(grpc_port)}; pass a whole number to 65535")
 
 
 def _wanted(read: Read) -> dict[str, Any]:
