@@ -9,7 +9,7 @@ from typing import Any, Final
 import elastic_transport
 from elasticsearch import ApiError, UnsupportedProductError
 
-from samespace.errors import SamespaceError, StoreRejected, StoreUnavailable, excerpt
+from samespace.errors import SamespaceError, StoreError, StoreRejected, StoreUnavailable, excerpt
 from samespace.stores.elasticsearch import dsl
 from samespace.stores.refusals import Gone, RowsRefused
 
@@ -108,6 +108,16 @@ def fault_of(error: Exception) -> Fault:
     )
 
 
+_ABSENT: Final[Mapping[str, type[StoreError]]] = {
+    "index_not_found_exception": Gone,
+    "aliases_not_found_exception": Gone,
+    "search_context_missing_exception": Expired,
+    "search_phase_execution_exception": Expired,
+    "": Missing,
+}
+"""What is not there, by the kind of an answer with 404."""
+
+
 def answered(status: int, body: object) -> Fault:
     """What an answer of this status means."""
     kind, reason = said(body)
@@ -125,15 +135,8 @@ def answered(status: int, body: object) -> Fault:
         )
     if status == 403:
         return Fault(Forbidden(f"{shown}; {_mend_forbidden(kind, reason)}"))
-    if status == 404 and kind in {"index_not_found_exception", "aliases_not_found_exception"}:
-        return Fault(Gone(shown))
-    if status == 404 and kind in {
-        "search_context_missing_exception",
-        "search_phase_execution_exception",
-    }:
-        return Fault(Expired(shown))
-    if status == 404 and not kind:
-        return Fault(Missing(shown))
+    if status == 404 and kind in _ABSENT:
+        return Fault(_ABSENT[kind](shown))
     if kind == "resource_already_exists_exception":
         return Fault(Taken(shown))
     if "existing mapper" in reason and f"[{dsl.CHANGES}." in reason:

@@ -79,7 +79,6 @@ class State:
     """Vectors that are not dense, of which nothing is read or written here."""
     threshold: int | None
     indexed: int
-    points: int
     settled: bool
     """Whether no optimiser is at work."""
     read_at: float
@@ -102,7 +101,7 @@ def absent(read_at: float) -> State:
     nothing: Mapping[str, VectorShape] = MappingProxyType({})
     return State(
         exists=False, record=None, rows=OwnRows(), vectors=nothing, others=(), threshold=None,
-        indexed=0, points=0, settled=True, read_at=read_at,
+        indexed=0, settled=True, read_at=read_at,
     )  # fmt: skip
 
 
@@ -121,7 +120,6 @@ def described(
         others=(*multiple, *(params.sparse_vectors or {})),
         threshold=info.config.optimizer_config.indexing_threshold,
         indexed=info.indexed_vectors_count or 0,
-        points=info.points_count or 0,
         settled=info.status is models.CollectionStatus.GREEN,
         read_at=read_at,
     )
