@@ -18,6 +18,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from samespace import Document, EmbeddingSpace, Index, Layout, Parent, QdrantStore, field
 from samespace.errors import (
+    CollectionNotFound,
     InvalidInput,
     PartialWrite,
     SlotNotReady,
@@ -291,6 +292,37 @@ def test_more_queries_than_a_request_may_hold_are_answered(place: Place) -> None
         store.upsert(documents(3))
         found = store.search_many(texts(3) * 1000, limit=1)
         assert [hits[0].document.id for hits in found] == ["d0", "d1", "d2"] * 1000
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda store: store.add_slot(replace(V3, dimensions=32)),
+        lambda store: store.drop_slot(UNLIKE),
+        lambda store: store.mark(V3, SlotState.FILLING),
+        lambda store: store.info(),
+        lambda store: store.delete(where=everything),
+        lambda store: store.update_metadata({"k": 1}, where=everything),
+        lambda store: store.upsert(documents(1)),
+    ],
+)
+def test_a_collection_that_goes_meanwhile_is_not_found(
+    place: Place, monkeypatch: pytest.MonkeyPatch, call: Any
+) -> None:
+    with place.open() as store:
+        store.upsert(documents(1))
+        store.add_slot(UNLIKE)
+        describe = store._describe
+
+        def dropped_after() -> Any:
+            monkeypatch.setattr(store, "_describe", describe)
+            state = describe()
+            place.client.delete_collection(place.name)
+            return state
+
+        monkeypatch.setattr(store, "_describe", dropped_after)
+        with pytest.raises(CollectionNotFound, match="check the name"):
+            call(store)
 
 
 def test_dropping_an_alias_is_refused(place: Place) -> None:

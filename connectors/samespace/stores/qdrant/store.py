@@ -71,6 +71,7 @@ from samespace.stores.qdrant.faults import Exists
 from samespace.stores.qdrant.requests import Point, PointId, Read, SlotData
 from samespace.stores.qdrant.transport import Secret, Transport
 from samespace.stores.refusals import Gone
+from samespace.stores.running import T
 from samespace.stores.values import Values
 
 POINTS_PER_REQUEST: Final = 128
@@ -178,6 +179,11 @@ class QdrantStore(GuardedStore[State]):
         self._slot_of(state, writing=writing)
         return state
 
+    def _ask(self, request: Callable[[Any], T]) -> T:
+        """What the server answers to a request that needs the collection."""
+        with self._gone_explained():
+            return self._transport.ask(request)
+
     def _holds(self, state: State, name: str) -> bool:
         return name in state.vectors
 
@@ -205,7 +211,7 @@ class QdrantStore(GuardedStore[State]):
         return self._counted(to.pending(slot.name, slot.space))
 
     def _counted(self, condition: models.Filter) -> int:
-        answer = self._transport.ask(
+        answer = self._ask(
             lambda client: client.count(self._collection, count_filter=condition, exact=True)
         )
         return int(answer.count)
@@ -229,7 +235,10 @@ class QdrantStore(GuardedStore[State]):
             )
         except Exists:
             return self._is_made_by_another()
-        self._index_payload()
+        try:
+            self._index_payload()
+        except Gone:
+            return False
         return True
 
     def _is_made_by_another(self) -> bool:
@@ -258,7 +267,7 @@ class QdrantStore(GuardedStore[State]):
                 "drop it with the tool that made it"
             )
         self._slot_of(state, writing=True)
-        self._transport.ask(lambda client: client.delete_collection(self._collection))
+        self._ask(lambda client: client.delete_collection(self._collection))
         if self._describe().exists:  # the server says the same of what was not there
             raise InvalidInput(
                 f"{excerpt(self._collection)} is still there: it is an alias, so drop the collection by "
@@ -306,7 +315,7 @@ class QdrantStore(GuardedStore[State]):
 
     def _put_record(self, record: SpaceRecord) -> None:
         check_distinct_ids(slot.space for slot in record.slots)
-        self._transport.ask(
+        self._ask(
             lambda client: client.update_collection(
                 self._collection, metadata={to.RECORD: record.to_dict()}
             )
@@ -584,7 +593,7 @@ class QdrantStore(GuardedStore[State]):
         found = self._counted(condition)
         if found:
             selector = models.FilterSelector(filter=condition)
-            self._transport.ask(lambda client: client.delete(self._collection, selector, wait=True))
+            self._ask(lambda client: client.delete(self._collection, selector, wait=True))
         return found
 
     # Reading
@@ -746,13 +755,11 @@ class QdrantStore(GuardedStore[State]):
     def _create_vector(self, slot: SlotRecord) -> None:
         """Doing it again is no error."""
         config = shape.dense_config(slot.space, self._index)
-        self._transport.ask(
+        self._ask(
             lambda client: client.create_vector_name(self._collection, slot.name, config, wait=True)
         )
         diff = {slot.name: shape.vector_diff(self._index)}
-        self._transport.ask(
-            lambda client: client.update_collection(self._collection, vectors_config=diff)
-        )
+        self._ask(lambda client: client.update_collection(self._collection, vectors_config=diff))
 
     def drop_slot(self, space: EmbeddingSpace) -> None:
         """Remove the slot of ``space`` and its vectors; the last slot cannot go.
@@ -774,9 +781,7 @@ class QdrantStore(GuardedStore[State]):
         self._change_record(
             lambda record: record.without(space), lambda record: record.find(space) is None
         )
-        self._transport.ask(
-            lambda client: client.delete_vector_name(self._collection, slot.name, wait=True)
-        )
+        self._ask(lambda client: client.delete_vector_name(self._collection, slot.name, wait=True))
         self._describe()
 
     def mark(self, space: EmbeddingSpace, state: SlotState) -> None:
@@ -911,13 +916,13 @@ class QdrantStore(GuardedStore[State]):
         ids = to.among([each.id for each in batch])
         as_read = to.any_of([each.as_read(state, slot) for each in batch])
         unmade = {"claim": claim, "source": None, "norm": None}
-        self._transport.ask(
+        self._ask(
             lambda client: client.set_payload(
                 self._collection, unmade, points=as_read, key=to.slot_key(space), wait=True
             )
         )
         if any(each.had_vector for each in batch):
-            self._transport.ask(
+            self._ask(
                 lambda client: client.delete_vectors(
                     self._collection, [slot.name], points=to.every(claimed, ids), wait=True
                 )
@@ -953,7 +958,8 @@ class QdrantStore(GuardedStore[State]):
                 f"slot {excerpt(slot.name)} was made with a flat index: there is nothing to build"
             )
         if state.rows.own:
-            self._index_payload()
+            with self._gone_explained():
+                self._index_payload()
         self._set_threshold(shape.AT_ONCE)
         if not wait:
             return
@@ -967,9 +973,7 @@ class QdrantStore(GuardedStore[State]):
 
     def _set_threshold(self, kilobytes: int) -> None:
         diff = models.OptimizersConfigDiff(indexing_threshold=kilobytes)
-        self._transport.ask(
-            lambda client: client.update_collection(self._collection, optimizers_config=diff)
-        )
+        self._ask(lambda client: client.update_collection(self._collection, optimizers_config=diff))
 
     def _until_built(self) -> None:
         """Wait until as many vectors are indexed as there are; a green light comes before that."""

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -71,6 +71,7 @@ from samespace.stores.qdrant.faults import Exists
 from samespace.stores.qdrant.requests import Point, PointId, Read, SlotData
 from samespace.stores.qdrant.transport_async import AsyncTransport, Secret
 from samespace.stores.refusals import Gone
+from samespace.stores.running import T
 from samespace.stores.values import Values
 
 POINTS_PER_REQUEST: Final = 128
@@ -178,6 +179,11 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         self._slot_of(state, writing=writing)
         return state
 
+    async def _ask(self, request: Callable[[Any], Awaitable[T]]) -> T:
+        """What the server answers to a request that needs the collection."""
+        async with self._gone_explained():
+            return await self._transport.ask(request)
+
     def _holds(self, state: State, name: str) -> bool:
         return name in state.vectors
 
@@ -205,7 +211,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         return await self._counted(to.pending(slot.name, slot.space))
 
     async def _counted(self, condition: models.Filter) -> int:
-        answer = await self._transport.ask(
+        answer = await self._ask(
             lambda client: client.count(self._collection, count_filter=condition, exact=True)
         )
         return int(answer.count)
@@ -229,7 +235,10 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
             )
         except Exists:
             return await self._is_made_by_another()
-        await self._index_payload()
+        try:
+            await self._index_payload()
+        except Gone:
+            return False
         return True
 
     async def _is_made_by_another(self) -> bool:
@@ -258,7 +267,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
                 "drop it with the tool that made it"
             )
         self._slot_of(state, writing=True)
-        await self._transport.ask(lambda client: client.delete_collection(self._collection))
+        await self._ask(lambda client: client.delete_collection(self._collection))
         if (await self._describe()).exists:  # the server says the same of what was not there
             raise InvalidInput(
                 f"{excerpt(self._collection)} is still there: it is an alias, so drop the collection by "
@@ -306,7 +315,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
 
     async def _put_record(self, record: SpaceRecord) -> None:
         check_distinct_ids(slot.space for slot in record.slots)
-        await self._transport.ask(
+        await self._ask(
             lambda client: client.update_collection(
                 self._collection, metadata={to.RECORD: record.to_dict()}
             )
@@ -588,9 +597,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         found = await self._counted(condition)
         if found:
             selector = models.FilterSelector(filter=condition)
-            await self._transport.ask(
-                lambda client: client.delete(self._collection, selector, wait=True)
-            )
+            await self._ask(lambda client: client.delete(self._collection, selector, wait=True))
         return found
 
     # Reading
@@ -755,11 +762,11 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
     async def _create_vector(self, slot: SlotRecord) -> None:
         """Doing it again is no error."""
         config = shape.dense_config(slot.space, self._index)
-        await self._transport.ask(
+        await self._ask(
             lambda client: client.create_vector_name(self._collection, slot.name, config, wait=True)
         )
         diff = {slot.name: shape.vector_diff(self._index)}
-        await self._transport.ask(
+        await self._ask(
             lambda client: client.update_collection(self._collection, vectors_config=diff)
         )
 
@@ -783,7 +790,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         await self._change_record(
             lambda record: record.without(space), lambda record: record.find(space) is None
         )
-        await self._transport.ask(
+        await self._ask(
             lambda client: client.delete_vector_name(self._collection, slot.name, wait=True)
         )
         await self._describe()
@@ -920,13 +927,13 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         ids = to.among([each.id for each in batch])
         as_read = to.any_of([each.as_read(state, slot) for each in batch])
         unmade = {"claim": claim, "source": None, "norm": None}
-        await self._transport.ask(
+        await self._ask(
             lambda client: client.set_payload(
                 self._collection, unmade, points=as_read, key=to.slot_key(space), wait=True
             )
         )
         if any(each.had_vector for each in batch):
-            await self._transport.ask(
+            await self._ask(
                 lambda client: client.delete_vectors(
                     self._collection, [slot.name], points=to.every(claimed, ids), wait=True
                 )
@@ -962,7 +969,8 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
                 f"slot {excerpt(slot.name)} was made with a flat index: there is nothing to build"
             )
         if state.rows.own:
-            await self._index_payload()
+            async with self._gone_explained():
+                await self._index_payload()
         await self._set_threshold(shape.AT_ONCE)
         if not wait:
             return
@@ -976,7 +984,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
 
     async def _set_threshold(self, kilobytes: int) -> None:
         diff = models.OptimizersConfigDiff(indexing_threshold=kilobytes)
-        await self._transport.ask(
+        await self._ask(
             lambda client: client.update_collection(self._collection, optimizers_config=diff)
         )
 
