@@ -25,6 +25,7 @@ from samespace.errors import (
     SpaceMismatch,
     SpaceUnknown,
     StoreRejected,
+    StoreUnavailable,
 )
 from samespace.filters import everything, matches
 from samespace.guard import SlotState
@@ -643,6 +644,24 @@ class TestGraphs:
         assert {key.partition("samespace.")[2] for key in schema} == {
             "terms", "parent", "orders[].path", "orders[].high"
         }  # fmt: skip
+
+    def test_indexes_that_a_crash_left_out_are_made_with_the_next_write(self, place: Place) -> None:
+        with place.open() as store:
+            store.create()
+            whole = set(place.client.get_collection(place.name).payload_schema)
+            place.client.delete_payload_index(place.name, "samespace.terms", wait=True)
+            store.upsert(documents(1))
+        assert set(place.client.get_collection(place.name).payload_schema) == whole
+
+    def test_a_graph_that_qdrant_fails_on_is_not_waited_for(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with place.open(index=Index(build="manual")) as store:
+            store.upsert(documents(300))
+            read = store._read
+            monkeypatch.setattr(store, "_read", lambda: replace(read(), settled=False, failed=True))
+            with pytest.raises(StoreUnavailable, match="look at its log"):
+                store.build_index()
 
     def test_a_slot_is_kept_as_its_index_says(self, place: Place) -> None:
         index = Index(quantization="int8", m=8, ef_construction=32)

@@ -15,7 +15,7 @@ from samespace.index import Index
 from samespace.layout import Layout
 from samespace.space import EmbeddingSpace
 from samespace.stores.qdrant.adopted import AdoptedRows
-from samespace.stores.qdrant.requests import METADATA, TEXT, OwnRows
+from samespace.stores.qdrant.requests import INDEXES, METADATA, TEXT, OwnRows
 
 DEFERRED: Final = 0
 """The indexing threshold, in kilobytes, at which nothing is indexed."""
@@ -81,6 +81,10 @@ class State:
     indexed: int
     settled: bool
     """Whether no optimiser is at work."""
+    failed: bool
+    """Whether an optimiser, or a write, has failed for good."""
+    indexes_payload: bool
+    """Whether all that filters on a collection of ours look at is indexed."""
     read_at: float
     ready: list[SlotRecord] = field(default_factory=list)
     """The handle's slot, once it was found fit for searches."""
@@ -101,7 +105,7 @@ def absent(read_at: float) -> State:
     nothing: Mapping[str, VectorShape] = MappingProxyType({})
     return State(
         exists=False, record=None, rows=OwnRows(), vectors=nothing, others=(), threshold=None,
-        indexed=0, settled=True, read_at=read_at,
+        indexed=0, settled=True, failed=False, indexes_payload=True, read_at=read_at,
     )  # fmt: skip
 
 
@@ -121,6 +125,8 @@ def described(
         threshold=info.config.optimizer_config.indexing_threshold,
         indexed=info.indexed_vectors_count or 0,
         settled=info.status is models.CollectionStatus.GREEN,
+        failed=info.status is models.CollectionStatus.RED,
+        indexes_payload=INDEXES.keys() <= info.payload_schema.keys(),
         read_at=read_at,
     )
 

@@ -237,7 +237,7 @@ class QdrantStore(GuardedStore[State]):
             return self._is_made_by_another()
         try:
             self._index_payload()
-        except Gone:
+        except CollectionNotFound:
             return False
         return True
 
@@ -253,8 +253,9 @@ class QdrantStore(GuardedStore[State]):
         """Index what filters look at; a filter finds the same without, only later."""
         if self._transport.kind == "local":
             return
-        for key, kind in to.INDEXES.items():
-            self._transport.index_payload(self._collection, key, kind)
+        with self._gone_explained():
+            for key, kind in to.INDEXES.items():
+                self._transport.index_payload(self._collection, key, kind)
 
     def drop(self) -> None:
         """Remove the collection with all its slots; refused on one that was adopted."""
@@ -473,10 +474,12 @@ class QdrantStore(GuardedStore[State]):
         return vectors, slots
 
     def _written(self) -> None:
-        """End a deferral of indexing, or a haste, that nobody is left to end."""
+        """Make the payload's indexes, or end a deferral or a haste, where nobody is left to do it."""
         state = self._state
         if state is None or not state.rows.own or self._transport.kind == "local":
             return
+        if not state.indexes_payload:
+            self._index_payload()
         if self._index.kind == "flat" or self._index.build == "manual":
             return
         wanted = shape.threshold_of(self._index) or shape.USUAL
@@ -958,8 +961,7 @@ class QdrantStore(GuardedStore[State]):
                 f"slot {excerpt(slot.name)} was made with a flat index: there is nothing to build"
             )
         if state.rows.own:
-            with self._gone_explained():
-                self._index_payload()
+            self._index_payload()
         self._set_threshold(shape.AT_ONCE)
         if not wait:
             return
@@ -980,6 +982,11 @@ class QdrantStore(GuardedStore[State]):
         idle, indexed = 0, -1
         while idle < IDLE_POLLS:
             state = self._describe()
+            if state.failed:
+                raise StoreUnavailable(
+                    f"Qdrant has failed on collection {excerpt(self._collection)}; look at its log, mend "
+                    "what it says, and call build_index() again"
+                )
             rest = self._unindexed(state)
             if state.settled and (rest == 0 or (rest < SMALL_REST and idle >= SETTLED_POLLS)):
                 return
