@@ -329,6 +329,8 @@ FILTERS: Final[Mapping[str, Filter]] = MappingProxyType(
         "in mixed": field("lang").in_(["fr", 7, True]),
         "in nothing": field("lang").in_([]),
         "not in nothing": ~field("lang").in_([]),
+        "in nothing as an alternative to what is excluded": ~field("lang").exists()
+        & (field("lang").exists() | field.parent.in_([])),
         "in with None": field("lang").in_(["de", None]),
         "in None alone": field("flag").in_([None]),
         "less": field("year") < 2020,

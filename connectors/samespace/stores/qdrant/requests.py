@@ -62,7 +62,9 @@ NEVER: Final = models.HasIdCondition(has_id=[])
 
 Qdrant 1.18 walks the indexes of the conditions that it thinks rarest, and looks at no condition
 any more if each is like one of those: of ``must=[a], must_not=[a]`` it finds all of a. With this
-one among them it looks.
+one among them it looks, unless this is one of the rarest itself: so a part that no point passes
+is left out of alternatives, and makes what it is a part of the same, in :func:`every` and
+:func:`any_of`.
 """
 PointId = int | str
 Condition = Any
@@ -172,7 +174,7 @@ def compiled(where: Filter, leaf: Leaf) -> models.Filter:
     if isinstance(where, And):
         return every(*(compiled(part, leaf) for part in where.parts))
     if isinstance(where, Or):
-        return models.Filter(should=[_one(compiled(part, leaf)) for part in where.parts])
+        return any_of(compiled(part, leaf) for part in where.parts)
     if isinstance(where, Not):
         return opposite(compiled(where.part, leaf))
     return leaf(where)
@@ -184,6 +186,8 @@ def every(*parts: models.Filter) -> models.Filter:
     must_not: list[Condition] = []
     should: list[Condition] = []
     for part in parts:
+        if _is_nothing(part):
+            return part
         alternatives = _listed(part.should)
         if should and alternatives:
             must.append(models.Filter(should=alternatives))
@@ -196,8 +200,13 @@ def every(*parts: models.Filter) -> models.Filter:
 
 
 def any_of(parts: Iterable[models.Filter]) -> models.Filter:
-    """What passes one of them, of which there must be at least one: none would mean everything."""
-    return models.Filter(should=[_one(part) for part in parts])
+    """What passes one of them."""
+    alternatives = [_one(part) for part in parts if not _is_nothing(part)]
+    return models.Filter(should=alternatives) if alternatives else holds(NEVER)
+
+
+def _is_nothing(part: models.Filter) -> bool:
+    return _listed(part.must) == [NEVER]
 
 
 def opposite(part: models.Filter) -> models.Filter:
