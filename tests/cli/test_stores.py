@@ -157,7 +157,24 @@ def test_an_examination_is_read_line_by_line(home: Path, tmp_path: Path) -> None
     first, *_ = done.stdout.splitlines()
     assert first.startswith("ok       Qdrant's local mode makes its folder on first use")
     assert "         -> for Jina's models, put a key into it" in done.stdout.splitlines()
+
+
+def test_a_folder_that_is_not_there_is_made_by_no_reader(home: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mistyped"
+    for command in (("search", "x"), ("info",), ("drop", "--yes"), ("doctor",)):
+        done = run(home, *command, "--store", f"qdrant:{folder}", "--collection", "notes")
+        assert done.returncode == 1
+        assert "there is no collection 'notes'" in done.stdout + done.stderr
     assert not folder.exists()
+
+
+def test_a_file_in_place_of_a_folder_is_a_problem(home: Path, tmp_path: Path) -> None:
+    place = tmp_path / "notes.txt"
+    place.write_text("some text")
+    code, _, said = examined(home, "--store", f"qdrant:{place}")
+    done = run(home, "ingest", str(place), "--store", f"qdrant:{place}")
+    assert (code, done.returncode) == (1, 1)
+    assert all("is no folder" in each for each in (said["problem"][0], done.stderr))
 
 
 def test_the_store_may_be_named_in_the_environment(home: Path, tmp_path: Path) -> None:

@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final
 
 from samespace.errors import StoreRejected
 from samespace.findings import Finding, Level
 from samespace.stores.qdrant import diagnosis
-from samespace.stores.qdrant.transport import MEMORY, Secret, Transport
+from samespace.stores.qdrant.transport import Secret, Transport
 from samespace.stores.refusals import Gone
-from samespace.stores.running import in_thread
 
 SECONDS: Final = 5.0
 """For each attempt; a server that answers later is no use to ask."""
@@ -32,7 +30,7 @@ def examine(
     transport = Transport(source, grpc_port=None, api_key=key, timeout=SECONDS)
     client = f"qdrant-client {version('qdrant-client')}"
     try:
-        if transport.kind == "local" and not in_thread(lambda: _is_used(source)):
+        if not transport.is_made():
             return [
                 Finding(Level.OK, f"Qdrant's local mode makes its folder on first use ({client})")
             ]
@@ -40,11 +38,6 @@ def examine(
     finally:
         transport.close()
     return list(diagnosis.findings(facts, client=client))
-
-
-def _is_used(source: str) -> bool:
-    """Whether there is anything that opening would not make."""
-    return source == MEMORY or (Path(source) / "meta.json").exists()
 
 
 def _facts(transport: Transport) -> diagnosis.Facts:

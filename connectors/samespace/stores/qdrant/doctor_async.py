@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final
 
 from samespace.errors import StoreRejected
 from samespace.findings import Finding, Level
 from samespace.stores.qdrant import diagnosis
-from samespace.stores.qdrant.transport_async import MEMORY, AsyncTransport, Secret
+from samespace.stores.qdrant.transport_async import AsyncTransport, Secret
 from samespace.stores.refusals import Gone
-from samespace.stores.running import in_thread_async
 
 SECONDS: Final = 5.0
 """For each attempt; a server that answers later is no use to ask."""
@@ -31,7 +29,7 @@ async def examine_async(
     transport = AsyncTransport(source, grpc_port=None, api_key=key, timeout=SECONDS)
     client = f"qdrant-client {version('qdrant-client')}"
     try:
-        if transport.kind == "local" and not await in_thread_async(lambda: _is_used(source)):
+        if not await transport.is_made():
             return [
                 Finding(Level.OK, f"Qdrant's local mode makes its folder on first use ({client})")
             ]
@@ -39,11 +37,6 @@ async def examine_async(
     finally:
         await transport.close()
     return list(diagnosis.findings(facts, client=client))
-
-
-def _is_used(source: str) -> bool:
-    """Whether there is anything that opening would not make."""
-    return source == MEMORY or (Path(source) / "meta.json").exists()
 
 
 async def _facts(transport: AsyncTransport) -> diagnosis.Facts:

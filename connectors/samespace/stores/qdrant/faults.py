@@ -178,7 +178,10 @@ def _of_local_mode(error: BaseException) -> SamespaceError:
     if said.startswith("Collection ") and said.endswith("not found"):
         return Gone(f"Qdrant says: {excerpt(said)}")
     if isinstance(error, OSError):
-        return StoreUnavailable(f"Qdrant's folder cannot be used: {excerpt(type(error).__name__)}")
+        return StoreUnavailable(
+            f"the folder of Qdrant's local mode cannot be used ({type(error).__name__}); name one "
+            "that can be made and written"
+        )
     if isinstance(error, _FOLDER):
         return StoreUnavailable(
             f"Qdrant's folder cannot be read or written ({excerpt(said)}): make room on its disk, or "

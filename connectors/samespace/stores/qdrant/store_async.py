@@ -149,6 +149,8 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
 
     async def _read_state(self, *, adopting: bool = False) -> State:
         now = time.monotonic()
+        if not await self._transport.is_made():
+            return shape.absent(now)
         try:
             info = await self._transport.ask(lambda client: client.get_collection(self._collection))
         except Gone:

@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -19,7 +20,7 @@ from samespace.errors import InvalidInput, SamespaceError, StoreUnavailable, exc
 from samespace.stores.qdrant import packing
 from samespace.stores.qdrant.faults import DRIVER, Busy, Missing, translate
 from samespace.stores.qdrant.requests import WHOLE, Point, PointId, Read, Search
-from samespace.stores.running import T
+from samespace.stores.running import T, in_thread
 
 Kind = Literal["rest", "grpc", "local"]
 MEMORY: Final = ":memory:"
@@ -107,6 +108,13 @@ class Transport:
         if self._owned and self._client is not None:
             client, self._client = self._client, None
             client.close()
+
+    def is_made(self) -> bool:
+        """Whether there is what to read; a folder of local mode is made by the first to open it."""
+        folder = self._options.get("path")
+        if self._client is not None or folder is None:
+            return True
+        return in_thread(lambda: _is_made(folder))
 
     def ask(self, request: Callable[[Any], T]) -> T:
         """What a request to the client answers, after as many attempts as may help."""
@@ -367,6 +375,16 @@ def _options(source: str, grpc_port: int | None, timeout: float) -> dict[str, An
         "grpc_port": grpc_port or GRPC_PORT,
         "check_compatibility": False,
     }
+
+
+def _is_made(folder: str) -> bool:
+    """Whether local mode was here; :class:`StoreUnavailable` where it cannot be."""
+    place = Path(folder)
+    if place.exists() and not place.is_dir():
+        raise StoreUnavailable(
+            f"{excerpt(folder)} is no folder, which Qdrant's local mode needs; name another path"
+        )
+    return (place / "meta.json").exists()
 
 
 def _kind(options: dict[str, Any]) -> Kind:
