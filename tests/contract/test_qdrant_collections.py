@@ -351,6 +351,19 @@ def test_ids_are_compared_whole(place: Place, monkeypatch: pytest.MonkeyPatch) -
 # Collections of others
 
 
+def test_an_adopted_collection_may_have_any_name_that_qdrant_takes(place: Place) -> None:
+    place.name = f"Hand-bücher 2026 {uuid.uuid4().hex}".ljust(200, "x")
+    place.make(vector(), [{"text": "some text"}])
+    layout = Layout(id="id", text="text", slot="", metadata="*")
+    with place.open(layout=layout) as store:
+        store.adopt()
+        assert store.count() == 1
+    place.name, made = "", place.name
+    with pytest.raises(InvalidInput, match="one of Qdrant"):
+        place.open(layout=layout)
+    place.name = made
+
+
 @pytest.mark.parametrize("metric", [models.Distance.DOT, models.Distance.EUCLID])
 def test_scores_are_cosines_whatever_the_metric(place: Place, metric: models.Distance) -> None:
     place.make(vector(metric), [{"text": text} for text in texts(ROWS)])

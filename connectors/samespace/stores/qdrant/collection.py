@@ -13,6 +13,7 @@ from samespace.errors import InvalidInput, excerpt
 from samespace.guard import SlotRecord, SpaceRecord
 from samespace.index import Index
 from samespace.layout import Layout
+from samespace.names import is_unstorable
 from samespace.space import EmbeddingSpace
 from samespace.stores.qdrant.adopted import AdoptedRows
 from samespace.stores.qdrant.requests import INDEXES, METADATA, TEXT, OwnRows
@@ -25,6 +26,7 @@ USUAL: Final = 10_000
 """What a server has unless it is told otherwise."""
 OVERSAMPLING: Final[Mapping[str, float]] = {"int8": 2.0, "binary": 8.0}
 """How many times the limit is weighed by quantised vectors before the whole ones decide."""
+_NAME_CHARACTERS: Final = 255
 Rows = OwnRows | AdoptedRows
 Metric = models.Distance
 
@@ -98,6 +100,16 @@ class State:
     def is_built(self) -> bool:
         """Whether there is a graph, and no more of it to come for what is there."""
         return self.indexed > 0 and self.settled and self.threshold != DEFERRED
+
+
+def check_name(name: object) -> str:
+    """Return ``name`` if it can name a collection of Qdrant that somebody made."""
+    if not isinstance(name, str) or not name or is_unstorable(name) or len(name) > _NAME_CHARACTERS:
+        raise InvalidInput(
+            f"collection {excerpt(name)} cannot be one of Qdrant: it is empty, has a NUL, or more "
+            f"than {_NAME_CHARACTERS} characters"
+        )
+    return name
 
 
 def absent(read_at: float) -> State:

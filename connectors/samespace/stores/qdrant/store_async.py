@@ -43,7 +43,7 @@ from samespace.guard import (
 )
 from samespace.index import Index
 from samespace.layout import Layout
-from samespace.names import check_collection_name, check_identifier
+from samespace.names import check_collection_name
 from samespace.protocols import AnyBackend, Matrix, OnConflict, Shard, Vector
 from samespace.space import EmbeddingSpace
 from samespace.stores.base_async import (
@@ -128,7 +128,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
             check_collection_name(collection)
         else:
             check_text(layout)
-        check_identifier(collection, what="collection")
+            shape.check_name(collection)
         super().__init__(
             collection=collection, space=space, backend=backend, mirrors=mirrors, layout=layout
         )
