@@ -27,7 +27,7 @@ def check_collection_name(name: object) -> str:
         raise InvalidInput(
             f"collection name {excerpt(name)} is not usable: use 1 to {COLLECTION_BYTES} characters "
             "of a-z, 0-9 and _, starting with a letter "
-            "(for an existing table of another name pass layout=)"
+            "(for an existing collection of another name pass layout=)"
         )
     return name
 

@@ -114,6 +114,14 @@ def test_a_server_that_does_not_answer_is_a_problem(home: Path, url: str) -> Non
     assert "host and port" in said["problem"][0]
 
 
+def test_what_is_another_server_is_said_to_be_one(home: Path, elasticsearch: str) -> None:
+    url = elasticsearch.replace("http://", "qdrant://")
+    for command in (("doctor",), ("info",), ("search", "x")):
+        done = run(home, *command, "--store", url)
+        assert done.returncode == 1
+        assert "what answers is not Qdrant" in done.stdout + done.stderr
+
+
 def test_a_key_in_the_environment_is_shown_nowhere(home: Path) -> None:
     key = "sentinel_4711"
     environment = {

@@ -251,6 +251,7 @@ def test_a_client_is_of_the_stores_own_kind() -> None:
 def test_an_address_is_a_url_with_a_port() -> None:
     options = transport._options
     assert options("qdrant://host", None, 1)["url"] == "http://host:6333"
+    assert options("qdrant+https://host", None, 1)["url"] == "https://host:443"
     assert options("https://host/path", None, 1)["url"] == "https://host:443/path"
     assert options("http://[::1]:7", 8, 1)["url"] == "http://[::1]:7"
     assert options("http://[::1]:7", 8, 1)["prefer_grpc"]

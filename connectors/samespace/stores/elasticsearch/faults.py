@@ -87,8 +87,8 @@ def fault_of(error: Exception) -> Fault:
     if isinstance(error, elastic_transport.TlsError):
         return Fault(
             StoreRejected(
-                "no secure connection to Elasticsearch: check https:// and the port, and pass "
-                "ca_certs= where its certificate is signed privately"
+                "no secure connection to Elasticsearch; check https:// and the port, and name its "
+                "certificate's authority by ca_certs= or ELASTIC_CA_CERTS where that is private"
             )
         )
     if isinstance(error, elastic_transport.ConnectionError):
@@ -131,7 +131,10 @@ def answered(status: int, body: object) -> Fault:
         )
     if status == 401:
         return Fault(
-            StoreRejected("Elasticsearch refuses the login: check api_key= or basic_auth=")
+            StoreRejected(
+                "Elasticsearch refuses the login; check api_key= or ELASTIC_API_KEY, basic_auth= or "
+                "ELASTIC_PASSWORD"
+            )
         )
     if status == 403:
         return Fault(Forbidden(f"{shown}; {_mend_forbidden(kind, reason)}"))

@@ -45,12 +45,13 @@ _SCHEMES: Final = {
     "http": ("http", 9200),
     "https": ("https", 443),
     "elasticsearch": ("http", 9200),
-    "elasticsearch+https": ("https", 9200),
+    "elasticsearch+https": ("https", 443),
 }
 _OTHER_LOOP: Final = "this handle belongs to another event loop; open one in each"
 _UNREADABLE: Final = (
-    "the address cannot be read; write http://host:9200, https://host or elasticsearch://host, with "
-    "special characters in a password percent-encoded"
+    "the address cannot be read; write elasticsearch://host:9200 or "
+    "elasticsearch+https://host, http:// or https://, with special characters in a password "
+    "percent-encoded"
 )
 _REFUSED: Final = (
     "the client of Elasticsearch refuses the address or the options; check the host's name, cloud_id= "

@@ -72,7 +72,7 @@ def connection_fault(error: psycopg.Error) -> StoreError:
     text = str(error).lower()
     if "password" in text or "authentication" in text or "pg_hba" in text:
         return StoreRejected(
-            "PostgreSQL refuses the login: check user and password (PGUSER, PGPASSWORD or "
+            "PostgreSQL refuses the login; check user and password (PGUSER, PGPASSWORD or "
             "~/.pgpass), and pg_hba.conf on the server"
         )
     if "database" in text and "does not exist" in text:

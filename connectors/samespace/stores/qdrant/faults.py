@@ -40,6 +40,8 @@ DRIVER: Final = (
 )
 """What the client raises: over REST, over gRPC, and in local mode."""
 _NO_VECTOR: Final = ("Not existing vector name", "is not found in the collection")
+_SPOKEN: Final = frozenset({400, 404, 405, 422})
+"""Answers for which Qdrant always has words."""
 _STATUS: Final[Mapping[grpc.StatusCode, int]] = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.UNAUTHENTICATED: 401,
@@ -102,11 +104,16 @@ def _said(content: bytes) -> str:
 
 def _of_status(status: int, said: str) -> SamespaceError:
     quoted = excerpt(said) if said else f"status {status}"
+    if not said and status in _SPOKEN:
+        return StoreRejected(
+            "what answers is not Qdrant, or a proxy before it; check host, port and path"
+        )
     if any(words in said for words in _NO_VECTOR):
         return Gone(f"Qdrant says: {quoted}")
     if status in {401, 403}:
         return StoreRejected(
-            f"Qdrant refuses the login or the right ({status}): check api_key, and what it permits"
+            f"Qdrant refuses the login or the right ({status}); check api_key= or "
+            "QDRANT_API_KEY, and what it permits"
         )
     if status == 404:
         if said.startswith("No point") or "No point with id" in said:

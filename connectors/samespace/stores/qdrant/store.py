@@ -92,8 +92,8 @@ Item = TypeVar("Item")
 class QdrantStore(GuardedStore[State]):
     """One collection in Qdrant 1.16 or newer, guarded by its embedding space.
 
-    ``source`` is a URL (``http://``, ``https://`` or ``qdrant://host:6333``), a folder or
-    ``":memory:"`` for the client's local mode, or an ``QdrantClient``, which stays open. With
+    ``source`` is a URL (``http://``, ``https://``, ``qdrant://`` or ``qdrant+https://``), a folder
+    or ``":memory:"`` for the client's local mode, or an ``QdrantClient``, which stays open. With
     ``grpc_port`` vectors go over gRPC, as bytes. ``timeout`` is in seconds, for each attempt.
 
     Without ``layout`` the collection is one of ours, created on first use with a vector named

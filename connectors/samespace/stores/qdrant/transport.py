@@ -28,7 +28,8 @@ GRPC_PORT: Final = 6334
 _ATTEMPTS: Final = 6
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
-_SCHEMES: Final = {"http": "http", "https": "https", "qdrant": "http", "qdrants": "https"}
+_FORMS: Final = "write qdrant://host:6333 or qdrant+https://host, http:// or https://"
+_SCHEMES: Final = {"http": "http", "https": "https", "qdrant": "http", "qdrant+https": "https"}
 _OTHER_LOOP: Final = "this handle belongs to another event loop; open one in each"
 _JSON: Final = {"Content-Type": "application/json"}
 _HEADER: Final = re.compile("[!-~]*")
@@ -354,8 +355,8 @@ def _options(source: str, grpc_port: int | None, timeout: float) -> dict[str, An
         return {"path": source, "force_disable_check_same_thread": True}
     if scheme not in _SCHEMES:
         raise InvalidInput(
-            f"no Qdrant is known at {excerpt(scheme + '://')}; write http://host:6333, "
-            'qdrant://host:6333, a folder, or ":memory:"'
+            f"no Qdrant is known at {excerpt(scheme + '://')}; {_FORMS}, or name a folder, or "
+            '":memory:"'
         )
     try:
         address = urlsplit(source)
@@ -363,11 +364,11 @@ def _options(source: str, grpc_port: int | None, timeout: float) -> dict[str, An
     except ValueError:
         address, port = None, None
     if address is None or not address.hostname:
-        raise InvalidInput("the URL cannot be read; write http://host:6333")
+        raise InvalidInput(f"the address cannot be read; {_FORMS}")
     if address.username or address.password or address.query:
         raise InvalidInput("a URL of Qdrant has no user, password or query; pass api_key=")
     host = f"[{address.hostname}]" if ":" in address.hostname else address.hostname
-    known_port = port or (443 if scheme == "https" else 6333)
+    known_port = port or (443 if _SCHEMES[scheme] == "https" else 6333)
     return {
         "url": f"{_SCHEMES[scheme]}://{host}:{known_port}{address.path}",
         "timeout": timeout,
