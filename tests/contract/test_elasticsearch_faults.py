@@ -24,7 +24,7 @@ from samespace.errors import (
     StoreUnavailable,
 )
 from samespace.filters import everything, field
-from samespace.stores.elasticsearch import dsl
+from samespace.stores.elasticsearch import doctor, dsl
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 from samespace.testing.corpus import documents
 
@@ -216,6 +216,13 @@ def test_who_may_not_look_at_the_cluster_may_read_the_index(proxy: Proxy, store:
     with ElasticsearchStore(proxy.url, collection=NAME, backend=TaskBackend()) as reader:
         assert len(reader.search("text", with_vectors=True)) == 3
         assert all(document.vector is not None for document in reader.scan(with_vectors=True))
+
+
+def test_the_doctor_makes_up_no_version(proxy: Proxy) -> None:
+    proxy.set("/", says(403, "security_exception"))
+    found = doctor.examine(proxy.url)
+    assert found[0].what.startswith("Elasticsearch answers (client elasticsearch ")
+    assert "monitor on the cluster" in found[1].mend
 
 
 def test_a_front_page_that_is_not_there_is_done_without(proxy: Proxy) -> None:

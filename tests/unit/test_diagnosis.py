@@ -30,7 +30,7 @@ POSTGRES = pgvector.Facts(
 )
 QDRANT = qdrant.Facts(server="1.18.3", collections=2, may_manage=True)
 RIGHTS = {"read": True, "write": True, "create": True}
-ELASTICSEARCH = elasticsearch.Facts(version=(9, 3), licence=("basic", "active"), rights=RIGHTS)
+ELASTICSEARCH = elasticsearch.Facts(version="9.3.0", licence=("basic", "active"), rights=RIGHTS)
 
 
 def of_postgres(facts: pgvector.Facts) -> list[Finding]:
@@ -154,21 +154,27 @@ def test_local_mode_says_what_it_is() -> None:
 @pytest.mark.parametrize(
     ("version", "levels"),
     [
-        ((8, 15), [Level.WARNING, Level.NOTE]),
-        ((8, 18), [Level.NOTE]),
-        ((9, 2), [Level.NOTE]),
-        ((9, 3), []),
+        ("8.15.0", [Level.WARNING, Level.NOTE]),
+        ("8.18.3", [Level.NOTE]),
+        ("9.2.1-SNAPSHOT", [Level.NOTE]),
+        ("9.3.0", []),
     ],
 )
-def test_what_a_version_of_elasticsearch_lacks_is_found(
-    version: tuple[int, ...], levels: list[Level]
-) -> None:
+def test_what_a_version_of_elasticsearch_lacks_is_found(version: str, levels: list[Level]) -> None:
     found = amiss(of_elasticsearch(replace(ELASTICSEARCH, version=version), client="8.19.0"))
     assert [level for level, _ in found] == levels
 
 
+def test_a_version_that_is_not_told_is_not_made_up() -> None:
+    found = of_elasticsearch(replace(ELASTICSEARCH, version=None))
+    assert found[0].what == "Elasticsearch answers (client elasticsearch 9.5.1)"
+    ((level, said),) = amiss(found)
+    assert level is Level.WARNING
+    assert "monitor on the cluster" in said
+
+
 def test_a_newer_client_than_its_server_is_found() -> None:
-    found = amiss(of_elasticsearch(replace(ELASTICSEARCH, version=(8, 19)), client="9.5.1"))
+    found = amiss(of_elasticsearch(replace(ELASTICSEARCH, version="8.19.5"), client="9.5.1"))
     assert found[0][0] is Level.PROBLEM
     assert 'pip install "elasticsearch[async]<9"' in found[0][1]
 

@@ -22,7 +22,8 @@ PRIVILEGES: Final[Mapping[str, tuple[str, ...]]] = {
 class Facts:
     """What a server says of itself, and of what its caller may do there."""
 
-    version: Version
+    version: str | None
+    """None where the server does not tell this login."""
     licence: tuple[str, str] | None
     """Type and status; None where the server does not tell."""
     rights: Mapping[str, bool] | None
@@ -51,14 +52,21 @@ def rights_of(answer: Mapping[str, Any]) -> dict[str, bool]:
 
 def findings(facts: Facts, *, client: str, collection: str | None) -> Iterator[Finding]:
     """What there is to say of a server that answers."""
-    shown = ".".join(map(str, facts.version))
-    yield Finding(Level.OK, f"Elasticsearch {shown} answers (client elasticsearch {client})")
-    yield from _versions(facts.version, shown, client)
+    named = "Elasticsearch" if facts.version is None else f"Elasticsearch {facts.version}"
+    yield Finding(Level.OK, f"{named} answers (client elasticsearch {client})")
+    if facts.version is None:
+        yield Finding(
+            Level.WARNING, "the server does not tell this login its version, and is taken for one before 9.3",
+            "have its role given monitor on the cluster",
+        )  # fmt: skip
+    else:
+        yield from _versions(facts.version, client)
     yield _licence(facts.licence)
     yield _rights(facts.rights, collection)
 
 
-def _versions(version: Version, shown: str, client: str) -> Iterator[Finding]:
+def _versions(shown: str, client: str) -> Iterator[Finding]:
+    version: Version = numbers_of(shown)[:2]
     major = numbers_of(client)[0]
     if major > version[0]:
         what = f"a client {major}.x does not speak to a server {shown}"

@@ -33,8 +33,9 @@ def examine(
         raise given
     transport = Transport(given, timeout=SECONDS)
     try:
+        transport.version()
         facts = diagnosis.Facts(
-            transport.version(),
+            transport.told,
             _licence(transport),
             _rights(transport, collection),
         )

@@ -32,8 +32,9 @@ async def examine_async(
         raise given
     transport = AsyncTransport(given, timeout=SECONDS)
     try:
+        await transport.version()
         facts = diagnosis.Facts(
-            await transport.version(),
+            transport.told,
             await _licence(transport),
             await _rights(transport, collection),
         )

@@ -133,6 +133,7 @@ class Transport:
         self._timeout = timeout
         self._clients: dict[int, Elasticsearch] = {}
         self._version: Version | None = None
+        self.told: str | None = None
         self._closed = False
 
     def __repr__(self) -> str:
@@ -147,9 +148,10 @@ class Transport:
             client.close()
 
     def version(self) -> Version:
-        """The server's version; asked for once."""
+        """The server's version; asked for once. ``told`` is what the server said, if it did."""
         if self._version is None:
-            self._version = _numbers(self._told_version())
+            self.told = self._told_version()
+            self._version = _numbers(self.told or ASSUMED)
             if self._version < dsl.OLDEST:
                 shown = ".".join(map(str, self._version))
                 raise StoreRejected(
@@ -157,11 +159,11 @@ class Transport:
                 )
         return self._version
 
-    def _told_version(self) -> str:
+    def _told_version(self) -> str | None:
         try:
             return str(self.ask("GET", "/")["version"]["number"])
         except Forbidden:  # reading an index gives no right to look at the cluster
-            return ASSUMED
+            return None
         except StoreRejected:  # a node without its front page
             path = "/_nodes/_local?filter_path=nodes.*.version"
             nodes = self.ask("GET", path)["nodes"]

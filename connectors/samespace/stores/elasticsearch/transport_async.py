@@ -133,6 +133,7 @@ class AsyncTransport:
         self._timeout = timeout
         self._clients: dict[int, AsyncElasticsearch] = {}
         self._version: Version | None = None
+        self.told: str | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # async only
         self._closed = False
 
@@ -148,9 +149,10 @@ class AsyncTransport:
             await client.close()
 
     async def version(self) -> Version:
-        """The server's version; asked for once."""
+        """The server's version; asked for once. ``told`` is what the server said, if it did."""
         if self._version is None:
-            self._version = _numbers(await self._told_version())
+            self.told = await self._told_version()
+            self._version = _numbers(self.told or ASSUMED)
             if self._version < dsl.OLDEST:
                 shown = ".".join(map(str, self._version))
                 raise StoreRejected(
@@ -158,11 +160,11 @@ class AsyncTransport:
                 )
         return self._version
 
-    async def _told_version(self) -> str:
+    async def _told_version(self) -> str | None:
         try:
             return str((await self.ask("GET", "/"))["version"]["number"])
         except Forbidden:  # reading an index gives no right to look at the cluster
-            return ASSUMED
+            return None
         except StoreRejected:  # a node without its front page
             path = "/_nodes/_local?filter_path=nodes.*.version"
             nodes = (await self.ask("GET", path))["nodes"]
