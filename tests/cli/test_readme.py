@@ -1,4 +1,4 @@
-"""The README's Python, as it stands, on an embedded server and a local server of Jina's API."""
+"""The Python of README and docs, as it stands, with a local server of Jina's API."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import os
 import re
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from elasticsearch import Elasticsearch
 
 from samespace.stores.pgvector import embedded
 from samespace.testing.jina_server import JinaServer
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-SNIPPETS: list[str] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+INGEST = (ROOT / "docs" / "elasticsearch-ingest.md").read_text()
+PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
+SNIPPETS: list[str] = PYTHON.findall(README)
 TABLE: list[str] = re.findall(r"```sql\n(CREATE TABLE .*?)```", README, re.DOTALL)
 KEY = "jina_sentinel_4711"
 
@@ -41,9 +46,27 @@ def test_there_are_snippets_to_run() -> None:
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
 @pytest.mark.usefixtures("table")
 def test_a_snippet_runs_as_it_stands(home: Path, snippet: str) -> None:
+    run(home, snippet)
+
+
+def test_the_guide_to_ingestion_runs_from_top_to_bottom(home: Path, elasticsearch: str) -> None:
+    """But for Elasticsearch's own inference, which needs a licence."""
+    tried, _, _ = INGEST.partition("## Elasticsearch's own inference")
+    name = f"c{uuid.uuid4().hex[:12]}"
+    guide = "\n".join(PYTHON.findall(tried)).replace('"manuals"', f'"{name}"')
+    said = run(home, guide.replace("http://localhost:9200", elasticsearch))
+    assert f"+index.final_pipeline: samespace--{name}" in said
+    with Elasticsearch(elasticsearch) as client:
+        found = client.get(index=name, id="a1")["_source"]
+        client.indices.delete(index=name)
+    assert found["text"] == "Turn the wheel."
+
+
+def run(home: Path, code: str) -> str:
+    """What a program prints."""
     with JinaServer(keys=(KEY,)) as server:
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", snippet],
+            [sys.executable, "-W", "error", "-c", code],
             capture_output=True,
             text=True,
             check=False,
@@ -56,3 +79,4 @@ def test_a_snippet_runs_as_it_stands(home: Path, snippet: str) -> None:
             },
         )
     assert done.returncode == 0, done.stderr
+    return done.stdout
