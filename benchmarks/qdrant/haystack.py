@@ -6,7 +6,7 @@ from haystack import Document
 from haystack.document_stores.types import DuplicatePolicy
 from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 
-from benchmarks.qdrant.peer import SECONDS, Peer, graph, rest_of
+from benchmarks.qdrant.peer import INDEXED_AT_ONCE, SECONDS, Peer, graph, rest_of
 from benchmarks.serving import serve
 from benchmarks.workload import Workload
 
@@ -31,6 +31,7 @@ class Haystack(Peer):
             embedding_dim=self.given.vectors.shape[1],
             recreate_index=True,
             hnsw_config=graph(self.kind).model_dump(exclude_none=True),
+            optimizers_config=INDEXED_AT_ONCE.model_dump(exclude_none=True),
             progress_bar=False,
             timeout=SECONDS,
         )

@@ -25,7 +25,7 @@ class Ours(Loader):
             rest_of(self.address),
             collection="ours",
             space=self.space,
-            index=Index(kind=self.kind),
+            index=Index(kind=self.kind, build="immediate"),
             grpc_port=grpc_port_of(self.address),
         )
         with suppress(CollectionNotFound):

@@ -13,6 +13,8 @@ from benchmarks.workload import Workload
 SECONDS = 300
 POLL_SECONDS = 0.02
 VECTOR = "vector"
+INDEXED_AT_ONCE = models.OptimizersConfigDiff(indexing_threshold=1)
+"""Of any size, as ours with ``build="immediate"``: a graph is built where there may be one."""
 
 
 class Peer(Loader):
@@ -38,6 +40,7 @@ class Peer(Loader):
                     hnsw_config=graph(self.kind),
                 )
             },
+            optimizers_config=INDEXED_AT_ONCE,
         )
 
     def finish(self) -> None:
