@@ -26,7 +26,7 @@ test: check ## everything that a change needs (ARGS="-k name" for a part of it)
 soak: .venv/installed-all .bench/installed-peers ## the full figures: races, kills, a million documents (ARGS as for test)
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
-bench: .venv/installed-all .bench/installed-peers ## ratios against peers and the stores' own clients (ARGS="--rounds 1")
+bench: .venv/installed-all .bench/installed-peers ## ratios against peers and the clients by hand (ARGS="--store qdrant --rounds 1")
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 check: .venv/installed-all ## lint, format, types, import contracts, drift of generated files
