@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -71,7 +72,7 @@ from samespace.stores.qdrant.faults import Exists
 from samespace.stores.qdrant.requests import Point, PointId, Read, SlotData
 from samespace.stores.qdrant.transport import Secret, Transport
 from samespace.stores.refusals import Gone
-from samespace.stores.running import T
+from samespace.stores.running import Beside, T
 from samespace.stores.values import Values
 
 POINTS_PER_REQUEST: Final = 128
@@ -391,12 +392,16 @@ class QdrantStore(GuardedStore[State]):
         version = _token()
         before = self._before(state, rows)
         pending = 0
-        for part in _parts(rows, POINTS_PER_REQUEST):
-            points = [
-                self._point(state, slot, row, version, before.get(row.document.id)) for row in part
-            ]
-            self._transport.upsert(self._collection, points)
-            pending += _pending_among(state, slot, points)
+        with Beside[None]() as sending:  # while the next points are made
+            for part in _parts(rows, POINTS_PER_REQUEST):
+                points = [
+                    self._point(state, slot, row, version, before.get(row.document.id))
+                    for row in part
+                ]
+                sending.finished()
+                sending.start(partial(self._transport.upsert, self._collection, points))
+                pending += _pending_among(state, slot, points)
+            sending.finished()
         return Written(pending=pending)
 
     def _insert(self, state: State, slot: SlotRecord, rows: Sequence[Row]) -> Written:

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -71,7 +72,7 @@ from samespace.stores.qdrant.faults import Exists
 from samespace.stores.qdrant.requests import Point, PointId, Read, SlotData
 from samespace.stores.qdrant.transport_async import AsyncTransport, Secret
 from samespace.stores.refusals import Gone
-from samespace.stores.running import T
+from samespace.stores.running import AsyncBeside, T
 from samespace.stores.values import Values
 
 POINTS_PER_REQUEST: Final = 128
@@ -391,12 +392,16 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         version = _token()
         before = await self._before(state, rows)
         pending = 0
-        for part in _parts(rows, POINTS_PER_REQUEST):
-            points = [
-                self._point(state, slot, row, version, before.get(row.document.id)) for row in part
-            ]
-            await self._transport.upsert(self._collection, points)
-            pending += _pending_among(state, slot, points)
+        async with AsyncBeside[None]() as sending:  # while the next points are made
+            for part in _parts(rows, POINTS_PER_REQUEST):
+                points = [
+                    self._point(state, slot, row, version, before.get(row.document.id))
+                    for row in part
+                ]
+                await sending.finished()
+                await sending.start(partial(self._transport.upsert, self._collection, points))
+                pending += _pending_among(state, slot, points)
+            await sending.finished()
         return Written(pending=pending)
 
     async def _insert(self, state: State, slot: SlotRecord, rows: Sequence[Row]) -> Written:
