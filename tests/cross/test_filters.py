@@ -10,9 +10,10 @@ from samespace.testing.backends import V3, TaskBackend
 from samespace.testing.harness import StoreHarness
 
 ROWS = 200
+SOAK = [pytest.mark.soak, pytest.mark.timeout(3600)]
 SEEDS = [
     pytest.param(1, 7, id="small"),
-    *(pytest.param(seed, 110, id=f"full {seed}", marks=pytest.mark.soak) for seed in range(2, 7)),
+    *(pytest.param(seed, 50, id=f"full {seed}", marks=SOAK) for seed in range(2, 7)),
 ]
 
 
