@@ -256,8 +256,8 @@ def test_a_slot_whose_path_rows_spell_in_one_is_emptied(
     client: Elasticsearch, elasticsearch: str
 ) -> None:
     make(client, fields={"of": {"properties": {"text": _vectors()}}})
-    in_one: dict[str, Any] = {"of.text": [0.125] * 64}
-    put(client, documents(3), **in_one)
+    flat: dict[str, Any] = {"of.text": [0.125] * 64}
+    put(client, documents(3), **flat)
     with open_store(elasticsearch, layout=replace(LAYOUT, slot="of.text")) as old:
         old.adopt()
         old.delete(where=~field.id.in_(["d0", "d1", "d2"]))

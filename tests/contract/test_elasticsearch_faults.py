@@ -258,6 +258,25 @@ def test_a_newer_server_is_sent_base64(proxy: Proxy, store: ElasticsearchStore) 
     assert dsl.packed(vector).encode() in proxy.to("_bulk")[0].body
 
 
+def test_searches_that_are_long_together_are_sent_in_parts(
+    proxy: Proxy, store: ElasticsearchStore
+) -> None:
+    store.upsert(documents(3))
+    others = ~field("k").in_([str(n) for n in range(10_000)])
+    found = store.search_many([f"text {n}" for n in range(100)], where=others)
+    assert [len(hits) for hits in found] == [3] * 100
+    sizes = [len(request.body) for request in proxy.to("_msearch")]
+    assert len(sizes) > 1
+    assert max(sizes) <= dsl.CHUNK_BYTES
+
+
+def test_values_are_counted_without_reading_texts(proxy: Proxy, store: ElasticsearchStore) -> None:
+    store.upsert(documents(3))
+    for name in ("year", field.parent, field.id):
+        store.values(name)
+    assert not [request for request in proxy.to("_search") if b'"text"' in request.body]
+
+
 @pytest.mark.parametrize("number", ["8.14.3", "7.17.0"])
 def test_a_server_that_is_too_old_is_refused(proxy: Proxy, number: str) -> None:
     proxy.set("/", _version(number), times=10)

@@ -188,9 +188,10 @@ def test_nothing_in_a_document_is_taken_for_an_action(text: str) -> None:
 @given(sizes=st.lists(st.integers(1, 3 * dsl.CHUNK_BYTES // 2), max_size=12))
 def test_chunks_hold_all_operations_and_no_more_than_they_should(sizes: list[int]) -> None:
     sized = [dsl.Operation(b"", _Sized(size)) for size in sizes]  # type: ignore[arg-type]
-    chunks = list(dsl.chunks(sized))
+    chunks = list(dsl.chunks(sized, most=3))
     assert [each for chunk in chunks for each in chunk] == sized
     for chunk in chunks:
+        assert len(chunk) <= 3
         assert len(chunk) == 1 or sum(each.size for each in chunk) <= dsl.CHUNK_BYTES
 
 

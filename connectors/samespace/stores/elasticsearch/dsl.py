@@ -263,7 +263,7 @@ def _optional(row: Document) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation of a bulk request: its action's line, and that of its body if it has one."""
+    """One operation of a request with several: its action's line, and its body's if it has one."""
 
     action: bytes
     body: bytes = b""
@@ -297,17 +297,24 @@ def encoded(body: object) -> bytes:
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def lines(bodies: Iterable[object]) -> bytes:
-    """Bodies as lines of JSON."""
-    return b"".join(encoded(body) + b"\n" for body in bodies)
+def search(body: object) -> Operation:
+    """One search of several, which is to be answered by all shards."""
+    return Operation(b'{"allow_partial_search_results":false}\n', encoded(body) + b"\n")
 
 
-def chunks(operations: Iterable[Operation]) -> Iterator[list[Operation]]:
-    """Lists of operations of at most :data:`CHUNK_BYTES`, or of one that is larger."""
+def lines(operations: Iterable[Operation]) -> bytes:
+    """The body of a request with several operations."""
+    return b"".join(line for each in operations for line in (each.action, each.body))
+
+
+def chunks(
+    operations: Iterable[Operation], *, most: int | None = None
+) -> Iterator[list[Operation]]:
+    """Lists of at most ``most`` operations and :data:`CHUNK_BYTES`, or of one that is larger."""
     chunk: list[Operation] = []
     size = 0
     for each in operations:
-        if chunk and size + each.size > CHUNK_BYTES:
+        if chunk and (len(chunk) == most or size + each.size > CHUNK_BYTES):
             yield chunk
             chunk, size = [], 0
         chunk.append(each)

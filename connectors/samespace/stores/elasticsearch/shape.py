@@ -128,6 +128,13 @@ class Shape:
         metadata = self.layout.metadata
         return (metadata,) if isinstance(metadata, str) else tuple(metadata)
 
+    def fields_of(self, target: Target) -> Sequence[str]:
+        """The fields that a part of a document is in; none for its id."""
+        if target is Target.METADATA:
+            return self._metadata_fields()
+        parent = self.layout.parent if target is Target.PARENT else None
+        return [parent] if parent is not None else []
+
     # Documents
 
     def document(self, hit: Mapping[str, Any], vector: Vector | None) -> Document:

@@ -832,13 +832,14 @@ class ElasticsearchStore(GuardedStore[_State]):
             state, shape = self._shaped()
             fields = [*shape.parts(), *([slot.name] if with_vectors else [])]
             source = dsl.reading(fields, state.version, vectors=with_vectors)
+            query = self._query(shape, where)
             bodies = [
                 dsl.nearest(
                     slot.name,
                     dsl.unit(vector),
                     options=shape.index_options(slot.name),
                     limit=limit,
-                    where=self._query(shape, where),
+                    where=query,
                     source=source,
                 )
                 for vector in vectors
@@ -960,7 +961,8 @@ class ElasticsearchStore(GuardedStore[_State]):
         counted = Values(target, path)
         with self._gone_explained():
             state, shape = self._shaped()
-            source, _ = self._reading(state, shape, with_vectors=False)
+            fields = shape.fields_of(target)
+            source = {"includes": fields} if fields else False
             query = self._query(shape, where)
             for hits in self._pages(state, query, source, size=10 * PAGE):
                 for document in (shape.document(hit, None) for hit in hits):

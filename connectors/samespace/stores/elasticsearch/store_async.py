@@ -834,13 +834,14 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
             state, shape = await self._shaped()
             fields = [*shape.parts(), *([slot.name] if with_vectors else [])]
             source = dsl.reading(fields, state.version, vectors=with_vectors)
+            query = self._query(shape, where)
             bodies = [
                 dsl.nearest(
                     slot.name,
                     dsl.unit(vector),
                     options=shape.index_options(slot.name),
                     limit=limit,
-                    where=self._query(shape, where),
+                    where=query,
                     source=source,
                 )
                 for vector in vectors
@@ -965,7 +966,8 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         counted = Values(target, path)
         async with self._gone_explained():
             state, shape = await self._shaped()
-            source, _ = self._reading(state, shape, with_vectors=False)
+            fields = shape.fields_of(target)
+            source = {"includes": fields} if fields else False
             query = self._query(shape, where)
             async for hits in self._pages(state, query, source, size=10 * PAGE):
                 for document in (shape.document(hit, None) for hit in hits):

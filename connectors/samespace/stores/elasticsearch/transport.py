@@ -239,10 +239,8 @@ class Transport:
     ) -> list[list[Mapping[str, Any]]]:
         """The hits of several searches, sent together."""
         found: list[list[Mapping[str, Any]]] = []
-        header = {"allow_partial_search_results": False}
-        for start in range(0, len(bodies), SEARCHES):
-            part = bodies[start : start + SEARCHES]
-            data = dsl.lines(line for body in part for line in (header, body))
+        for part in dsl.chunks(map(dsl.search, bodies), most=SEARCHES):
+            data = dsl.lines(part)
             answers = self.ask("POST", f"/{through}/_msearch", data, lines=True)
             for answer in answers["responses"]:
                 if "error" in answer:
@@ -303,8 +301,7 @@ class _Batch:
 
     def body(self) -> bytes:
         """The next request."""
-        parts = (self._operations[place] for place in self.left[: self._window])
-        return b"".join(line for part in parts for line in (part.action, part.body))
+        return dsl.lines(self._operations[place] for place in self.left[: self._window])
 
     def take(self, items: Sequence[Mapping[str, Any]]) -> None:
         """Note an answer; :class:`RequestFailed` if the server was too busy for some of it."""
