@@ -269,6 +269,21 @@ def test_a_slot_whose_path_rows_spell_in_one_is_emptied(
     assert client.count(index=NAME, query={"exists": {"field": "of.text"}})["count"] == 0
 
 
+def test_an_index_whose_name_leaves_no_room_for_an_alias_has_slots(
+    client: Elasticsearch, elasticsearch: str
+) -> None:
+    name = "adopted-" + "n" * 240
+    client.indices.delete(index=name, ignore_unavailable=True)
+    make(client, name)
+    with open_store(elasticsearch, name) as old:
+        old.adopt()
+        old.add_slot(UNLIKE)
+        with open_store(elasticsearch, name, backend=TaskBackend(UNLIKE)) as new:
+            assert new.upsert(documents(2)).written == 2
+            assert len(new.pending(UNLIKE, limit=10)[0]) == 6
+    client.indices.delete(index=name)
+
+
 def test_a_slot_filled_from_another_text_is_emptied_and_one_of_the_same_text_stays(
     opened: ElasticsearchStore, elasticsearch: str
 ) -> None:

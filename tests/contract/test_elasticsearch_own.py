@@ -129,6 +129,17 @@ def test_an_alias_of_a_collection_is_the_collection(
     assert store.count() == 2
 
 
+def test_a_block_on_writes_is_said_to_be_one(
+    client: Elasticsearch, store: ElasticsearchStore
+) -> None:
+    store.upsert(documents(3))
+    client.indices.put_settings(index=store.collection, settings={"index.blocks.write": True})
+    with pytest.raises(StoreRejected, match="the index is blocked"):
+        store.delete(ids=["d0"])
+    with pytest.raises(StoreRejected, match="the index is blocked"):
+        store.update_metadata({"d0": {}})
+
+
 # Slots
 
 

@@ -75,19 +75,23 @@ _OVERSAMPLE: Final = (("int8_", 2.0), ("int4_", 3.0), ("bbq_", 5.0))
 
 def check_name(name: object) -> str:
     """Return ``name`` if it can name an index or alias and nothing else: no pattern, no list."""
-    if (
-        not isinstance(name, str)
-        or not name
-        or is_unstorable(name)
-        or _FORBIDDEN.search(name)
-        or name[0] in "-_+."
-        or len(name.encode()) > _NAME_BYTES
-    ):
+    if not isinstance(name, str) or not is_name(name):
         raise InvalidInput(
             f"collection {excerpt(name)} cannot be an index of Elasticsearch: no patterns, lists, "
             "spaces, slashes or control characters, no - _ + . in front, at most 255 bytes"
         )
     return name
+
+
+def is_name(name: str) -> bool:
+    """Whether an index or an alias can have this name, and no list or pattern."""
+    return (
+        name != ""
+        and not is_unstorable(name)
+        and not _FORBIDDEN.search(name)
+        and name[0] not in "-_+."
+        and len(name.encode()) <= _NAME_BYTES
+    )
 
 
 def alias_of(collection: str, slot: str) -> str:

@@ -180,6 +180,9 @@ def of_row(status: int, error: Mapping[str, Any]) -> SamespaceError:
 def said(body: object) -> tuple[str, str]:
     """Type and reason of an error, the innermost that says what was wrong with a value."""
     error = body.get("error") if isinstance(body, Mapping) else None
+    failures = body.get("failures") if isinstance(body, Mapping) else None
+    if error is None and isinstance(failures, list) and failures:  # of rows found by a query
+        error = failures[0].get("cause")
     if not isinstance(error, Mapping):
         return "", str(error or "no reason given")
     cause = error.get("caused_by")

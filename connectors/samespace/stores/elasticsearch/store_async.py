@@ -1008,8 +1008,11 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         if not shape.has_source(slot):  # somebody else's, in whose index adopting adds nothing
             return
         alias = dsl.alias_of(shape.name, slot)
+        if not dsl.is_name(alias):  # adopted names may be too long for one
+            return
         action = {"add": {"index": shape.name, "alias": alias, "is_write_index": True}}
-        await self._transport.ask("POST", "/_aliases", {"actions": [action]})
+        async with self._gone_explained():
+            await self._transport.ask("POST", "/_aliases", {"actions": [action]})
 
     async def drop_slot(self, space: EmbeddingSpace) -> None:
         """Remove the slot of ``space`` and its vectors; the last slot cannot go.
