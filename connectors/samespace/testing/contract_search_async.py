@@ -13,6 +13,7 @@ from samespace.errors import InvalidInput, SpaceMismatch
 from samespace.filters import everything, field
 from samespace.index import Index
 from samespace.protocols import AsyncVectorStore
+from samespace.space import EmbeddingSpace
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 from samespace.testing.corpus import documents, texts
 from samespace.testing.gaps import DeclaresGaps
@@ -114,6 +115,22 @@ class AsyncSearchContract(DeclaresGaps):
         assert [hit.document.id for hit in hits] == ["same", "opposite"]
         assert [hit.score for hit in hits] == pytest.approx([1, -1], abs=1e-6)
         assert all(-1 <= hit.score <= 1 for hit in hits)
+
+    @pytest.mark.parametrize("length", [1e-6, 1e-3, 1e3, 1e6])
+    async def test_scores_are_cosines_whatever_the_vectors_lengths(
+        self, harness: AsyncStoreHarness, length: float
+    ) -> None:
+        space = EmbeddingSpace(model="of any length", dimensions=64, normalized=False)
+        one, other = TaskBackend().embed_documents(texts(2))
+        stored = one * np.float32(length)
+        async with harness.open("lengths", space=space) as store:
+            await store.upsert_vectors([Document("a", "x")], [stored], space=space)
+            for query, score in ((stored, 1), (one, 1), (-stored, -1), (other, float(one @ other))):
+                (hit,) = await store.search_vector(query, space=space)
+                assert hit.score == pytest.approx(score, abs=1e-5)
+            (found,) = await store.get(["a"], with_vectors=True)
+        assert found.vector is not None
+        np.testing.assert_allclose(found.vector, stored, rtol=1e-5, atol=length * 1e-6)
 
     @pytest.mark.parametrize(
         "index",

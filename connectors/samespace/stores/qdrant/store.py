@@ -309,7 +309,7 @@ class QdrantStore(GuardedStore[State]):
         """:class:`InvalidInput` if a vector is not of unit norm."""
         for points in self._pages(to.has_vector(slot), Read(keys=(), vectors=(slot,))):
             for point in points:
-                norm = float(np.linalg.norm(point.vectors[slot].astype(np.float64)))
+                norm = _norm(point.vectors[slot])
                 if abs(norm - 1.0) > 1e-3:
                     raise InvalidInput(
                         f"vector {excerpt(slot)} of point {excerpt(str(point.id))} has norm {norm:.6g}, "
@@ -449,7 +449,7 @@ class QdrantStore(GuardedStore[State]):
         slots: dict[str, dict[str, Any]] = {}
         for space, vector in given.items():
             if vector is not None:
-                vectors[slot_name(state, space)] = vector
+                vectors[slot_name(state, space)] = _direction(vector, space)
                 slots[space.id] = _slot_data(space, vector, made).to_dict()
         if before is not None:
             kept, of_slots = self._kept(state, document, before, without={*given})
@@ -623,7 +623,8 @@ class QdrantStore(GuardedStore[State]):
             condition = state.rows.condition(where)
             searches = [
                 to.Search(
-                    vector=vector, slot=slot.name, limit=limit, condition=condition,
+                    vector=_direction(vector, slot.space), slot=slot.name, limit=limit,
+                    condition=condition,
                     params=stored.search_params(), with_vectors=with_vectors,
                 )
                 for vector in vectors
@@ -938,7 +939,9 @@ class QdrantStore(GuardedStore[State]):
                 )
             )
         same_text = to.any_of([each.same_text(state) for each in batch])
-        points = [Point(each.id, vectors={slot.name: each.vector}) for each in batch]
+        points = [
+            Point(each.id, vectors={slot.name: _direction(each.vector, space)}) for each in batch
+        ]
         self._transport.update_vectors(self._collection, points, to.every(claimed, same_text))
         made = to.every(claimed, to.has_vector(slot.name))
         if slot.name == space.id:
@@ -1074,9 +1077,20 @@ def _pending_among(state: State, slot: SlotRecord, points: Sequence[Point]) -> i
     return sum(not names <= set(point.vectors) for point in points)
 
 
+def _norm(vector: Vector) -> float:
+    return float(np.linalg.norm(vector.astype(np.float64)))
+
+
+def _direction(vector: Vector, space: EmbeddingSpace) -> Vector:
+    """A vector as it is sent: the server takes one shorter than 3e-4 for zero, and leaves it so."""
+    if space.normalized:
+        return vector
+    unit: Vector = (vector.astype(np.float64) / _norm(vector)).astype(np.float32)
+    return unit
+
+
 def _slot_data(space: EmbeddingSpace, vector: Vector, made: str) -> SlotData:
-    norm = None if space.normalized else float(np.linalg.norm(vector.astype(np.float64)))
-    return SlotData(source=made, norm=norm)
+    return SlotData(source=made, norm=None if space.normalized else _norm(vector))
 
 
 def _vector(point: Point, slot: SlotRecord) -> Vector | None:
