@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,11 +15,12 @@ from elasticsearch import BadRequestError, Elasticsearch
 from tests.servers.elasticsearch import Node
 
 from samespace import Document, ElasticsearchStore, EmbeddingSpace, Index, Layout
-from samespace.errors import InvalidInput, StoreRejected
+from samespace.errors import CollectionNotFound, InvalidInput, StoreRejected, StoreUnavailable
 from samespace.filters import everything, field
 from samespace.stores.elasticsearch import dsl
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 from samespace.testing.corpus import documents
+from samespace.testing.together import elsewhere
 
 
 @pytest.fixture
@@ -138,6 +139,20 @@ def test_a_block_on_writes_is_said_to_be_one(
         store.delete(ids=["d0"])
     with pytest.raises(StoreRejected, match="the index is blocked"):
         store.update_metadata({"d0": {}})
+
+
+def test_who_writes_what_another_drops_hears_that_it_is_gone(store: ElasticsearchStore) -> None:
+    def repeated(act: Callable[[], object]) -> list[BaseException]:
+        return [error for error in (elsewhere(act) for _ in range(40)) if error is not None]
+
+    def write() -> None:
+        store.upsert(documents(1))
+
+    with ThreadPoolExecutor(4) as threads:
+        acts = [write, write, write, store.drop]
+        heard = [error for found in threads.map(repeated, acts) for error in found]
+    assert {type(error) for error in heard} <= {CollectionNotFound, StoreUnavailable}
+    store.create()
 
 
 # Slots

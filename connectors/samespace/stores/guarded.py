@@ -178,6 +178,8 @@ class GuardedStore(StoreBase, Generic[State]):
                 raise self._not_found()
             self.create()
             state = self._known()
+            if not state.exists:  # dropped again
+                raise self._not_found()
         return self._slot_of(state, writing=True)
 
     def _for_searching(self, *, allow_filling: bool = False) -> SlotRecord:

@@ -177,6 +177,8 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
                 raise self._not_found()
             await self.create()
             state = await self._known()
+            if not state.exists:  # dropped again
+                raise self._not_found()
         return self._slot_of(state, writing=True)
 
     async def _for_searching(self, *, allow_filling: bool = False) -> SlotRecord:
