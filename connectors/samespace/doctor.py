@@ -69,7 +69,7 @@ def _collection(url: str, collection: str) -> Iterator[Finding]:
 
 
 def _told(found: CollectionInfo) -> str:
-    index = f"{found.index.kind} index, {'built' if found.index_built else 'not built'}"
+    index = f"index {'built' if found.index_built else 'not built'}"
     layout = "adopted" if found.layout else "made by samespace"
     return f"collection {excerpt(found.name)} ({layout}): {found.rows} documents; {index}"
 

@@ -123,7 +123,11 @@ class SlotInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionInfo:
-    """What a collection is. ``space`` is the asking handle's; ``index_built`` speaks of its slot."""
+    """What a collection is.
+
+    ``space`` is the asking handle's, ``index`` what it would index with; ``index_built`` speaks of
+    its slot.
+    """
 
     name: str
     space: EmbeddingSpace

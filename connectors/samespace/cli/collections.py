@@ -140,10 +140,11 @@ def info(
         typer.echo(json.dumps(_described(found)))
         return
     typer.echo(f"{found.name}: {found.rows} documents in {found.space}")
-    typer.echo(f"index: {found.index.kind}, {'built' if found.index_built else 'not built'}")
+    typer.echo(f"index: {'built' if found.index_built else 'not built'}")
     for slot in found.slots:
         typer.echo(f"slot {slot.name}: {slot.space}, {slot.state}, {slot.pending} pending")
-    for what, values in (("made by", found.provenance), ("layout", _laid_out(found.layout))):
+    made_by = dict(sorted(found.provenance.items()))  # Elasticsearch keeps no order
+    for what, values in (("made by", made_by), ("layout", _laid_out(found.layout))):
         if values:
             typer.echo(f"{what}: " + ", ".join(f"{name} {value}" for name, value in values.items()))
 
@@ -160,7 +161,7 @@ def _described(found: CollectionInfo) -> dict[str, object]:
         "space": found.space.to_dict(),
         "index_built": found.index_built,
         "slots": slots,
-        "provenance": dict(found.provenance),
+        "provenance": dict(sorted(found.provenance.items())),
         "layout": _laid_out(found.layout) or None,
     }
 
