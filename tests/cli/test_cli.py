@@ -203,6 +203,9 @@ def test_the_version_is_that_of_the_package(home: Path) -> None:
 def test_what_is_not_confirmed_is_not_removed(home: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("some text")
     assert run(home, "ingest", ".", "-c", "dear", cwd=tmp_path).returncode == 0
+    unanswered = run(home, "drop", "-c", "dear")
+    assert unanswered.returncode == 2
+    assert "--yes" in unanswered.stderr
     refused = run(home, "drop", "-c", "dear", said="n\n")
     assert refused.returncode == 1
     assert "nothing removed" in refused.stderr

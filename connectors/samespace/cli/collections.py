@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,7 @@ from samespace.cli.options import (
     opened_as_it_is,
 )
 from samespace.documents import CollectionInfo, Hit
+from samespace.errors import InvalidInput
 from samespace.ingest import storing
 from samespace.ingest.reading import read_sources
 from samespace.layout import Layout
@@ -191,8 +193,7 @@ def drop(
     """Remove a collection with all its documents."""
     with opened_as_it_is(store, collection, context) as source:
         rows = source.count()
-        question = f"Remove {collection} with {rows} documents?"
-        if not yes and not typer.confirm(question, err=True):
+        if not yes and not _is_confirmed(f"Remove {collection} with {rows} documents?"):
             typer.echo("nothing removed", err=True)
             raise typer.Exit(1)
         source.drop()
@@ -200,3 +201,12 @@ def drop(
         typer.echo(json.dumps({"name": collection, "rows": rows}))
     else:
         typer.echo(f"removed {collection} ({rows} documents)")
+
+
+def _is_confirmed(question: str) -> bool:
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        if sys.stdin.isatty():  # somebody pressed Ctrl-C
+            raise
+    raise InvalidInput("nobody answered, so nothing was removed; pass --yes to be asked nothing")
