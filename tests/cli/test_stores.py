@@ -138,7 +138,7 @@ def test_a_key_in_the_environment_is_shown_nowhere(home: Path) -> None:
 def test_a_warning_of_a_driver_is_one_line(home: Path) -> None:
     environment = {"QDRANT_API_KEY": "sentinel_4711"}
     done = run(home, "doctor", "--store", "qdrant://127.0.0.1:1", environment=environment)
-    assert done.stderr == "samespace: Api key is used with an insecure connection.\n"
+    assert done.stderr == "samespace: warning: Api key is used with an insecure connection.\n"
 
 
 def test_without_a_store_the_installation_is_examined(home: Path) -> None:

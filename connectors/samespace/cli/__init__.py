@@ -66,7 +66,7 @@ def main() -> None:
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
     """Say what a driver warns of, without the place in its source."""
-    _say(str(message), 0)
+    _say(f"warning: {message}", 0)
 
 
 def _end(number: int, _frame: object) -> None:
