@@ -11,6 +11,7 @@ import typer
 from samespace.cli.options import STORE, AsJson, check_shown
 from samespace.doctor import examine
 from samespace.findings import Finding, is_usable
+from samespace.opening import FORMS
 
 
 def doctor(
@@ -18,7 +19,7 @@ def doctor(
     store: Annotated[
         str | None,
         typer.Option(
-            "--store", envvar=STORE, help="What to examine; without, what is installed here."
+            "--store", envvar=STORE, help=f"{FORMS}; without, what is installed here is examined."
         ),
     ] = None,
     collection: Annotated[

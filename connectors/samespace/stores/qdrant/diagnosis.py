@@ -27,7 +27,8 @@ class Facts:
 
 def findings(facts: Facts, *, client: str) -> Iterator[Finding]:
     """What there is to say of a store that answers."""
-    there = f"(client {client}), with {facts.collections} collections"
+    there = f"(client {client}); it has {facts.collections or 'no'} collection"
+    there += "s" if facts.collections != 1 else ""
     if facts.server is None:
         yield Finding(Level.OK, f"Qdrant's local mode opens {there}")
         yield Finding(
