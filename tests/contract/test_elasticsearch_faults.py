@@ -229,6 +229,8 @@ def test_a_front_page_that_is_not_there_is_done_without(proxy: Proxy) -> None:
     proxy.set("/", says(405))
     with ElasticsearchStore(proxy.url, collection=NAME, space=V3) as store:
         store.create()
+        assert store.info().space == V3
+    assert proxy.to("/_nodes")
 
 
 # Versions
