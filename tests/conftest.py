@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg.sql import SQL, Identifier
 from tests.servers import elasticsearch as search
 from tests.servers import postgres as postgresql
@@ -21,6 +22,8 @@ from samespace.stores.pgvector import embedded
 
 pytest.register_assert_rewrite("samespace.testing")
 pytest_plugins = ["pytester"]
+settings.register_profile("samespace", deadline=None)  # no test depends on time passing
+settings.load_profile("samespace")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from samespace import filters
 from samespace.errors import InvalidInput, excerpt
 from samespace.filters import Filter, field
-from samespace.names import check_identifier
+from samespace.names import check_part
 
 TextLookup = Callable[[Sequence[str]], Sequence[str]]
 """Texts by id, for text that lives outside the collection; one per id, in order."""
@@ -46,22 +46,14 @@ class Layout:
     scope: Filter | None = None
 
     def __post_init__(self) -> None:
-        check_identifier(self.id, what="Layout.id")
-        for name in ("parent", "order"):
-            if getattr(self, name) is not None:
-                check_identifier(getattr(self, name), what=f"Layout.{name}")
-        if isinstance(self.text, str):
-            check_identifier(self.text, what="Layout.text")
-        elif not isinstance(self.text, TextQuery) and not callable(self.text):
+        if not isinstance(self.text, str | TextQuery) and not callable(self.text):
             raise InvalidInput(
                 f"Layout.text is {excerpt(self.text)}; name a column or pass a function"
             )
-        if self.slot:
-            check_identifier(self.slot, what="Layout.slot")
         if not isinstance(self.metadata, str):
             object.__setattr__(self, "metadata", tuple(self.metadata))
-        for column in (self.metadata,) if isinstance(self.metadata, str) else self.metadata:
-            check_identifier(column, what="Layout.metadata")
+        for part, name in self.names:
+            check_part(name, what=part)
         if self.slot in self.metadata_columns:
             raise InvalidInput(
                 f"Layout.metadata names {excerpt(self.slot)}, which holds the vectors; leave it out, "
@@ -69,6 +61,17 @@ class Layout:
             )
         if self.scope is not None:
             filters.equalities(self.scope)
+
+    @property
+    def names(self) -> list[tuple[str, str]]:
+        """The columns or fields that are named, each with what names it (``"Layout.id"``)."""
+        optional = {"parent": self.parent, "order": self.order, "slot": self.slot or None}
+        named = [(f"Layout.{part}", name) for part, name in optional.items() if name is not None]
+        named.append(("Layout.id", self.id))
+        if isinstance(self.text, str):
+            named.append(("Layout.text", self.text))
+        columns = (self.metadata,) if isinstance(self.metadata, str) else self.metadata
+        return [*named, *(("Layout.metadata", column) for column in columns)]
 
     @property
     def metadata_columns(self) -> tuple[str, ...]:

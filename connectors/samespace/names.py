@@ -32,16 +32,21 @@ def check_collection_name(name: object) -> str:
     return name
 
 
-def check_identifier(name: object, *, what: str) -> str:
-    """Return ``name`` if it can name a column or schema that exists already (1 to 63 bytes)."""
+def check_part(name: object, *, what: str) -> str:
+    """Return ``name`` if it can name a column or a field that exists already."""
     if not isinstance(name, str) or not name or is_unstorable(name):
         raise InvalidInput(f"{what} {excerpt(name)} is not an identifier: it is empty or has a NUL")
-    if len(name.encode()) > IDENTIFIER_BYTES:
+    return name
+
+
+def check_identifier(name: object, *, what: str) -> str:
+    """Return ``name`` if PostgreSQL can have it as the name of a column or schema (1 to 63 bytes)."""
+    if len(check_part(name, what=what).encode()) > IDENTIFIER_BYTES:
         raise InvalidInput(
             f"{what} {excerpt(name)} is longer than {IDENTIFIER_BYTES} bytes; "
             "the server would silently cut it"
         )
-    return name
+    return str(name)
 
 
 def check_id(value: object, *, what: str = "id") -> str:

@@ -17,7 +17,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 from psycopg.types.json import Json
 
 from samespace import Document, EmbeddingSpace, Layout, PgVectorStore, everything, field
-from samespace.errors import DocumentExists, PartialWrite, SpaceUnknown, StoreRejected
+from samespace.errors import DocumentExists, InvalidInput, PartialWrite, SpaceUnknown, StoreRejected
 from samespace.filters import Field, Filter
 from samespace.protocols import Matrix, Vector
 from samespace.stores.pgvector import sql
@@ -663,3 +663,12 @@ def change_text(made: Made, id: str) -> None:
 def pending_in(store: Any, space: EmbeddingSpace) -> int:
     (pending,) = [slot.pending for slot in store.info().slots if slot.space == space]
     return int(pending)
+
+
+@pytest.mark.parametrize(
+    "long", [{"id": "x" * 64}, {"text": "é" * 32}, {"metadata": ("lang", "x" * 64)}], ids=str
+)
+def test_a_name_that_the_server_would_cut_is_refused(long: dict[str, Any]) -> None:
+    layout = Layout(**{"id": "id", "text": "body", "slot": "embedding", **long})
+    with pytest.raises(InvalidInput, match="longer than 63 bytes"):
+        PgVectorStore("postgresql://nowhere", collection="table", space=V3, layout=layout)

@@ -12,7 +12,7 @@ from samespace.embedding import embed_documents, require_sync
 from samespace.errors import EmbeddingError, InvalidInput, excerpt
 from samespace.guard import CANARY_TEXTS, SpaceRecord, check_canary, missing_record
 from samespace.layout import Layout
-from samespace.names import check_identifier
+from samespace.names import check_part
 from samespace.protocols import EmbeddingBackend, Matrix
 from samespace.space import EmbeddingSpace
 from samespace.stores.base import BATCH_BYTES, BATCH_DOCUMENTS, check_space
@@ -60,7 +60,7 @@ class IngestHook:
                 "helper is given"
             )
         if text_field is not None:
-            check_identifier(text_field, what="text_field")
+            check_part(text_field, what="text_field")
         if index is not None:
             dsl.check_name(index)
         self._backend = required

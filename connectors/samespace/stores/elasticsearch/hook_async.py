@@ -11,7 +11,7 @@ from samespace.embedding import embed_documents_async, require_any
 from samespace.errors import EmbeddingError, InvalidInput, excerpt
 from samespace.guard import CANARY_TEXTS, SpaceRecord, check_canary, missing_record
 from samespace.layout import Layout
-from samespace.names import check_identifier
+from samespace.names import check_part
 from samespace.protocols import AnyBackend, Matrix
 from samespace.space import EmbeddingSpace
 from samespace.stores.base_async import BATCH_BYTES, BATCH_DOCUMENTS, check_space
@@ -59,7 +59,7 @@ class AsyncIngestHook:
                 "helper is given"
             )
         if text_field is not None:
-            check_identifier(text_field, what="text_field")
+            check_part(text_field, what="text_field")
         if index is not None:
             dsl.check_name(index)
         self._backend = required

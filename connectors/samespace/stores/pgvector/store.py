@@ -188,7 +188,9 @@ class PgVectorStore(GuardedStore[_State]):
         check_source(source)
         if layout is None:
             check_collection_name(collection)
-        check_identifier(collection, what="collection")
+        named = [] if layout is None else layout.names
+        for part, name in [("collection", collection), *named]:
+            check_identifier(name, what=part)
         super().__init__(
             collection=collection, space=space, backend=backend, mirrors=mirrors, layout=layout
         )
