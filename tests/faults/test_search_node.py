@@ -16,7 +16,8 @@ from tests.servers.elasticsearch import Node
 from tests.servers.untested import NotHere
 
 CHILD = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have said to ignore it
 from tests.servers.elasticsearch import Node
 with Node() as node:
     print(node.url, node.folder, flush=True)
