@@ -66,6 +66,19 @@ def test_the_server_itself_refuses_what_is_not_of_the_space(
     assert store.count() == 0
 
 
+def test_what_a_stranger_has_written_is_pending_and_stale_at_once(
+    client: Elasticsearch, store: ElasticsearchStore
+) -> None:
+    name = store.collection
+    client.indices.put_settings(index=name, settings={"index": {"refresh_interval": "-1"}})
+    store.upsert(documents(2))
+    client.index(index=name, id="new", document={"id": "new", "text": "written by a stranger"})
+    client.update(index=name, id="d1", doc={"text": "changed by a stranger"})
+    assert [row.document.id for row in store.pending(V3, limit=10)[0]] == ["new"]
+    client.update(index=name, id="d0", doc={"text": "changed too"})
+    assert {row.document.id for row in store.stale(V3, limit=10)[0]} == {"d0", "d1"}
+
+
 def test_a_mapping_does_not_grow_with_metadata(
     client: Elasticsearch, store: ElasticsearchStore
 ) -> None:

@@ -1074,6 +1074,11 @@ class ElasticsearchStore(GuardedStore[_State]):
             raise self._lost(slot)
         return state, state.shape, slot
 
+    def _begin(self, shape: Shape, slot: SlotRecord, cursor: str | None) -> None:
+        """Let a pass that begins see what strangers have written, which is shown late otherwise."""
+        if cursor is None:
+            self._transport.ask("POST", f"/{quote(shape.through(slot.name))}/_refresh")
+
     def _count_pending(self, slot: SlotRecord) -> int:
         with self._gone_explained():
             state, shape = self._shaped()
@@ -1103,6 +1108,7 @@ class ElasticsearchStore(GuardedStore[_State]):
             check_space(with_vectors_of)
         with self._gone_explained():
             state, shape, slot = self._slot_of_space(space)
+            self._begin(shape, slot, after)
             other = self._slot_named(with_vectors_of).name if with_vectors_of else None
             empty = dsl.is_pending(slot.name, has_source=shape.has_source(slot.name))
             fields = [*shape.parts(), *([other] if other is not None else [])]
@@ -1129,6 +1135,7 @@ class ElasticsearchStore(GuardedStore[_State]):
             named = dsl.source_name(slot.name)
             if shape.external_text or not shape.has_source(slot.name):
                 return [], None
+            self._begin(shape, slot, since)
             query = every([exists(slot.name), exists(named)])
             source = {"includes": [*shape.parts(), named]}
             found: list[SearchHit] = []

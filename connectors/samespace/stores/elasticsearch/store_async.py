@@ -1079,6 +1079,11 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
             raise self._lost(slot)
         return state, state.shape, slot
 
+    async def _begin(self, shape: Shape, slot: SlotRecord, cursor: str | None) -> None:
+        """Let a pass that begins see what strangers have written, which is shown late otherwise."""
+        if cursor is None:
+            await self._transport.ask("POST", f"/{quote(shape.through(slot.name))}/_refresh")
+
     async def _count_pending(self, slot: SlotRecord) -> int:
         async with self._gone_explained():
             state, shape = await self._shaped()
@@ -1108,6 +1113,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
             check_space(with_vectors_of)
         async with self._gone_explained():
             state, shape, slot = await self._slot_of_space(space)
+            await self._begin(shape, slot, after)
             other = (await self._slot_named(with_vectors_of)).name if with_vectors_of else None
             empty = dsl.is_pending(slot.name, has_source=shape.has_source(slot.name))
             fields = [*shape.parts(), *([other] if other is not None else [])]
@@ -1134,6 +1140,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
             named = dsl.source_name(slot.name)
             if shape.external_text or not shape.has_source(slot.name):
                 return [], None
+            await self._begin(shape, slot, since)
             query = every([exists(slot.name), exists(named)])
             source = {"includes": [*shape.parts(), named]}
             found: list[SearchHit] = []
