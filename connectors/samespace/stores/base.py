@@ -576,6 +576,22 @@ def check_shard(shard: Shard | None) -> None:
         raise InvalidInput(f"shard is {excerpt(shard)}; pass (i, n) with 0 <= i < n")
 
 
+def check_page(
+    limit: object,
+    after: str | None,
+    shard: Shard | None,
+    where: Filter | None,
+    with_vectors_of: EmbeddingSpace | None,
+) -> None:
+    """:class:`InvalidInput` unless these are arguments of ``pending``."""
+    check_limit(limit)
+    check_cursor(after)
+    check_shard(shard)
+    check_filter(where)
+    if with_vectors_of is not None:
+        check_space(with_vectors_of)
+
+
 def check_state(state: str) -> SlotState:
     """The slot's state that ``state`` names, or :class:`InvalidInput`."""
     if state not in tuple(SlotState):

@@ -202,7 +202,10 @@ def _shape(found: FoundIndex, index: str, record: SpaceRecord, space: EmbeddingS
 
 def _elsewhere(ids: Sequence[str]) -> Sequence[str]:
     """Stands for a recorded text that is not in the index."""
-    raise NotImplementedError
+    raise InvalidInput(
+        f"the texts of {len(ids)} document(s) are not in this index, as its record says; write them "
+        "through ElasticsearchStore with the layout that finds them"
+    )
 
 
 def _numbered(

@@ -58,9 +58,9 @@ from samespace.stores.base import (
     check_fit,
     check_ids,
     check_limit,
+    check_page,
     check_pending,
     check_selectors,
-    check_shard,
     check_space,
     check_state,
     checked_matrix,
@@ -725,14 +725,20 @@ class ElasticsearchStore(GuardedStore[_State]):
 
             def patched(hit: SearchHit) -> Operation:
                 patch = patches["" if where is not None else hit["_id"]]
-                if shape.own:
-                    return _patching(shape, hit, patch, merge=merge)
-                made = self._said(state, shape.with_metadata(hit["_source"], patch, merge=merge))
-                return operation("index", hit["_id"], made, **_as_read(hit))
+                return self._patched(state, shape, hit, patch, merge=merge)
 
             source = {"includes": [dsl.METADATA]} if shape.own else dsl.whole_source(state.version)
             changed = [self._change(state, query, source, patched) for query in queries]
             return sum(changed)
+
+    def _patched(
+        self, state: _State, shape: Shape, hit: SearchHit, patch: Metadata, *, merge: bool
+    ) -> Operation:
+        """What gives a row other metadata, if it still is as it was read."""
+        if shape.own:
+            return _patching(shape, hit, patch, merge=merge)
+        made = self._said(state, shape.with_metadata(hit["_source"], patch, merge=merge))
+        return operation("index", hit["_id"], made, **_as_read(hit))
 
     def _change(
         self,
@@ -1100,12 +1106,7 @@ class ElasticsearchStore(GuardedStore[_State]):
         Rows of ours come in the order of their ids, those of an adopted index in that of their last
         change. ``shard`` is ``(i, n)``, the i-th of n disjoint parts. The cursor is None at the end.
         """
-        check_limit(limit)
-        check_cursor(after)
-        check_shard(shard)
-        check_filter(where)
-        if with_vectors_of is not None:
-            check_space(with_vectors_of)
+        check_page(limit, after, shard, where, with_vectors_of)
         with self._gone_explained():
             state, shape, slot = self._slot_of_space(space)
             self._begin(shape, slot, after)

@@ -57,9 +57,9 @@ from samespace.stores.base_async import (
     check_fit,
     check_ids,
     check_limit,
+    check_page,
     check_pending,
     check_selectors,
-    check_shard,
     check_space,
     check_state,
     checked_matrix,
@@ -727,14 +727,20 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
 
             def patched(hit: SearchHit) -> Operation:
                 patch = patches["" if where is not None else hit["_id"]]
-                if shape.own:
-                    return _patching(shape, hit, patch, merge=merge)
-                made = self._said(state, shape.with_metadata(hit["_source"], patch, merge=merge))
-                return operation("index", hit["_id"], made, **_as_read(hit))
+                return self._patched(state, shape, hit, patch, merge=merge)
 
             source = {"includes": [dsl.METADATA]} if shape.own else dsl.whole_source(state.version)
             changed = [await self._change(state, query, source, patched) for query in queries]
             return sum(changed)
+
+    def _patched(
+        self, state: _State, shape: Shape, hit: SearchHit, patch: Metadata, *, merge: bool
+    ) -> Operation:
+        """What gives a row other metadata, if it still is as it was read."""
+        if shape.own:
+            return _patching(shape, hit, patch, merge=merge)
+        made = self._said(state, shape.with_metadata(hit["_source"], patch, merge=merge))
+        return operation("index", hit["_id"], made, **_as_read(hit))
 
     async def _change(
         self,
@@ -1105,12 +1111,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         Rows of ours come in the order of their ids, those of an adopted index in that of their last
         change. ``shard`` is ``(i, n)``, the i-th of n disjoint parts. The cursor is None at the end.
         """
-        check_limit(limit)
-        check_cursor(after)
-        check_shard(shard)
-        check_filter(where)
-        if with_vectors_of is not None:
-            check_space(with_vectors_of)
+        check_page(limit, after, shard, where, with_vectors_of)
         async with self._gone_explained():
             state, shape, slot = await self._slot_of_space(space)
             await self._begin(shape, slot, after)

@@ -69,9 +69,9 @@ from samespace.stores.base import (
     check_fit,
     check_ids,
     check_limit,
+    check_page,
     check_pending,
     check_selectors,
-    check_shard,
     check_space,
     check_state,
     checked_matrix,
@@ -951,12 +951,7 @@ class PgVectorStore(GuardedStore[_State]):
 
         ``shard`` is ``(i, n)``, the i-th of n disjoint parts. The cursor is None at the end.
         """
-        check_limit(limit)
-        check_cursor(after)
-        check_shard(shard)
-        check_filter(where)
-        if with_vectors_of is not None:
-            check_space(with_vectors_of)
+        check_page(limit, after, shard, where, with_vectors_of)
         with self._gone_explained():
             table, slot = self._table_of(space)
             others = self._table_of(with_vectors_of) if with_vectors_of else None

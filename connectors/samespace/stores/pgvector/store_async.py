@@ -71,9 +71,9 @@ from samespace.stores.base_async import (
     check_fit,
     check_ids,
     check_limit,
+    check_page,
     check_pending,
     check_selectors,
-    check_shard,
     check_space,
     check_state,
     checked_matrix,
@@ -972,12 +972,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
 
         ``shard`` is ``(i, n)``, the i-th of n disjoint parts. The cursor is None at the end.
         """
-        check_limit(limit)
-        check_cursor(after)
-        check_shard(shard)
-        check_filter(where)
-        if with_vectors_of is not None:
-            check_space(with_vectors_of)
+        check_page(limit, after, shard, where, with_vectors_of)
         async with self._gone_explained():
             table, slot = await self._table_of(space)
             others = await self._table_of(with_vectors_of) if with_vectors_of else None

@@ -55,9 +55,9 @@ from samespace.stores.base_async import (
     check_fit,
     check_ids,
     check_limit,
+    check_page,
     check_pending,
     check_selectors,
-    check_shard,
     check_space,
     check_state,
     checked_matrix,
@@ -836,12 +836,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         ``shard`` is ``(i, n)``, the i-th of n disjoint parts; then a page may have fewer rows than
         there are to come. The cursor is None at the end.
         """
-        check_limit(limit)
-        check_cursor(after)
-        check_shard(shard)
-        check_filter(where)
-        if with_vectors_of is not None:
-            check_space(with_vectors_of)
+        check_page(limit, after, shard, where, with_vectors_of)
         start = _start(after)
         async with self._gone_explained():
             state, slot = await self._slot_of_space(space)
