@@ -65,6 +65,8 @@ _IN_CLIENT: Final = "a client has its credentials already; leave api_key= and th
 _ITEMS: Final = (
     "errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by"
 )
+JSON: Final = "application/json"
+"""Of lines of it too, which the server allows; the client would copy ``x-ndjson`` twice."""
 _OF_CLIENT: Final = (elastic_transport.TransportError, ApiError, UnsupportedProductError)
 
 
@@ -169,17 +171,17 @@ class Transport:
             nodes = self.ask("GET", path)["nodes"]
             return min(str(node["version"]) for node in nodes.values())
 
-    def ask(self, method: str, path: str, body: object = None, *, lines: bool = False) -> Any:
+    def ask(self, method: str, path: str, body: object = None) -> Any:
         """The answer to a request whose repetition does no harm, as JSON.
 
-        ``body`` is bytes (``lines`` of JSON) or JSON-ready.
+        ``body`` is bytes (JSON, or lines of it) or JSON-ready.
         """
         data = body if body is None or isinstance(body, bytes) else dsl.encoded(body)
         end = time.monotonic() + self._timeout
         try:
             for attempt in self._attempts(ATTEMPTS):
                 with attempt:
-                    return self._exchange(method, path, data, lines=lines, end=end)
+                    return self._exchange(method, path, data, end=end)
         except RequestFailed as failed:
             fault = failed.fault
         else:
@@ -196,16 +198,13 @@ class Transport:
             wait_jitter=FIRST_PAUSE,
         )
 
-    def _exchange(
-        self, method: str, path: str, data: bytes | None, *, lines: bool, end: float
-    ) -> Any:
+    def _exchange(self, method: str, path: str, data: bytes | None, *, end: float) -> Any:
         """One request and its answer; :class:`RequestFailed` for anything else.
 
         The client's exception is no cause of ours: its frames hold the request's headers.
         """
-        kind = "application/x-ndjson" if lines else "application/json"
-        headers = {"accept": "application/json"}
-        headers |= {"content-type": kind} if data is not None else {}
+        headers = {"accept": JSON}
+        headers |= {"content-type": JSON} if data is not None else {}
         left = max(0.05, end - time.monotonic())
         fault: Fault
         try:
@@ -241,7 +240,7 @@ class Transport:
         found: list[list[Mapping[str, Any]]] = []
         for part in dsl.chunks(map(dsl.search, bodies), most=SEARCHES):
             data = dsl.lines(part)
-            answers = self.ask("POST", f"/{through}/_msearch", data, lines=True)
+            answers = self.ask("POST", f"/{through}/_msearch", data)
             for answer in answers["responses"]:
                 if "error" in answer:
                     raise answered(answer.get("status", 500), answer).error
@@ -274,7 +273,7 @@ class Transport:
         """Send what is left of a batch; :class:`RequestFailed` if something has to wait."""
         while batch.left:
             try:
-                answer = self._exchange("POST", target, batch.body(), lines=True, end=end)
+                answer = self._exchange("POST", target, batch.body(), end=end)
             except RequestFailed as failed:
                 if not batch.shrinks_for(failed.fault):
                     raise

@@ -65,6 +65,8 @@ _IN_CLIENT: Final = "a client has its credentials already; leave api_key= and th
 _ITEMS: Final = (
     "errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by"
 )
+JSON: Final = "application/json"
+"""Of lines of it too, which the server allows; the client would copy ``x-ndjson`` twice."""
 _OF_CLIENT: Final = (elastic_transport.TransportError, ApiError, UnsupportedProductError)
 
 
@@ -170,17 +172,17 @@ class AsyncTransport:
             nodes = (await self.ask("GET", path))["nodes"]
             return min(str(node["version"]) for node in nodes.values())
 
-    async def ask(self, method: str, path: str, body: object = None, *, lines: bool = False) -> Any:
+    async def ask(self, method: str, path: str, body: object = None) -> Any:
         """The answer to a request whose repetition does no harm, as JSON.
 
-        ``body`` is bytes (``lines`` of JSON) or JSON-ready.
+        ``body`` is bytes (JSON, or lines of it) or JSON-ready.
         """
         data = body if body is None or isinstance(body, bytes) else dsl.encoded(body)
         end = time.monotonic() + self._timeout
         try:
             async for attempt in self._attempts(ATTEMPTS):
                 with attempt:
-                    return await self._exchange(method, path, data, lines=lines, end=end)
+                    return await self._exchange(method, path, data, end=end)
         except RequestFailed as failed:
             fault = failed.fault
         else:
@@ -197,16 +199,13 @@ class AsyncTransport:
             wait_jitter=FIRST_PAUSE,
         )
 
-    async def _exchange(
-        self, method: str, path: str, data: bytes | None, *, lines: bool, end: float
-    ) -> Any:
+    async def _exchange(self, method: str, path: str, data: bytes | None, *, end: float) -> Any:
         """One request and its answer; :class:`RequestFailed` for anything else.
 
         The client's exception is no cause of ours: its frames hold the request's headers.
         """
-        kind = "application/x-ndjson" if lines else "application/json"
-        headers = {"accept": "application/json"}
-        headers |= {"content-type": kind} if data is not None else {}
+        headers = {"accept": JSON}
+        headers |= {"content-type": JSON} if data is not None else {}
         left = max(0.05, end - time.monotonic())
         fault: Fault
         try:
@@ -246,7 +245,7 @@ class AsyncTransport:
         found: list[list[Mapping[str, Any]]] = []
         for part in dsl.chunks(map(dsl.search, bodies), most=SEARCHES):
             data = dsl.lines(part)
-            answers = await self.ask("POST", f"/{through}/_msearch", data, lines=True)
+            answers = await self.ask("POST", f"/{through}/_msearch", data)
             for answer in answers["responses"]:
                 if "error" in answer:
                     raise answered(answer.get("status", 500), answer).error
@@ -279,7 +278,7 @@ class AsyncTransport:
         """Send what is left of a batch; :class:`RequestFailed` if something has to wait."""
         while batch.left:
             try:
-                answer = await self._exchange("POST", target, batch.body(), lines=True, end=end)
+                answer = await self._exchange("POST", target, batch.body(), end=end)
             except RequestFailed as failed:
                 if not batch.shrinks_for(failed.fault):
                     raise
