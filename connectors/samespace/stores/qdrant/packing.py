@@ -143,7 +143,7 @@ def message_upsert(
     """An upsert as a message."""
     known: Any = None if mode is None else RestToGrpc.convert_update_mode(mode)
     head = grpc.UpsertPoints(collection_name=collection, wait=True, update_mode=known)
-    parts = (head.SerializeToString(), *map(wire.point, points))
+    parts = (head.SerializeToString(), *wire.points(points))
     message: grpc.UpsertPoints = grpc.UpsertPoints.FromString(b"".join(parts))
     return message
 

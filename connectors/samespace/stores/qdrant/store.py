@@ -444,15 +444,17 @@ class QdrantStore(GuardedStore[State]):
         """A row as a point, with what it keeps of the one before."""
         document = row.document
         made = to.source_of(document.id, document.embedded_text)
-        given = {self._space: row.vector, **row.mirrored}
         vectors: dict[str, Vector] = {}
         slots: dict[str, dict[str, Any]] = {}
-        for space, vector in given.items():
-            if vector is not None:
-                vectors[slot_name(state, space)] = _direction(vector, space)
-                slots[space.id] = _slot_data(space, vector, made).to_dict()
+        if row.vector is not None:
+            vectors[slot.name] = _direction(row.vector, slot.space)
+            slots[slot.space.id] = _slot_data(slot.space, row.vector, made).to_dict()
+        for space, vector in row.mirrored.items():
+            vectors[slot_name(state, space)] = _direction(vector, space)
+            slots[space.id] = _slot_data(space, vector, made).to_dict()
         if before is not None:
-            kept, of_slots = self._kept(state, document, before, without={*given})
+            without = {slot.space, *row.mirrored}
+            kept, of_slots = self._kept(state, document, before, without=without)
             vectors, slots = {**kept, **vectors}, {**of_slots, **slots}
         if not state.rows.own:
             slots.pop(slot.space.id, None)  # of a slot that others write to, a source would lie

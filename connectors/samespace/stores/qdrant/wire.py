@@ -14,7 +14,9 @@ from samespace.protocols import Vector
 from samespace.stores.qdrant.requests import Point, PointId
 
 WORD: Final = 64
-"""Characters of a text that may be kept, to be written again."""
+"""Characters of a term that may be kept, to be written again."""
+LABEL: Final = 24
+"""Characters of a value that may be: an id or a hash, which does not come again, has more."""
 _WIRE_TYPES: Final = {1: 1, 3: 0, 4: 0, 8: 0, 14: 0}
 """How a field's type is written: in 8 bytes, as a varint, all others with their length in front."""
 
@@ -49,20 +51,43 @@ _FIELD: Final = _tag(grpc.Struct, "fields")
 _ITEM: Final = _tag(grpc.ListValue, "values")
 
 
-def point(given: Point) -> bytes:
-    """A point, as one of the points of an upsert."""
-    vectors = [(name, _field(_DENSE, dense(vector))) for name, vector in given.vectors.items()]
-    return _field(
-        _POINTS,
-        _field(_ID, _point_id(given.id))
-        + _fields(_PAYLOAD, given.payload)
-        + _field(_VECTORS, _field(_NAMED, _map(_VECTOR, vectors))),
-    )
+def points(given: Iterable[Point]) -> list[bytes | memoryview]:
+    """The points of an upsert in parts that are to be joined, so that vectors are copied once."""
+    return [part for each in given for part in _point(each)]
+
+
+def _point(given: Point) -> list[bytes | memoryview]:
+    vectors: list[bytes | memoryview] = []
+    size = 0
+    for name, vector in given.vectors.items():
+        floats = np.ascontiguousarray(vector, "<f4")
+        before = _before_floats(name, floats.nbytes)
+        vectors += before, floats.data
+        size += len(before) + floats.nbytes
+    told = _field(_ID, _point_id(given.id)) + _fields(_PAYLOAD, given.payload)
+    told += _before_vectors(size)
+    return [_POINTS + varint(len(told) + size) + told, *vectors]
 
 
 def dense(vector: Vector) -> bytes:
     """A vector's floats, little-endian."""
     return _field(_FLOATS, np.ascontiguousarray(vector, "<f4").tobytes())
+
+
+@lru_cache(maxsize=256)
+def _before_floats(name: str, size: int) -> bytes:
+    """All of a named vector's entry but its floats, which take ``size`` bytes."""
+    floats = _FLOATS + varint(size)
+    inner = _DENSE + varint(len(floats) + size) + floats
+    value = _key(name) + varint(len(inner) + size) + inner
+    return _VECTOR + varint(len(value) + size) + value
+
+
+@lru_cache(maxsize=256)
+def _before_vectors(size: int) -> bytes:
+    """What is in front of the entries of all vectors, which take ``size`` bytes."""
+    named = _NAMED + varint(size)
+    return _VECTORS + varint(len(named) + size) + named
 
 
 def _point_id(id: PointId) -> bytes:
@@ -79,17 +104,24 @@ def _key(key: str) -> bytes:
     return _field(b"\x0a", key.encode()) + b"\x12"
 
 
-def _map(tag: bytes, entries: Iterable[tuple[str, bytes]]) -> bytes:
-    """A map's entries, each with the tag of its field."""
-    parts: list[bytes] = []
-    for key, value in entries:
-        start, size = _key(key), varint(len(value))
-        parts += tag, varint(len(start) + len(size) + len(value)), start, size, value
-    return b"".join(parts)
-
-
 def _fields(tag: bytes, values: Mapping[str, Any]) -> bytes:
-    return _map(tag, [(key, _value(value)) for key, value in values.items()])
+    """A map's entries, each with the tag of its field."""
+    entries = []
+    for key, value in values.items():
+        kind = type(value)
+        kept = kind is int or kind is bool or (kind is str and len(value) <= LABEL)
+        entries.append((_kept_entry if kept else _entry)(tag, key, value))
+    return b"".join(entries)
+
+
+def _entry(tag: bytes, key: str, value: Any) -> bytes:
+    start, encoded = _key(key), _value(value)
+    size = varint(len(encoded))
+    return b"".join((tag, varint(len(start) + len(size) + len(encoded)), start, size, encoded))
+
+
+_kept_entry: Final = lru_cache(maxsize=4096, typed=True)(_entry)  # True is no 1
+"""Entries of short values: many rows have the same."""
 
 
 def _value(value: Any) -> bytes:
