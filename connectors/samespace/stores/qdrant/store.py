@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -392,14 +391,15 @@ class QdrantStore(GuardedStore[State]):
         version = _token()
         before = self._before(state, rows)
         pending = 0
-        with Beside[None]() as sending:  # while the next points are made
+        with Beside[object]() as sending:  # while the next request is made
             for part in _parts(rows, POINTS_PER_REQUEST):
                 points = [
                     self._point(state, slot, row, version, before.get(row.document.id))
                     for row in part
                 ]
+                send = self._transport.upserting(self._collection, points)
                 sending.finished()
-                sending.start(partial(self._transport.upsert, self._collection, points))
+                sending.start(send)
                 pending += _pending_among(state, slot, points)
             sending.finished()
         return Written(pending=pending)
@@ -414,7 +414,8 @@ class QdrantStore(GuardedStore[State]):
         points = [self._point(state, slot, row, version, None) for row in rows]
         for point in points:
             point.payload.setdefault(to.SLOTS, {}).setdefault(slot.space.id, {})["claim"] = version
-        self._transport.upsert(self._collection, points, mode=models.UpdateMode.INSERT_ONLY)
+        mode = models.UpdateMode.INSERT_ONLY
+        self._transport.upserting(self._collection, points, mode=mode)()
         read = Read(keys=(to.SLOTS,))
         found = self._transport.retrieve(self._collection, [p.id for p in points], read)
         mine = {point.id for point in found if SlotData.of(point, slot.space).claim == version}

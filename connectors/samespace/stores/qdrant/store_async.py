@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -392,14 +391,15 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         version = _token()
         before = await self._before(state, rows)
         pending = 0
-        async with AsyncBeside[None]() as sending:  # while the next points are made
+        async with AsyncBeside[object]() as sending:  # while the next request is made
             for part in _parts(rows, POINTS_PER_REQUEST):
                 points = [
                     self._point(state, slot, row, version, before.get(row.document.id))
                     for row in part
                 ]
+                send = self._transport.upserting(self._collection, points)
                 await sending.finished()
-                await sending.start(partial(self._transport.upsert, self._collection, points))
+                await sending.start(send)
                 pending += _pending_among(state, slot, points)
             await sending.finished()
         return Written(pending=pending)
@@ -414,7 +414,8 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         points = [self._point(state, slot, row, version, None) for row in rows]
         for point in points:
             point.payload.setdefault(to.SLOTS, {}).setdefault(slot.space.id, {})["claim"] = version
-        await self._transport.upsert(self._collection, points, mode=models.UpdateMode.INSERT_ONLY)
+        mode = models.UpdateMode.INSERT_ONLY
+        await self._transport.upserting(self._collection, points, mode=mode)()
         read = Read(keys=(to.SLOTS,))
         found = await self._transport.retrieve(self._collection, [p.id for p in points], read)
         mine = {point.id for point in found if SlotData.of(point, slot.space).claim == version}

@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -177,21 +178,25 @@ class Transport:
 
     # Points
 
-    def upsert(
+    def upserting(
         self,
         collection: str,
         points: Sequence[Point],
         *,
         mode: models.UpdateMode | None = None,
-    ) -> None:
-        """Put points in the place of those with their ids; with a mode, only where it says."""
+    ) -> Callable[[], object]:
+        """What sends points to the place of those with their ids; with a mode, only where it says.
+
+        The request is made by then: the call has nothing to do but wait for the server.
+        """
         if self.kind == "rest":
-            self._send("PUT", "", collection, packing.json_points(points, mode))
-        elif self.kind == "grpc":
-            self._call("Upsert", packing.message_upsert(points, mode, collection))
-        else:
-            listed = packing.local_points(points)
-            self.ask(lambda client: client.upsert(collection, listed, update_mode=mode))
+            body = packing.json_points(points, mode)
+            return partial(self._send, "PUT", "", collection, body)
+        if self.kind == "grpc":
+            message = packing.message_upsert(points, mode, collection)
+            return partial(self._call, "Upsert", message)
+        listed = packing.local_points(points)
+        return partial(self.ask, lambda client: client.upsert(collection, listed, update_mode=mode))
 
     def update_vectors(
         self, collection: str, points: Sequence[Point], condition: models.Filter

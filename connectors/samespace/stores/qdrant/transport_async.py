@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -181,21 +182,25 @@ class AsyncTransport:
 
     # Points
 
-    async def upsert(
+    def upserting(
         self,
         collection: str,
         points: Sequence[Point],
         *,
         mode: models.UpdateMode | None = None,
-    ) -> None:
-        """Put points in the place of those with their ids; with a mode, only where it says."""
+    ) -> Callable[[], Awaitable[object]]:
+        """What sends points to the place of those with their ids; with a mode, only where it says.
+
+        The request is made by then: the call has nothing to do but wait for the server.
+        """
         if self.kind == "rest":
-            await self._send("PUT", "", collection, packing.json_points(points, mode))
-        elif self.kind == "grpc":
-            await self._call("Upsert", packing.message_upsert(points, mode, collection))
-        else:
-            listed = packing.local_points(points)
-            await self.ask(lambda client: client.upsert(collection, listed, update_mode=mode))
+            body = packing.json_points(points, mode)
+            return partial(self._send, "PUT", "", collection, body)
+        if self.kind == "grpc":
+            message = packing.message_upsert(points, mode, collection)
+            return partial(self._call, "Upsert", message)
+        listed = packing.local_points(points)
+        return partial(self.ask, lambda client: client.upsert(collection, listed, update_mode=mode))
 
     async def update_vectors(
         self, collection: str, points: Sequence[Point], condition: models.Filter
