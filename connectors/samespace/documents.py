@@ -28,6 +28,8 @@ INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
 EXACT_FLOAT: Final = 1e16
 """From here on the shortest form of a float has an exponent, which stores read as an integer."""
+PLAIN_KEY: Final = 64
+"""Characters of a key whose bytes nobody has to count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +201,7 @@ def encode_metadata(metadata: object) -> bytes:
     """Metadata as JSON that reads back equal, or :class:`InvalidInput` naming the offending path."""
     if type(metadata) is not dict:
         raise InvalidInput(f"metadata is {excerpt(metadata)}; pass a dict")
-    return orjson.dumps(_checked_object(metadata, ()) if metadata else metadata)
+    return orjson.dumps(metadata if _is_plain(metadata) else _checked_object(metadata, ()))
 
 
 def encode_value(value: object, *, what: str) -> bytes:
@@ -211,6 +213,27 @@ def decode_metadata(data: bytes | bytearray | memoryview | str) -> Metadata:
     """The inverse of :func:`encode_metadata`."""
     decoded: Metadata = orjson.loads(data)
     return decoded
+
+
+def _is_plain(metadata: dict[Any, Any]) -> bool:
+    """Whether metadata is short and flat, as most is: then it needs no closer look."""
+    for key, value in metadata.items():
+        if type(key) is not str or not 0 < len(key) <= PLAIN_KEY or not _is_plain_text(key):
+            return False
+        kind = type(value)
+        if kind is str:
+            if not _is_plain_text(value):
+                return False
+        elif kind is int:
+            if not INT64_MIN <= value <= INT64_MAX:
+                return False
+        elif kind is not bool and value is not None:
+            return False
+    return True
+
+
+def _is_plain_text(text: str) -> bool:
+    return text.isascii() and "\x00" not in text
 
 
 Path = tuple[str | int, ...]
