@@ -11,6 +11,7 @@ from qdrant_client import grpc, models
 from qdrant_client.local.payload_filters import check_filter
 
 from samespace import Document, Index, Layout, Parent, everything, field
+from samespace.documents import encode_metadata
 from samespace.errors import InvalidInput
 from samespace.filters import Filter, matches
 from samespace.space import EmbeddingSpace
@@ -22,7 +23,14 @@ from samespace.testing.strategies import filters
 
 SPACE = EmbeddingSpace(model="m", dimensions=3)
 OWN = OwnRows()
-PAYLOADS = [(document, OWN.payload(document, "v")) for document in FILTER_DOCUMENTS]
+
+
+def payload(document: Document) -> dict[str, Any]:
+    """A document's payload, of version v."""
+    return OWN.payload(document, encode_metadata(document.metadata), "v")
+
+
+PAYLOADS = [(document, payload(document)) for document in FILTER_DOCUMENTS]
 
 
 def found(where: Filter) -> list[str]:
@@ -113,7 +121,7 @@ def test_a_document_is_read_from_its_payload() -> None:
     document = Document(
         "a#1", "text", {"k": [1, None]}, parent=Parent("a", 1, (0, 4)), embed_text="title: text"
     )
-    point = Point(requests.point_id("a#1"), OWN.payload(document, "v"))
+    point = Point(requests.point_id("a#1"), payload(document))
     assert OWN.document(point, OWN.text_of(point)) == document
 
 
@@ -259,3 +267,12 @@ def test_an_index_is_mapped_and_said_to_be_what_it_is() -> None:
 def test_a_score_is_a_cosine(metric: str, given: float, cosine: float) -> None:
     shape = collection.VectorShape(3, models.Distance(metric))
     assert shape.score(given) == pytest.approx(cosine)
+
+
+def test_rows_with_the_same_metadata_share_what_is_made_of_it_and_nothing_else() -> None:
+    one = Document("a", "x", {"n": 1})
+    other = Document("b", "y", {"n": 1.0})
+    assert payload(one)["metadata"] is payload(Document("c", "z", {"n": 1}))["metadata"]
+    assert type(payload(other)["metadata"]["n"]) is float
+    one.metadata["n"] = 2
+    assert payload(one)["metadata"] == {"n": 2}

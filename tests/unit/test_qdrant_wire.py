@@ -11,7 +11,7 @@ from qdrant_client import grpc
 from qdrant_client.conversions.conversion import RestToGrpc
 
 from samespace.stores.qdrant.packing import message_upsert
-from samespace.stores.qdrant.requests import Point
+from samespace.stores.qdrant.requests import Point, SharedList, SharedObject
 
 keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 scalars = (
@@ -34,7 +34,8 @@ def test_a_point_is_the_message_that_the_client_makes_of_it(
 ) -> None:
     arrays = {name: np.array(floats, dtype=np.float32) for name, floats in lists.items()}
     point = Point(id=id, payload=payload, vectors=arrays)
-    assert message_upsert([point, point], None, "c") == grpc.UpsertPoints(
+    sent = grpc.UpsertPoints.SerializeToString(message_upsert([point, point], None, "c"))
+    assert grpc.UpsertPoints.FromString(sent) == grpc.UpsertPoints(
         collection_name="c", wait=True, points=[made_by_the_client(id, payload, lists)] * 2
     )
 
@@ -56,3 +57,13 @@ def made_by_the_client(
 def test_an_integer_that_qdrant_cannot_keep_is_not_cut(number: int) -> None:
     with pytest.raises(struct.error):
         message_upsert([Point(id=1, payload={"n": number})], None, "c")
+
+
+def test_what_rows_share_is_written_as_what_they_do_not() -> None:
+    def sent(values: Any, items: Any) -> bytes:
+        points = [Point(id=1, payload={"o": values, "x": {"l": items}})] * 2
+        encoded: bytes = message_upsert(points, None, "c").SerializeToString()
+        return encoded
+
+    values, items = {"a": 1, "b": {"c": "text" * 30}}, ["a", {"b": 2.5}, None]
+    assert sent(SharedObject(values), SharedList(items)) == sent(values, items)

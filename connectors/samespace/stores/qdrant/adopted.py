@@ -181,7 +181,7 @@ class AdoptedRows:
                 "or name it in Layout.metadata"
             )
 
-    def payload(self, document: Document, version: str) -> dict[str, Any]:  # noqa: ARG002
+    def payload(self, document: Document, metadata: bytes, version: str) -> dict[str, Any]:  # noqa: ARG002
         """A document's payload, slots aside."""
         parent = document.parent or Parent("")
         values = {"text": document.text, "parent": parent.id or None, "order": parent.ordinal}

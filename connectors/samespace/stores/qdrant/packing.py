@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +20,7 @@ _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 # REST
 
 
-def json_points(points: Sequence[Point], mode: models.UpdateMode | None) -> bytes:
+def json_points(points: Iterable[Point], mode: models.UpdateMode | None) -> bytes:
     """The body of an upsert."""
     listed = [
         {"id": point.id, "payload": point.payload, "vector": _contiguous(point.vectors)}
@@ -87,7 +87,7 @@ def point_of_json(found: Mapping[str, Any]) -> Point:
 # Local mode
 
 
-def local_points(points: Sequence[Point]) -> list[models.PointStruct]:
+def local_points(points: Iterable[Point]) -> list[models.PointStruct]:
     """Points as the client's models."""
     return [
         models.PointStruct(id=point.id, payload=point.payload, vector=_lists(point.vectors))
@@ -138,13 +138,17 @@ def _point(id: Any, payload: dict[str, Any] | None, found: Any, score: float) ->
 
 
 def message_upsert(
-    points: Sequence[Point], mode: models.UpdateMode | None, collection: str
-) -> grpc.UpsertPoints:
-    """An upsert as a message."""
+    points: Iterable[Point], mode: models.UpdateMode | None, collection: str
+) -> grpc.HealthCheckRequest:
+    """An upsert as a message that has no fields, so that what it is made from need not be read.
+
+    Messages keep fields that they do not know as they came, and write them so. The client's stub
+    calls ``grpc.UpsertPoints.SerializeToString``, which is that of all messages.
+    """
     known: Any = None if mode is None else RestToGrpc.convert_update_mode(mode)
     head = grpc.UpsertPoints(collection_name=collection, wait=True, update_mode=known)
     parts = (head.SerializeToString(), *wire.points(points))
-    message: grpc.UpsertPoints = grpc.UpsertPoints.FromString(b"".join(parts))
+    message: grpc.HealthCheckRequest = grpc.HealthCheckRequest.FromString(b"".join(parts))
     return message
 
 

@@ -21,6 +21,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 from qdrant_client import models
@@ -54,7 +55,10 @@ EXACT: Final = 2**53
 """Up to here an integer and the float that Qdrant compares it as are one number."""
 SHORT_FLOAT: Final = 16
 """Characters of a float that anybody reads as it was written."""
+REMEMBERED_BYTES: Final = 512
+"""Metadata up to here, as JSON, is worked on once for many rows."""
 _INTEGER: Final = re.compile(r"0|[1-9][0-9]{0,19}")
+_VARIANTS: Final = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 _MOST_INTEGER: Final = 2**64 - 1
 
 NEVER: Final = models.HasIdCondition(has_id=[])
@@ -70,6 +74,18 @@ PointId = int | str
 Condition = Any
 """One of ``models.Condition``, which is a union without a name for type checkers."""
 Leaf = Callable[[Filter], models.Filter]
+
+
+class SharedObject(dict[str, Any]):
+    """An object in many payloads, which none may change; ``wire`` is kept by who has made it."""
+
+    wire: bytes | None = None
+
+
+class SharedList(list[Any]):
+    """A list in many payloads; likewise."""
+
+    wire: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +146,18 @@ class SlotData:
 
     def to_dict(self) -> dict[str, Any]:
         """As it is kept; what is not known is left out."""
-        kept = {"source": self.source, "claim": self.claim, "norm": self.norm}
-        return {key: value for key, value in kept.items() if value is not None}
+        kept: dict[str, Any] = {} if self.source is None else {"source": self.source}
+        if self.claim is not None:
+            kept["claim"] = self.claim
+        if self.norm is not None:
+            kept["norm"] = self.norm
+        return kept
 
 
 def point_id(id: str) -> str:
     """The UUID under which a document's id is kept, of the first 16 bytes of its SHA-256."""
     digest = hashlib.sha256(id.encode()).hexdigest()
-    variant = "89ab"[int(digest[16], 16) % 4]
+    variant = _VARIANTS[digest[16]]
     return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
 
 
@@ -372,8 +392,8 @@ class OwnRows:
             vector,
         )
 
-    def payload(self, document: Document, version: str) -> dict[str, Any]:
-        """A document's payload, slots aside."""
+    def payload(self, document: Document, metadata: bytes, version: str) -> dict[str, Any]:
+        """A document's payload, slots aside; its metadata as JSON too."""
         reserved: dict[str, Any] = {"id": document.id}
         if document.embed_text is not None:
             reserved["embed_text"] = document.embed_text
@@ -382,7 +402,7 @@ class OwnRows:
             reserved["ordinal"] = document.parent.ordinal
             reserved["span"] = list(document.parent.span) if document.parent.span else None
         kept = {key: value for key, value in reserved.items() if value is not None}
-        return {TEXT: document.text, **_with_metadata(kept, document.metadata, version)}
+        return {TEXT: document.text, **_with_metadata(kept, metadata, version)}
 
     def text_is(self, document: Document) -> models.Filter:
         """Where a point's vectors are to be made from what this document's are made from."""
@@ -397,7 +417,7 @@ class OwnRows:
         before = _text_or_none(reserved.get("version"))
         unchanged = has_text(f"{RESERVED}.version", before)
         return Change(
-            payload=_with_metadata(reserved, metadata, version),
+            payload=_with_metadata(reserved, encode_metadata(metadata), version),
             condition=every(among([point.id]), unchanged),
         )
 
@@ -421,17 +441,31 @@ class Change:
         )
 
 
-def _with_metadata(reserved: dict[str, Any], metadata: Metadata, version: str) -> dict[str, Any]:
+def _with_metadata(reserved: dict[str, Any], metadata: bytes, version: str) -> dict[str, Any]:
     """Metadata and the reserved object that goes with it."""
-    orders = [
-        {"path": each.path, "high": each.high, "low": each.low}
-        for each in terms.orders_of(metadata)
-    ]
-    found = {"terms": terms.terms_of(metadata), "orders": orders, "version": version}
+    describe = _remembered if len(metadata) <= REMEMBERED_BYTES else _described
+    shown, found = describe(metadata)
     kept = {key: value for key, value in reserved.items() if key != "exact"}
-    if _has_long_float(metadata):
-        kept["exact"] = encode_metadata(metadata).decode()
-    return {METADATA: metadata, RESERVED: {**kept, **found}}
+    return {METADATA: shown, RESERVED: {**kept, **found, "version": version}}
+
+
+def _described(metadata: bytes) -> tuple[SharedObject, dict[str, Any]]:
+    """Metadata and what the reserved object has of it."""
+    shown = SharedObject(decode_metadata(metadata))
+    orders = [
+        {"path": each.path, "high": each.high, "low": each.low} for each in terms.orders_of(shown)
+    ]
+    found: dict[str, Any] = {
+        "terms": SharedList(terms.terms_of(shown)),
+        "orders": SharedList(orders),
+    }
+    if _has_long_float(shown):
+        found["exact"] = metadata.decode()
+    return shown, found
+
+
+_remembered: Final = lru_cache(maxsize=4096)(_described)
+"""Of short metadata: many rows have the same, as have all chunks of a document."""
 
 
 def _has_long_float(value: object) -> bool:

@@ -390,17 +390,21 @@ class QdrantStore(GuardedStore[State]):
         """Put rows in the place of those with their ids."""
         version = _token()
         before = self._before(state, rows)
+        names = _slot_names(state, slot)
         pending = 0
+
+        def made(part: Sequence[Row]) -> Iterator[Point]:  # each is gone before the next is made
+            nonlocal pending
+            for row in part:
+                point = self._point(state, slot, row, version, before.get(row.document.id))
+                pending += not names <= point.vectors.keys()
+                yield point
+
         with Beside[object]() as sending:  # while the next request is made
             for part in _parts(rows, POINTS_PER_REQUEST):
-                points = [
-                    self._point(state, slot, row, version, before.get(row.document.id))
-                    for row in part
-                ]
-                send = self._transport.upserting(self._collection, points)
+                send = self._transport.upserting(self._collection, made(part))
                 sending.finished()
                 sending.start(send)
-                pending += _pending_among(state, slot, points)
             sending.finished()
         return Written(pending=pending)
 
@@ -420,8 +424,9 @@ class QdrantStore(GuardedStore[State]):
         found = self._transport.retrieve(self._collection, [p.id for p in points], read)
         mine = {point.id for point in found if SlotData.of(point, slot.space).claim == version}
         lost = [row.document.id for row, p in zip(rows, points, strict=True) if p.id not in mine]
-        won = [point for point in points if point.id in mine]
-        return Written(frozenset(lost), _pending_among(state, slot, won))
+        names = _slot_names(state, slot)
+        pending = sum(p.id in mine and not names <= p.vectors.keys() for p in points)
+        return Written(frozenset(lost), pending)
 
     def _require(self, oldest: tuple[int, int], *, what: str) -> None:
         version = self._transport.version()
@@ -459,7 +464,10 @@ class QdrantStore(GuardedStore[State]):
             vectors, slots = {**kept, **vectors}, {**of_slots, **slots}
         if not state.rows.own:
             slots.pop(slot.space.id, None)  # of a slot that others write to, a source would lie
-        payload = {**_others_of(state, before), **state.rows.payload(document, version)}
+        payload = {
+            **_others_of(state, before),
+            **state.rows.payload(document, row.metadata, version),
+        }
         if slots:
             payload[to.SLOTS] = slots
         return Point(id=_native(state, document), payload=payload, vectors=vectors)
@@ -1069,10 +1077,9 @@ def _version(point: Point, slot: SlotRecord, *, has_vector: bool | None) -> byte
     return orjson.dumps([point.id, had, data.source, data.claim])
 
 
-def _pending_among(state: State, slot: SlotRecord, points: Sequence[Point]) -> int:
-    """How many of the points that were written lack a vector in some slot."""
-    names = {other.name for other in (state.record.slots if state.record else (slot,))}
-    return sum(not names <= set(point.vectors) for point in points)
+def _slot_names(state: State, slot: SlotRecord) -> set[str]:
+    """The slots without one of which a point is pending."""
+    return {other.name for other in (state.record.slots if state.record else (slot,))}
 
 
 def _norm(vector: Vector) -> float:

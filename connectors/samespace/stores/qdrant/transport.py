@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -181,7 +181,7 @@ class Transport:
     def upserting(
         self,
         collection: str,
-        points: Sequence[Point],
+        points: Iterable[Point],
         *,
         mode: models.UpdateMode | None = None,
     ) -> Callable[[], object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -185,7 +185,7 @@ class AsyncTransport:
     def upserting(
         self,
         collection: str,
-        points: Sequence[Point],
+        points: Iterable[Point],
         *,
         mode: models.UpdateMode | None = None,
     ) -> Callable[[], Awaitable[object]]:

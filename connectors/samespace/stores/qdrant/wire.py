@@ -11,7 +11,7 @@ import numpy as np
 from qdrant_client import grpc
 
 from samespace.protocols import Vector
-from samespace.stores.qdrant.requests import Point, PointId
+from samespace.stores.qdrant.requests import Point, PointId, SharedList, SharedObject
 
 WORD: Final = 64
 """Characters of a term that may be kept, to be written again."""
@@ -47,26 +47,33 @@ _NULL, _DOUBLE, _INTEGER, _TEXT, _BOOL, _OBJECT, _LIST = (
     _tag(grpc.Value, f"{name}_value")
     for name in ("null", "double", "integer", "string", "bool", "struct", "list")
 )
+_SIGNS: Final[Mapping[type, bytes]] = {
+    str: _TEXT,
+    dict: _OBJECT,
+    list: _LIST,
+    SharedObject: _OBJECT,
+    SharedList: _LIST,
+}
 _FIELD: Final = _tag(grpc.Struct, "fields")
 _ITEM: Final = _tag(grpc.ListValue, "values")
 
 
-def points(given: Iterable[Point]) -> list[bytes | memoryview]:
+def points(given: Iterable[Point]) -> list[bytes | Vector]:
     """The points of an upsert in parts that are to be joined, so that vectors are copied once."""
-    return [part for each in given for part in _point(each)]
-
-
-def _point(given: Point) -> list[bytes | memoryview]:
-    vectors: list[bytes | memoryview] = []
-    size = 0
-    for name, vector in given.vectors.items():
-        floats = np.ascontiguousarray(vector, "<f4")
-        before = _before_floats(name, floats.nbytes)
-        vectors += before, floats.data
-        size += len(before) + floats.nbytes
-    told = _field(_ID, _point_id(given.id)) + _fields(_PAYLOAD, given.payload)
-    told += _before_vectors(size)
-    return [_POINTS + varint(len(told) + size) + told, *vectors]
+    parts: list[bytes | Vector] = []
+    for point in given:
+        vectors: list[bytes | Vector] = []
+        size = 0
+        for name, vector in point.vectors.items():
+            floats = np.ascontiguousarray(vector, "<f4")
+            before = _before_floats(name, floats.nbytes)
+            vectors += before, floats
+            size += len(before) + floats.nbytes
+        told = b"".join(
+            (_point_id(point.id), _fields(_PAYLOAD, point.payload), _before_vectors(size))
+        )
+        parts += _POINTS + varint(len(told) + size), told, *vectors
+    return parts
 
 
 def dense(vector: Vector) -> bytes:
@@ -91,7 +98,8 @@ def _before_vectors(size: int) -> bytes:
 
 
 def _point_id(id: PointId) -> bytes:
-    return _NUMBER + varint(id) if isinstance(id, int) else _field(_UUID, id.encode())
+    told = _NUMBER + varint(id) if isinstance(id, int) else _field(_UUID, id.encode())
+    return _field(_ID, told)
 
 
 def _field(tag: bytes, data: bytes) -> bytes:
@@ -106,42 +114,61 @@ def _key(key: str) -> bytes:
 
 def _fields(tag: bytes, values: Mapping[str, Any]) -> bytes:
     """A map's entries, each with the tag of its field."""
-    entries = []
+    parts = []
     for key, value in values.items():
         kind = type(value)
-        kept = kind is int or kind is bool or (kind is str and len(value) <= LABEL)
-        entries.append((_kept_entry if kept else _entry)(tag, key, value))
-    return b"".join(entries)
+        if (kind is str and len(value) <= LABEL) or kind is int or kind is bool:
+            parts.append(_kept_entry(tag, key, value))
+        elif kind in _SIGNS:
+            inner = _inner(value)
+            parts += _before(tag, key, _SIGNS[kind], len(inner)), inner
+        else:
+            parts.append(_entry(tag, key, value))
+    return b"".join(parts)
+
+
+def _inner(value: str | dict[str, Any] | list[Any]) -> bytes:
+    """What is inside of a text, an object or a list."""
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, SharedObject | SharedList):
+        if value.wire is None:
+            value.wire = _made(value)
+        return value.wire
+    return _made(value)
+
+
+def _made(value: dict[str, Any] | list[Any]) -> bytes:
+    if isinstance(value, dict):
+        return _fields(_FIELD, value)
+    return b"".join([_item(each) for each in value])
+
+
+@lru_cache(maxsize=4096)
+def _before(tag: bytes, key: str, sign: bytes, size: int) -> bytes:
+    """All of an entry but the inside of its value, which takes ``size`` bytes."""
+    inner = sign + varint(size)
+    value = _key(key) + varint(len(inner) + size) + inner
+    return tag + varint(len(value) + size) + value
 
 
 def _entry(tag: bytes, key: str, value: Any) -> bytes:
-    start, encoded = _key(key), _value(value)
-    size = varint(len(encoded))
-    return b"".join((tag, varint(len(start) + len(size) + len(encoded)), start, size, encoded))
+    encoded = _value(value)
+    start = _key(key) + varint(len(encoded))
+    return tag + varint(len(start) + len(encoded)) + start + encoded
 
 
 _kept_entry: Final = lru_cache(maxsize=4096, typed=True)(_entry)  # True is no 1
 """Entries of short values: many rows have the same."""
 
 
-def _value(value: Any) -> bytes:
-    """A value of a payload, which is what JSON has."""
-    if isinstance(value, str):
-        return _field(_TEXT, value.encode())
-    if isinstance(value, dict):
-        return _field(_OBJECT, _fields(_FIELD, value))
-    if isinstance(value, list):
-        return _field(_LIST, b"".join(map(_item, value)))
-    if isinstance(value, bool):
-        return _BOOL + varint(value)
-    if isinstance(value, int):
-        return _INTEGER + varint(struct.unpack("<Q", struct.pack("<q", value))[0])
-    return _NULL + b"\x00" if value is None else _DOUBLE + struct.pack("<d", value)
-
-
 def _item(value: Any) -> bytes:
-    if isinstance(value, str) and len(value) <= WORD:
+    kind = type(value)
+    if kind is str and len(value) <= WORD:
         return _word(value)
+    if kind is dict:
+        inner = _fields(_FIELD, value)
+        return _before_item(len(inner)) + inner
     return _field(_ITEM, _value(value))
 
 
@@ -149,3 +176,22 @@ def _item(value: Any) -> bytes:
 def _word(text: str) -> bytes:
     """A short text in a list: many rows have the same terms."""
     return _field(_ITEM, _value(text))
+
+
+@lru_cache(maxsize=4096)
+def _before_item(size: int) -> bytes:
+    """All of an object in a list but its entries, which take ``size`` bytes."""
+    inner = _OBJECT + varint(size)
+    return _ITEM + varint(len(inner) + size) + inner
+
+
+def _value(value: Any) -> bytes:
+    """A value of a payload, which is what JSON has."""
+    kind = type(value)
+    if kind in _SIGNS:
+        return _field(_SIGNS[kind], _inner(value))
+    if kind is bool:
+        return _BOOL + varint(value)
+    if kind is int:
+        return _INTEGER + varint(struct.unpack("<Q", struct.pack("<q", value))[0])
+    return _NULL + b"\x00" if value is None else _DOUBLE + struct.pack("<d", value)
