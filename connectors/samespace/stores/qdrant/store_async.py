@@ -454,20 +454,18 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         slots: dict[str, dict[str, Any]] = {}
         if row.vector is not None:
             vectors[slot.name] = _direction(row.vector, slot.space)
-            slots[slot.space.id] = _slot_data(slot.space, row.vector, made).to_dict()
+            slots[slot.space.id] = _slot_data(slot.space, row.vector, made)
         for space, vector in row.mirrored.items():
             vectors[slot_name(state, space)] = _direction(vector, space)
-            slots[space.id] = _slot_data(space, vector, made).to_dict()
+            slots[space.id] = _slot_data(space, vector, made)
         if before is not None:
             without = {slot.space, *row.mirrored}
             kept, of_slots = self._kept(state, document, before, without=without)
             vectors, slots = {**kept, **vectors}, {**of_slots, **slots}
         if not state.rows.own:
             slots.pop(slot.space.id, None)  # of a slot that others write to, a source would lie
-        payload = {
-            **_others_of(state, before),
-            **state.rows.payload(document, row.metadata, version),
-        }
+        payload = _others_of(state, before)
+        payload |= state.rows.payload(document, row.metadata, version)
         if slots:
             payload[to.SLOTS] = slots
         return Point(id=_native(state, document), payload=payload, vectors=vectors)
@@ -1077,7 +1075,7 @@ class _Filling:
         """The source of the vector, where a condition holds."""
         made = to.source_of(self.document.id, self.document.embedded_text)
         return to.Change(
-            payload=_slot_data(space, self.vector, made).to_dict(),
+            payload=_slot_data(space, self.vector, made),
             condition=to.every(to.among([self.id]), condition),
             key=to.slot_key(space),
         ).operation()
@@ -1107,8 +1105,9 @@ def _direction(vector: Vector, space: EmbeddingSpace) -> Vector:
     return unit
 
 
-def _slot_data(space: EmbeddingSpace, vector: Vector, made: str) -> SlotData:
-    return SlotData(source=made, norm=None if space.normalized else _norm(vector))
+def _slot_data(space: EmbeddingSpace, vector: Vector, made: str) -> dict[str, Any]:
+    """What is kept of a slot that is written with this vector, as :class:`SlotData` has it."""
+    return {"source": made} if space.normalized else {"source": made, "norm": _norm(vector)}
 
 
 def _vector(point: Point, slot: SlotRecord) -> Vector | None:
