@@ -27,6 +27,8 @@ import orjson
 
 from samespace.filters import Order, Scalar, parse_instant
 
+REMEMBERED_BYTES: Final = 512
+"""Metadata up to here, as JSON, is worked on once for many rows."""
 READABLE_BYTES: Final = 192
 """Longest path or string that a term spells out."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,6 +61,20 @@ def terms_of(metadata: Mapping[str, Any]) -> list[str]:
     for path, value in _fields(metadata, ()):
         terms += _field_terms(_spelt(path), value)
     return terms
+
+
+def terms_as_json(metadata: bytes) -> bytes:
+    """:func:`terms_of` as a JSON list; the metadata is JSON too."""
+    make = _remembered_json if len(metadata) <= REMEMBERED_BYTES else _as_json
+    return make(metadata)
+
+
+def _as_json(metadata: bytes) -> bytes:
+    return orjson.dumps(terms_of(orjson.loads(metadata)))
+
+
+_remembered_json: Final = lru_cache(maxsize=4096)(_as_json)
+"""Of short metadata: many rows have the same, as have all chunks of a document."""
 
 
 def orders_of(metadata: Mapping[str, Any]) -> list[Ordered]:

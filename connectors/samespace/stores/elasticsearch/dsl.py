@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from samespace.documents import Document, Metadata
+from samespace.documents import Document
 from samespace.errors import InvalidInput, StoreRejected, excerpt
 from samespace.filters import Compares, Differs, Exists, In, Target
 from samespace.guard import SpaceRecord
@@ -29,7 +29,7 @@ from samespace.stores.elasticsearch.conditions import (
     terms,
 )
 from samespace.stores.refusals import RowsRefused
-from samespace.stores.terms import between, equals, only, present, terms_of
+from samespace.stores.terms import between, equals, only, present, terms_as_json
 
 RECORD: Final = "samespace"
 """The one key of a mapping's ``_meta`` that is ours."""
@@ -230,19 +230,20 @@ def sent(vector: Vector, version: Version) -> Any:
     return packed(vector) if version >= TAKES_BASE64 else np.ascontiguousarray(vector)
 
 
-def metadata_parts(metadata: bytes, decoded: Metadata) -> dict[str, Any]:
-    """Metadata as it is kept: raw, and as terms.
+def metadata_parts(metadata: bytes) -> dict[str, Any]:
+    """Metadata, which is JSON, as it is kept: raw, and as terms.
 
     It is wrapped in a list, because an update merges objects and replaces lists.
     """
-    return {METADATA: orjson.Fragment(b"[" + metadata + b"]"), TERMS: terms_of(decoded)}
+    terms = orjson.Fragment(terms_as_json(metadata))
+    return {METADATA: orjson.Fragment(b"[" + metadata + b"]"), TERMS: terms}
 
 
 def document(
     row: Document, metadata: bytes, vectors: Mapping[str, Any], *, whole: bool = False
 ) -> dict[str, Any]:
     """A document of ours with its vectors by slot; ``whole`` names absent parts too, to unset them."""
-    made: dict[str, Any] = {ID: row.id, TEXT: row.text, **metadata_parts(metadata, row.metadata)}
+    made: dict[str, Any] = {ID: row.id, TEXT: row.text, **metadata_parts(metadata)}
     optional = {} if row.parent is None and row.embed_text is None and not whole else _optional(row)
     made.update((name, v) for name, v in optional.items() if whole or v is not None)
     if vectors:

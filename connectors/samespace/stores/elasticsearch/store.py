@@ -1262,7 +1262,7 @@ def _changing(
 
 def _patching(shape: Shape, hit: SearchHit, patch: Metadata, *, merge: bool) -> Operation:
     metadata = {**shape.metadata(hit["_source"]), **patch} if merge else patch
-    parts = dsl.metadata_parts(encode_value(metadata, what="metadata"), metadata)
+    parts = dsl.metadata_parts(encode_value(metadata, what="metadata"))
     return operation("update", hit["_id"], {"doc": parts}, **_as_read(hit))
 
 

@@ -55,8 +55,6 @@ EXACT: Final = 2**53
 """Up to here an integer and the float that Qdrant compares it as are one number."""
 SHORT_FLOAT: Final = 16
 """Characters of a float that anybody reads as it was written."""
-REMEMBERED_BYTES: Final = 512
-"""Metadata up to here, as JSON, is worked on once for many rows."""
 _INTEGER: Final = re.compile(r"0|[1-9][0-9]{0,19}")
 _VARIANTS: Final = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 _MOST_INTEGER: Final = 2**64 - 1
@@ -439,7 +437,7 @@ class Change:
 
 def _with_metadata(reserved: dict[str, Any], metadata: bytes, version: str) -> dict[str, Any]:
     """Metadata and the reserved object that goes with it."""
-    describe = _remembered if len(metadata) <= REMEMBERED_BYTES else _described
+    describe = _remembered if len(metadata) <= terms.REMEMBERED_BYTES else _described
     shown, found = describe(metadata)
     kept = {key: value for key, value in reserved.items() if key != "exact"}
     return {METADATA: shown, RESERVED: {**kept, **found, "version": version}}
