@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from samespace.backends.hashing import HashingBackend as HashingBackend
     from samespace.backends.jina_api.client import JinaAPIBackend as JinaAPIBackend
     from samespace.backends.jina_api.client_async import AsyncJinaAPIBackend as AsyncJinaAPIBackend
+    from samespace.backends.jina_api.limits import Limits as Limits
     from samespace.documents import (
         CollectionInfo as CollectionInfo,
     )
@@ -72,6 +73,7 @@ _HOMES: Final = {
     "backends.hashing": ("HashingBackend",),
     "backends.jina_api.client": ("JinaAPIBackend",),
     "backends.jina_api.client_async": ("AsyncJinaAPIBackend",),
+    "backends.jina_api.limits": ("Limits",),
     "documents": ("CollectionInfo", "Document", "Hit", "Parent", "Rejected", "WriteReport"),
     "errors": ("SamespaceError",),
     "filters": ("everything", "field"),
