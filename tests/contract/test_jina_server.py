@@ -16,7 +16,8 @@ import pytest
 from samespace.errors import InvalidInput
 from samespace.models import MODELS
 from samespace.protocols import Matrix
-from samespace.testing.jina_server import JinaServer, error_body
+from samespace.testing.jina_quota import Quota
+from samespace.testing.jina_server import JinaServer, Json, error_body
 from samespace.testing.jina_vectors import LexicalModel
 
 KEY = "key-of-a-test"
@@ -156,6 +157,59 @@ def test_late_chunks_share_the_context() -> None:
     with JinaServer(keys=(KEY,), context=6) as server:
         assert post(server, input=["a b", "c d"]).status_code == 200
         assert post(server, input=["a b", "c d"], late_chunking=True).status_code == 400
+
+
+@pytest.mark.parametrize(("words", "status"), [(4094, 200), (4095, 400)])
+def test_late_chunks_have_8192_tokens_together_whatever_the_context(
+    server: JinaServer, words: int, status: int
+) -> None:
+    body: Json = {"model": V4, "input": ["word " * words, "word " * 4094], "late_chunking": True}
+    assert post(server, **body).status_code == status
+    assert post(server, **{**body, "late_chunking": False}).status_code == 200
+
+
+# What an account is allowed
+
+
+def quotas(clock: list[float], **quota: Any) -> JinaServer:
+    return JinaServer(keys=(KEY,), quota=Quota(**quota), clock=lambda: clock[0])
+
+
+def test_a_window_has_so_many_requests() -> None:
+    now = [0.0]
+    with quotas(now, requests=2, window=10) as server:
+        answers = [post(server), post(server), post(server)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        left = [answer.headers["X-RateLimit-Remaining-Requests"] for answer in answers]
+        assert left == ["1", "0", "0"]
+        assert answers[2].json()["code"] == "RATE_REQUEST_LIMIT_EXCEEDED"
+        assert answers[2].headers["Retry-After"] == "10"
+        now[0] = 10.0
+        assert post(server).status_code == 200
+        assert [status for _, status in server.statuses] == [200, 200, 429, 200]
+
+
+def test_a_window_has_so_many_tokens() -> None:
+    with quotas([0.0], tokens=7, tells=False, retry_after=False) as server:
+        assert post(server, input=["one two"]).status_code == 200
+        answer = post(server, input=["one two"])
+        assert answer.json()["code"] == "RATE_TOKEN_LIMIT_EXCEEDED"
+        assert not {"retry-after", "x-ratelimit-remaining-tokens"} & set(answer.headers)
+        assert post(server, input=["one"]).headers.get("X-RateLimit-Remaining-Tokens") is None
+
+
+def test_so_many_requests_may_be_under_way() -> None:
+    with quotas([0.0], in_flight=1) as server:
+        codes: list[str] = []
+
+        def ask_another(answer: Json) -> Json:
+            codes.append(post(server).json()["code"])
+            return answer
+
+        server.change_next(ask_another)
+        assert post(server).status_code == 200
+        assert codes == ["RATE_CONCURRENCY_LIMIT_EXCEEDED"]
+        assert post(server).status_code == 200
 
 
 # Forms of a vector

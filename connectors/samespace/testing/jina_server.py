@@ -15,6 +15,7 @@ import base64
 import json
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,9 +28,12 @@ import numpy as np
 from samespace.errors import InvalidInput
 from samespace.models import Model, find_model
 from samespace.protocols import Matrix
+from samespace.testing.jina_quota import Quota, QuotaUsed
 from samespace.testing.jina_vectors import LexicalModel, count_tokens, first_tokens
 
 PATH: Final = "/v1/embeddings"
+TOKENS_TOGETHER: Final = 8192
+"""What the inputs of one request with late chunking have room for, whatever the model's context."""
 _COMMON: Final = frozenset({"model", "input", "embedding_type", "truncate"})
 _TYPES: Final = ("float", "base64", "binary", "ubinary")
 
@@ -80,7 +84,8 @@ class JinaServer:
 
     ``items_per_request`` and ``context`` (tokens a text; None: the model's own) are its limits.
     With ``shuffled`` the items of an answer come in another order, their ``index`` telling. What
-    it received is in :attr:`requests`, without keys.
+    it received is in :attr:`requests`, without keys, what it answered in :attr:`statuses`.
+    ``quota`` are the limits of the account, counted by ``clock``.
 
     It lies where it is told to: ``stand_ins`` says which model answers in place of which, and
     ``forced`` are parameters that it goes by whatever a request says (``{"task": None}``).
@@ -95,6 +100,8 @@ class JinaServer:
         shuffled: bool = False,
         stand_ins: Mapping[str, str] | None = None,
         forced: Mapping[str, Any] | None = None,
+        quota: Quota | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if isinstance(keys, str):
             raise InvalidInput('keys is one string; pass several, or one in a tuple: keys=("…",)')
@@ -107,6 +114,9 @@ class JinaServer:
         self._lock = threading.Lock()
         self._scripts: deque[Script] = deque()
         self._requests: list[Json] = []
+        self._statuses: list[tuple[float, int]] = []
+        self._quota = QuotaUsed(quota or Quota())
+        self._clock = clock
         self._closed = threading.Event()
         self._http = _HTTPServer(self)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
@@ -137,6 +147,12 @@ class JinaServer:
         """The bodies of the requests that carried a valid key, in the order of arrival."""
         with self._lock:
             return list(self._requests)
+
+    @property
+    def statuses(self) -> list[tuple[float, int]]:
+        """When it answered a request that carried a valid key, by its clock, and the status."""
+        with self._lock:
+            return list(self._statuses)
 
     # What goes wrong next
 
@@ -180,9 +196,32 @@ class JinaServer:
             with self._lock:
                 self._requests.append(request)
                 script = self._scripts.popleft() if self._scripts else _true
-            return script(lambda: self._embedded(request))
+            return self._noted(self._within_quota(request, script))
         except Refusal as refusal:
             return Answer(refusal.status, _encoded(refusal.body))
+
+    def _within_quota(self, request: Json, script: Script) -> Answer:
+        """The script's answer, or a 429; either says what is left of the quota."""
+        tokens = _tokens(request)
+        with self._lock:
+            now = self._clock()
+            refusal = self._quota.enter(tokens, now)
+            headers = self._quota.headers(now, refusal)
+        if refusal:
+            return Answer(429, _encoded(error_body(refusal, "Limit exceeded")), headers)
+        try:
+            answer = script(lambda: self._embedded(request))
+        except Refusal as wrong:
+            answer = Answer(wrong.status, _encoded(wrong.body))
+        finally:
+            with self._lock:
+                self._quota.leave()
+        return replace(answer, headers={**headers, **answer.headers})
+
+    def _noted(self, answer: Answer) -> Answer:
+        with self._lock:
+            self._statuses.append((self._clock(), answer.status))
+        return answer
 
     def hold(self) -> None:
         """Wait until the server is closed."""
@@ -231,6 +270,7 @@ class JinaServer:
         context = self._context or model.context
         counts = [count_tokens(text) for text in texts]
         together = request.get("late_chunking", False)
+        context = min(context, TOKENS_TOGETHER) if together else context
         longest = sum(counts) if together else max(counts)
         if longest <= context:
             return texts, sum(counts)
@@ -304,6 +344,14 @@ def _texts(request: Json, most: int) -> list[str]:
         if not isinstance(text, str) or not text.strip():
             raise invalid(f"input.{place}", "Input should be a text", type="string_type")
     return texts
+
+
+def _tokens(request: Json) -> int:
+    """The tokens of what is readable as texts; a request that is refused for its form costs none."""
+    try:
+        return sum(map(count_tokens, _texts(request, sys.maxsize)))
+    except Refusal:
+        return 0
 
 
 def _shown(vectors: Matrix, embedding_type: str) -> list[Any]:
