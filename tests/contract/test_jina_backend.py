@@ -15,14 +15,12 @@ import textwrap
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import numpy as np
 import pytest
 
-from samespace import AsyncJinaAPIBackend, JinaAPIBackend
-from samespace.backends.jina_api import wire
+from samespace import AsyncJinaAPIBackend, JinaAPIBackend, Limits
 from samespace.errors import (
     AuthenticationFailed,
     BackendUnavailable,
@@ -179,14 +177,14 @@ def test_a_text_that_cannot_be_embedded_is_refused_before_anything_is_sent(
 
 def test_many_texts_go_in_several_requests(make: Make, server: JinaServer) -> None:
     texts = [f"text number {number}" for number in range(10)]
-    backend = make(texts_per_request=4)
+    backend = make(limits=Limits(texts_per_request=4, in_flight=1))
     assert np.array_equal(backend.documents(texts), expected(texts, task="retrieval.passage"))
     assert [len(body["input"]) for body in server.requests] == [4, 4, 2]
     assert backend.usage() == Usage(10 * 5)
 
 
 def test_requests_are_kept_small(make: Make, server: JinaServer) -> None:
-    make(tokens_per_request=100).documents(["word " * 30] * 4)
+    make(limits=Limits(tokens_per_request=100)).documents(["word " * 30] * 4)
     assert [len(body["input"]) for body in server.requests] == [1, 1, 1, 1]
 
 
@@ -242,31 +240,6 @@ def test_attempts_are_limited(
         make(attempts=3).documents(TEXTS)
     assert len(server.requests) == 3
     assert caught.value.indices == ()
-
-
-@pytest.mark.parametrize("status", [429, 500, 503])
-@pytest.mark.parametrize(
-    ("header", "pause"),
-    [
-        (None, True),
-        ("soon", True),
-        ("0", 0.0),
-        ("-3", 0.0),
-        ("3", 3.0),
-        ("2.5", 2.5),
-        ("Fri, 02 Jan 2015 03:04:05 GMT", 0.0),
-        ("121", False),
-        ("Fri, 02 Jan 2096 03:04:05 GMT", False),
-    ],
-)
-def test_the_pause_is_what_the_server_asks_for(
-    make: Make, status: int, header: str | None, pause: float | bool
-) -> None:
-    backend = make(retry_seconds=120).backend
-    wait = wire.wait_of(header, now=datetime.now(UTC))
-    failed = wire.RequestFailed(wire.fault_of(status, b"", backend.space, wait=wait))
-    found = backend._pause_after(1)(failed)
-    assert (found, type(found)) == (pause, type(pause))
 
 
 @pytest.mark.parametrize("header", ["121", "1e9", "Fri, 02 Jan 2096 03:04:05 GMT"])
@@ -424,7 +397,7 @@ def test_an_answer_that_is_none_is_refused(make: Make, server: JinaServer, body:
 def test_an_answer_with_a_fault_is_refused(make: Make, server: JinaServer, change: Any) -> None:
     server.change_next(change, skip=1)
     with pytest.raises(BadResponse, match="nothing of it was") as caught:
-        make(texts_per_request=3).documents([*TEXTS, *TEXTS])
+        make(limits=Limits(texts_per_request=3, in_flight=1)).documents([*TEXTS, *TEXTS])
     assert caught.value.indices == ()
     assert len(server.requests) == 2
 
@@ -435,7 +408,7 @@ def test_a_vector_that_cannot_be_of_the_space_is_named(
 ) -> None:
     server.change_next(lambda answer: with_numbers(answer, number), skip=1)
     with pytest.raises(BadResponse) as caught:
-        make(texts_per_request=2).documents([*TEXTS, "yellow lemons"])
+        make(limits=Limits(texts_per_request=2, in_flight=1)).documents([*TEXTS, "yellow lemons"])
     assert caught.value.indices == (3,)
 
 
@@ -547,8 +520,10 @@ def test_a_text_that_is_too_long_is_refused_as_a_query_too(make: Make, server: J
         ({"timeout": None}, "timeout"),
         ({"attempts": 0}, "attempts"),
         ({"attempts": 2.5}, "attempts"),
-        ({"texts_per_request": True}, "texts_per_request"),
-        ({"tokens_per_request": -1}, "tokens_per_request"),
+        ({"limits": {"share": 1}}, "limits"),
+        ({"on_too_long": "cut"}, '"reject" or "truncate"'),
+        ({"tokenizer": 3}, "tokenizer"),
+        ({"tokenizer": "/nowhere/tokenizer.json"}, "is no file"),
         ({"retry_seconds": -1}, "retry_seconds"),
         ({"retry_wait": float("nan")}, "retry_wait"),
     ],

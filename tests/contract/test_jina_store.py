@@ -16,6 +16,7 @@ from samespace import (
     AsyncPgVectorStore,
     Document,
     JinaAPIBackend,
+    Limits,
     PgVectorStore,
 )
 from samespace.documents import Hit, WriteReport
@@ -185,7 +186,7 @@ def test_a_text_that_is_too_long_is_left_out_alone(open: Open) -> None:
 def test_a_key_that_ends_ends_the_call_with_the_report_of_what_is_stored(
     open: Open, server: JinaServer, status: int, code: str, kind: type[EmbeddingError]
 ) -> None:
-    store = open(server, texts_per_request=1001)
+    store = open(server, limits=Limits(texts_per_request=1001))
     store.upsert(HINTS)
     server.fail_next(status, error_body(code), skip=1)
     documents = (Document(str(number), f"text {number}") for number in range(1500))

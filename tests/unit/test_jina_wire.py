@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -114,47 +114,43 @@ def test_a_text_that_cannot_be_embedded_is_named(texts: Any, said: str) -> None:
 
 
 def portions(
-    texts: list[str], *, most: int = 3, tokens: int = 100, context: int = 50
+    costs: list[int], *, most: int = 3, tokens: int = 100, doubtful: Sequence[int] = ()
 ) -> tuple[list[list[int]], list[list[int]]]:
     alone, others = wire.portions(
-        texts, texts_per_request=most, tokens_per_request=tokens, context=context
+        costs, doubtful, texts_per_request=most, tokens_per_request=tokens
     )
     return [list(part) for part in alone], [list(part) for part in others]
 
 
 def test_no_portion_has_more_texts_than_are_allowed() -> None:
-    assert portions(["a"] * 7) == ([], [[0, 1, 2], [3, 4, 5], [6]])
+    assert portions([2] * 7) == ([], [[0, 1, 2], [3, 4, 5], [6]])
 
 
 def test_a_portion_ends_where_its_tokens_are_spent() -> None:
-    assert portions(["a" * 120] * 5) == ([], [[0, 1], [2, 3], [4]])
+    assert portions([42] * 5) == ([], [[0, 1], [2, 3], [4]])
 
 
 def test_a_text_beyond_a_requests_tokens_goes_alone() -> None:
-    assert portions(["a", "a" * 120, "b"], tokens=20) == ([], [[0], [1], [2]])
+    assert portions([2, 42, 2], tokens=20) == ([], [[0], [1], [2]])
 
 
 def test_a_text_that_may_be_too_long_goes_alone_and_first() -> None:
-    assert portions(["a", "a" * 300, "b", "c"]) == ([[1]], [[0, 2, 3]])
-
-
-def test_a_text_of_many_bytes_has_many_tokens() -> None:
-    assert portions(["図" * 40] * 2, tokens=60) == ([], [[0], [1]])
+    assert portions([2, 102, 2, 2], doubtful=[1]) == ([[1]], [[0, 2, 3]])
 
 
 def test_no_text_no_portion() -> None:
     assert portions([]) == ([], [])
 
 
-@given(st.lists(st.text(min_size=1, max_size=400), max_size=30), st.integers(1, 8))
-def test_portions_are_all_texts_in_their_order(texts: list[str], most: int) -> None:
-    readable = [text.encode(errors="ignore").decode() for text in texts]
-    alone, others = portions(readable, most=most)
-    assert all(len(part) == 1 for part in alone)
+@given(st.lists(st.integers(1, 300), max_size=30), st.integers(1, 8))
+def test_portions_are_all_texts_in_their_order(costs: list[int], most: int) -> None:
+    long = [place for place, cost in enumerate(costs) if cost > 50]
+    alone, others = portions(costs, most=most, doubtful=long)
+    assert alone == [[place] for place in long]
     assert all(1 <= len(part) <= most for part in others)
     places = [place for part in others for place in part]
     assert places == sorted(places)
-    assert sorted([*places, *(part[0] for part in alone)]) == list(range(len(texts)))
+    assert sorted([*places, *long]) == list(range(len(costs)))
 
 
 @pytest.mark.parametrize("size", [2, 3, 8, 9])
@@ -314,7 +310,7 @@ FAULTS: list[tuple[int, str, Meaning]] = [
     (409, "CONFLICT_RESOURCE_BUSY", (BackendUnavailable, "r", "later")),
     (413, "", (TokenLimitExceeded, "ht", "cut it")),
     (429, "RATE_REQUEST_LIMIT_EXCEEDED", (RateLimited, "r", "retry_seconds=")),
-    (429, "RATE_TOKEN_LIMIT_EXCEEDED", (RateLimited, "r", "tokens_per_request=")),
+    (429, "RATE_TOKEN_LIMIT_EXCEEDED", (RateLimited, "r", "tokens_per_minute=")),
     (500, "INTERNAL_ERROR", (BackendUnavailable, "r", "later")),
     (502, "", (BackendUnavailable, "r", "later")),
     (503, "SERVICE_UNAVAILABLE", (BackendUnavailable, "r", "later")),
@@ -354,7 +350,7 @@ def test_too_many_items_can_be_halved(field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "type"), [("input.3", "too_long"), ("input", "too_short"), ("task", "too_long")]
+    ("field", "type"), [("inputs", "too_long"), ("input", "too_short"), ("task", "too_long")]
 )
 def test_no_other_complaint_is_about_too_many_items(field: str, type: str) -> None:
     assert not wire.fault_of(422, complaint(field, type), V3, wait=None).halve
@@ -436,12 +432,96 @@ def test_no_retry_after_is_too_strange(header: str) -> None:
     assert found is None or 0 <= found <= wire.LONGEST_WAIT
 
 
-# Texts that are too long
+LEFT: list[tuple[dict[str, str], tuple[int | None, int | None]]] = [
+    ({}, (None, None)),
+    ({"X-RateLimit-Remaining-Requests": "7"}, (7, None)),
+    ({"X-RateLimit-Remaining-Tokens": " 900 "}, (None, 900)),
+    ({"X-RateLimit-Remaining-Requests": "0", "X-RateLimit-Remaining-Tokens": "0"}, (0, 0)),
+    ({"X-RateLimit-Remaining-Requests": "-1"}, (None, None)),
+    ({"X-RateLimit-Remaining-Requests": "many"}, (None, None)),
+    ({"X-RateLimit-Remaining-Requests": "1e3"}, (None, None)),
+    ({"X-RateLimit-Remaining-Requests": "9" * 5000}, (None, None)),
+]
+
+
+@pytest.mark.parametrize(("headers", "left"), LEFT)
+def test_what_is_left_is_read_where_it_is_a_number(
+    headers: dict[str, str], left: tuple[int | None, int | None]
+) -> None:
+    assert wire.remaining_of(headers) == left
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize(
+    ("header", "pause"),
+    [
+        (None, 0.75),
+        ("soon", 0.75),
+        ("0", 0.0),
+        ("-3", 0.0),
+        ("3", 3.0),
+        ("2.5", 2.5),
+        ("Fri, 02 Jan 2015 03:04:05 GMT", 0.0),
+        ("Fri, 02 Jan 2026 03:04:15 GMT", 10.0),
+        ("121", None),
+        ("1e9", None),
+        ("Fri, 02 Jan 2096 03:04:05 GMT", None),
+    ],
+)
+def test_the_pause_is_what_the_server_asks_for_if_there_is_time(
+    status: int, header: str | None, pause: float | None
+) -> None:
+    fault = wire.fault_of(status, b"", V3, wait=wire.wait_of(header, now=NOW))
+    assert wire.pause_after(fault, count=1, left=120, backoff=0.75) == pause
+
+
+def test_without_time_there_is_no_other_attempt() -> None:
+    fault = wire.fault_of(503, b"", V3, wait=None)
+    assert wire.pause_after(fault, count=1, left=0, backoff=0.5) is None
+    assert wire.pause_after(fault, count=1, left=0.1, backoff=0.5) == 0.5
+
+
+def test_what_may_succeed_in_halves_is_not_tried_again_whole() -> None:
+    fault = wire.fault_of(504, b"", V3, wait=None)
+    assert wire.pause_after(fault, count=2, left=9, backoff=0.5) is None
+    assert wire.pause_after(fault, count=1, left=9, backoff=0.5) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("code", "deeds"),
+    [
+        ("RATE_REQUEST_LIMIT_EXCEEDED", (True, False)),
+        ("RATE_TOKEN_LIMIT_EXCEEDED", (True, False)),
+        ("RATE_IP_LIMIT_EXCEEDED", (True, False)),
+        ("RATE_CONCURRENCY_LIMIT_EXCEEDED", (False, True)),
+    ],
+)
+def test_a_limit_is_of_amounts_or_of_requests_at_a_time(
+    code: str, deeds: tuple[bool, bool]
+) -> None:
+    fault = wire.fault_of(429, flat(code), V3, wait=None)
+    assert (fault.limited, fault.crowded) == deeds
+    assert fault.is_free
+
+
+# Texts that are refused
 
 
 def test_each_text_that_is_too_long_is_named() -> None:
     error = TokenLimitExceeded("too long")
-    found = wire.too_long_texts(["a", "b", "c"], {2: error, 1: error})
+    found = wire.refused_texts(["a", "b", "c"], {2: error, 1: error})
     assert isinstance(found, TokenLimitExceeded)
     assert found.indices == (1, 2)
     assert str(found) == "text 1, 'b' (and 1 more): too long"
+
+
+def test_texts_that_are_refused_for_anything_else_are_not_called_too_long() -> None:
+    found = wire.refused_texts(["a", "b"], {0: TokenLimitExceeded("x"), 1: EmbeddingError("y")})
+    assert type(found) is EmbeddingError
+    assert found.indices == (0, 1)
+
+
+@pytest.mark.parametrize("field", ["input.3", "body.input.0", "input.3.text"])
+def test_a_complaint_about_one_text_is_about_it_alone(field: str) -> None:
+    fault = wire.fault_of(422, complaint(field, "string_type"), V3, wait=None)
+    assert (fault.halve, fault.of_text, fault.retry) == (True, True, False)

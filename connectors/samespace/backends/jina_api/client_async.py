@@ -1,27 +1,49 @@
-"""Asking the API: requests in portions, retries within a budget, refused texts found by halving."""
+"""Asking the API: requests in portions, several at once, retries within a budget, halving."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final, Literal, Self, TypeVar
 
 import httpx
 import numpy as np
 import stamina
 
-from samespace.backends.jina_api import wire
-from samespace.backends.jina_api.options import Key, Limits, address_of
+from samespace.backends.jina_api import late, wire
+from samespace.backends.jina_api.call import AsyncSession, Budget, Call, Question
+from samespace.backends.jina_api.gate import (
+    AsyncGate,
+    AsyncSockets,
+    Held,
+    Stopped,
+    each_async,
+    in_thread_async,
+)
+from samespace.backends.jina_api.limiter import Limiter, Ticket
+from samespace.backends.jina_api.limits import Limits
+from samespace.backends.jina_api.options import (
+    Key,
+    Patience,
+    address_of,
+    check_limits,
+    check_on_too_long,
+)
+from samespace.backends.jina_api.tokens import TokenCounter
 from samespace.backends.jina_api.wire import Answer, Fault, Portion, RequestFailed
-from samespace.errors import BackendUnavailable, BadResponse, EmbeddingError, InvalidInput
-from samespace.models import MODELS
+from samespace.errors import BadResponse, InvalidInput
+from samespace.models import MODELS, Model
 from samespace.protocols import Matrix, Usage, Vector
 from samespace.space import EmbeddingSpace
 from samespace.vectors import embedded
@@ -29,6 +51,7 @@ from samespace.vectors import embedded
 LONGEST_PAUSE: Final = 30.0
 """Seconds between two attempts where the API does not say how long to wait."""
 
+T = TypeVar("T")
 _NOTHING: Final = Usage(0)
 _OTHER_LOOP: Final = "this backend belongs to another event loop; make one in each"
 _JSON: Final = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -41,18 +64,27 @@ class AsyncJinaAPIBackend:
     to the model's own. The key comes from ``api_key`` or ``JINA_API_KEY``, the address from
     ``base_url``, ``JINA_BASE_URL`` or the vendor; the key is shown nowhere.
 
-    A call is cut into requests of at most ``texts_per_request`` texts and about
-    ``tokens_per_request`` tokens. ``timeout`` is in seconds: to connect, to send, to wait for an
-    answer and to read it, each. Limits, failures of the server and of the connection are tried
-    again, up to ``attempts`` times in all, and no pause begins ``retry_seconds`` after the first. A
-    pause is what ``Retry-After`` asks for, if it ends within those seconds; else ``retry_wait``
-    seconds, doubled each time up to 30, with jitter.
+    ``limits`` (:class:`~samespace.Limits`) are what the key's account is allowed. A call is cut into
+    requests of so many texts and tokens, asked for several at once, at the pace that is allowed to
+    all threads or tasks of this backend together; what an answer says is left, or how long to wait,
+    holds for all of them.
 
-    A text that the model has no room for is never truncated:
-    :class:`~samespace.errors.TokenLimitExceeded` names it. Texts that may be too long are asked for
-    first, so that a caller who then leaves them out pays for the others once. Other failures are
-    another :class:`~samespace.errors.EmbeddingError`; one without ``indices`` concerns the whole
-    call.
+    How long *one* call is patient is not the account's affair, hence beside ``limits``: ``timeout``
+    is in seconds, to connect, to send, to wait for an answer and to read it, each. Limits, failures
+    of the server and of the connection are tried again, up to ``attempts`` times in all, and no
+    pause begins ``retry_seconds`` after the first. A pause is what ``Retry-After`` asks for, if it
+    ends within those seconds; else ``retry_wait`` seconds, doubled each time up to 30, with jitter.
+
+    A text that the model has no room for is refused: :class:`~samespace.errors.TokenLimitExceeded`
+    names it. With ``on_too_long="truncate"`` the API cuts it, but only after it has refused the
+    text uncut, so that :meth:`usage` names exactly those that were cut. Texts that may be too long
+    are asked for first, so that a caller who then leaves them out pays for the others once. Other
+    failures are another :class:`~samespace.errors.EmbeddingError`; one without ``indices`` concerns
+    the whole call.
+
+    Tokens are counted by the model's tokenizer if the package ``tokenizers`` is installed and there
+    is a ``tokenizer`` (the path of a ``tokenizer.json``) or one in Hugging Face's cache on this
+    machine; else they are estimated from the text's bytes, and corrected by what the API counts.
 
     Connections are made on first use. A sync handle serves any number of threads, also after a
     fork; an async one belongs to the event loop of its first use.
@@ -68,9 +100,10 @@ class AsyncJinaAPIBackend:
         task: str | None = wire.DEFAULT_TASK,
         api_key: str | None = None,
         base_url: str | None = None,
+        on_too_long: Literal["reject", "truncate"] = "reject",
+        limits: Limits | None = None,
+        tokenizer: str | Path | None = None,
         timeout: float = 60.0,
-        texts_per_request: int = 512,
-        tokens_per_request: int = 50_000,
         attempts: int = 8,
         retry_seconds: float = 120.0,
         retry_wait: float = 0.5,
@@ -80,16 +113,14 @@ class AsyncJinaAPIBackend:
         self._key.check()
         self._space = wire.space_of(model, dimensions, task)
         self._address = address_of(base_url)
-        self._limits = Limits(
-            timeout=timeout,
-            texts_per_request=texts_per_request,
-            tokens_per_request=tokens_per_request,
-            attempts=attempts,
-            retry_seconds=retry_seconds,
-            retry_wait=retry_wait,
+        self._truncates = check_on_too_long(on_too_long)
+        self._limits = check_limits(limits)
+        self._patience = Patience(
+            timeout=timeout, attempts=attempts, retry_seconds=retry_seconds, retry_wait=retry_wait
         )
+        self._tokens = TokenCounter(self._space.model, tokenizer)
         self._usage = ContextVar("usage", default=_NOTHING)
-        self._clients: dict[int, httpx.AsyncClient] = {}
+        self._sessions: dict[int, AsyncSession] = {}
         self._loop: asyncio.AbstractEventLoop | None = None  # async only
         self._closed = False
 
@@ -116,136 +147,269 @@ class AsyncJinaAPIBackend:
         """Give back every connection; the backend is of no use afterwards."""
         self._closed = True
         # A fork must not close its parent's connections.
-        client = self._clients.pop(os.getpid(), None)
-        if client is not None:
-            await client.aclose()
+        session = self._sessions.pop(os.getpid(), None)
+        if session is not None:
+            session.gate.close()
+            await session.client.aclose()
 
     def usage(self) -> Usage:
-        """The tokens of this thread's (or task's) last call, as the API counted them."""
+        """The tokens of this thread's (or task's) last call, as the API counted them.
+
+        With ``on_too_long="truncate"`` also the positions of the texts that were cut.
+        """
         return self._usage.get()
 
-    def provenance(self) -> Mapping[str, str]:
-        """What made the vectors: the API, its model, no text truncated or seen beside others."""
+    def provenance(self, *, late_chunking: bool = False) -> Mapping[str, str]:
+        """What made the vectors: the API, its model, and whether texts were cut.
+
+        ``late_chunking`` says that they come from :meth:`embed_chunks`.
+        """
         return {
             "backend": "jina-api",
             "model": self._space.model,
-            "truncation": "never",
-            "late_chunking": "no",
+            "truncation": "reported" if self._truncates else "never",
+            "late_chunking": late.described() if late_chunking else "no",
         }
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special ones included; without a tokenizer rather too many."""
+        wire.check_texts(texts)
+        return [self._tokens.likely(count) for count in self._tokens.counted(texts)]
 
     async def embed_documents(self, texts: Sequence[str]) -> Matrix:
         """Vectors of shape ``(len(texts), dimensions)``, embedded as the space's task."""
-        return await self._embed(texts, self._space.task)
+        wire.check_texts(texts)
+        counts = await in_thread_async(partial(self._tokens.counted, texts))
+        return await self._embed(texts, counts, self._space.task)
 
     async def embed_queries(self, texts: Sequence[str]) -> Matrix:
         """Vectors of shape ``(len(texts), dimensions)``, embedded as the space's queries are."""
-        return await self._embed(texts, self._space.query_task)
+        wire.check_texts(texts)
+        return await self._embed(texts, self._tokens.estimated(texts), self._space.query_task)
 
     async def embed_query(self, text: str) -> Vector:
         """One query's vector, shape ``(dimensions,)``."""
         vector: Vector = (await self.embed_queries([text]))[0]
         return vector
 
-    async def _embed(self, texts: Sequence[str], task: str | None) -> Matrix:
-        wire.check_texts(texts)
+    async def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
+        """One matrix a document, shape ``(len(chunks), dimensions)``: late chunking.
+
+        A document's chunks, in their order, are one request and see one another and nothing else.
+        Those of more than 8192 tokens together go in windows; each chunk's vector is of the window
+        in which whole chunks of at least 512 tokens come before it, as far as there is room.
+        :class:`~samespace.errors.InvalidInput` for a model without late chunking;
+        :class:`~samespace.errors.TokenLimitExceeded` with the ``indices`` of documents that have a
+        chunk longer than that, which is never cut.
+        """
+        late.check_model(self._model)
+        late.check_documents(documents)
         self._check_usable()
-        self._usage.set(_NOTHING)
+        chunks = await in_thread_async(partial(self._counted_chunks, documents))
+        found = [np.empty((len(each), self._space.dimensions), np.float32) for each in documents]
+        call = Call(self._space.task)
+        work = partial(self._settle_document, call, documents, chunks, found)
+        doubtful, others = late.order(chunks, room=late.room_of(self._model))
+        try:
+            for places in (doubtful, others):
+                await self._each(work, places, call)
+                if call.refused:
+                    raise wire.refused_documents(call.refused)
+        finally:
+            self._usage.set(call.usage())
+        return [embedded(each, self._space, count=len(each)) for each in found]
+
+    @property
+    def _model(self) -> Model:
+        return MODELS[self._space.model]
+
+    def _counted_chunks(self, documents: Sequence[Sequence[str]]) -> list[list[int]]:
+        """Tokens of each chunk, rather too many than too few."""
+        return [
+            [self._tokens.safe(count) for count in self._tokens.counted(chunks)]
+            for chunks in documents
+        ]
+
+    async def _embed(self, texts: Sequence[str], counts: list[int], task: str | None) -> Matrix:
+        self._check_usable()
         vectors = np.empty((len(texts), self._space.dimensions), dtype=np.float32)
         doubtful, others = wire.portions(
-            texts,
+            [self._tokens.likely(count) for count in counts],
+            [i for i, count in enumerate(counts) if self._tokens.safe(count) > self._model.context],
             texts_per_request=self._limits.texts_per_request,
-            tokens_per_request=self._limits.tokens_per_request,
-            context=MODELS[self._space.model].context,
+            tokens_per_request=self._limits.tokens_at_once,
         )
-        await self._fill(vectors, texts, doubtful, task)
-        await self._fill(vectors, texts, others, task)
+        call = Call(task)
+        work = partial(self._settle, call, texts, counts, vectors)
+        try:
+            for parts in (doubtful, others):
+                await self._each(work, parts, call)
+                if call.refused:
+                    raise wire.refused_texts(texts, call.refused)
+        finally:
+            self._usage.set(call.usage())
         return embedded(vectors, self._space, count=len(texts))
 
-    async def _fill(
-        self, vectors: Matrix, texts: Sequence[str], parts: Sequence[Portion], task: str | None
+    async def _each(
+        self, work: Callable[[T], Awaitable[None]], parts: Sequence[T], call: Call
     ) -> None:
-        """Put the answers for some portions in their places, or name the texts that were refused."""
-        waiting = deque(parts)
-        refused: dict[int, EmbeddingError] = {}
+        session = self._session()
+        await each_async(
+            work,
+            parts,
+            at_once=session.gate.limiter.most_in_flight,
+            stop=call.stop,
+            gate=session.gate,
+            sockets=session.sockets,
+        )
+
+    async def _settle(
+        self, call: Call, texts: Sequence[str], counts: list[int], vectors: Matrix, part: Portion
+    ) -> None:
+        """Put a portion's answers in their places, or note the texts of it that were refused."""
+        waiting = deque([part])
         while waiting:
             part = waiting.popleft()
-            found = await self._ask([texts[place] for place in part], task)
+            tokens = sum(counts[place] for place in part)
+            question = Question([texts[place] for place in part], tokens, call.task)
+            found = await self._ask(question, call)
+            if self._truncates and isinstance(found, Fault) and found.too_long and len(part) == 1:
+                found = await self._ask(replace(question, truncate=True), call)
+                call.cut += part if isinstance(found, Answer) else ()
             if isinstance(found, Answer):
                 vectors[part] = found.vectors
-                self._usage.set(Usage(self._usage.get().tokens + found.tokens))
+                call.paid.append(found.tokens)
             elif found.halve and len(part) > 1:
                 waiting.extendleft(reversed(wire.halves(part)))
             elif found.of_text:
-                refused[part[0]] = found.error
+                call.refused[part[0]] = found.error
             else:
                 raise found.error
-        if refused:
-            raise wire.too_long_texts(texts, refused)
+
+    async def _settle_document(
+        self,
+        call: Call,
+        documents: Sequence[Sequence[str]],
+        counts: list[list[int]],
+        vectors: list[Matrix],
+        place: int,
+    ) -> None:
+        """Put the vectors of a document's chunks in their places, or note that it was refused."""
+        start, room = 0, late.room_of(self._model)
+        while start < len(documents[place]):
+            window = late.window_from(start, counts[place], room=room)
+            chunks = list(documents[place][window.first : window.stop])
+            tokens = sum(counts[place][window.first : window.stop])
+            found = await self._ask(Question(chunks, tokens, call.task, late_chunking=True), call)
+            if isinstance(found, Answer):
+                vectors[place][start : window.stop] = found.vectors[start - window.first :]
+                call.paid.append(found.tokens)
+                start = window.stop
+            elif found.halve and not window.is_alone:
+                room = tokens // 2
+            elif found.of_text:
+                call.refused[place] = found.error
+                return
+            else:
+                raise found.error
 
     def _check_usable(self) -> None:
+        self._usage.set(_NOTHING)
         if self._closed:
-            raise BackendUnavailable("this backend is closed; make another one")
+            raise wire.closed()
         loop = asyncio.get_running_loop()  # async only
         self._loop = self._loop or loop  # async only
         if self._loop is not loop:  # async only
             raise InvalidInput(_OTHER_LOOP)  # async only
 
-    async def _ask(self, texts: Sequence[str], task: str | None) -> Answer | Fault:
-        """One portion's answer, or why there is none after every permitted retry.
+    async def _ask(self, question: Question, call: Call) -> Answer | Fault:
+        """One request's answer, or why there is none after every permitted retry.
 
         A fault is returned, not raised, so that no driver's exception becomes a cause: its frames
         hold the request's headers.
         """
-        body = wire.request_body(self._space, texts, task)
+        body = wire.request_body(
+            self._space,
+            question.texts,
+            question.task,
+            truncate=question.truncate,
+            late_chunking=question.late_chunking,
+        )
+        budget = Budget(self._patience.retry_seconds)
         try:
             async for attempt in stamina.retry_context(
-                on=self._pause_after(len(texts)),
-                attempts=self._limits.attempts,
+                on=partial(self._again, budget, len(question.texts)),
+                attempts=self._patience.attempts,
                 timeout=None,
-                wait_initial=self._limits.retry_wait,
+                wait_initial=self._patience.retry_wait,
                 wait_max=LONGEST_PAUSE,
-                wait_jitter=self._limits.retry_wait,
             ):
+                budget.backoff = _jittered(attempt.next_wait, self._patience.retry_wait)
                 with attempt:
-                    return await self._exchange(body, len(texts))
+                    return await self._attempt(body, question, budget, call)
         except RequestFailed as failed:
             return failed.fault
         raise AssertionError("stamina ends with an answer or an exception")
 
-    def _pause_after(self, count: int) -> Callable[[Exception], bool | float]:
-        """Whether to try again after a fault: no, yes, or yes after so many seconds.
+    def _again(self, budget: Budget, count: int, error: Exception) -> bool | float:
+        """Whether to try again. The pause is made at the gate, where it can be ended: 0 here."""
+        if not isinstance(error, RequestFailed):
+            return False
+        pause = wire.pause_after(error.fault, count=count, left=budget.left, backoff=budget.backoff)
+        budget.pause = pause or 0.0
+        return False if pause is None else 0.0
 
-        What asks for more than is left of the budget is not tried again: earlier would be refused.
-        """
-        end = time.monotonic() + self._limits.retry_seconds
-
-        def pause(error: Exception) -> bool | float:
-            if not isinstance(error, RequestFailed) or not error.fault.retry:
-                return False
-            if error.fault.halve and count > 1:
-                return False
-            wait, left = error.fault.wait, end - time.monotonic()
-            return left > 0 if wait is None else wait <= left and wait
-
-        return pause
-
-    async def _exchange(self, body: bytes, count: int) -> Answer:
-        """One request and its answer; :class:`RequestFailed` for anything but vectors."""
-        fault: Fault
+    async def _attempt(self, body: bytes, question: Question, budget: Budget, call: Call) -> Answer:
+        """Wait for the turn, ask, and leave; :class:`RequestFailed` for anything but vectors."""
+        gate = self._session().gate
         try:
-            status, headers, content = await self._post(body, count)
+            await gate.pause(budget.pause, call.stop)
+            tokens = self._tokens.likely(question.tokens)
+            ticket = await gate.enter(tokens, most=budget.left, stop=call.stop)
+        except Held as held:
+            fault = wire.held(held.seconds)
+        except Stopped:
+            fault = Fault(wire.closed())
+        else:
+            budget.begin()
+            return await self._exchange(body, question, budget, ticket)
+        raise RequestFailed(fault)
+
+    async def _exchange(
+        self, body: bytes, question: Question, budget: Budget, ticket: Ticket
+    ) -> Answer:
+        """One request and its answer."""
+        gate = self._session().gate
+        fault, tokens = Fault(wire.closed()), None
+        try:
+            found = await self._answered(body, len(question.texts), ticket)
+            if isinstance(found, Answer):
+                tokens = found.tokens or None
+                if tokens and not question.truncate:
+                    self._tokens.learn(question.tokens, tokens)
+                return found
+            fault = found
+            tokens = 0 if fault.is_free else None
+            if fault.limited and fault.wait is None:
+                gate.hold(budget.backoff)
+        finally:
+            gate.leave(ticket, tokens, crowded=fault.crowded)
+        raise RequestFailed(fault)
+
+    async def _answered(self, body: bytes, count: int, ticket: Ticket) -> Answer | Fault:
+        try:
+            status, headers, content = await self._post(body, count, ticket)
             if status == 200:
                 return self._read(content, count)
             said = self._key.hidden_in(content)
             wait = wire.wait_of(headers.get("Retry-After"), now=datetime.now(UTC))
-            fault = wire.fault_of(status, said, self._space, wait=wait)
+            return wire.fault_of(status, said, self._space, wait=wait)
         except BadResponse as error:
-            fault = Fault(error.with_traceback(None))
+            return Fault(error.with_traceback(None))
         except httpx.DecodingError as error:
-            fault = Fault(wire.undecodable(str(error)))
-        except httpx.HTTPError as error:
-            fault = wire.unreachable(f"{type(error).__name__}: {error}")
-        raise RequestFailed(fault)
+            return Fault(wire.undecodable(str(error)))
+        except (httpx.HTTPError, OSError) as error:
+            return wire.unreachable(f"{type(error).__name__}: {error}")
 
     def _read(self, content: bytes, count: int) -> Answer:
         """The vectors of an answer, or a :class:`BadResponse` that quotes it, but never the key."""
@@ -253,26 +417,52 @@ class AsyncJinaAPIBackend:
             return wire.read_answer(content, self._space, count=count)
         return wire.read_answer(self._key.hidden_in(content), self._space, count=count)
 
-    async def _post(self, body: bytes, count: int) -> tuple[int, httpx.Headers, bytes]:
+    async def _post(
+        self, body: bytes, count: int, ticket: Ticket
+    ) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and whole body, within the time and the size that an answer can have."""
-        end = time.monotonic() + self._limits.timeout
+        session = self._session()
+        end = time.monotonic() + self._patience.timeout
         most = wire.most_bytes(self._space, count)
         content = bytearray()
-        async with self._client().stream(
-            "POST", self._address, content=body, headers=_JSON, auth=self._key
+        async with session.client.stream(
+            "POST",
+            self._address,
+            content=body,
+            headers=_JSON,
+            auth=self._key,
+            extensions=session.sockets.extensions,
         ) as response:
+            self._hear(session.gate, ticket, response)
             async for chunk in response.aiter_bytes():
                 content += chunk
                 if len(content) > most:
                     raise wire.too_long_an_answer(self._space, count)
                 if time.monotonic() > end:
-                    raise httpx.ReadTimeout(f"no whole answer in {self._limits.timeout:g} s")
+                    raise httpx.ReadTimeout(f"no whole answer in {self._patience.timeout:g} s")
         return response.status_code, response.headers, bytes(content)
 
-    def _client(self) -> httpx.AsyncClient:
-        """This process's client; after a fork another one, with connections of its own."""
+    def _hear(self, gate: AsyncGate, ticket: Ticket, response: httpx.Response) -> None:
+        """What the head of an answer says to everyone, as soon as it is there."""
+        wait = wire.wait_of(response.headers.get("Retry-After"), now=datetime.now(UTC))
+        if wait and response.status_code >= 400:
+            gate.hold(wait)
+        requests, tokens = wire.remaining_of(response.headers)
+        gate.hear(ticket, requests=requests, tokens=tokens)
+
+    def _session(self) -> AsyncSession:
+        """This process's session; after a fork another one, with connections of its own."""
         process = os.getpid()
-        if process not in self._clients:
-            client = httpx.AsyncClient(timeout=self._limits.timeout)
-            return self._clients.setdefault(process, client)
-        return self._clients[process]
+        if process not in self._sessions:
+            client = httpx.AsyncClient(
+                timeout=httpx.Timeout(self._patience.timeout, pool=None),
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            )
+            gate = AsyncGate(Limiter(self._limits))
+            return self._sessions.setdefault(process, AsyncSession(client, gate, AsyncSockets()))
+        return self._sessions[process]
+
+
+def _jittered(seconds: float, most: float) -> float:
+    """With up to ``most`` more, so that processes that failed together do not return together."""
+    return seconds + most * secrets.randbelow(1000) / 1000

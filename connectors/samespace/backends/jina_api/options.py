@@ -1,4 +1,4 @@
-"""What a client is given beside the space: the key, the address, its patience."""
+"""What a client is given beside the space: the key, the address, its limits and its patience."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from samespace.backends.jina_api.limits import Limits
 from samespace.errors import AuthenticationFailed, InvalidInput, excerpt
 
 KEY: Final = "JINA_API_KEY"
@@ -90,24 +91,40 @@ def _is_address(url: object) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How much a request may hold, and how long one is waited for; see the backend."""
+class Patience:
+    """How long one caller waits for an answer; see the backend."""
 
     timeout: float
-    texts_per_request: int
-    tokens_per_request: int
     attempts: int
     retry_seconds: float
     retry_wait: float
 
     def __post_init__(self) -> None:
-        for name in ("texts_per_request", "tokens_per_request", "attempts"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise InvalidInput(f"{name} is {excerpt(value)}; pass a whole number from 1 on")
+        if type(self.attempts) is not int or self.attempts < 1:
+            raise InvalidInput(
+                f"attempts is {excerpt(self.attempts)}; pass a whole number from 1 on"
+            )
         for name in ("timeout", "retry_seconds", "retry_wait"):
             value = getattr(self, name)
             if type(value) not in {int, float} or not 0 <= value < math.inf:
                 raise InvalidInput(f"{name} is {excerpt(value)}; pass seconds from 0 on")
         if not self.timeout:
             raise InvalidInput("timeout is 0, in which nothing can be answered; pass more seconds")
+
+
+def check_limits(limits: object) -> Limits:
+    """:class:`InvalidInput` for anything but :class:`Limits`."""
+    if limits is None:
+        return Limits()
+    if not isinstance(limits, Limits):
+        raise InvalidInput(
+            f"limits is {excerpt(limits)}; pass Limits(requests_per_minute=…, tokens_per_minute=…)"
+        )
+    return limits
+
+
+def check_on_too_long(value: object) -> bool:
+    """Whether too long a text is cut; :class:`InvalidInput` for anything else to do with it."""
+    if value not in ("reject", "truncate"):
+        raise InvalidInput(f'on_too_long is {excerpt(value)}; pass "reject" or "truncate"')
+    return value == "truncate"

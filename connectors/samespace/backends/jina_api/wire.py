@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import binascii
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -30,18 +31,16 @@ from samespace.protocols import Matrix
 from samespace.space import EmbeddingSpace
 
 DEFAULT_TASK: Final = "retrieval.passage"
-LONGEST_WAIT: Final = 86_400.0
-"""Seconds: a ``Retry-After`` beyond a day says no more than one of a day."""
+LONGEST_WAIT: Final = 3600.0
+"""Seconds: a ``Retry-After`` beyond an hour says no more than one of an hour."""
 
 Portion = Sequence[int]
 """Positions of the texts of one request, in their order."""
 
 _FLOAT: Final = np.dtype("<f4")
-_BYTES_PER_TOKEN: Final = 3
-"""Low for English (4 to 5), about right for Chinese and Japanese: an estimate on the safe side."""
-_SPECIAL_TOKENS: Final = 2
 _NO_BALANCE: Final = {"AUTHZ_INSUFFICIENT_BALANCE", "AUTHZ_RESOURCE_LIMIT_EXCEEDED"}
 _TOO_LONG: Final = "INPUT_TOKEN_LIMIT_EXCEEDED"
+_CROWDED: Final = "RATE_CONCURRENCY_LIMIT_EXCEEDED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +56,8 @@ class Fault:
     """Why a request failed. ``retry``: the same may succeed later, not before ``wait`` seconds.
 
     ``halve``: half of the texts may succeed. ``of_text``: with a single text, that text is at fault.
+    ``limited``: so many requests or tokens are too many for everybody; ``crowded``: so many at a
+    time.
     """
 
     error: EmbeddingError
@@ -64,6 +65,18 @@ class Fault:
     wait: float | None = None
     halve: bool = False
     of_text: bool = False
+    limited: bool = False
+    crowded: bool = False
+
+    @property
+    def too_long(self) -> bool:
+        """Whether a single text would be answered if it were cut."""
+        return isinstance(self.error, TokenLimitExceeded)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the API refused before it did any work; otherwise that is not known."""
+        return not isinstance(self.error, BackendUnavailable | BadResponse)
 
 
 class RequestFailed(Exception):
@@ -81,6 +94,7 @@ class _Said:
     code: str = ""
     detail: str = ""
     too_many: bool = False
+    of_text: bool = False
 
 
 # What is asked
@@ -114,7 +128,14 @@ def check_texts(texts: Sequence[str]) -> None:
             raise InvalidInput(f"text {place} is blank, so there is nothing to embed; leave it out")
 
 
-def request_body(space: EmbeddingSpace, texts: Sequence[str], task: str | None) -> bytes:
+def request_body(
+    space: EmbeddingSpace,
+    texts: Sequence[str],
+    task: str | None,
+    *,
+    truncate: bool = False,
+    late_chunking: bool = False,
+) -> bytes:
     """The JSON of one request, with the parameters that the space's model knows and no others.
 
     ``normalized`` and ``truncate`` are always said where they can be: the API's own defaults are
@@ -125,8 +146,10 @@ def request_body(space: EmbeddingSpace, texts: Sequence[str], task: str | None) 
         "model": space.model,
         "input": list(texts),
         "embedding_type": "base64",
-        "truncate": False,
+        "truncate": truncate,
     }
+    if late_chunking:
+        body["late_chunking"] = True
     if task is not None:
         body["task"] = task
     if model.takes_dimensions:
@@ -137,31 +160,29 @@ def request_body(space: EmbeddingSpace, texts: Sequence[str], task: str | None) 
 
 
 def portions(
-    texts: Sequence[str], *, texts_per_request: int, tokens_per_request: int, context: int
+    costs: Sequence[int],
+    doubtful: Collection[int],
+    *,
+    texts_per_request: int,
+    tokens_per_request: int,
 ) -> tuple[list[Portion], list[Portion]]:
     """Positions of the texts of each request: of texts that may be too long, and of the others.
 
-    The former go alone, so that no other shares a refusal; the latter by number and estimated
-    tokens.
+    The former go alone, so that no other shares a refusal; the latter by number and by ``costs``,
+    tokens counted or estimated.
     """
-    costs = [_estimated_tokens(text) for text in texts]
-    doubtful: list[Portion] = [[place] for place, cost in enumerate(costs) if cost > context]
     others: list[Portion] = []
     part: list[int] = []
     room = 0
     for place, cost in enumerate(costs):
-        if cost > context:
+        if place in doubtful:
             continue
         if not part or len(part) == texts_per_request or cost > room:
             part, room = [], tokens_per_request
             others.append(part)
         part.append(place)
         room -= cost
-    return doubtful, others
-
-
-def _estimated_tokens(text: str) -> int:
-    return len(text.encode()) // _BYTES_PER_TOKEN + _SPECIAL_TOKENS
+    return [[place] for place in sorted(doubtful)], others
 
 
 def halves(part: Portion) -> tuple[Portion, Portion]:
@@ -272,15 +293,19 @@ def fault_of(status: int, content: bytes, space: EmbeddingSpace, *, wait: float 
     if status in {401, 402, 403}:
         return Fault(_forbidden(status, said.code, heard))
     if status == 429:
-        return Fault(_limited(heard), retry=True, wait=wait)
+        crowded = said.code == _CROWDED
+        return Fault(_limited(heard), retry=True, wait=wait, crowded=crowded, limited=not crowded)
     if status in {409, 500, 502, 503, 504}:
         message = f"{heard} after every permitted retry; try again later"
         return Fault(BackendUnavailable(message), retry=True, wait=wait, halve=status == 504)
     if status == 413 or said.code == _TOO_LONG:
         return Fault(_too_long(heard, space), halve=True, of_text=True)
     if said.too_many:
-        message = f"{heard}; lower texts_per_request="
+        message = f"{heard}; lower texts_per_request= in limits=Limits(…)"
         return Fault(EmbeddingError(message), halve=True)
+    if said.of_text:
+        message = f"{heard}: the API refuses the text; change it or leave it out"
+        return Fault(EmbeddingError(message), halve=True, of_text=True)
     return Fault(_refused(status, heard))
 
 
@@ -301,7 +326,8 @@ def _forbidden(status: int, code: str, heard: str) -> EmbeddingError:
 def _limited(heard: str) -> RateLimited:
     return RateLimited(
         f"{heard}: still limited after every permitted retry; wait for the limit's window, raise "
-        "attempts= and retry_seconds=, or lower tokens_per_request="
+        "attempts= and retry_seconds=, or give the key's limits: "
+        "limits=Limits(requests_per_minute=…, tokens_per_minute=…)"
     )
 
 
@@ -336,7 +362,10 @@ def _said(content: bytes) -> _Said:
         ]
         detail = ": ".join(part for part in named if part) or detail
     return _Said(
-        code=_code(inner.get("code")), detail=detail, too_many=any(map(_is_too_many, complaints))
+        code=_code(inner.get("code")),
+        detail=detail,
+        too_many=any(map(_is_too_many, complaints)),
+        of_text=any(map(_is_of_text, complaints)),
     )
 
 
@@ -344,6 +373,12 @@ def _is_too_many(complaint: Mapping[str, Any]) -> bool:
     """Whether a complaint of a 422 is that the list of inputs is too long."""
     field = _first_text(complaint.get("field")).rpartition(".")[2]
     return field == "input" and complaint.get("type") == "too_long"
+
+
+def _is_of_text(complaint: Mapping[str, Any]) -> bool:
+    """Whether a complaint of a 422 is about one of the inputs, like ``input.3``."""
+    names = _first_text(complaint.get("field")).split(".")
+    return any(before == "input" and place.isdigit() for before, place in itertools.pairwise(names))
 
 
 def _code(value: object) -> str:
@@ -391,10 +426,59 @@ def _seconds_until(date: str, now: datetime) -> float:
         return math.nan
 
 
-def too_long_texts(texts: Sequence[str], found: Mapping[int, EmbeddingError]) -> EmbeddingError:
+def remaining_of(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """The requests and tokens that an answer says are left; None where it says nothing of use."""
+    requests, tokens = (
+        headers.get(f"X-RateLimit-Remaining-{name}", "") for name in ("Requests", "Tokens")
+    )
+    return _whole(requests), _whole(tokens)
+
+
+def _whole(number: str) -> int | None:
+    text = number.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def pause_after(fault: Fault, *, count: int, left: float, backoff: float) -> float | None:
+    """Seconds until a request of ``count`` texts is tried again; None: it is not.
+
+    What asks for more than is ``left`` of the budget is not tried again: earlier would be refused.
+    """
+    if not fault.retry or (fault.halve and count > 1):
+        return None
+    if fault.wait is None:
+        return backoff if left > 0 else None
+    return fault.wait if fault.wait <= left else None
+
+
+def held(seconds: float) -> Fault:
+    """For a request that was not sent: the API wants none for longer than its budget."""
+    return Fault(
+        RateLimited(
+            f"the embedding API asks to wait {seconds:.1f} s more before anything is sent; try "
+            "again then, or raise retry_seconds="
+        )
+    )
+
+
+def closed() -> BackendUnavailable:
+    """For whoever uses a backend that is closed."""
+    return BackendUnavailable("this backend is closed; make another one")
+
+
+def refused_texts(texts: Sequence[str], found: Mapping[int, EmbeddingError]) -> EmbeddingError:
     """One error for the texts that were refused, each position named."""
     first = min(found)
+    return _refused_places(f"text {first}, {excerpt(texts[first])}", found)
+
+
+def refused_documents(found: Mapping[int, EmbeddingError]) -> EmbeddingError:
+    """One error for the documents that have a chunk which was refused, each position named."""
+    return _refused_places(f"document {min(found)}", found)
+
+
+def _refused_places(first: str, found: Mapping[int, EmbeddingError]) -> EmbeddingError:
     others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return TokenLimitExceeded(
-        f"text {first}, {excerpt(texts[first])}{others}: {found[first]}", indices=sorted(found)
-    )
+    too_long = all(isinstance(error, TokenLimitExceeded) for error in found.values())
+    kind = TokenLimitExceeded if too_long else EmbeddingError
+    return kind(f"{first}{others}: {found[min(found)]}", indices=sorted(found))

@@ -1,0 +1,77 @@
+"""What one call has come to so far: its texts, what was paid, cut and refused."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import httpx
+
+from samespace.backends.jina_api.gate import AsyncGate, AsyncSockets, Gate, Sockets, Stop
+from samespace.errors import EmbeddingError
+from samespace.protocols import Usage
+
+
+@dataclass(slots=True)
+class Call:
+    """One call; several tasks or threads add to it, each step of which is one operation."""
+
+    task: str | None
+    paid: list[int] = field(default_factory=list)
+    cut: list[int] = field(default_factory=list)
+    refused: dict[int, EmbeddingError] = field(default_factory=dict)
+    stop: Stop = field(default_factory=Stop)
+
+    def usage(self) -> Usage:
+        """The tokens of the requests that were answered, and the texts of them that were cut."""
+        return Usage(sum(self.paid), tuple(sorted(self.cut)))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request: its texts, the tokens that they likely have, and what to do with them."""
+
+    texts: list[str]
+    tokens: int
+    task: str | None
+    truncate: bool = False
+    late_chunking: bool = False
+
+
+@dataclass(slots=True)
+class Budget:
+    """What is left of a request's patience; it begins with its first attempt, not in the queue."""
+
+    seconds: float
+    begun: float | None = None
+    pause: float = 0.0
+    """Seconds before the next attempt."""
+    backoff: float = 0.0
+    """Seconds to pause where the API does not say how long."""
+
+    @property
+    def left(self) -> float:
+        """Seconds within which another attempt may begin."""
+        return self.seconds if self.begun is None else self.begun + self.seconds - time.monotonic()
+
+    def begin(self) -> None:
+        """An attempt begins; the clock is started by the first."""
+        self.begun = time.monotonic() if self.begun is None else self.begun
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncSession:
+    """One process's connections, and its count of what the account may send."""
+
+    client: httpx.AsyncClient
+    gate: AsyncGate
+    sockets: AsyncSockets
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One process's connections, and its count of what the account may send."""
+
+    client: httpx.Client
+    gate: Gate
+    sockets: Sockets

@@ -1,0 +1,312 @@
+"""Where requests wait for their turn, and how several are asked at once: in tasks or in threads.
+
+Both kinds do the same; what waits differs. Everything that waits here can be stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+from weakref import WeakSet
+
+from samespace.backends.jina_api.limiter import Limiter, Ticket
+
+T = TypeVar("T")
+_LONGEST_SLEEP: Final = 3600.0
+
+
+@dataclass(slots=True)
+class Stop:
+    """Whether a call is to end: set once, by whoever sees why."""
+
+    asked: bool = False
+
+
+class Stopped(Exception):
+    """The call or the backend has ended while a request waited for its turn."""
+
+
+class Held(Exception):
+    """The server has asked to wait for longer than the request may: ``seconds`` from now."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class _Queue:
+    """What both gates share: who is next, and whether the next may go."""
+
+    def __init__(self, limiter: Limiter, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limiter = limiter
+        self._clock = clock
+        self._waiting: deque[object] = deque()
+        self._closed = False
+
+    def _started(self, place: object, tokens: int, most: float, stop: Stop) -> Ticket | float:
+        """The ticket of a request that may start now, or the seconds until it is worth a look."""
+        if self._closed or stop.asked:
+            raise Stopped
+        now = self._clock()
+        if (held := self.limiter.held(now)) > most:
+            raise Held(held)
+        if self._waiting[0] is not place:
+            return math.inf
+        seconds = self.limiter.wait(tokens, now)
+        return min(seconds, _LONGEST_SLEEP) if seconds > 0 else self.limiter.start(tokens, now)
+
+    def _left(self, end: float, stop: Stop) -> float:
+        if self._closed or stop.asked:
+            raise Stopped
+        return min(end - self._clock(), _LONGEST_SLEEP)
+
+    def _end(self, ticket: Ticket, tokens: int | None, *, crowded: bool) -> None:
+        if crowded:
+            self.limiter.crowded()
+        self.limiter.end(ticket, self._clock(), tokens=tokens)
+
+    def _hear(self, ticket: Ticket, requests: int | None, tokens: int | None) -> None:
+        self.limiter.remaining(ticket, self._clock(), requests=requests, tokens=tokens)
+
+
+class AsyncGate(_Queue):
+    """Lets the tasks of one event loop through, in the order in which they came."""
+
+    def __init__(self, limiter: Limiter, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(limiter, clock)
+        self._changed = asyncio.Event()
+
+    async def enter(self, tokens: int, *, most: float, stop: Stop) -> Ticket:
+        """Wait until a request may start; :class:`Held` if the server has it wait beyond ``most``."""
+        place = object()
+        self._waiting.append(place)
+        try:
+            while not isinstance(found := self._started(place, tokens, most, stop), Ticket):
+                await self._change(found)
+            return found
+        finally:
+            self._waiting.remove(place)
+            self.wake()
+
+    async def pause(self, seconds: float, stop: Stop) -> None:
+        """Wait so long, outside the queue."""
+        end = self._clock() + seconds
+        while (left := self._left(end, stop)) > 0:
+            await self._change(left)
+
+    def leave(self, ticket: Ticket, tokens: int | None, *, crowded: bool = False) -> None:
+        """A request has ended, and cost so many tokens if anybody said."""
+        self._end(ticket, tokens, crowded=crowded)
+        self.wake()
+
+    def hear(self, ticket: Ticket, *, requests: int | None, tokens: int | None) -> None:
+        """What an answer says remains."""
+        self._hear(ticket, requests, tokens)
+
+    def hold(self, seconds: float) -> None:
+        """Nobody starts a request for so long."""
+        self.limiter.hold(seconds, self._clock())
+
+    def wake(self) -> None:
+        """Let everyone who waits look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def close(self) -> None:
+        """Whoever waits, waits no longer, and nobody enters."""
+        self._closed = True
+        self.wake()
+
+    async def _change(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if seconds == math.inf else seconds):
+                await self._changed.wait()
+
+
+class Gate(_Queue):
+    """Lets threads through, in the order in which they came."""
+
+    def __init__(self, limiter: Limiter, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(limiter, clock)
+        self._changed = threading.Condition()
+
+    def enter(self, tokens: int, *, most: float, stop: Stop) -> Ticket:
+        """Wait until a request may start; :class:`Held` if the server has it wait beyond ``most``."""
+        place = object()
+        with self._changed:
+            self._waiting.append(place)
+            try:
+                while not isinstance(found := self._started(place, tokens, most, stop), Ticket):
+                    self._changed.wait(None if found == math.inf else found)
+                return found
+            finally:
+                self._waiting.remove(place)
+                self._changed.notify_all()
+
+    def pause(self, seconds: float, stop: Stop) -> None:
+        """Wait so long, outside the queue."""
+        end = self._clock() + seconds
+        with self._changed:
+            while (left := self._left(end, stop)) > 0:
+                self._changed.wait(left)
+
+    def leave(self, ticket: Ticket, tokens: int | None, *, crowded: bool = False) -> None:
+        """A request has ended, and cost so many tokens if anybody said."""
+        with self._changed:
+            self._end(ticket, tokens, crowded=crowded)
+            self._changed.notify_all()
+
+    def hear(self, ticket: Ticket, *, requests: int | None, tokens: int | None) -> None:
+        """What an answer says remains."""
+        with self._changed:
+            self._hear(ticket, requests, tokens)
+
+    def hold(self, seconds: float) -> None:
+        """Nobody starts a request for so long."""
+        with self._changed:
+            self.limiter.hold(seconds, self._clock())
+
+    def wake(self) -> None:
+        """Let everyone who waits look again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Whoever waits, waits no longer, and nobody enters."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class AsyncSockets:
+    """Nothing to do: a task that is cancelled closes its connection."""
+
+    extensions: Final[dict[str, Any]] = {}
+
+    def cut(self) -> None:
+        """End every exchange."""
+
+
+class Sockets:
+    """The connections of a client, so that threads can be called back that wait for an answer."""
+
+    def __init__(self) -> None:
+        self._streams: WeakSet[Any] = WeakSet()
+        self.extensions: Final[dict[str, Any]] = {"trace": self._note}
+
+    def cut(self) -> None:
+        """End every exchange."""
+        for stream in list(self._streams):
+            with suppress(OSError, AttributeError):
+                stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+    def _note(self, event: str, info: dict[str, Any]) -> None:
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._streams.add(info["return_value"])
+
+
+async def in_thread_async(function: Callable[[], T]) -> T:
+    """What ``function`` returns; it runs in a worker thread."""
+    return await asyncio.to_thread(function)
+
+
+def in_thread(function: Callable[[], T]) -> T:
+    """What ``function`` returns."""
+    return function()
+
+
+async def each_async(
+    work: Callable[[T], Awaitable[None]],
+    parts: Sequence[T],
+    *,
+    at_once: int,
+    stop: Stop,
+    gate: AsyncGate,
+    sockets: AsyncSockets,  # noqa: ARG001  as its twin
+) -> None:
+    """Do the work of each part, several at once; the first failure ends all, and is raised."""
+    left = iter(parts)
+
+    async def take() -> None:
+        for part in left:
+            await work(part)
+
+    if min(at_once, len(parts)) <= 1:
+        return await take()
+    failure: BaseException
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(at_once, len(parts))):
+                group.create_task(take())
+    except BaseExceptionGroup as failed:
+        failure = failed.exceptions[0]
+    else:
+        return None
+    stop.asked = True
+    gate.wake()
+    raise failure  # outside, so that the group is no part of its chain
+
+
+def each(
+    work: Callable[[T], None],
+    parts: Sequence[T],
+    *,
+    at_once: int,
+    stop: Stop,
+    gate: Gate,
+    sockets: Sockets,
+) -> None:
+    """Do the work of each part, several at once; the first failure ends all, and is raised.
+
+    Every thread has ended when this returns. Where the caller's own thread is interrupted, the
+    others' exchanges are cut off.
+    """
+    left = iter(parts)  # a sequence's: to take from it is one step
+    failures: list[BaseException] = []
+    count = min(at_once, len(parts))
+    if count <= 1:
+        for part in left:
+            work(part)
+        return
+    with ThreadPoolExecutor(count, thread_name_prefix="samespace-jina") as threads:
+        try:
+            wait(
+                [
+                    threads.submit(copy_context().run, _take, work, left, stop, failures)
+                    for _ in range(count)
+                ],
+                return_when=FIRST_EXCEPTION,
+            )
+        except BaseException:
+            stop.asked = True
+            sockets.cut()
+            raise
+        finally:
+            gate.wake()
+    if failures:
+        raise failures[0]
+
+
+def _take(
+    work: Callable[[T], None], left: Iterator[T], stop: Stop, failures: list[BaseException]
+) -> None:
+    """Work until nothing is left; a failure is noted before it makes the others stop."""
+    try:
+        for part in left:
+            if stop.asked:
+                return
+            work(part)
+    except BaseException as error:
+        failures.append(error)
+        stop.asked = True
+        raise
