@@ -311,6 +311,17 @@ def test_who_knows_no_limit_obeys_what_is_said(
     assert found.hasty == 0
 
 
+@given(TRIPS, st.integers(1, 9), st.integers(10, 60))
+@settings(max_examples=80)
+def test_who_is_told_what_is_left_is_never_refused_one_at_a_time(
+    trips: list[tuple[float, float]], requests: int, tokens: int
+) -> None:
+    quota = Quota(requests=requests, tokens=tokens, window=0.7, retry_after=False)
+    found = Simulation(quota, Limits(in_flight=1, window=0.7), trips, todo=60)
+    found.run()
+    assert found.refused == []
+
+
 @pytest.mark.parametrize(
     "scarce",
     [{"requests": 50}, {"tokens": 500}, {"requests": 60, "tokens": 550, "in_flight": 4}],

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
-import httpx
-
-from samespace.backends.jina_api.gate import AsyncGate, AsyncSockets, Gate, Sockets, Stop
+from samespace.backends.jina_api.gate import Stop
 from samespace.errors import EmbeddingError
 from samespace.protocols import Usage
 
+S = TypeVar("S")
+
 
 @dataclass(slots=True)
-class Call:
+class Call(Generic[S]):
     """One call; several tasks or threads add to it, each step of which is one operation."""
 
+    session: S
     task: str | None
     paid: list[int] = field(default_factory=list)
     cut: list[int] = field(default_factory=list)
@@ -57,21 +59,3 @@ class Budget:
     def begin(self) -> None:
         """An attempt begins; the clock is started by the first."""
         self.begun = time.monotonic() if self.begun is None else self.begun
-
-
-@dataclass(frozen=True, slots=True)
-class AsyncSession:
-    """One process's connections, and its count of what the account may send."""
-
-    client: httpx.AsyncClient
-    gate: AsyncGate
-    sockets: AsyncSockets
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """One process's connections, and its count of what the account may send."""
-
-    client: httpx.Client
-    gate: Gate
-    sockets: Sockets

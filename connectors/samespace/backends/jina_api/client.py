@@ -22,12 +22,14 @@ import numpy as np
 import stamina
 
 from samespace.backends.jina_api import late, wire
-from samespace.backends.jina_api.call import Budget, Call, Question, Session
+from samespace.backends.jina_api.call import Budget, Call, Question
 from samespace.backends.jina_api.gate import (
     Gate,
     Held,
+    Session,
     Sockets,
     Stopped,
+    TooLate,
     each,
     in_thread,
 )
@@ -149,6 +151,7 @@ class JinaAPIBackend:
         session = self._sessions.pop(os.getpid(), None)
         if session is not None:
             session.gate.close()
+            session.sockets.close()
             session.client.close()
 
     def usage(self) -> Usage:
@@ -206,7 +209,7 @@ class JinaAPIBackend:
         self._check_usable()
         chunks = in_thread(partial(self._counted_chunks, documents))
         found = [np.empty((len(each), self._space.dimensions), np.float32) for each in documents]
-        call = Call(self._space.task)
+        call = Call(self._session(), self._space.task)
         work = partial(self._settle_document, call, documents, chunks, found)
         doubtful, others = late.order(chunks, room=late.room_of(self._model))
         try:
@@ -238,7 +241,7 @@ class JinaAPIBackend:
             texts_per_request=self._limits.texts_per_request,
             tokens_per_request=self._limits.tokens_at_once,
         )
-        call = Call(task)
+        call = Call(self._session(), task)
         work = partial(self._settle, call, texts, counts, vectors)
         try:
             for parts in (doubtful, others):
@@ -249,19 +252,16 @@ class JinaAPIBackend:
             self._usage.set(call.usage())
         return embedded(vectors, self._space, count=len(texts))
 
-    def _each(self, work: Callable[[T], None], parts: Sequence[T], call: Call) -> None:
-        session = self._session()
-        each(
-            work,
-            parts,
-            at_once=session.gate.limiter.most_in_flight,
-            stop=call.stop,
-            gate=session.gate,
-            sockets=session.sockets,
-        )
+    def _each(self, work: Callable[[T], None], parts: Sequence[T], call: Call[Session]) -> None:
+        each(work, parts, session=call.session, stop=call.stop)
 
     def _settle(
-        self, call: Call, texts: Sequence[str], counts: list[int], vectors: Matrix, part: Portion
+        self,
+        call: Call[Session],
+        texts: Sequence[str],
+        counts: list[int],
+        vectors: Matrix,
+        part: Portion,
     ) -> None:
         """Put a portion's answers in their places, or note the texts of it that were refused."""
         waiting = deque([part])
@@ -285,7 +285,7 @@ class JinaAPIBackend:
 
     def _settle_document(
         self,
-        call: Call,
+        call: Call[Session],
         documents: Sequence[Sequence[str]],
         counts: list[list[int]],
         vectors: list[Matrix],
@@ -293,8 +293,9 @@ class JinaAPIBackend:
     ) -> None:
         """Put the vectors of a document's chunks in their places, or note that it was refused."""
         start, room = 0, late.room_of(self._model)
+        overlap = late.overlap_of(exact=self._tokens.is_exact)
         while start < len(documents[place]):
-            window = late.window_from(start, counts[place], room=room)
+            window = late.window_from(start, counts[place], room=room, overlap=overlap)
             chunks = list(documents[place][window.first : window.stop])
             tokens = sum(counts[place][window.first : window.stop])
             found = self._ask(Question(chunks, tokens, call.task, late_chunking=True), call)
@@ -315,7 +316,7 @@ class JinaAPIBackend:
         if self._closed:
             raise wire.closed()
 
-    def _ask(self, question: Question, call: Call) -> Answer | Fault:
+    def _ask(self, question: Question, call: Call[Session]) -> Answer | Fault:
         """One request's answer, or why there is none after every permitted retry.
 
         A fault is returned, not raised, so that no driver's exception becomes a cause: its frames
@@ -352,28 +353,38 @@ class JinaAPIBackend:
         budget.pause = pause or 0.0
         return False if pause is None else 0.0
 
-    def _attempt(self, body: bytes, question: Question, budget: Budget, call: Call) -> Answer:
+    def _attempt(
+        self, body: bytes, question: Question, budget: Budget, call: Call[Session]
+    ) -> Answer:
         """Wait for the turn, ask, and leave; :class:`RequestFailed` for anything but vectors."""
-        gate = self._session().gate
+        gate = call.session.gate
         try:
             gate.pause(budget.pause, call.stop)
-            tokens = self._tokens.likely(question.tokens)
-            ticket = gate.enter(tokens, most=budget.left, stop=call.stop)
+            while True:
+                tokens = self._tokens.likely(question.tokens)
+                ticket = gate.enter(tokens, most=budget.left, stop=call.stop)
+                budget.begin()
+                with suppress(TooLate):
+                    return self._exchange(body, question, budget, call, ticket)
         except Held as held:
             fault = wire.held(held.seconds)
         except Stopped:
             fault = Fault(wire.closed())
-        else:
-            budget.begin()
-            return self._exchange(body, question, budget, ticket)
         raise RequestFailed(fault)
 
-    def _exchange(self, body: bytes, question: Question, budget: Budget, ticket: Ticket) -> Answer:
+    def _exchange(
+        self,
+        body: bytes,
+        question: Question,
+        budget: Budget,
+        call: Call[Session],
+        ticket: Ticket,
+    ) -> Answer:
         """One request and its answer."""
-        gate = self._session().gate
+        gate = call.session.gate
         fault, tokens = Fault(wire.closed()), None
         try:
-            found = self._answered(body, len(question.texts), ticket)
+            found = self._answered(body, len(question.texts), call, ticket)
             if isinstance(found, Answer):
                 tokens = found.tokens or None
                 if tokens and not question.truncate:
@@ -383,13 +394,18 @@ class JinaAPIBackend:
             tokens = 0 if fault.is_free else None
             if fault.limited and fault.wait is None:
                 gate.hold(budget.backoff)
+        except TooLate:
+            tokens = 0
+            raise
         finally:
             gate.leave(ticket, tokens, crowded=fault.crowded)
         raise RequestFailed(fault)
 
-    def _answered(self, body: bytes, count: int, ticket: Ticket) -> Answer | Fault:
+    def _answered(
+        self, body: bytes, count: int, call: Call[Session], ticket: Ticket
+    ) -> Answer | Fault:
         try:
-            status, headers, content = self._post(body, count, ticket)
+            status, headers, content = self._post(body, count, call, ticket)
             if status == 200:
                 return self._read(content, count)
             said = self._key.hidden_in(content)
@@ -399,8 +415,12 @@ class JinaAPIBackend:
             return Fault(error.with_traceback(None))
         except httpx.DecodingError as error:
             return Fault(wire.undecodable(str(error)))
-        except (httpx.HTTPError, OSError) as error:
+        except httpx.HTTPError as error:
             return wire.unreachable(f"{type(error).__name__}: {error}")
+        except RuntimeError:
+            if not self._closed:  # httpx says so of a client that was closed meanwhile
+                raise
+            return Fault(wire.closed())
 
     def _read(self, content: bytes, count: int) -> Answer:
         """The vectors of an answer, or a :class:`BadResponse` that quotes it, but never the key."""
@@ -408,9 +428,11 @@ class JinaAPIBackend:
             return wire.read_answer(content, self._space, count=count)
         return wire.read_answer(self._key.hidden_in(content), self._space, count=count)
 
-    def _post(self, body: bytes, count: int, ticket: Ticket) -> tuple[int, httpx.Headers, bytes]:
+    def _post(
+        self, body: bytes, count: int, call: Call[Session], ticket: Ticket
+    ) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and whole body, within the time and the size that an answer can have."""
-        session = self._session()
+        session = call.session
         end = time.monotonic() + self._patience.timeout
         most = wire.most_bytes(self._space, count)
         content = bytearray()
@@ -420,9 +442,10 @@ class JinaAPIBackend:
             content=body,
             headers=_JSON,
             auth=self._key,
-            extensions=session.sockets.extensions,
+            extensions=session.sockets.extensions(
+                partial(session.gate.check, call.stop), partial(_hear, session.gate, ticket)
+            ),
         ) as response:
-            self._hear(session.gate, ticket, response)
             for chunk in response.iter_bytes():
                 content += chunk
                 if len(content) > most:
@@ -431,25 +454,31 @@ class JinaAPIBackend:
                     raise httpx.ReadTimeout(f"no whole answer in {self._patience.timeout:g} s")
         return response.status_code, response.headers, bytes(content)
 
-    def _hear(self, gate: Gate, ticket: Ticket, response: httpx.Response) -> None:
-        """What the head of an answer says to everyone, as soon as it is there."""
-        wait = wire.wait_of(response.headers.get("Retry-After"), now=datetime.now(UTC))
-        if wait and response.status_code >= 400:
-            gate.hold(wait)
-        requests, tokens = wire.remaining_of(response.headers)
-        gate.hear(ticket, requests=requests, tokens=tokens)
-
     def _session(self) -> Session:
         """This process's session; after a fork another one, with connections of its own."""
         process = os.getpid()
-        if process not in self._sessions:
+        session = self._sessions.get(process)
+        if session is None:
             client = httpx.Client(
                 timeout=httpx.Timeout(self._patience.timeout, pool=None),
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
             )
             gate = Gate(Limiter(self._limits))
-            return self._sessions.setdefault(process, Session(client, gate, Sockets()))
-        return self._sessions[process]
+            made = Session(client, gate, Sockets())
+            session = self._sessions.setdefault(process, made)
+        if self._closed:  # meanwhile, so that nobody would close this one
+            raise wire.closed()
+        return session
+
+
+def _hear(gate: Gate, ticket: Ticket, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """What the head of an answer says to everyone, as soon as it is there."""
+    said = httpx.Headers(list(headers))
+    wait = wire.wait_of(said.get("Retry-After"), now=datetime.now(UTC))
+    if wait and status >= 400:
+        gate.hold(wait)
+    requests, tokens = wire.remaining_of(said)
+    gate.hear(ticket, requests=requests, tokens=tokens)
 
 
 def _jittered(seconds: float, most: float) -> float:

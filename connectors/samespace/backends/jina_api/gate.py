@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
+import httpx
+
 from samespace.backends.jina_api.limiter import Limiter, Ticket
 
 T = TypeVar("T")
@@ -34,6 +36,10 @@ class Stop:
 
 class Stopped(Exception):
     """The call or the backend has ended while a request waited for its turn."""
+
+
+class TooLate(Exception):
+    """The server asked to wait after a request had its turn, and before it was sent."""
 
 
 class Held(Exception):
@@ -64,6 +70,11 @@ class _Queue:
             return math.inf
         seconds = self.limiter.wait(tokens, now)
         return min(seconds, _LONGEST_SLEEP) if seconds > 0 else self.limiter.start(tokens, now)
+
+    def check(self, stop: Stop) -> None:
+        """:class:`TooLate` if nothing may be sent now: connecting may have taken a while."""
+        if self._closed or stop.asked or self.limiter.held(self._clock()) > 0:
+            raise TooLate
 
     def _left(self, end: float, stop: Stop) -> float:
         if self._closed or stop.asked:
@@ -188,21 +199,48 @@ class Gate(_Queue):
             self._changed.notify_all()
 
 
+Heard = Callable[[int, Sequence[tuple[bytes, bytes]]], None]
+"""Takes the status and the headers of an answer."""
+
+
 class AsyncSockets:
-    """Nothing to do: a task that is cancelled closes its connection."""
+    """The exchanges of a client. A task that is cancelled closes its connection by itself."""
 
-    extensions: Final[dict[str, Any]] = {}
+    def extensions(self, before: Callable[[], None], heard: Heard) -> dict[str, Any]:
+        """For one request: ``before`` may still stop it, ``heard`` gets the head of its answer."""
 
-    def cut(self) -> None:
-        """End every exchange."""
+        async def trace(event: str, info: dict[str, Any]) -> None:
+            _tell(event, info, before, heard)
+
+        return {"trace": trace}
+
+    def close(self) -> None:
+        """End every exchange, for good."""
 
 
 class Sockets:
-    """The connections of a client, so that threads can be called back that wait for an answer."""
+    """The exchanges of a client, so that threads can be called back that wait for an answer."""
 
     def __init__(self) -> None:
         self._streams: WeakSet[Any] = WeakSet()
-        self.extensions: Final[dict[str, Any]] = {"trace": self._note}
+        self._closed = False
+
+    def extensions(self, before: Callable[[], None], heard: Heard) -> dict[str, Any]:
+        """For one request: ``before`` may still stop it, ``heard`` gets the head of its answer."""
+
+        def trace(event: str, info: dict[str, Any]) -> None:
+            if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+                self._streams.add(info["return_value"])
+                if self._closed:
+                    self.cut()
+            _tell(event, info, before, heard)
+
+        return {"trace": trace}
+
+    def close(self) -> None:
+        """End every exchange, for good: a thread would wait on at a socket that is only closed."""
+        self._closed = True
+        self.cut()
 
     def cut(self) -> None:
         """End every exchange."""
@@ -210,9 +248,31 @@ class Sockets:
             with suppress(OSError, AttributeError):
                 stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
-    def _note(self, event: str, info: dict[str, Any]) -> None:
-        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            self._streams.add(info["return_value"])
+
+def _tell(event: str, info: dict[str, Any], before: Callable[[], None], heard: Heard) -> None:
+    if event == "http11.send_request_headers.started":
+        before()
+    elif event == "http11.receive_response_headers.complete":
+        _, status, _, headers, *_ = info["return_value"]
+        heard(status, headers)
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncSession:
+    """One process's connections, and its count of what the account may send."""
+
+    client: httpx.AsyncClient
+    gate: AsyncGate
+    sockets: AsyncSockets
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One process's connections, and its count of what the account may send."""
+
+    client: httpx.Client
+    gate: Gate
+    sockets: Sockets
 
 
 async def in_thread_async(function: Callable[[], T]) -> T:
@@ -229,31 +289,30 @@ async def each_async(
     work: Callable[[T], Awaitable[None]],
     parts: Sequence[T],
     *,
-    at_once: int,
+    session: AsyncSession,
     stop: Stop,
-    gate: AsyncGate,
-    sockets: AsyncSockets,  # noqa: ARG001  as its twin
 ) -> None:
     """Do the work of each part, several at once; the first failure ends all, and is raised."""
     left = iter(parts)
+    count = min(session.gate.limiter.most_in_flight, len(parts))
 
     async def take() -> None:
         for part in left:
             await work(part)
 
-    if min(at_once, len(parts)) <= 1:
+    if count <= 1:
         return await take()
     failure: BaseException
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(at_once, len(parts))):
+            for _ in range(count):
                 group.create_task(take())
     except BaseExceptionGroup as failed:
         failure = failed.exceptions[0]
     else:
         return None
     stop.asked = True
-    gate.wake()
+    session.gate.wake()
     raise failure  # outside, so that the group is no part of its chain
 
 
@@ -261,10 +320,8 @@ def each(
     work: Callable[[T], None],
     parts: Sequence[T],
     *,
-    at_once: int,
+    session: Session,
     stop: Stop,
-    gate: Gate,
-    sockets: Sockets,
 ) -> None:
     """Do the work of each part, several at once; the first failure ends all, and is raised.
 
@@ -273,7 +330,7 @@ def each(
     """
     left = iter(parts)  # a sequence's: to take from it is one step
     failures: list[BaseException] = []
-    count = min(at_once, len(parts))
+    count = min(session.gate.limiter.most_in_flight, len(parts))
     if count <= 1:
         for part in left:
             work(part)
@@ -289,10 +346,10 @@ def each(
             )
         except BaseException:
             stop.asked = True
-            sockets.cut()
+            session.sockets.cut()
             raise
         finally:
-            gate.wake()
+            session.gate.wake()
     if failures:
         raise failures[0]
 

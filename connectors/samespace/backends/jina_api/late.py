@@ -35,6 +35,11 @@ def room_of(model: Model) -> int:
     return min(model.context, TOGETHER)
 
 
+def overlap_of(*, exact: bool) -> int:
+    """``OVERLAP`` as tokens are counted: estimates are up to three times too high."""
+    return OVERLAP if exact else 3 * OVERLAP
+
+
 def check_model(model: Model) -> None:
     """:class:`InvalidInput` for a model without late chunking names those that have it."""
     if not model.late_chunking:
@@ -70,14 +75,14 @@ def order(counts: Sequence[Sequence[int]], *, room: int) -> tuple[list[int], lis
     return doubtful, others
 
 
-def window_from(start: int, counts: Sequence[int], *, room: int) -> Window:
+def window_from(start: int, counts: Sequence[int], *, room: int, overlap: int) -> Window:
     """The window in which chunk ``start`` and those after it are embedded.
 
-    Before it come whole chunks until they have ``OVERLAP`` tokens, so that it has its left context,
+    Before it come whole chunks until they have ``overlap`` tokens, so that it has its left context,
     as far as they and the chunk itself have room; after it, all that still fit.
     """
     first, context = start, 0
-    while first and context < OVERLAP and context + counts[first - 1] + counts[start] <= room:
+    while first and context < overlap and context + counts[first - 1] + counts[start] <= room:
         first -= 1
         context += counts[first]
     stop, left = start + 1, room - context - counts[start]

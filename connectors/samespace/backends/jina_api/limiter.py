@@ -21,6 +21,9 @@ MOST_AT_ONCE: Final = 64
 ANSWERS_PER_STEP: Final = 200
 """Answers after which one more request in flight is tried: at worst one refusal in so many."""
 
+_SHORTEST: Final = 1e-6
+"""Seconds: less may be lost in rounding, and a clock that has moved would not have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
@@ -63,22 +66,23 @@ class Limiter:
         """Seconds until a request may start: 0 at once, infinity not before another has ended."""
         if self._running >= self._allowed:
             return math.inf
-        return max(self.held(now), self._requests.wait(1, now), self._tokens.wait(tokens, now))
+        wait = max(self.held(now), self._requests.wait(1, now), self._tokens.wait(tokens, now))
+        return wait and max(wait, _SHORTEST)
 
     def start(self, tokens: int, now: float) -> Ticket:
         """A request starts, for which :meth:`wait` is 0; to be ended, whatever comes of it."""
         self._started += 1
         self._running += 1
         ticket = Ticket(self._started, now, tokens)
-        self._requests.start(ticket.number, 1)
-        self._tokens.start(ticket.number, tokens)
+        self._requests.start(ticket, 1)
+        self._tokens.start(ticket, tokens)
         return ticket
 
     def end(self, ticket: Ticket, now: float, *, tokens: int | None = None) -> None:
         """A request has ended; ``tokens`` are what it cost, None if nobody said."""
         self._running -= 1
-        self._requests.end(ticket.number, 1, now)
-        self._tokens.end(ticket.number, ticket.tokens if tokens is None else tokens, now)
+        self._requests.end(ticket, 1, now)
+        self._tokens.end(ticket, ticket.tokens if tokens is None else tokens, now)
         self._answers += 1
         if self._answers >= ANSWERS_PER_STEP and self._allowed < self._most:
             self._allowed += 1
@@ -105,20 +109,20 @@ class Limiter:
 
 @dataclass(slots=True)
 class _Said:
-    """What the server said is left, less what was started since; worth nothing after ``until``."""
+    """What the server said is left, less what it may not have counted; good for one window."""
 
     number: int
     left: int
-    until: float
+    heard: float
 
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """An amount that counts until it leaves the window."""
+    """An amount that counts until it leaves the window; the server counted it in between."""
 
-    number: int
     amount: int
-    leaves: float
+    started: float
+    ended: float
 
 
 class _Window:
@@ -139,50 +143,53 @@ class _Window:
         if self._limit is not None:  # what is more than the whole limit goes when nothing else does
             lack = self._used + min(amount, self._limit) - self._limit
             wait = self._until_returned(lack, now)
-        if self._said is not None:
-            back = self._until_returned(amount - self._said.left, now)
-            wait = max(wait, min(back, self._said.until - now))
+        if (said := self._said) is not None:
+            back = self._until_returned(amount - said.left, now, said)
+            wait = max(wait, min(back, said.heard + self._seconds - now))
         return wait
 
-    def start(self, number: int, amount: int) -> None:
-        self._running[number] = amount
+    def start(self, ticket: Ticket, amount: int) -> None:
+        self._running[ticket.number] = amount
         self._used += amount
         if self._said is not None:
             self._said.left -= amount
 
-    def end(self, number: int, amount: int, now: float) -> None:
-        reserved = self._running.pop(number)
+    def end(self, ticket: Ticket, amount: int, now: float) -> None:
+        reserved = self._running.pop(ticket.number)
         self._used += amount - reserved
-        if self._said is not None and number > self._said.number:
+        if self._said is not None and ticket.number != self._said.number:
             self._said.left += reserved - amount
-        self._ended.append(_Ended(number, amount, now + self._seconds))
+        self._ended.append(_Ended(amount, ticket.started, now))
 
     def remaining(self, ticket: Ticket, left: int, now: float) -> None:
-        """Believe the newest word, and count against it what it cannot have counted."""
+        """Believe the newest word, less all that was under way beside its request."""
         if self._said is not None and self._said.number > ticket.number:
             return
-        since = sum(amount for number, amount in self._running.items() if number > ticket.number)
+        beside = sum(self._running.values()) - self._running[ticket.number]
         for each in reversed(self._ended):
-            if each.leaves < ticket.started + self._seconds:
+            if each.ended < ticket.started:
                 break
-            since += each.amount if each.number > ticket.number else 0
-        left = math.floor(left * self._share)
-        self._said = _Said(ticket.number, left - since, now + self._seconds)
+            beside += each.amount
+        self._said = _Said(ticket.number, math.floor(left * self._share) - beside, now)
 
-    def _until_returned(self, lack: int, now: float) -> float:
+    def _until_returned(self, lack: int, now: float, said: _Said | None = None) -> float:
         if lack <= 0:
             return 0.0
         for each in self._ended:
-            lack -= each.amount
+            lack -= each.amount if said is None or self._is_in(each, said) else 0
             if lack <= 0:
-                return each.leaves - now
+                return each.ended + self._seconds - now
         return math.inf
 
+    def _is_in(self, each: _Ended, said: _Said) -> bool:
+        """Whether what the server said is left was surely without this amount."""
+        return each.started + self._seconds > said.heard
+
     def _forget(self, now: float) -> None:
-        while self._ended and self._ended[0].leaves <= now:
-            amount = self._ended.popleft().amount
-            self._used -= amount
-            if self._said is not None:
-                self._said.left += amount
-        if self._said is not None and self._said.until <= now:
+        while self._ended and self._ended[0].ended + self._seconds <= now:
+            each = self._ended.popleft()
+            self._used -= each.amount
+            if self._said is not None and self._is_in(each, self._said):
+                self._said.left += each.amount
+        if self._said is not None and self._said.heard + self._seconds <= now:
             self._said = None
