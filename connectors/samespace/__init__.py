@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from samespace.filters import everything as everything
     from samespace.filters import field as field
     from samespace.index import Index as Index
+    from samespace.ingest.chunking import Chunker as Chunker
+    from samespace.ingest.chunking import TextChunker as TextChunker
     from samespace.layout import Layout as Layout
     from samespace.layout import TextQuery as TextQuery
     from samespace.opening import open_backend as open_backend
@@ -78,6 +80,7 @@ _HOMES: Final = {
     "errors": ("SamespaceError",),
     "filters": ("everything", "field"),
     "index": ("Index",),
+    "ingest.chunking": ("Chunker", "TextChunker"),
     "layout": ("Layout", "TextQuery"),
     "opening": ("open_backend", "open_store"),
     "protocols": (

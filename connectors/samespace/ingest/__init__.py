@@ -1,1 +1,1 @@
-"""Documents from files (``reading``) into a store (``storing``), and a corpus that is at hand."""
+"""Documents from files (``reading``), in chunks (``chunking``), into a store (``storing``)."""
