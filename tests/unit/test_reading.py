@@ -117,6 +117,20 @@ def test_long_lines_are_cut_at_blanks(here: Path) -> None:
         assert set(document.text.split()) == {"word"}
 
 
+def test_a_text_can_be_read_whole(here: Path) -> None:
+    (here / "a.md").write_text("# One\n\n" + "word " * 1000)
+    (here / "b.html").write_text("<h1>Two</h1><p>words</p>")
+    (here / "blank.txt").write_text(" \n")
+    (here / "r.jsonl").write_text('{"text": "a line"}')
+    sources = list(read_sources([Path()], whole=True))
+    assert [(source.name, source.is_text, list(source.items)) for source in sources] == [
+        ("a.md", True, [Document("a.md", "# One\n\n" + "word " * 1000, {"source": "a.md"})]),
+        ("b.html", True, [Document("b.html", "Two\n\nwords", {"source": "b.html"})]),
+        ("blank.txt", True, []),
+        ("r.jsonl", False, [Document("r.jsonl#1", "a line", {"source": "r.jsonl"})]),
+    ]
+
+
 @pytest.mark.parametrize(
     ("html", "words"),
     [

@@ -35,7 +35,8 @@ class Source:
     """One file: its documents, and what of it cannot be read.
 
     ``name`` is the file's path, relative to the working directory where it is below it.
-    ``is_text`` says that the documents are all the passages of one text, whose parent is the file.
+    ``is_text`` says that the documents are one text: whole, or all its passages, whose parent is the
+    file.
     """
 
     name: str
@@ -43,18 +44,19 @@ class Source:
     is_text: bool = False
 
 
-def read_sources(paths: Sequence[Path]) -> Iterator[Source]:
+def read_sources(paths: Sequence[Path], *, whole: bool = False) -> Iterator[Source]:
     """The files named, and those in the folders named, each once, in a stable order.
 
     Texts are cut at blank lines into passages of at most 1,000 characters, with ids ``name#0``,
-    ``name#1``, …. A ``.jsonl`` line or a ``.csv`` row is one document: fields ``id`` (else
+    ``name#1``, …; with ``whole`` a text is one document with the id ``name``, for a chunker to cut, and
+    a blank one is none. A ``.jsonl`` line or a ``.csv`` row is one document: fields ``id`` (else
     ``name#line``) and ``text``, and the rest as metadata. What is missing or of another kind is
     :class:`InvalidInput` before anything is read; in folders other files are passed over. A file,
     line or row that cannot be read is a :class:`Rejected` among the others.
     """
     for path in paths:
         _check(path)
-    return _sources(paths)
+    return _sources(paths, whole=whole)
 
 
 def _check(path: Path) -> None:
@@ -65,13 +67,13 @@ def _check(path: Path) -> None:
         raise InvalidInput(f"{excerpt(str(path))} is of no known kind; pass one of {known}")
 
 
-def _sources(paths: Iterable[Path]) -> Iterator[Source]:
+def _sources(paths: Iterable[Path], *, whole: bool) -> Iterator[Source]:
     seen: set[str] = set()
     for path in (found for named in paths for found in _files(named)):
         name = _name(path)
         if name not in seen:
             seen.add(name)
-            yield _source(path, name)
+            yield _source(path, name, whole=whole)
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -94,14 +96,15 @@ def _name(path: Path) -> str:
     return (whole.relative_to(here) if whole.is_relative_to(here) else whole).as_posix()
 
 
-def _source(path: Path, name: str) -> Source:
+def _source(path: Path, name: str, *, whole: bool) -> Source:
     kind = path.suffix.lower()
     try:
         text = _read(path, check_id(name, what="file name"))
     except InvalidInput as error:
         return Source(name, [Rejected(name, error)])
     if kind in _TEXTS:
-        return Source(name, _passages(_TEXTS[kind](text), name), is_text=True)
+        cut = _whole if whole else _passages
+        return Source(name, cut(_TEXTS[kind](text), name), is_text=True)
     return Source(name, _documents(_RECORDS[kind](text), name))
 
 
@@ -114,6 +117,11 @@ def _read(path: Path, name: str) -> str:
         raise InvalidInput(
             f"{excerpt(name)} is not UTF-8 at byte {error.start}; convert it"
         ) from error
+
+
+def _whole(text: str, name: str) -> Iterator[Document]:
+    if text and not text.isspace():
+        yield Document(id=name, text=text, metadata={"source": name})
 
 
 def _passages(text: str, name: str) -> Iterator[Document]:
@@ -155,7 +163,7 @@ def _html(text: str) -> str:
     parser = _Visible()
     parser.feed(text)
     parser.close()
-    return _BLANK_LINES.sub("\n\n", "".join(parser.parts))
+    return _BLANK_LINES.sub("\n\n", "".join(parser.parts)).strip()
 
 
 Record = tuple[int, Any]
