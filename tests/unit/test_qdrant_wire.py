@@ -59,6 +59,17 @@ def test_an_integer_that_qdrant_cannot_keep_is_not_cut(number: int) -> None:
         message_upsert([Point(id=1, payload={"n": number})], None, "c")
 
 
+def test_a_string_of_another_library_is_a_string() -> None:
+    def sent(text: str) -> bytes:
+        payload = {"text": text, "o": {"a": text, "l": [text]}}
+        point = Point(id=1, payload=payload)
+        encoded: bytes = message_upsert([point], None, "c").SerializeToString()
+        return encoded
+
+    assert sent(np.str_("abc")) == sent("abc")
+    assert sent(np.str_("abc" * 30)) == sent("abc" * 30)
+
+
 def test_what_rows_share_is_written_as_what_they_do_not() -> None:
     def sent(values: Any, items: Any) -> bytes:
         points = [Point(id=1, payload={"o": values, "x": {"l": items}})] * 2

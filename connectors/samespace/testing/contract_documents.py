@@ -45,6 +45,14 @@ class DocumentsContract(DeclaresGaps):
         assert store.get(["a#1"]) == [chunk]
         assert store.search("title")[0].document == chunk
 
+    def test_strings_of_other_libraries_are_strings(self, store: VectorStore) -> None:
+        id, text, embed_text = map(np.str_, ("a", "the text" * 9, "title: text"))
+        store.upsert([Document(id, text, embed_text=embed_text, parent=Parent(id))])
+        assert store.get(["a"]) == [
+            Document("a", "the text" * 9, parent=Parent("a"), embed_text="title: text")
+        ]
+        assert store.search("title")[0].document.id == "a"
+
     def test_what_is_embedded_is_the_embed_text(self, harness: StoreHarness) -> None:
         backend = TaskBackend()
         with harness.open("documents", backend=backend) as store:

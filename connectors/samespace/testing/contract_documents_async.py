@@ -44,6 +44,14 @@ class AsyncDocumentsContract(DeclaresGaps):
         assert await store.get(["a#1"]) == [chunk]
         assert (await store.search("title"))[0].document == chunk
 
+    async def test_strings_of_other_libraries_are_strings(self, store: AsyncVectorStore) -> None:
+        id, text, embed_text = map(np.str_, ("a", "the text" * 9, "title: text"))
+        await store.upsert([Document(id, text, embed_text=embed_text, parent=Parent(id))])
+        assert await store.get(["a"]) == [
+            Document("a", "the text" * 9, parent=Parent("a"), embed_text="title: text")
+        ]
+        assert (await store.search("title"))[0].document.id == "a"
+
     async def test_what_is_embedded_is_the_embed_text(self, harness: AsyncStoreHarness) -> None:
         backend = TaskBackend()
         async with harness.open("documents", backend=backend) as store:

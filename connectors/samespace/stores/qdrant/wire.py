@@ -162,6 +162,12 @@ _kept_entry: Final = lru_cache(maxsize=4096, typed=True)(_entry)  # True is no 1
 """Entries of short values: many rows have the same."""
 
 
+def _sign(value: str | dict[str, Any] | list[Any]) -> bytes:
+    if isinstance(value, str):
+        return _TEXT
+    return _OBJECT if isinstance(value, dict) else _LIST
+
+
 def _item(value: Any) -> bytes:
     kind = type(value)
     if kind is str and len(value) <= WORD:
@@ -187,11 +193,10 @@ def _before_item(size: int) -> bytes:
 
 def _value(value: Any) -> bytes:
     """A value of a payload, which is what JSON has."""
-    kind = type(value)
-    if kind in _SIGNS:
-        return _field(_SIGNS[kind], _inner(value))
-    if kind is bool:
+    if isinstance(value, str | dict | list):  # or of a kind of it, as numpy's strings are
+        return _field(_sign(value), _inner(value))
+    if isinstance(value, bool):
         return _BOOL + varint(value)
-    if kind is int:
+    if isinstance(value, int):
         return _INTEGER + varint(struct.unpack("<Q", struct.pack("<q", value))[0])
     return _NULL + b"\x00" if value is None else _DOUBLE + struct.pack("<d", value)
