@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pytest
+from tests.contract.calling import Caller
 
 from samespace import AsyncJinaAPIBackend, JinaAPIBackend, Limits
 from samespace.errors import (
@@ -39,46 +40,6 @@ from samespace.testing.jina_vectors import LexicalModel
 KEY = "jina_sentinel_4711"
 V2, V3, V4 = "jina-embeddings-v2-base-en", "jina-embeddings-v3", "jina-embeddings-v4"
 TEXTS = ["red apples are ripe", "pears are green", "blue plums"]
-
-
-class Caller:
-    """Either client, called as if it were sync; what is async runs in a loop of its own."""
-
-    def __init__(self, backend: JinaAPIBackend | AsyncJinaAPIBackend) -> None:
-        self.backend = backend
-        self._runner = asyncio.Runner()
-
-    def _run(self, name: str, *arguments: Any) -> Any:
-        async def call() -> Any:
-            value = getattr(self.backend, name)(*arguments)
-            return await value if asyncio.iscoroutine(value) else value
-
-        if not self.backend.is_async:
-            return getattr(self.backend, name)(*arguments)
-        return self._runner.run(call())
-
-    def documents(self, texts: Sequence[str]) -> Matrix:
-        vectors: Matrix = self._run("embed_documents", texts)
-        return vectors
-
-    def queries(self, texts: Sequence[str]) -> Matrix:
-        vectors: Matrix = self._run("embed_queries", texts)
-        return vectors
-
-    def query(self, text: str) -> Matrix:
-        vector: Matrix = self._run("embed_query", text)
-        return vector
-
-    def usage(self) -> Usage:
-        usage: Usage = self._run("usage")
-        return usage
-
-    def shut(self) -> None:
-        self._run("close")
-
-    def close(self) -> None:
-        self.shut()
-        self._runner.close()
 
 
 class Make(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.contract.calling import Caller
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from samespace import AsyncJinaAPIBackend, JinaAPIBackend, Limits
@@ -32,39 +32,6 @@ SHIP = [
     "None of them was seen again that night.",
 ]
 BREAD = ["The baker opens at six.", "His bread is ready at seven."]
-
-
-class Caller:
-    """Either client; what is async runs in a loop of its own."""
-
-    def __init__(self, backend: Any) -> None:
-        self.backend = backend
-        self._runner = asyncio.Runner()
-
-    def run(self, name: str, *arguments: Any) -> Any:
-        async def call() -> Any:
-            value = getattr(self.backend, name)(*arguments)
-            return await value if asyncio.iscoroutine(value) else value
-
-        if not self.backend.is_async:
-            return getattr(self.backend, name)(*arguments)
-        return self._runner.run(call())
-
-    def chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
-        found: list[Matrix] = self.run("embed_chunks", documents)
-        return found
-
-    def documents(self, texts: Sequence[str]) -> Matrix:
-        found: Matrix = self.run("embed_documents", texts)
-        return found
-
-    def usage(self) -> Usage:
-        usage: Usage = self.run("usage")
-        return usage
-
-    def close(self) -> None:
-        self.run("close")
-        self._runner.close()
 
 
 class Make(Protocol):

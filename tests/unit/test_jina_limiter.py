@@ -6,6 +6,7 @@ import heapq
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -261,7 +262,7 @@ class Simulation:
             self.hasty += self.now < self.held_until
             ticket = self.limiter.start(self.estimate, self.now)
             there, back = self.trips[ticket.number % len(self.trips)]
-            self.later(there, lambda ticket=ticket, back=back: self.arrive(ticket, back))  # type: ignore[misc]
+            self.later(there, partial(self.arrive, ticket, back))
 
     def arrive(self, ticket: Ticket, back: float) -> None:
         code = self.server.enter(self.cost, self.now)

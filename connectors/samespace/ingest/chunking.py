@@ -37,7 +37,8 @@ class Chunker(Protocol):
     would store all of it anew.
     """
 
-    def spans(self, text: str) -> Sequence[Span]: ...  # noqa: D102  the class says it
+    def spans(self, text: str) -> Sequence[Span]:
+        """Where ``text`` is cut, as ``(start, end)`` in characters."""
 
 
 class TextChunker:

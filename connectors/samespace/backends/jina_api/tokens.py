@@ -34,7 +34,7 @@ class TokenCounter:
         self._given = None if tokenizer is None else _given(tokenizer)
         self._correction = 1.0
         if self._given is not None:
-            self._tokenizer  # noqa: B018  what cannot be read is refused at once
+            self.counted(())  # what cannot be read is refused at once
 
     @property
     def is_exact(self) -> bool:
