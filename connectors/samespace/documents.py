@@ -201,7 +201,12 @@ def encode_metadata(metadata: object) -> bytes:
     """Metadata as JSON that reads back equal, or :class:`InvalidInput` naming the offending path."""
     if type(metadata) is not dict:
         raise InvalidInput(f"metadata is {excerpt(metadata)}; pass a dict")
-    return orjson.dumps(metadata if _is_plain(metadata) else _checked_object(metadata, ()))
+    return dumps_tight(metadata if _is_plain(metadata) else _checked_object(metadata, ()))
+
+
+def dumps_tight(value: object) -> bytes:
+    """JSON that may be kept: what orjson returns has the kilobytes behind it that it had begun with."""
+    return bytes(memoryview(orjson.dumps(value)))
 
 
 def encode_value(value: object, *, what: str) -> bytes:

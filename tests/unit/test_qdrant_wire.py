@@ -4,6 +4,7 @@ import struct
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from qdrant_client import grpc
 from qdrant_client.conversions.conversion import RestToGrpc
 
 from samespace.stores.qdrant.packing import message_upsert
-from samespace.stores.qdrant.requests import Point, SharedList, SharedObject
+from samespace.stores.qdrant.requests import Point, Spelt
 
 keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 scalars = (
@@ -77,4 +78,5 @@ def test_what_rows_share_is_written_as_what_they_do_not() -> None:
         return encoded
 
     values, items = {"a": 1, "b": {"c": "text" * 30}}, ["a", {"b": 2.5}, None]
-    assert sent(SharedObject(values), SharedList(items)) == sent(values, items)
+    spelt = (Spelt(orjson.dumps(part)) for part in (values, items))
+    assert sent(*spelt) == sent(values, items)

@@ -25,9 +25,10 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from samespace.documents import dumps_tight
 from samespace.filters import Order, Scalar, parse_instant
 
-REMEMBERED_BYTES: Final = 512
+REMEMBERED_BYTES: Final = 256
 """Metadata up to here, as JSON, is worked on once for many rows."""
 READABLE_BYTES: Final = 192
 """Longest path or string that a term spells out."""
@@ -70,7 +71,7 @@ def terms_as_json(metadata: bytes) -> bytes:
 
 
 def _as_json(metadata: bytes) -> bytes:
-    return orjson.dumps(terms_of(orjson.loads(metadata)))
+    return dumps_tight(terms_of(orjson.loads(metadata)))
 
 
 _remembered_json: Final = lru_cache(maxsize=4096)(_as_json)

@@ -12,7 +12,7 @@ from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 from samespace.protocols import Vector
 from samespace.stores.qdrant import wire
-from samespace.stores.qdrant.requests import Point, PointId, Read, Search
+from samespace.stores.qdrant.requests import Point, PointId, Read, Search, Spelt, plain
 
 _NUMPY: Final = orjson.OPT_SERIALIZE_NUMPY
 
@@ -27,7 +27,11 @@ def json_points(points: Iterable[Point], mode: models.UpdateMode | None) -> byte
         for point in points
     ]
     more = {} if mode is None else {"update_mode": mode.value}
-    return orjson.dumps({"points": listed, **more}, option=_NUMPY)
+    return orjson.dumps({"points": listed, **more}, _fragment, option=_NUMPY)
+
+
+def _fragment(value: Spelt) -> orjson.Fragment:
+    return orjson.Fragment(value.json)
 
 
 def json_vectors(points: Sequence[Point], condition: models.Filter) -> bytes:
@@ -90,7 +94,7 @@ def point_of_json(found: Mapping[str, Any]) -> Point:
 def local_points(points: Iterable[Point]) -> list[models.PointStruct]:
     """Points as the client's models."""
     return [
-        models.PointStruct(id=point.id, payload=point.payload, vector=_lists(point.vectors))
+        models.PointStruct(id=point.id, payload=plain(point.payload), vector=_lists(point.vectors))
         for point in points
     ]
 

@@ -24,9 +24,17 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, Final
 
+import orjson
 from qdrant_client import models
 
-from samespace.documents import Document, Metadata, Parent, decode_metadata, encode_metadata
+from samespace.documents import (
+    Document,
+    Metadata,
+    Parent,
+    decode_metadata,
+    dumps_tight,
+    encode_metadata,
+)
 from samespace.errors import InvalidInput, excerpt
 from samespace.filters import (
     And,
@@ -74,16 +82,20 @@ Condition = Any
 Leaf = Callable[[Filter], models.Filter]
 
 
-class SharedObject(dict[str, Any]):
-    """An object in many payloads, which none may change; ``wire`` is kept by who has made it."""
+@dataclass(slots=True)
+class Spelt:
+    """An object or a list in many payloads, as JSON; ``wire`` is kept by who has made it.
 
+    Kept for thousands of rows, its parts as Python's objects would take ten times the memory.
+    """
+
+    json: bytes
     wire: bytes | None = None
 
-
-class SharedList(list[Any]):
-    """A list in many payloads; likewise."""
-
-    wire: bytes | None = None
+    @property
+    def value(self) -> Any:
+        """The object or list, anew for everyone who asks."""
+        return orjson.loads(self.json)
 
 
 @dataclass(slots=True)  # frozen takes four times as long to make
@@ -387,7 +399,7 @@ class OwnRows:
         )
 
     def payload(self, document: Document, metadata: bytes, version: str) -> dict[str, Any]:
-        """A document's payload, slots aside; its metadata as JSON too."""
+        """A document's payload, slots aside; its metadata, which is given as JSON too, as :class:`Spelt`."""
         reserved: dict[str, Any] = {"id": document.id}
         if document.embed_text is not None:
             reserved["embed_text"] = document.embed_text
@@ -411,7 +423,7 @@ class OwnRows:
         before = _text_or_none(reserved.get("version"))
         unchanged = has_text(f"{RESERVED}.version", before)
         return Change(
-            payload=_with_metadata(reserved, encode_metadata(metadata), version),
+            payload=plain(_with_metadata(reserved, encode_metadata(metadata), version)),
             condition=every(among([point.id]), unchanged),
         )
 
@@ -443,23 +455,35 @@ def _with_metadata(reserved: dict[str, Any], metadata: bytes, version: str) -> d
     return {METADATA: shown, RESERVED: {**kept, **found, "version": version}}
 
 
-def _described(metadata: bytes) -> tuple[SharedObject, dict[str, Any]]:
+def _described(metadata: bytes) -> tuple[Spelt, dict[str, Any]]:
     """Metadata and what the reserved object has of it."""
-    shown = SharedObject(decode_metadata(metadata))
+    decoded = decode_metadata(metadata)
     orders = [
-        {"path": each.path, "high": each.high, "low": each.low} for each in terms.orders_of(shown)
+        {"path": each.path, "high": each.high, "low": each.low} for each in terms.orders_of(decoded)
     ]
     found: dict[str, Any] = {
-        "terms": SharedList(terms.terms_of(shown)),
-        "orders": SharedList(orders),
+        "terms": Spelt(dumps_tight(terms.terms_of(decoded))),
+        "orders": Spelt(dumps_tight(orders)),
     }
-    if _has_long_float(shown):
+    if _has_long_float(decoded):
         found["exact"] = metadata.decode()
-    return shown, found
+    return Spelt(metadata), found
 
 
 _remembered: Final = lru_cache(maxsize=4096)(_described)
 """Of short metadata: many rows have the same, as have all chunks of a document."""
+
+
+def plain(payload: dict[str, Any]) -> dict[str, Any]:
+    """A payload with nothing in it that is :class:`Spelt`."""
+    return {
+        key: value.value
+        if isinstance(value, Spelt)
+        else plain(value)
+        if isinstance(value, dict)
+        else value
+        for key, value in payload.items()
+    }
 
 
 def _has_long_float(value: object) -> bool:

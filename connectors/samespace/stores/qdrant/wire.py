@@ -11,7 +11,7 @@ import numpy as np
 from qdrant_client import grpc
 
 from samespace.protocols import Vector
-from samespace.stores.qdrant.requests import Point, PointId, SharedList, SharedObject
+from samespace.stores.qdrant.requests import Point, PointId, Spelt
 
 WORD: Final = 64
 """Characters of a term that may be kept, to be written again."""
@@ -47,13 +47,7 @@ _NULL, _DOUBLE, _INTEGER, _TEXT, _BOOL, _OBJECT, _LIST = (
     _tag(grpc.Value, f"{name}_value")
     for name in ("null", "double", "integer", "string", "bool", "struct", "list")
 )
-_SIGNS: Final[Mapping[type, bytes]] = {
-    str: _TEXT,
-    dict: _OBJECT,
-    list: _LIST,
-    SharedObject: _OBJECT,
-    SharedList: _LIST,
-}
+_SIGNS: Final[Mapping[type, bytes]] = {str: _TEXT, dict: _OBJECT, list: _LIST}
 _FIELD: Final = _tag(grpc.Struct, "fields")
 _ITEM: Final = _tag(grpc.ListValue, "values")
 
@@ -122,6 +116,10 @@ def _fields(tag: bytes, values: Mapping[str, Any]) -> bytes:
         elif kind in _SIGNS:
             inner = _inner(value)
             parts += _before(tag, key, _SIGNS[kind], len(inner)), inner
+        elif kind is Spelt:
+            inner = value.wire = _inner(value.value) if value.wire is None else value.wire
+            sign = _OBJECT if value.json.startswith(b"{") else _LIST
+            parts += _before(tag, key, sign, len(inner)), inner
         else:
             parts.append(_entry(tag, key, value))
     return b"".join(parts)
@@ -131,14 +129,6 @@ def _inner(value: str | dict[str, Any] | list[Any]) -> bytes:
     """What is inside of a text, an object or a list."""
     if isinstance(value, str):
         return value.encode()
-    if isinstance(value, SharedObject | SharedList):
-        if value.wire is None:
-            value.wire = _made(value)
-        return value.wire
-    return _made(value)
-
-
-def _made(value: dict[str, Any] | list[Any]) -> bytes:
     if isinstance(value, dict):
         return _fields(_FIELD, value)
     return b"".join([_item(each) for each in value])
