@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.contract.calling import Caller
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from samespace import AsyncJinaAPIBackend, JinaAPIBackend, Limits
 from samespace.backends.jina_api import late
 from samespace.backends.jina_api.tokens import TokenCounter
-from samespace.errors import AuthenticationFailed, InvalidInput, TokenLimitExceeded
+from samespace.errors import AuthenticationFailed, BadResponse, InvalidInput, TokenLimitExceeded
 from samespace.models import MODELS
 from samespace.protocols import CountsTokens, Matrix, SupportsLateChunking, Usage
 from samespace.testing.jina_server import TOKENS_TOGETHER, JinaServer, error_body
@@ -137,6 +138,44 @@ def test_a_document_that_is_denser_than_estimated_gets_smaller_windows(make: Mak
         answered = [status for _, status in server.statuses]
     assert found.shape == (30, 1024)
     assert set(answered) <= {200, 400}
+
+
+def test_what_the_api_counted_is_remembered_from_document_to_document(
+    make: Make, server: JinaServer
+) -> None:
+    chunks = [f"{number} " + "a " * 340 for number in range(40)]
+    backend = make(server)
+    backend.chunks([chunks])
+    seen = len(server.statuses)
+    for _ in range(10):
+        backend.chunks([chunks])
+    assert 400 in {status for _, status in server.statuses[:seen]}
+    assert {status for _, status in server.statuses[seen:]} == {200}
+
+
+def test_a_document_with_a_bad_vector_is_named(make: Make, server: JinaServer) -> None:
+    def emptied(answer: dict[str, Any]) -> dict[str, Any]:
+        zero = base64.b64encode(bytes(4 * 1024)).decode()
+        data = [
+            {**each, "embedding": zero} if each["index"] == 2 else each for each in answer["data"]
+        ]
+        return {**answer, "data": data}
+
+    backend = make(server, limits=Limits(in_flight=1))
+    server.change_next(emptied, skip=1)
+    with pytest.raises(BadResponse, match="document 1") as caught:
+        backend.chunks([BREAD, SHIP, BREAD])
+    assert caught.value.indices == (1,)
+
+
+def test_what_is_refused_at_once_costs_nothing(make: Make, server: JinaServer) -> None:
+    backend = make(server)
+    backend.documents(SHIP)
+    for call in (lambda: backend.documents([""]), lambda: backend.chunks([[""]])):
+        with pytest.raises(InvalidInput):
+            call()
+        assert backend.usage() == Usage(0)
+        backend.documents(SHIP)
 
 
 def test_documents_with_a_chunk_beyond_the_context_are_named(make: Make) -> None:
@@ -288,6 +327,13 @@ def test_tokens_are_counted_by_the_models_own_tokenizer(
         backend.documents(SHIP),
         LexicalModel(MODELS[V3]).embed(SHIP, task=PASSAGE, dimensions=1024),
     )
+
+
+def test_a_text_in_which_a_tokenizer_sees_nothing_counts(tmp_path: Path) -> None:
+    made = Tokenizer(models.WordLevel({"[U]": 0}, unk_token="[U]"))
+    made.normalizer = normalizers.Replace("\u200b", "")
+    made.save(str(tmp_path / "tokenizer.json"))
+    assert TokenCounter(V3, tmp_path).counted(["\u200b", "word"]) == [1, 1]
 
 
 def test_without_a_tokenizer_tokens_are_estimated_high(make: Make, server: JinaServer) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samespace import Limits
+from samespace.backends.jina_api.gate import Gate, Held, Stop
 from samespace.backends.jina_api.limiter import ANSWERS_PER_STEP, MOST_AT_ONCE, Limiter, Ticket
 from samespace.errors import InvalidInput
 from samespace.testing.jina_quota import Quota, QuotaUsed
@@ -350,3 +351,11 @@ def test_a_server_that_takes_fewer_at_a_time_refuses_hardly_any() -> None:
     found.run()
     settled = len(found.refused) - 5  # from eight to three
     assert settled <= 0.01 * 3000
+
+
+def test_a_pause_that_outlasts_its_budget_ends_with_an_attempt() -> None:
+    gate = Gate(Limiter(Limits()))
+    assert gate.enter(1, most=-0.4, stop=Stop()).tokens == 1
+    gate.hold(10)
+    with pytest.raises(Held):
+        gate.enter(1, most=-0.4, stop=Stop())

@@ -117,7 +117,7 @@ def portions(
     costs: list[int], *, most: int = 3, tokens: int = 100, doubtful: Sequence[int] = ()
 ) -> tuple[list[list[int]], list[list[int]]]:
     alone, others = wire.portions(
-        costs, doubtful, texts_per_request=most, tokens_per_request=tokens
+        costs, set(doubtful), texts_per_request=most, tokens_per_request=tokens
     )
     return [list(part) for part in alone], [list(part) for part in others]
 

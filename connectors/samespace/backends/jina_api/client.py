@@ -44,7 +44,7 @@ from samespace.backends.jina_api.options import (
 )
 from samespace.backends.jina_api.tokens import TokenCounter
 from samespace.backends.jina_api.wire import Answer, Fault, Portion, RequestFailed
-from samespace.errors import BadResponse
+from samespace.errors import BadResponse, EmbeddingError
 from samespace.models import MODELS, Model
 from samespace.protocols import Matrix, Usage, Vector
 from samespace.space import EmbeddingSpace
@@ -180,12 +180,14 @@ class JinaAPIBackend:
 
     def embed_documents(self, texts: Sequence[str]) -> Matrix:
         """Vectors of shape ``(len(texts), dimensions)``, embedded as the space's task."""
+        self._check_usable()
         wire.check_texts(texts)
         counts = in_thread(partial(self._tokens.counted, texts))
         return self._embed(texts, counts, self._space.task)
 
     def embed_queries(self, texts: Sequence[str]) -> Matrix:
         """Vectors of shape ``(len(texts), dimensions)``, embedded as the space's queries are."""
+        self._check_usable()
         wire.check_texts(texts)
         return self._embed(texts, self._tokens.estimated(texts), self._space.query_task)
 
@@ -204,14 +206,15 @@ class JinaAPIBackend:
         :class:`~samespace.errors.TokenLimitExceeded` with the ``indices`` of documents that have a
         chunk longer than that, which is never cut.
         """
+        self._check_usable()
         late.check_model(self._model)
         late.check_documents(documents)
-        self._check_usable()
-        chunks = in_thread(partial(self._counted_chunks, documents))
+        chunks = in_thread(lambda: [self._tokens.counted(each) for each in documents])
         found = [np.empty((len(each), self._space.dimensions), np.float32) for each in documents]
         call = Call(self._session(), self._space.task)
         work = partial(self._settle_document, call, documents, chunks, found)
-        doubtful, others = late.order(chunks, room=late.room_of(self._model))
+        safe = [[self._tokens.safe(count) for count in counts] for counts in chunks]
+        doubtful, others = late.order(safe, room=late.room_of(self._model))
         try:
             for places in (doubtful, others):
                 self._each(work, places, call)
@@ -219,25 +222,30 @@ class JinaAPIBackend:
                     raise wire.refused_documents(call.refused)
         finally:
             self._usage.set(call.usage())
-        return [embedded(each, self._space, count=len(each)) for each in found]
+        return self._checked_documents(found)
+
+    def _checked_documents(self, found: Sequence[Matrix]) -> list[Matrix]:
+        """What was answered; :class:`BadResponse` names the documents with a chunk's bad vector."""
+        good: list[Matrix] = []
+        bad: dict[int, EmbeddingError] = {}
+        for place, vectors in enumerate(found):
+            try:
+                good.append(embedded(vectors, self._space, count=len(vectors)))
+            except BadResponse as error:
+                bad[place] = error
+        if bad:
+            raise wire.refused_documents(bad)
+        return good
 
     @property
     def _model(self) -> Model:
         return MODELS[self._space.model]
 
-    def _counted_chunks(self, documents: Sequence[Sequence[str]]) -> list[list[int]]:
-        """Tokens of each chunk, rather too many than too few."""
-        return [
-            [self._tokens.safe(count) for count in self._tokens.counted(chunks)]
-            for chunks in documents
-        ]
-
     def _embed(self, texts: Sequence[str], counts: list[int], task: str | None) -> Matrix:
-        self._check_usable()
         vectors = np.empty((len(texts), self._space.dimensions), dtype=np.float32)
         doubtful, others = wire.portions(
             [self._tokens.likely(count) for count in counts],
-            [i for i, count in enumerate(counts) if self._tokens.safe(count) > self._model.context],
+            {i for i, count in enumerate(counts) if self._tokens.safe(count) > self._model.context},
             texts_per_request=self._limits.texts_per_request,
             tokens_per_request=self._limits.tokens_at_once,
         )
@@ -295,7 +303,8 @@ class JinaAPIBackend:
         start, room = 0, late.room_of(self._model)
         overlap = late.overlap_of(exact=self._tokens.is_exact)
         while start < len(documents[place]):
-            window = late.window_from(start, counts[place], room=room, overlap=overlap)
+            safe = [self._tokens.safe(count) for count in counts[place]]
+            window = late.window_from(start, safe, room=room, overlap=overlap)
             chunks = list(documents[place][window.first : window.stop])
             tokens = sum(counts[place][window.first : window.stop])
             found = self._ask(Question(chunks, tokens, call.task, late_chunking=True), call)
@@ -304,7 +313,7 @@ class JinaAPIBackend:
                 call.paid.append(found.tokens)
                 start = window.stop
             elif found.halve and not window.is_alone:
-                room = tokens // 2
+                room = sum(safe[window.first : window.stop]) // 2
             elif found.of_text:
                 call.refused[place] = found.error
                 return

@@ -64,7 +64,7 @@ class _Queue:
         if self._closed or stop.asked:
             raise Stopped
         now = self._clock()
-        if (held := self.limiter.held(now)) > most:
+        if (held := self.limiter.held(now)) > max(most, 0.0):  # a pause may outlast its budget
             raise Held(held)
         if self._waiting[0] is not place:
             return math.inf
@@ -223,6 +223,7 @@ class Sockets:
 
     def __init__(self) -> None:
         self._streams: WeakSet[Any] = WeakSet()
+        self._changing = threading.Lock()
         self._closed = False
 
     def extensions(self, before: Callable[[], None], heard: Heard) -> dict[str, Any]:
@@ -230,7 +231,8 @@ class Sockets:
 
         def trace(event: str, info: dict[str, Any]) -> None:
             if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-                self._streams.add(info["return_value"])
+                with self._changing:
+                    self._streams.add(info["return_value"])
                 if self._closed:
                     self.cut()
             _tell(event, info, before, heard)
@@ -244,9 +246,12 @@ class Sockets:
 
     def cut(self) -> None:
         """End every exchange."""
-        for stream in list(self._streams):
-            with suppress(OSError, AttributeError):
-                stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+        with self._changing:
+            streams = list(self._streams)
+        for stream in streams:
+            # The plain socket's own: that of TLS would first let what is sent meanwhile go out bare.
+            with suppress(OSError, TypeError):
+                socket.socket.shutdown(stream.get_extra_info("socket"), socket.SHUT_RDWR)
 
 
 def _tell(event: str, info: dict[str, Any], before: Callable[[], None], heard: Heard) -> None:

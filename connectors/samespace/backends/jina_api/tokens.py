@@ -46,7 +46,7 @@ class TokenCounter:
         if self._tokenizer is None:
             return self.estimated(texts)
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=True)
-        return [len(encoding) for encoding in encodings]
+        return [max(1, len(encoding)) for encoding in encodings]
 
     def estimated(self, texts: Sequence[str]) -> list[int]:
         """What :meth:`counted` says without a tokenizer."""

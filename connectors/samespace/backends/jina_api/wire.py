@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -161,7 +161,7 @@ def request_body(
 
 def portions(
     costs: Sequence[int],
-    doubtful: Collection[int],
+    doubtful: set[int],
     *,
     texts_per_request: int,
     tokens_per_request: int,
@@ -479,6 +479,6 @@ def refused_documents(found: Mapping[int, EmbeddingError]) -> EmbeddingError:
 
 def _refused_places(first: str, found: Mapping[int, EmbeddingError]) -> EmbeddingError:
     others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    too_long = all(isinstance(error, TokenLimitExceeded) for error in found.values())
-    kind = TokenLimitExceeded if too_long else EmbeddingError
+    kinds = {type(error) for error in found.values()}
+    kind = kinds.pop() if len(kinds) == 1 else EmbeddingError
     return kind(f"{first}{others}: {found[min(found)]}", indices=sorted(found))
