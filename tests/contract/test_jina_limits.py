@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any, Protocol
 
 import numpy as np
@@ -233,6 +235,39 @@ def test_nobody_asks_while_the_api_wants_to_be_left_alone(
         with pytest.raises(RateLimited, match=r"asks to wait [23]\d\d\d\.\d s more"):
             backend.run(call, argument)
     assert len(server.requests) == 1
+
+
+RETRY_AFTER: dict[str, tuple[Any, float | None]] = {
+    "seconds": ("0.05", 0.05),
+    "a date": (lambda: format_datetime(datetime.now(UTC) + timedelta(seconds=1), usegmt=True), 0.0),
+    "a date that is over": ("Fri, 02 Jan 2015 03:04:05 GMT", 0.0),
+    "zero": ("0", 0.0),
+    "negative": ("-5", 0.0),
+    "a thousand million": ("1e9", None),
+    "garbage": ("soon", 0.0),
+    "absent": (None, 0.0),
+}
+"""What is said, and after how many seconds at least it is tried again; None: not at all."""
+
+
+@pytest.mark.parametrize("form", RETRY_AFTER)
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_obeyed_or_ends_the_call(
+    make: Make, server: JinaServer, status: int, form: str
+) -> None:
+    said, least = RETRY_AFTER[form]
+    header = said() if callable(said) else said
+    server.fail_next(status, headers={"Retry-After": header} if header is not None else {})
+    backend = make(server, retry_seconds=60)
+    if least is None:
+        with pytest.raises((RateLimited, BackendUnavailable), match="asks to wait"):
+            backend.documents(TEXTS)
+        assert len(server.requests) == 1
+        return
+    assert np.array_equal(backend.documents(TEXTS), expected(TEXTS))
+    (first, refused), (second, answered) = server.statuses
+    assert (refused, answered) == (status, 200)
+    assert second - first >= least
 
 
 def test_what_the_api_says_is_left_is_kept_to(make: Make) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import pytest
+from tests.contract.bad_answers import BAD_BODIES, BAD_CHANGES, endless_server
 
 from samespace import (
     AsyncJinaAPIBackend,
@@ -22,8 +23,11 @@ from samespace import (
 from samespace.documents import Hit, WriteReport
 from samespace.errors import (
     AuthenticationFailed,
+    BackendUnavailable,
+    BadResponse,
     EmbeddingError,
     InvalidInput,
+    PartialWrite,
     QuotaExhausted,
     SpaceMismatch,
     TokenLimitExceeded,
@@ -207,6 +211,36 @@ def test_a_limit_that_stays_ends_the_call_and_rejects_nothing(
     with pytest.raises(EmbeddingError, match="RATE_TOKEN_LIMIT_EXCEEDED") as caught:
         store.upsert([Document("new", "Press the button twice.")], on_error="report")
     assert caught.value.report == WriteReport()
+
+
+@pytest.mark.parametrize("form", [*BAD_BODIES, *BAD_CHANGES])
+def test_nothing_is_written_from_a_bad_answer(open: Open, server: JinaServer, form: str) -> None:
+    store = open(server)
+    store.upsert(HINTS)
+    if form in BAD_BODIES:
+        server.fail_next(200, BAD_BODIES[form])
+    else:
+        server.change_next(BAD_CHANGES[form])
+    with pytest.raises((EmbeddingError, PartialWrite)):
+        store.upsert([Document("battery", "Another text.")])
+    assert store.count() == 3
+    assert store.search("is the battery full")[0].document.text == HINTS[1].text
+
+
+@pytest.mark.parametrize(
+    ("path", "timeout", "kind"),
+    [("fast", 60, BadResponse), ("slow", 0.2, BackendUnavailable)],
+)
+def test_nothing_is_written_from_an_answer_without_end(
+    open: Open, server: JinaServer, path: str, timeout: float, kind: type[EmbeddingError]
+) -> None:
+    store = open(server)
+    store.upsert(HINTS)
+    with endless_server() as url, pytest.raises(kind):
+        open(server, base_url=f"{url}/{path}", attempts=1, timeout=timeout).upsert(
+            [Document("new", "Press the button twice.")]
+        )
+    assert store.count() == 3
 
 
 def test_the_key_is_shown_nowhere(

@@ -82,6 +82,13 @@ def test_a_request_has_what_its_model_knows_and_nothing_else(
     assert body == {"model": space.model, **COMMON, **parameters}
 
 
+def test_what_is_cut_or_chunked_late_is_asked_for_by_name() -> None:
+    cut = orjson.loads(wire.request_body(V3, ["a"], None, truncate=True))
+    late = orjson.loads(wire.request_body(V3, ["a"], None, late_chunking=True))
+    assert (cut["truncate"], "late_chunking" in cut) == (True, False)
+    assert (late["truncate"], late["late_chunking"]) == (False, True)
+
+
 def test_no_model_gets_a_parameter_that_it_does_not_know() -> None:
     for model in MODELS.values():
         task = next((task for task in model.tasks if task.endswith(".passage")), None)
