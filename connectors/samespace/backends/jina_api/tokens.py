@@ -89,7 +89,10 @@ class TokenCounter:
 
 def _unusable(path: Path, error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
-        return "tokenizer= needs a package that is not installed; run pip install tokenizers"
+        return (
+            "tokenizer= needs a package that is not installed; run "
+            'pip install "samespace[tokenizers]"'
+        )
     return f"tokenizer {excerpt(str(path))} cannot be read ({excerpt(str(error))}); pass a tokenizer.json"
 
 
