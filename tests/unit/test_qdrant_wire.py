@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from qdrant_client import grpc
 from qdrant_client.conversions.conversion import RestToGrpc
 
-from samespace.stores.qdrant.packing import message_upsert
+from samespace.stores.qdrant.packing import json_points, local_points, message_upsert
 from samespace.stores.qdrant.requests import Point, Spelt
 
 keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
@@ -72,11 +72,13 @@ def test_a_string_of_another_library_is_a_string() -> None:
 
 
 def test_what_rows_share_is_written_as_what_they_do_not() -> None:
-    def sent(values: Any, items: Any) -> bytes:
-        points = [Point(id=1, payload={"o": values, "x": {"l": items}})] * 2
-        encoded: bytes = message_upsert(points, None, "c").SerializeToString()
-        return encoded
+    def points(values: Any, items: Any) -> list[Point]:
+        return [Point(id=1, payload={"o": values, "x": {"l": items}})] * 2
 
     values, items = {"a": 1, "b": {"c": "text" * 30}}, ["a", {"b": 2.5}, None]
-    spelt = (Spelt(orjson.dumps(part)) for part in (values, items))
-    assert sent(*spelt) == sent(values, items)
+    plain, spelt = points(values, items), points(*map(Spelt, map(orjson.dumps, (values, items))))
+    assert message_upsert(spelt, None, "c").SerializeToString() == (
+        message_upsert(plain, None, "c").SerializeToString()
+    )
+    assert json_points(spelt, None) == json_points(plain, None)
+    assert local_points(spelt) == local_points(plain)

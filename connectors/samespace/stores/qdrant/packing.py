@@ -27,7 +27,8 @@ def json_points(points: Iterable[Point], mode: models.UpdateMode | None) -> byte
         for point in points
     ]
     more = {} if mode is None else {"update_mode": mode.value}
-    return orjson.dumps({"points": listed, **more}, _fragment, option=_NUMPY)
+    option = _NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS  # or orjson would write Spelt by itself
+    return orjson.dumps({"points": listed, **more}, _fragment, option=option)
 
 
 def _fragment(value: Spelt) -> orjson.Fragment:
