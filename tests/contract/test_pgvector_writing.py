@@ -14,8 +14,10 @@ from samespace import AsyncPgVectorStore, Document, Layout, PgVectorStore
 from samespace.errors import EmbeddingError
 from samespace.protocols import Matrix
 from samespace.stores.base_async import BATCH_DOCUMENTS
+from samespace.stores.pgvector import sql
 from samespace.stores.refusals import RowsRefused
 from samespace.testing.backends import AwaitableBackend, RefusingBackend, TaskBackend
+from samespace.testing.corpus import documents
 
 
 class CallingBackend(TaskBackend):
@@ -201,3 +203,23 @@ async def test_a_cancelled_upsert_does_not_wait_for_what_is_locked(
             await writing
         holder.let_go()
         assert await store.count() == 1
+
+
+def test_an_index_is_built_at_the_end_of_a_bulk_that_succeeds(
+    postgres: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "AUTO_INDEX_ROWS", 2)
+
+    def fail() -> None:
+        with store.bulk():
+            store.upsert(documents(3))
+            raise RuntimeError("halfway")
+
+    with Harness(postgres, schema).open("bulk", backend=TaskBackend()) as store:
+        with pytest.raises(RuntimeError, match="halfway"):
+            fail()
+        assert not store.info().index_built
+        with store.bulk():
+            store.upsert(documents(4))
+            assert not store.info().index_built
+        assert store.info().index_built

@@ -5,8 +5,15 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType, TracebackType
@@ -119,6 +126,8 @@ class StoreBase(ABC):
         self._collection = collection
         self._claimed_layout = layout
         self._closing: list[Callable[[], object]] = []
+        self._bulks = 0
+        self._owed = False
         self._unproved: set[tuple[EmbeddingSpace, Direction]] = {
             (mirror.space, "documents") for mirror in self._mirrors
         }
@@ -195,7 +204,7 @@ class StoreBase(ABC):
 
     @abstractmethod
     def _written(self) -> None:
-        """The end of an upsert that wrote something."""
+        """The end of an upsert that wrote something, and of a :meth:`bulk` of them."""
 
     @abstractmethod
     def _nearest(
@@ -210,6 +219,34 @@ class StoreBase(ABC):
         """The nearest rows to each vector, best first."""
 
     # Writing
+
+    def prove(self) -> None:
+        """Have the backend embed a canary text as a passage, and compare it with the collection's.
+
+        :class:`SpaceMismatch` if it embeds otherwise than what is stored. Once for each handle;
+        :meth:`upsert` does it by itself. For those who embed with :attr:`backend` and write with
+        :meth:`upsert_vectors`; the collection is created if there is none.
+        """
+        if self._backend is None:
+            raise InvalidInput("this handle has no backend to prove: pass backend=")
+        slot = self._for_writing()
+        if (self._space, "documents") in self._unproved:
+            self._passages(self._backend, [], slot)
+
+    @contextmanager
+    def bulk(self) -> Iterator[None]:
+        """Writes within it are parts of one: an index that they call for is built at its end.
+
+        It is not if they fail.
+        """
+        self._bulks += 1
+        try:
+            yield
+        finally:
+            self._bulks -= 1
+        if self._owed and not self._bulks:
+            self._owed = False
+            self._written()
 
     def upsert(
         self,
@@ -294,6 +331,7 @@ class StoreBase(ABC):
 
     def _end(self, report: WriteReport) -> None:
         if report.written:
+            self._owed = self._bulks > 0
             self._written()
 
     def _checked(

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType, TracebackType
@@ -118,6 +126,8 @@ class AsyncStoreBase(ABC):
         self._collection = collection
         self._claimed_layout = layout
         self._closing: list[Callable[[], object]] = []
+        self._bulks = 0
+        self._owed = False
         self._unproved: set[tuple[EmbeddingSpace, Direction]] = {
             (mirror.space, "documents") for mirror in self._mirrors
         }
@@ -194,7 +204,7 @@ class AsyncStoreBase(ABC):
 
     @abstractmethod
     async def _written(self) -> None:
-        """The end of an upsert that wrote something."""
+        """The end of an upsert that wrote something, and of a :meth:`bulk` of them."""
 
     @abstractmethod
     async def _nearest(
@@ -209,6 +219,34 @@ class AsyncStoreBase(ABC):
         """The nearest rows to each vector, best first."""
 
     # Writing
+
+    async def prove(self) -> None:
+        """Have the backend embed a canary text as a passage, and compare it with the collection's.
+
+        :class:`SpaceMismatch` if it embeds otherwise than what is stored. Once for each handle;
+        :meth:`upsert` does it by itself. For those who embed with :attr:`backend` and write with
+        :meth:`upsert_vectors`; the collection is created if there is none.
+        """
+        if self._backend is None:
+            raise InvalidInput("this handle has no backend to prove: pass backend=")
+        slot = await self._for_writing()
+        if (self._space, "documents") in self._unproved:
+            await self._passages(self._backend, [], slot)
+
+    @asynccontextmanager
+    async def bulk(self) -> AsyncIterator[None]:
+        """Writes within it are parts of one: an index that they call for is built at its end.
+
+        It is not if they fail.
+        """
+        self._bulks += 1
+        try:
+            yield
+        finally:
+            self._bulks -= 1
+        if self._owed and not self._bulks:
+            self._owed = False
+            await self._written()
 
     async def upsert(
         self,
@@ -293,6 +331,7 @@ class AsyncStoreBase(ABC):
 
     async def _end(self, report: WriteReport) -> None:
         if report.written:
+            self._owed = self._bulks > 0
             await self._written()
 
     def _checked(

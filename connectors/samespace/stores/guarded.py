@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from samespace import __version__
@@ -230,10 +231,12 @@ class GuardedStore(StoreBase, Generic[State]):
 
     # Creating and telling
 
-    def create(self, *, exist_ok: bool = True) -> None:
+    def create(self, *, exist_ok: bool = True, provenance: Mapping[str, str] | None = None) -> None:
         """Create the collection with this handle's slot; of racing creators exactly one does.
 
         An existing one is checked: :class:`SpaceMismatch` if it has no slot of this space.
+        ``provenance`` is recorded beside what the backend says of itself, for what makes vectors
+        differently with the same backend.
         """
         if self._claimed_layout is not None:
             raise InvalidInput(
@@ -242,6 +245,7 @@ class GuardedStore(StoreBase, Generic[State]):
         if self._is_created(exist_ok=exist_ok):
             return
         slot = self._new_slot(self._space, self._own_canary(self._space))
+        slot = replace(slot, provenance={**slot.provenance, **(provenance or {})})
         if self._make(slot):
             self._unproved -= {(self._space, "documents"), (self._space, "queries")}
             self._describe()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from samespace import __version__
@@ -229,10 +230,14 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
 
     # Creating and telling
 
-    async def create(self, *, exist_ok: bool = True) -> None:
+    async def create(
+        self, *, exist_ok: bool = True, provenance: Mapping[str, str] | None = None
+    ) -> None:
         """Create the collection with this handle's slot; of racing creators exactly one does.
 
         An existing one is checked: :class:`SpaceMismatch` if it has no slot of this space.
+        ``provenance`` is recorded beside what the backend says of itself, for what makes vectors
+        differently with the same backend.
         """
         if self._claimed_layout is not None:
             raise InvalidInput(
@@ -241,6 +246,7 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         if await self._is_created(exist_ok=exist_ok):
             return
         slot = self._new_slot(self._space, await self._own_canary(self._space))
+        slot = replace(slot, provenance={**slot.provenance, **(provenance or {})})
         if await self._make(slot):
             self._unproved -= {(self._space, "documents"), (self._space, "queries")}
             await self._describe()

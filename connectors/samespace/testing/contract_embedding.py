@@ -239,6 +239,38 @@ class EmbeddingContract(DeclaresGaps):
             assert liar.count() == 2  # what concerns no vectors needs no backend
         assert {d.id for d in honest.scan()} == {"d0", "d1"}
 
+    def test_a_backend_is_proved_for_those_who_bring_its_vectors(
+        self, harness: StoreHarness, honest: VectorStore
+    ) -> None:
+        honest.upsert(documents(2))
+        with harness.open("embedding", backend=LyingBackend()) as liar:
+            for _ in range(2):
+                with pytest.raises(SpaceMismatch, match="suggests another model"):
+                    liar.prove()
+        backend = TaskBackend()
+        with harness.open("embedding", backend=backend) as store:
+            store.prove()
+            store.prove()
+            store.upsert([Document("x", "text")])
+            assert (backend.canaries, backend.documents) == (1, ["text"])
+        with harness.open("embedding", space=V3) as store:
+            with pytest.raises(InvalidInput, match="backend="):
+                store.prove()
+
+    def test_a_creator_may_say_how_the_vectors_are_made(self, harness: StoreHarness) -> None:
+        with harness.open("embedding", backend=TaskBackend()) as store:
+            store.create(provenance={"late_chunking": "by document"})
+            said = store.info().provenance
+        assert (said["backend"], said["late_chunking"]) == ("TaskBackend", "by document")
+
+    def test_writes_in_bulk_are_seen_like_others(self, harness: StoreHarness) -> None:
+        with harness.open("embedding", backend=TaskBackend()) as store:
+            with store.bulk():
+                for document in documents(2):
+                    store.upsert([document])
+                    assert store.count(field.id == document.id) == 1
+            assert store.count() == 2
+
     def test_a_liar_about_queries_alone_may_write_and_not_search(
         self, harness: StoreHarness, honest: VectorStore
     ) -> None:

@@ -246,6 +246,40 @@ class AsyncEmbeddingContract(DeclaresGaps):
             assert await liar.count() == 2  # what concerns no vectors needs no backend
         assert {d.id async for d in honest.scan()} == {"d0", "d1"}
 
+    async def test_a_backend_is_proved_for_those_who_bring_its_vectors(
+        self, harness: AsyncStoreHarness, honest: AsyncVectorStore
+    ) -> None:
+        await honest.upsert(documents(2))
+        async with harness.open("embedding", backend=LyingBackend()) as liar:
+            for _ in range(2):
+                with pytest.raises(SpaceMismatch, match="suggests another model"):
+                    await liar.prove()
+        backend = TaskBackend()
+        async with harness.open("embedding", backend=backend) as store:
+            await store.prove()
+            await store.prove()
+            await store.upsert([Document("x", "text")])
+            assert (backend.canaries, backend.documents) == (1, ["text"])
+        async with harness.open("embedding", space=V3) as store:
+            with pytest.raises(InvalidInput, match="backend="):
+                await store.prove()
+
+    async def test_a_creator_may_say_how_the_vectors_are_made(
+        self, harness: AsyncStoreHarness
+    ) -> None:
+        async with harness.open("embedding", backend=TaskBackend()) as store:
+            await store.create(provenance={"late_chunking": "by document"})
+            said = (await store.info()).provenance
+        assert (said["backend"], said["late_chunking"]) == ("TaskBackend", "by document")
+
+    async def test_writes_in_bulk_are_seen_like_others(self, harness: AsyncStoreHarness) -> None:
+        async with harness.open("embedding", backend=TaskBackend()) as store:
+            async with store.bulk():
+                for document in documents(2):
+                    await store.upsert([document])
+                    assert await store.count(field.id == document.id) == 1
+            assert await store.count() == 2
+
     async def test_a_liar_about_queries_alone_may_write_and_not_search(
         self, harness: AsyncStoreHarness, honest: AsyncVectorStore
     ) -> None:

@@ -605,7 +605,9 @@ class PgVectorStore(GuardedStore[_State]):
         return int(found[0][0])
 
     def _written(self) -> None:
-        """Build the index once the collection is large enough for one."""
+        """Build the index once the collection is large enough for one, and nothing more is coming."""
+        if self._bulks:
+            return
         table, state = self._existing_table()
         wanted = self._index.kind == "hnsw" and self._index.build == "auto" and table.own
         if not wanted or self._is_indexed(state, self._space):

@@ -619,7 +619,9 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         return int(found[0][0])
 
     async def _written(self) -> None:
-        """Build the index once the collection is large enough for one."""
+        """Build the index once the collection is large enough for one, and nothing more is coming."""
+        if self._bulks:
+            return
         table, state = await self._existing_table()
         wanted = self._index.kind == "hnsw" and self._index.build == "auto" and table.own
         if not wanted or self._is_indexed(state, self._space):
