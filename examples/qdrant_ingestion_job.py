@@ -8,9 +8,7 @@ Run it again after a change: only passages that are new are embedded.
 import argparse
 from pathlib import Path
 
-from samespace import HashingBackend, QdrantStore
-from samespace.ingest.reading import read_sources
-from samespace.ingest.storing import ingest
+from samespace import HashingBackend, IngestJob, QdrantStore
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("folder", type=Path)
@@ -26,10 +24,10 @@ with QdrantStore(
     backend=HashingBackend(),  # a model's: JinaAPIBackend(dimensions=1024)
     grpc_port=given.grpc_port,
 ) as store:
-    done = ingest(read_sources([given.folder]), store)
-    written, unchanged = done.report.written, done.report.skipped
+    done = IngestJob(store, given.folder).run()
+    written, unchanged = done.write.written, done.write.skipped
     print(f"{written} written, {unchanged} unchanged, {done.removed} removed")
-    for rejected in done.report.rejected:
+    for rejected in done.write.rejected:
         print(f"refused: {rejected.id}: {rejected.error}")
     for hit in store.search(given.question, limit=3):
         print(f"{hit.score:.3f}  {hit.document.id}  {hit.document.text[:60]}")

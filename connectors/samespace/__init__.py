@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from samespace.index import Index as Index
     from samespace.ingest.chunking import Chunker as Chunker
     from samespace.ingest.chunking import TextChunker as TextChunker
+    from samespace.ingest.job import IngestJob as IngestJob
+    from samespace.ingest.report import IngestReport as IngestReport
     from samespace.layout import Layout as Layout
     from samespace.layout import TextQuery as TextQuery
     from samespace.opening import open_backend as open_backend
@@ -81,6 +83,8 @@ _HOMES: Final = {
     "filters": ("everything", "field"),
     "index": ("Index",),
     "ingest.chunking": ("Chunker", "TextChunker"),
+    "ingest.job": ("IngestJob",),
+    "ingest.report": ("IngestReport",),
     "layout": ("Layout", "TextQuery"),
     "opening": ("open_backend", "open_store"),
     "protocols": (

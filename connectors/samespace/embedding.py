@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from samespace.errors import InvalidInput, excerpt
+from samespace.errors import BadResponse, InvalidInput, excerpt
 from samespace.guard import CANARY_TEXTS, Canary
 from samespace.protocols import (
     AnyBackend,
@@ -28,7 +28,7 @@ _NOTHING = Usage(0)
 
 def require_sync(backend: AnyBackend | None) -> EmbeddingBackend | None:
     """Return the backend if a sync store can run it; :class:`InvalidInput` for an async one."""
-    if require_any(backend) is not None and _is_async(backend):
+    if require_any(backend) is not None and is_async(backend):
         raise InvalidInput(
             f"{type(backend).__name__} is async and this store is not; use its sync twin, "
             "or the async store"
@@ -51,14 +51,15 @@ def require_any(backend: AnyBackend | None) -> AnyBackend | None:
     return backend
 
 
-def _is_async(backend: AnyBackend | None) -> bool:
+def is_async(backend: AnyBackend | None) -> bool:
+    """Whether a backend's methods are to be awaited."""
     return getattr(backend, "is_async", False)
 
 
 def embed_documents(backend: EmbeddingBackend, texts: Sequence[str]) -> tuple[Matrix, Usage]:
     """Embed passages; checked, shape ``(len(texts), dimensions)``, with what it cost."""
     answer = backend.embed_documents(texts)
-    return embedded(answer, backend.space, count=len(texts)), _usage(backend)
+    return embedded(answer, backend.space, count=len(texts)), usage_of(backend)
 
 
 def embed_queries(backend: EmbeddingBackend, texts: Sequence[str]) -> Matrix:
@@ -68,18 +69,47 @@ def embed_queries(backend: EmbeddingBackend, texts: Sequence[str]) -> Matrix:
 
 async def embed_documents_async(backend: AnyBackend, texts: Sequence[str]) -> tuple[Matrix, Usage]:
     """:func:`embed_documents` of either kind of backend; a sync one runs in a worker thread."""
-    if not _is_async(backend):
+    if not is_async(backend):
         return await asyncio.to_thread(embed_documents, backend, texts)  # type: ignore[arg-type]
     answer = await backend.embed_documents(texts)  # type: ignore[misc]
-    return embedded(answer, backend.space, count=len(texts)), _usage(backend)
+    return embedded(answer, backend.space, count=len(texts)), usage_of(backend)
 
 
 async def embed_queries_async(backend: AnyBackend, texts: Sequence[str]) -> Matrix:
     """:func:`embed_queries` of either kind of backend; a sync one runs in a worker thread."""
-    if not _is_async(backend):
+    if not is_async(backend):
         return await asyncio.to_thread(embed_queries, backend, texts)  # type: ignore[arg-type]
     answer = await backend.embed_queries(texts)  # type: ignore[misc]
     return embedded(answer, backend.space, count=len(texts))
+
+
+def embed_chunks(
+    backend: EmbeddingBackend, documents: Sequence[Sequence[str]]
+) -> tuple[list[Matrix], Usage]:
+    """Embed chunks in sight of one another; a checked matrix for each document, and what it cost."""
+    answer = backend.embed_chunks(documents)  # type: ignore[attr-defined]
+    return _checked_chunks(answer, backend, documents), usage_of(backend)
+
+
+async def embed_chunks_async(
+    backend: AnyBackend, documents: Sequence[Sequence[str]]
+) -> tuple[list[Matrix], Usage]:
+    """:func:`embed_chunks` of an async backend."""
+    answer = await backend.embed_chunks(documents)  # type: ignore[union-attr]
+    return _checked_chunks(answer, backend, documents), usage_of(backend)
+
+
+def _checked_chunks(
+    answer: Sequence[Matrix], backend: AnyBackend, documents: Sequence[Sequence[str]]
+) -> list[Matrix]:
+    if len(answer) != len(documents):
+        raise BadResponse(
+            f"the backend answered wrongly: {len(answer)} matrices for {len(documents)} documents"
+        )
+    return [
+        embedded(matrix, backend.space, count=len(chunks))
+        for matrix, chunks in zip(answer, documents, strict=True)
+    ]
 
 
 def make_canary(backend: EmbeddingBackend) -> Canary:
@@ -104,7 +134,8 @@ def _directions(vectors: Matrix) -> NDArray[np.float16]:
     return np.asarray(vectors / norms, dtype=np.float16)
 
 
-def _usage(backend: AnyBackend) -> Usage:
+def usage_of(backend: AnyBackend) -> Usage:
+    """What this thread's (or task's) last call cost; nothing where the backend does not say."""
     return backend.usage() if isinstance(backend, ReportsUsage) else _NOTHING
 
 

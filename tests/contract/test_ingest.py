@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from samespace import CallableBackend, HashingBackend, PgVectorStore
+from samespace import CallableBackend, HashingBackend, IngestJob, PgVectorStore
 from samespace.errors import SpaceMismatch
 from samespace.guard import CANARY_TEXTS
-from samespace.ingest.reading import read_sources
-from samespace.ingest.storing import BATCH_SIZE, Ingested, ingest
+from samespace.ingest.job import BATCH_SIZE
 from samespace.protocols import Matrix
 
 HASHING = HashingBackend(64)
@@ -47,12 +46,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def figures(done: Ingested) -> tuple[int, int, int]:
-    return done.report.written, done.report.skipped, done.removed
-
-
 def ingested(store: PgVectorStore) -> tuple[int, int, int]:
-    return figures(ingest(read_sources([Path()]), store))
+    done = IngestJob(store, Path()).run()
+    return done.write.written, done.write.skipped, done.removed
 
 
 def write_text(path: Path, passages: int) -> None:

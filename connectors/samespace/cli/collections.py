@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
 from rich.table import Table
 
 from samespace.cli.options import (
@@ -27,8 +26,9 @@ from samespace.cli.options import (
 )
 from samespace.documents import CollectionInfo, Hit
 from samespace.errors import InvalidInput
-from samespace.ingest import storing
-from samespace.ingest.reading import read_sources
+from samespace.ingest.job import IngestJob
+from samespace.ingest.report import IngestReport
+from samespace.ingest.source import Files
 from samespace.layout import Layout
 
 KINDS = "Files and folders of .md .txt .html .jsonl .csv"
@@ -48,23 +48,19 @@ def ingest(
 
     Ids begin with the file's path, relative to the working directory where it is below it.
     """
-    console = Console(stderr=True)
-    sources = track(
-        read_sources(paths), description="Ingesting", console=console, transient=True,
-        disable=not console.is_terminal,
-    )  # fmt: skip
+    files = Files(paths)
     with opened(store, collection, backend, dimensions, context) as target:
-        done = storing.ingest(sources, target)
+        done = IngestJob(target, files).run()
     if as_json:
         typer.echo(json.dumps(_counted(done)))
     else:
         _show_counts(done, collection)
-    if done.report.rejected:
+    if done.write.rejected:
         raise typer.Exit(1)
 
 
-def _counted(done: storing.Ingested) -> dict[str, object]:
-    report = done.report
+def _counted(done: IngestReport) -> dict[str, object]:
+    report = done.write
     return {
         "written": report.written,
         "unchanged": report.skipped,
@@ -74,8 +70,8 @@ def _counted(done: storing.Ingested) -> dict[str, object]:
     }
 
 
-def _show_counts(done: storing.Ingested, collection: str) -> None:
-    report = done.report
+def _show_counts(done: IngestReport, collection: str) -> None:
+    report = done.write
     counts = {
         "unchanged": report.skipped,
         "outdated removed": done.removed,

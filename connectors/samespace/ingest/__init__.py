@@ -1,1 +1,1 @@
-"""Documents from files (``reading``), in chunks (``chunking``), into a store (``storing``)."""
+"""Documents from a source into a store: reading, chunking, and the job that does it all."""

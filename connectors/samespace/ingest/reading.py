@@ -68,12 +68,17 @@ def _check(path: Path) -> None:
 
 
 def _sources(paths: Iterable[Path], *, whole: bool) -> Iterator[Source]:
+    return (_source(path, name, whole=whole) for name, path in list_files(paths))
+
+
+def list_files(paths: Iterable[Path]) -> Iterator[tuple[str, Path]]:
+    """Name and path of every file that :func:`read_sources` reads, in its order."""
     seen: set[str] = set()
     for path in (found for named in paths for found in _files(named)):
-        name = _name(path)
+        name = name_of(path)
         if name not in seen:
             seen.add(name)
-            yield _source(path, name, whole=whole)
+            yield name, path
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -90,7 +95,8 @@ def _is_readable(path: Path) -> bool:
     return path.suffix.lower() in {*_TEXTS, *_RECORDS}
 
 
-def _name(path: Path) -> str:
+def name_of(path: Path) -> str:
+    """A path as ids begin with it: relative to the working directory where it is below it."""
     whole = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would follow links
     here = Path.cwd()
     return (whole.relative_to(here) if whole.is_relative_to(here) else whole).as_posix()

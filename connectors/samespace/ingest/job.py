@@ -1,0 +1,190 @@
+"""A job that brings a source into a store, and can be ended and run again at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from samespace.errors import InvalidInput, excerpt
+from samespace.filters import Filter, check_filter
+from samespace.ingest.checkpoint import CheckpointFile
+from samespace.ingest.chunking import Chunker
+from samespace.ingest.pipeline import Settings, open_pipeline
+from samespace.ingest.report import Estimate, IngestReport
+from samespace.ingest.source import items_of
+from samespace.ingest.target import AnyStore
+from samespace.ingest.worker import GRACE, Worker, in_a_thread
+from samespace.protocols import AnyBackend, SupportsLateChunking
+
+BATCH_SIZE: Final = 500
+"""How many documents or chunks are compared, embedded and written together."""
+
+T = TypeVar("T")
+
+
+class IngestJob:
+    """Brings a source's documents into a store, and can be ended and run again at any moment.
+
+    ``source`` is a file or a folder, a list of them, or any iterable of documents that come in the
+    same order each time. With a ``chunker`` documents are cut into chunks; storing one again with
+    fewer of them leaves none of the old ones. ``late_chunking`` embeds a document's chunks in sight
+    of one another, for which the backend must have ``embed_chunks``; a change of one chunk embeds its
+    document again, and a collection that the job creates records it.
+
+    Reading, embedding and writing go on beside one another, a batch at a time: about ``batch_size``
+    documents or chunks, or 16 MiB of text. What has been read is never more than five batches ahead
+    of what is stored. What is stored with the same text is not embedded again, and a change of
+    metadata alone is written without embedding. A document that is refused does not hold up the
+    others: the report names it.
+
+    ``checkpoint`` is a path. The file there says how far the source is stored, is written after the
+    store has acknowledged, and is removed once the job is complete: running the same job again goes
+    on from there. For an iterable it needs ``identity``, a name for what it yields. Where files have
+    changed meanwhile, all are compared anew, and what is stored is not embedded again.
+
+    ``prune`` is a filter: rows that pass it and that the source no longer brings are deleted after a
+    complete run; what of a source could not be read is not taken for gone. ``budget_tokens`` ends
+    the job before a batch is embedded once this run has spent so many, by the backend's count.
+    ``on_progress`` is called with the report so far after each batch, in the job's thread.
+    """
+
+    def __init__(
+        self,
+        store: AnyStore,
+        source: Any,
+        *,
+        identity: str | None = None,
+        chunker: Chunker | None = None,
+        late_chunking: bool = False,
+        checkpoint: str | Path | None = None,
+        batch_size: int = BATCH_SIZE,
+        prune: Filter | None = None,
+        budget_tokens: int | None = None,
+        on_progress: Callable[[IngestReport], object] | None = None,
+    ) -> None:
+        _check_number(batch_size, what="batch_size")
+        _check_number(1 if budget_tokens is None else budget_tokens, what="budget_tokens")
+        check_filter(prune)
+        items = items_of(source, identity=identity)
+        if checkpoint is not None and not items.identity:
+            raise InvalidInput(
+                "a checkpoint says which source it is of: pass identity=, a name for this iterable"
+            )
+        self._on_progress = on_progress
+        self._report = IngestReport()
+        self._settings = Settings(
+            store=store,
+            backend=_checked_backend(store.backend, chunker, late_chunking=late_chunking),
+            items=items,
+            chunker=chunker,
+            together=late_chunking,
+            checkpoint=None if checkpoint is None else CheckpointFile(Path(checkpoint)),
+            batch_size=batch_size,
+            prune=prune,
+            budget=budget_tokens,
+            tell=self._tell,
+        )
+
+    @property
+    def report(self) -> IngestReport:
+        """What the last run has done so far; also while it is running, and after an error."""
+        return self._report
+
+    def run(self) -> IngestReport:
+        """Run the job in a loop and a thread of its own, while this thread reads the source.
+
+        An async store is closed in the end, in the loop that it was used in: pass a fresh handle. An
+        error that concerns the whole job leaves a valid checkpoint and carries the report of what
+        was written. So do Ctrl-C and whatever else a signal's handler raises: what is being written
+        is written, and nothing is left running, but for a call of a sync backend that does not end
+        soon.
+        """
+        return _served(lambda reading: self._run(reading, closing=self._settings.store.is_async))
+
+    async def run_async(self) -> IngestReport:
+        """:meth:`run` in the caller's loop; the source is read in a thread."""
+        with in_a_thread("read", grace=GRACE) as reading:
+            return await self._run(reading, closing=False)
+
+    def estimate(self) -> Estimate:
+        """Read the source, compare it with what is stored, and say what a run would embed.
+
+        Nothing is written, and checkpoints are left aside.
+        """
+        return _served(self._estimate)
+
+    async def _run(self, reading: Worker, *, closing: bool) -> IngestReport:
+        async with open_pipeline(self._settings, reading, closing=closing) as pipeline:
+            try:
+                await pipeline.run()
+            finally:
+                self._report = pipeline.report()
+        return self._report
+
+    async def _estimate(self, reading: Worker) -> Estimate:
+        closing = self._settings.store.is_async
+        async with open_pipeline(self._settings, reading, closing=closing) as pipeline:
+            return await pipeline.estimate()
+
+    def _tell(self, report: IngestReport) -> None:
+        self._report = report
+        if self._on_progress is not None:
+            self._on_progress(report)
+
+
+def _check_number(value: object, *, what: str) -> None:
+    if type(value) is not int or value < 1:
+        raise InvalidInput(f"{what} is {excerpt(value)}; pass a whole number from 1 on")
+
+
+def _checked_backend(
+    backend: AnyBackend | None, chunker: Chunker | None, *, late_chunking: bool
+) -> AnyBackend:
+    if backend is None:
+        raise InvalidInput("the store has no backend to embed with: open it with backend=")
+    if late_chunking and chunker is None:
+        raise InvalidInput("late_chunking=True embeds chunks: pass chunker=, say TextChunker()")
+    if late_chunking and not isinstance(backend, SupportsLateChunking):
+        raise InvalidInput(
+            f"{type(backend).__name__} has no embed_chunks, which late_chunking=True needs; leave it "
+            "out, or open the store with another backend"
+        )
+    return backend
+
+
+def _served(work: Callable[[Worker], Awaitable[T]]) -> T:
+    """What ``work`` returns in a loop and thread of its own; this thread serves as its worker.
+
+    What interrupts this thread cancels the work, and passes on once that has ended.
+    """
+    reading, outcome, begun = Worker(), Future[T](), Future[Callable[[], object]]()
+
+    async def run() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None  # noqa: S101  asyncio.run makes one
+        begun.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
+        return await work(reading)
+
+    def in_a_loop() -> None:
+        try:
+            outcome.set_result(asyncio.run(run()))
+        except BaseException as error:  # noqa: BLE001  raised in the caller's thread
+            outcome.set_exception(error)
+        finally:
+            reading.end()
+
+    thread = threading.Thread(target=in_a_loop, name="samespace-job", daemon=True)
+    thread.start()
+    try:
+        reading.serve()
+    except BaseException:
+        if not outcome.done():
+            begun.result()()
+        thread.join()
+        raise
+    thread.join()
+    return outcome.result()

@@ -1,0 +1,351 @@
+"""One run of a job: three stages beside one another, and what holds them together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from samespace.documents import Document, WriteReport
+from samespace.errors import SamespaceError
+from samespace.filters import Filter
+from samespace.ingest.checkpoint import Checkpoint, CheckpointFile, Job, Watermark
+from samespace.ingest.chunking import Chunker
+from samespace.ingest.embedder import Embedder, Made
+from samespace.ingest.pieces import Batch, Plan, asked_for, compared
+from samespace.ingest.report import STAGES, Estimate, IngestReport, Stage
+from samespace.ingest.seen import SeenIds
+from samespace.ingest.source import Items, Reader
+from samespace.ingest.target import AnyStore, Target
+from samespace.ingest.worker import GRACE, Left, Worker, in_a_thread
+from samespace.protocols import AnyBackend, CountsTokens, Vector
+
+IN_FLIGHT: Final = 4
+"""How many batches are at most between the source and the store's acknowledgement."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a job was asked for, checked."""
+
+    store: AnyStore
+    backend: AnyBackend
+    items: Items
+    chunker: Chunker | None
+    together: bool
+    checkpoint: CheckpointFile | None
+    batch_size: int
+    prune: Filter | None
+    budget: int | None
+    tell: Callable[[IngestReport], object]
+
+    @property
+    def marks(self) -> Path | None:
+        """Where seen ids are marked; None for a temporary place."""
+        path = self.checkpoint.path if self.checkpoint else None
+        return path.with_name(f"{path.name}.seen") if path else None
+
+    @property
+    def chunking(self) -> str:
+        """How documents are cut and embedded, for people and for a checkpoint."""
+        if self.chunker is None:
+            return "none"
+        kind = type(self.chunker)
+        said = repr(self.chunker) if kind.__repr__ is not object.__repr__ else kind.__qualname__
+        return f"{said}, late" if self.together else said
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Nothing follows, since the source has ended or for another reason."""
+
+    stopped: Literal["", "budget"] = ""
+    error: Exception | None = None
+
+
+@asynccontextmanager
+async def open_pipeline(
+    settings: Settings, reading: Worker, *, closing: bool = False
+) -> AsyncIterator[Pipeline]:
+    """A pipeline with its threads, which have ended afterwards; ``closing`` closes the store too."""
+    with ExitStack() as threads:
+        embedding = threads.enter_context(in_a_thread("embed", grace=GRACE))
+        comparing = threads.enter_context(in_a_thread("compare"))
+        writing = threads.enter_context(in_a_thread("write"))
+        pipeline = Pipeline(settings, reading, embedding, comparing, writing)
+        try:
+            yield pipeline
+        finally:
+            if closing and pipeline.comparing.is_open:
+                await pipeline.target.close()
+
+
+class Pipeline:
+    """Reads, embeds and writes batches, and knows how far it is."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        reading: Worker,
+        embedding: Worker,
+        comparing: Worker,
+        writing: Worker,
+    ) -> None:
+        self.settings = settings
+        self.reading, self.writing = reading, writing
+        self.reader = Reader(settings.items.units(settings.chunker), batch_size=settings.batch_size)
+        self.target = Target(settings.store, writing)
+        self.comparing = Target(settings.store, comparing)
+        self.proving = Target(settings.store, embedding)
+        self.embedder = Embedder(settings.backend, embedding)
+        self._job: Job | None = None
+        self._seen: SeenIds | None = None
+        self._is_proved = self._is_new = False
+        self._done = Watermark(0)
+        self._room = asyncio.Semaphore(IN_FLIGHT)
+        self._in_flight: list[Batch] = []
+        self._to_embed: asyncio.Queue[tuple[Batch, Plan] | _End] = asyncio.Queue()
+        self._to_write: asyncio.Queue[tuple[Batch, Plan, Made] | _End] = asyncio.Queue()
+        self._began = time.monotonic()
+        self._seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
+        self._tally = IngestReport()
+
+    # The run
+
+    async def run(self) -> None:
+        """From where the checkpoint says to the source's end, or to what ends it before."""
+        try:
+            with ExitStack() as files:
+                await self._begin(files)
+                async with self.target.bulk():
+                    end = await self._staged()
+                await self._finish(end)
+        except (asyncio.CancelledError, Left):
+            self._tally = replace(self._tally, stopped="cancelled")
+            raise
+        except Exception as error:
+            self._tally = replace(self._tally, stopped="error")
+            if isinstance(error, SamespaceError):
+                error.report = self.report().write
+            raise
+
+    async def _begin(self, files: ExitStack) -> None:
+        """Go to where an earlier run of the same job ended."""
+        settings = self.settings
+        version = await self.reading.do(settings.items.version)
+        self._job = Job(
+            source=settings.items.identity,
+            version=version,
+            collection=settings.store.collection,
+            space=settings.store.space.id,
+            chunking=settings.chunking,
+        )
+        position = await self._position()
+        if settings.prune is not None:
+            self._seen = files.enter_context(SeenIds(settings.marks))
+            if not position:
+                self._seen.clear()
+        self._save(position)
+        await self.reading.do(lambda: self.reader.skip(position))
+        self._done = Watermark(position)
+        self._tally = replace(self._tally, resumed_at=position)
+
+    async def _position(self) -> int:
+        """What the checkpoint says, if the collection and the marks that go with it are there."""
+        settings = self.settings
+        if settings.checkpoint is None or self._job is None:
+            return 0
+        position = settings.checkpoint.load(self._job, seen=settings.prune is not None)
+        marked = settings.marks is not None and settings.marks.exists()
+        if position and (settings.prune is None or marked) and await self.comparing.exists():
+            return position
+        return 0
+
+    async def _staged(self) -> _End:
+        """All three stages, until the last one has ended."""
+        stages = [asyncio.create_task(self._read()), asyncio.create_task(self._embed())]
+        try:
+            end = await self._write()
+            if end.error is not None:
+                raise end.error
+            return end
+        finally:
+            for stage in stages:
+                stage.cancel()
+            await asyncio.gather(*stages, return_exceptions=True)
+
+    async def _finish(self, end: _End) -> None:
+        if end.stopped:
+            self._tally = replace(self._tally, stopped=end.stopped)
+            return
+        if self.settings.prune is not None and self._seen is not None:
+            await self._remove_unseen(self.settings.prune, self._seen)
+        if self.settings.checkpoint is not None:
+            self.settings.checkpoint.remove()
+            if self._seen is not None:
+                self._seen.remove()
+        self._tally = replace(self._tally, complete=True)
+
+    async def _remove_unseen(self, where: Filter, seen: SeenIds) -> None:
+        """Delete what the source no longer has."""
+        async for rows in self.comparing.scan(where):
+            gone = seen.unseen([(row.id, _names(row)) for row in rows])
+            if gone:
+                pruned = await self.target.delete(ids=gone, where=where)
+                self._tally = replace(self._tally, pruned=self._tally.pruned + pruned)
+
+    # The stages
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                await self._room.acquire()
+                with self._busy("read"):
+                    batch = await self.reading.do(self.reader.batch)
+                if batch is None:
+                    break
+                with self._busy("compare"):
+                    plan = await self.compare(batch)
+                self._in_flight.append(batch)
+                self._to_embed.put_nowait((batch, plan))
+            self._to_embed.put_nowait(_End())
+        except Exception as error:  # noqa: BLE001  raised where the stages come together
+            self._to_embed.put_nowait(_End(error=error))
+
+    async def compare(self, batch: Batch) -> Plan:
+        """What is to be done for a batch, by what is stored."""
+        ids = asked_for(batch.units, together=self.settings.together)
+        stored = await self.comparing.with_vectors(ids)
+        self._is_new = stored is None
+        moving = {key for other in self._in_flight for key in other.keys}
+        return compared(batch.units, stored or {}, moving=moving, together=self.settings.together)
+
+    async def _embed(self) -> None:
+        try:
+            while not isinstance(asked := await self._to_embed.get(), _End):
+                batch, plan = asked
+                if plan.to_embed and self._is_spent:
+                    asked = _End("budget")
+                    break
+                with self._busy("embed"):
+                    self._to_write.put_nowait((batch, plan, await self._made(plan)))
+            self._to_write.put_nowait(asked)
+        except Exception as error:  # noqa: BLE001  raised where the stages come together
+            self._to_write.put_nowait(_End(error=error))
+
+    @property
+    def _is_spent(self) -> bool:
+        budget = self.settings.budget
+        return budget is not None and self.embedder.spent >= budget
+
+    async def _made(self, plan: Plan) -> Made:
+        if plan.to_embed and not self._is_proved:
+            if self.settings.together and self._is_new:
+                grouping = f"by document, chunks of {self.settings.chunking.removesuffix(', late')}"
+                await self.proving.create({"late_chunking": grouping})
+            await self.proving.prove()
+            self._is_proved = True
+        return await self.embedder.embed(plan)
+
+    async def _write(self) -> _End:
+        while not isinstance(made := await self._to_write.get(), _End):
+            with self._busy("write"):
+                await self._store(*made)
+            self._room.release()
+            self.settings.tell(self.report())
+        return made
+
+    async def _store(self, batch: Batch, plan: Plan, made: Made) -> None:
+        """Write a batch, then what it makes old, then how far the job is."""
+        self._tally = replace(self._tally, embedded=self._tally.embedded + made.embedded)
+        # A changed text comes last: until it is stored, its document is known to be unfinished.
+        await self._written([row for row in made.rows if row[0].id in plan.old])
+        await self._written([row for row in made.rows if row[0].id not in plan.old])
+        self._count(await self.target.change(plan.metadata))
+        parents = [parent for parent in batch.parents if parent not in made.refused]
+        removed = await self.target.delete_others(parents, batch.ids)
+        rejected = (*batch.rejected, *made.rejected)
+        self._count(
+            WriteReport(skipped=plan.unchanged, rejected=rejected, truncated=tuple(made.truncated))
+        )
+        self._tally = replace(self._tally, removed=self._tally.removed + removed)
+        await self.writing.do(lambda: self._acknowledge(batch))
+        self._in_flight.remove(batch)
+        self.embedder.forget(made.texts)
+        documents = self._tally.documents + batch.stop - batch.first
+        self._tally = replace(self._tally, documents=documents)
+
+    async def _written(self, rows: list[tuple[Document, Vector]]) -> None:
+        try:
+            self._count(await self.target.write(rows))
+        except SamespaceError as error:
+            self._count(error.report or WriteReport())
+            raise
+
+    def _acknowledge(self, batch: Batch) -> None:
+        """The marks first: a checkpoint says that they are there."""
+        if self._seen is not None:
+            self._seen.mark(batch.ids, kept=[name for unit in batch.units for name in unit.kept])
+        self._save(self._done.done(batch.first, batch.stop))
+
+    def _save(self, position: int) -> None:
+        if self.settings.checkpoint is not None and self._job is not None:
+            self.settings.checkpoint.save(
+                Checkpoint(job=self._job, position=position, seen=self._seen is not None)
+            )
+
+    # What comes of it
+
+    def report(self) -> IngestReport:
+        """What was done so far."""
+        return replace(
+            self._tally,
+            write=replace(self._tally.write, tokens=self.embedder.spent),
+            seconds=dict(self._seconds),
+            wall=time.monotonic() - self._began,
+        )
+
+    def _count(self, report: WriteReport) -> None:
+        self._tally = replace(self._tally, write=self._tally.write + report)
+
+    @contextmanager
+    def _busy(self, stage: Stage) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[stage] += time.monotonic() - began
+
+    async def estimate(self) -> Estimate:
+        """What a run would do."""
+        total = Estimate()
+        while (batch := await self.reading.do(self.reader.batch)) is not None:
+            total = _added(total, batch, await self.compare(batch), self.settings.backend)
+        return total
+
+
+def _names(row: Document) -> list[str]:
+    """Names that a row belongs to: itself, its parent, its file."""
+    source = row.metadata.get("source")
+    parents = [row.parent.id] if row.parent else []
+    return [row.id, *parents, *([source] if isinstance(source, str) else [])]
+
+
+def _added(total: Estimate, batch: Batch, plan: Plan, backend: AnyBackend) -> Estimate:
+    new = [piece.embedded_text for pieces in (plan.embed, *plan.together) for piece in pieces]
+    tokens: int | None = None
+    if isinstance(backend, CountsTokens):
+        tokens = (total.tokens or 0) + (sum(backend.count_tokens(new)) if new else 0)
+    return Estimate(
+        documents=total.documents + len(batch.units),
+        pieces=total.pieces + batch.pieces,
+        unchanged=total.unchanged + plan.unchanged,
+        to_embed=total.to_embed + len(new),
+        characters=total.characters + sum(map(len, new)),
+        tokens=tokens,
+        rejected=total.rejected + len(batch.rejected),
+    )

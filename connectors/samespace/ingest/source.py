@@ -1,0 +1,176 @@
+"""What a job reads: files and folders, or any iterable of documents."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from pathlib import Path
+from typing import Any, Protocol
+
+from samespace.documents import Document, Rejected
+from samespace.errors import InvalidInput, excerpt
+from samespace.ingest.chunking import Chunker
+from samespace.ingest.pieces import Batch, Unit, checked_unit, unit_of
+from samespace.ingest.reading import Source, list_files, name_of, read_sources
+
+BATCH_CHARACTERS = 16 * 2**20
+"""A batch is closed once its texts are this long."""
+
+
+class Items(Protocol):
+    """What a job reads, in the same order each time.
+
+    ``identity`` says which source it is, "" where nobody said; ``version`` what is in it now, ""
+    where that cannot be told; ``total`` how many items there are, None where that is not known.
+    """
+
+    @property
+    def identity(self) -> str: ...  # noqa: D102  the class says it
+    @property
+    def total(self) -> int | None: ...  # noqa: D102  the class says it
+    def version(self) -> str: ...  # noqa: D102  the class says it
+    def units(self, chunker: Chunker | None) -> Iterator[Unit]: ...  # noqa: D102  the class says it
+
+
+class Files:
+    """Files and folders, as :func:`~samespace.ingest.reading.read_sources` reads them.
+
+    With a chunker a text is cut by it, without one into passages. ``read`` counts the files that
+    were read so far, ``total_files`` those that there were when they were listed.
+    """
+
+    total: int | None = None
+
+    def __init__(self, paths: Iterable[str | Path], *, identity: str | None = None) -> None:
+        self._paths = [Path(path) for path in paths]
+        self.identity = identity or _identity(self._paths)
+        self.read = 0
+        self.total_files = 0
+        read_sources(self._paths)  # what is missing is said now
+
+    def version(self) -> str:
+        """A digest of which files there are, of their sizes and times."""
+        digest = hashlib.sha256()
+        self.total_files = 0
+        for name, path in list_files(self._paths):
+            self.total_files += 1
+            digest.update(f"{name}\0{_stamp(path)}\0".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+    def units(self, chunker: Chunker | None) -> Iterator[Unit]:
+        """A text is one unit, each record of a file another."""
+        self.read = 0
+        for source in read_sources(self._paths, whole=chunker is not None):
+            yield from _units_of(source, chunker)
+            self.read += 1
+
+
+def _units_of(source: Source, chunker: Chunker | None) -> Iterator[Unit]:
+    if not source.is_text:
+        for item in source.items:
+            unit = unit_of(item, chunker)
+            yield (
+                Unit(rejected=unit.rejected, kept=(*unit.kept, source.name))
+                if isinstance(item, Rejected)
+                else unit
+            )
+        return
+    pieces = tuple(item for item in source.items if isinstance(item, Document))
+    if chunker is not None and pieces:
+        yield from (unit_of(piece, chunker) for piece in pieces)
+    else:
+        yield checked_unit(Unit(pieces, source.name))
+
+
+def _identity(paths: Iterable[Path]) -> str:
+    """Ids begin with a file's name as it is seen from the working directory."""
+    return f"files {', '.join(map(name_of, paths))} in {Path.cwd()}"
+
+
+def _stamp(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return "unreadable"
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+class Documents:
+    """Any iterable of documents; ``identity`` says which, for a checkpoint."""
+
+    def __init__(self, documents: Iterable[Any], *, identity: str | None = None) -> None:
+        if isinstance(documents, bytes | Mapping) or not isinstance(documents, Iterable):
+            raise InvalidInput(
+                f"source is {excerpt(documents)}; pass a path, a list of paths, or an iterable of "
+                "Documents"
+            )
+        self._documents = documents
+        self.identity = identity or ""
+        self.total = len(documents) if isinstance(documents, Sized) else None
+
+    def version(self) -> str:
+        """Nobody can tell what an iterable will yield."""
+        return ""
+
+    def units(self, chunker: Chunker | None) -> Iterator[Unit]:
+        """Each document is one unit."""
+        return (unit_of(item, chunker) for item in self._documents)
+
+
+def items_of(source: object, *, identity: str | None) -> Items:
+    """The items of a path, of a list of paths, of an iterable of documents, or of such an object."""
+    if identity is not None and (not isinstance(identity, str) or not identity):
+        raise InvalidInput(f"identity is {excerpt(identity)}; pass a name for the source")
+    if isinstance(source, Files | Documents):
+        return source
+    if isinstance(source, str | Path):
+        return Files([source], identity=identity)
+    if (
+        isinstance(source, list | tuple)
+        and source
+        and all(isinstance(p, str | Path) for p in source)
+    ):
+        return Files(source, identity=identity)
+    return Documents(source, identity=identity)  # type: ignore[arg-type]
+
+
+class Reader:
+    """Batches of a source's units, from a position on."""
+
+    def __init__(self, units: Iterator[Unit], *, batch_size: int) -> None:
+        self._units = units
+        self._batch_size = batch_size
+        self._position = 0
+        self._held: Unit | None = None
+
+    def skip(self, items: int) -> None:
+        """Pass over what is stored; :class:`InvalidInput` if the source has fewer items."""
+        while self._position < items:
+            if next(self._units, None) is None:
+                raise InvalidInput(
+                    f"the checkpoint says that {items} items are stored, and the source ends after "
+                    f"{self._position}: it is not what it was; remove the checkpoint to begin anew"
+                )
+            self._position += 1
+
+    def batch(self) -> Batch | None:
+        """The next batch; None at the source's end."""
+        batch = Batch(self._position, self._position)
+        while not self._is_full(batch):
+            unit = self._held or next(self._units, None)
+            if unit is None:
+                break
+            self._held = unit
+            if not batch.has_room_for(unit):
+                break
+            self._held = None
+            batch.add(unit)
+        self._position = batch.stop
+        return batch if batch.units else None
+
+    def _is_full(self, batch: Batch) -> bool:
+        return (
+            batch.pieces >= self._batch_size
+            or len(batch.units) >= self._batch_size
+            or batch.characters >= BATCH_CHARACTERS
+        )

@@ -1,0 +1,556 @@
+"""Ingestion jobs on every store: what is stored in the end, and what that cost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from tests.contract.ingesting import (
+    PLACES,
+    Bars,
+    ChunkBackend,
+    Ending,
+    Interrupted,
+    Place,
+    folder_of,
+    made,
+)
+from tests.contract.test_elasticsearch_contract import raw
+
+from samespace import Document, HashingBackend, IngestJob, Rejected, TextChunker, everything, field
+from samespace.errors import (
+    AuthenticationFailed,
+    BackendUnavailable,
+    EmbeddingError,
+    InvalidInput,
+    QuotaExhausted,
+    SpaceMismatch,
+)
+from samespace.ingest.pipeline import IN_FLIGHT
+from samespace.protocols import Matrix
+from samespace.testing.backends import LyingBackend, RefusingBackend, TaskBackend
+
+__all__ = ["raw"]  # a fixture
+BATCH = 10
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest) -> Place:
+    return PLACES[request.param](request)
+
+
+@pytest.fixture
+def one(request: pytest.FixtureRequest) -> Place:
+    """For what does not depend on the store."""
+    return PLACES["Qdrant local"](request)
+
+
+@pytest.fixture
+def backend() -> TaskBackend:
+    return TaskBackend()
+
+
+def test_a_job_stores_what_an_upsert_would_store(place: Place, backend: TaskBackend) -> None:
+    documents = made(35)
+    report = place.run(backend, documents, batch_size=BATCH)
+    assert report.complete
+    assert (report.documents, report.write.written, report.embedded) == (35, 35, 35)
+    assert report.write.tokens == 35 * 5
+    by_job = place.stored()
+    place.without(embedding=documents)
+    assert place.stored() == by_job
+
+
+def test_a_second_run_embeds_and_changes_nothing(place: Place, backend: TaskBackend) -> None:
+    place.run(backend, made(35), batch_size=BATCH)
+    before = place.stored()
+    again = TaskBackend()
+    report = place.run(again, made(35), batch_size=BATCH)
+    assert (report.write.written, report.write.skipped, report.embedded) == (0, 35, 0)
+    assert (again.documents, again.canaries) == ([], 0)
+    assert place.stored() == before
+
+
+def test_what_has_changed_is_embedded_and_nothing_else(place: Place, backend: TaskBackend) -> None:
+    documents = made(35)
+    place.run(backend, documents, batch_size=BATCH)
+    documents[7] = Document("d7", "a text that is new", {"n": 7})
+    documents[21] = Document("d21", documents[21].text, {"n": 22})
+    documents[22] = Document("d22", documents[22].text, {"n": 22}, embed_text=documents[22].text)
+    again = TaskBackend()
+    report = place.run(again, documents, batch_size=BATCH)
+    assert again.documents == ["a text that is new"]
+    assert (report.write.written, report.write.skipped) == (3, 32)
+    stored = place.stored()
+    place.without(embedding=documents)
+    assert place.stored() == stored
+
+
+def test_an_ended_job_goes_on_where_it_was(
+    place: Place, backend: TaskBackend, tmp_path: Path
+) -> None:
+    documents = made(95)
+    asked: dict[str, Any] = {
+        "identity": "numbers",
+        "checkpoint": tmp_path / "point",
+        "batch_size": BATCH,
+    }
+    with pytest.raises(Interrupted):
+        place.run(backend, Ending(documents, 57), **asked)
+    assert orjson.loads((tmp_path / "point").read_bytes())["position"] == 50
+    assert len(place.stored()) == 50
+    report = place.run(backend, documents, **asked)
+    assert (report.resumed_at, report.documents, report.complete) == (50, 45, True)
+    assert len(backend.documents) == 95
+    assert not list(tmp_path.glob("point*"))
+    resumed = place.stored()
+    place.without(embedding=documents)
+    assert place.stored() == resumed
+
+
+def test_refused_documents_are_reported_once_and_no_others_are_held_up(place: Place) -> None:
+    documents = made(35)
+    for n in (0, 7, 33):
+        documents[n] = Document(f"d{n}", f"poison {n}", {"n": n})
+    documents[8] = Document("d8", " ")
+    documents[9] = Document("d9", "good text", {"n": {1, 2}})
+    report = place.run(RefusingBackend("poison"), documents, batch_size=BATCH)
+    assert report.complete
+    assert sorted(item.id for item in report.write.rejected) == ["d0", "d33", "d7", "d8", "d9"]
+    reasons = {item.id: str(item.error) for item in report.write.rejected}
+    assert ["refused" in reasons[id] for id in ("d0", "d7", "d33")] == [True] * 3
+    assert "blank" in reasons["d8"]
+    assert "JSON lacks" in reasons["d9"]
+    assert place.stored().keys() == {f"d{n}" for n in range(35)} - reasons.keys()
+
+
+@pytest.mark.parametrize("bad", [1, 2, 50, 99, 100])
+def test_of_a_batch_every_good_document_is_stored(place: Place, bad: int) -> None:
+    """Those that the store refuses have a text that no store can keep."""
+    chosen = [(n * 37) % 100 for n in range(bad)]
+    by_embedder, by_store = set(chosen[::2]), set(chosen[1::2])
+    documents = [
+        Document(f"d{n}", "poison" if n in by_embedder else "a\x00b" if n in by_store else "good")
+        for n in range(100)
+    ]
+    report = place.run(RefusingBackend("poison"), documents, batch_size=100)
+    assert sorted(item.id for item in report.write.rejected) == sorted(f"d{n}" for n in chosen)
+    assert report.write.written == 100 - bad
+    if bad < 100:
+        assert place.stored().keys() == {f"d{n}" for n in range(100) if n not in chosen}
+
+
+def test_equal_texts_are_embedded_once(place: Place, backend: TaskBackend) -> None:
+    documents = [Document(f"d{n}", f"text {n % 3}") for n in range(10)]
+    report = place.run(backend, documents, batch_size=100)
+    assert sorted(backend.documents) == ["text 0", "text 1", "text 2"]
+    assert (report.embedded, report.write.written) == (3, 10)
+
+
+def test_of_equal_ids_the_last_one_wins(place: Place, backend: TaskBackend) -> None:
+    documents = [*made(15), Document("d3", "other", {}), *made(5, start=20), *made(1, start=3)]
+    place.run(backend, [Document("d3", "before")])
+    place.run(backend, documents, batch_size=BATCH)
+    assert place.stored()["d3"][0] == made(1, start=3)[0]
+
+
+def test_a_liar_writes_nothing(place: Place, backend: TaskBackend) -> None:
+    place.run(backend, made(5))
+    before = place.stored()
+    with pytest.raises(SpaceMismatch, match="suggests another model"):
+        place.run(LyingBackend(), made(5, start=5))
+    with pytest.raises(SpaceMismatch, match="dimensions"):
+        place.run(HashingBackend(32), made(5))
+    assert place.stored() == before
+
+
+class Chunks:
+    """Documents of numbered sentences, each a chunk."""
+
+    @staticmethod
+    def of(name: str, *sentences: str) -> Document:
+        return Document(name, "".join(f"{sentence}|" for sentence in sentences), {"name": name})
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["apart", "together"])
+def test_a_document_with_fewer_chunks_leaves_none_of_the_old_ones(
+    place: Place, *, late: bool
+) -> None:
+    asked: dict[str, Any] = {"chunker": Bars(), "late_chunking": late, "batch_size": BATCH}
+    names = [f"s{n}" for n in range(12)]
+    before = [Chunks.of("a", *names), Chunks.of("b", "one"), Chunks.of("c", "x", "y")]
+    after = [Chunks.of("a", "s0", "s1"), Chunks.of("b", "one", "two"), Chunks.of("c", "x", "y")]
+    place.run(ChunkBackend(), before, **asked)
+    assert len(place.stored()) == 15
+    report = place.run(ChunkBackend(), after, **asked)
+    assert report.removed == 10
+    changed = place.stored()
+    assert sorted(changed) == ["a#0", "a#1", "b#0", "b#1", "c#0", "c#1"]
+    parent = changed["b#1"][0].parent
+    assert parent is not None
+    assert (parent.id, parent.ordinal, parent.span) == ("b", 1, (4, 8))
+    with place.open() as store:
+        store.delete(where=everything)
+    place.run(ChunkBackend(), after, **asked)
+    assert place.stored() == changed
+    with place.open() as store:
+        assert store.delete(parent="a") == 2
+
+
+def test_a_change_of_one_chunk_embeds_that_chunk_or_its_whole_document(place: Place) -> None:
+    before = [Chunks.of("a", "one", "two", "three"), Chunks.of("b", "four", "five")]
+    after = [Chunks.of("a", "one", "2", "three"), before[1]]
+    for late, texts, together in (
+        (False, ["2|"], []),
+        (True, [], [["one|", "2|", "three|"]]),
+    ):
+        place.run(ChunkBackend(), before, chunker=Bars(), late_chunking=late)
+        backend = ChunkBackend()
+        report = place.run(backend, after, chunker=Bars(), late_chunking=late)
+        assert (backend.documents, backend.together) == (texts, together)
+        assert report.embedded == len(texts) + sum(map(len, together))
+
+
+def test_a_document_is_embedded_together_again_once_it_has_fewer_chunks(one: Place) -> None:
+    asked: dict[str, Any] = {"chunker": Bars(), "late_chunking": True}
+    one.run(ChunkBackend(), [Chunks.of("a", "one", "two", "three")], **asked)
+    backend = ChunkBackend()
+    one.run(backend, [Chunks.of("a", "one", "two")], **asked)
+    assert backend.together == [["one|", "two|"]]
+
+
+def test_how_chunks_are_grouped_is_recorded(place: Place) -> None:
+    place.run(ChunkBackend(), [Chunks.of("a", "one")], chunker=Bars(), late_chunking=True)
+    with place.open() as store:
+        assert store.info().provenance["late_chunking"] == "by document, chunks of Bars()"
+
+
+def test_a_document_whose_chunks_are_refused_together_keeps_the_old_ones(one: Place) -> None:
+    class Refusing(ChunkBackend):
+        def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
+            bad = [n for n, chunks in enumerate(documents) if any("poison" in c for c in chunks)]
+            if bad:
+                raise EmbeddingError("too long", indices=bad)
+            return super().embed_chunks(documents)
+
+    asked: dict[str, Any] = {"chunker": Bars(), "late_chunking": True}
+    one.run(ChunkBackend(), [Chunks.of("a", "one", "two")], **asked)
+    report = one.run(Refusing(), [Chunks.of("a", "poison"), Chunks.of("b", "three")], **asked)
+    assert [item.id for item in report.write.rejected] == ["a"]
+    assert sorted(one.stored()) == ["a#0", "a#1", "b#0"]
+
+
+def test_what_left_the_source_is_pruned_and_nothing_else(
+    place: Place, backend: TaskBackend, tmp_path: Path
+) -> None:
+    place.run(backend, [*made(30, kind="mine"), *made(10, start=30, kind="other")])
+    report = place.run(
+        backend,
+        [*made(10, kind="mine"), *made(10, start=20, kind="mine")],
+        prune=field("kind") == "mine",
+    )
+    assert report.pruned == 10
+    numbers = sorted(row.metadata["n"] for row, _ in place.stored().values())
+    assert numbers == [*range(10), *range(20, 40)]
+
+
+def test_marks_of_ids_survive_the_end_of_a_job(
+    place: Place, backend: TaskBackend, tmp_path: Path
+) -> None:
+    place.run(backend, made(60))
+    asked: dict[str, Any] = {
+        "identity": "numbers",
+        "checkpoint": tmp_path / "point",
+        "batch_size": BATCH,
+        "prune": everything,
+    }
+    with pytest.raises(Interrupted):
+        place.run(backend, Ending(made(50), 37), **asked)
+    assert len(place.stored()) == 60
+    report = place.run(backend, made(50), **asked)
+    assert (report.resumed_at, report.pruned) == (30, 10)
+    assert place.stored().keys() == {f"d{n}" for n in range(50)}
+    assert not list(tmp_path.glob("point*"))
+
+
+def test_without_the_marks_of_an_ended_job_all_is_read_again(
+    one: Place, backend: TaskBackend, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {
+        "identity": "numbers",
+        "checkpoint": tmp_path / "point",
+        "batch_size": BATCH,
+    }
+    with pytest.raises(Interrupted):
+        one.run(backend, Ending(made(50), 37), **asked)
+    report = one.run(backend, made(50), prune=everything, **asked)
+    assert (report.resumed_at, report.pruned, len(one.stored())) == (0, 0, 50)
+
+
+def test_what_cannot_be_read_is_not_taken_for_gone(one: Place, tmp_path: Path) -> None:
+    texts = {"a.md": "apples", "gone.md": "pears", "rows.jsonl": '{"id": "r", "text": "plums"}\n'}
+    folder = folder_of(tmp_path / "files", texts)
+    assert one.run(TaskBackend(), folder).write.written == 3
+    (folder / "a.md").write_bytes(b"caf\xe9")
+    (folder / "gone.md").unlink()
+    (folder / "rows.jsonl").write_text("nonsense")
+    report = one.run(TaskBackend(), folder, prune=field("source").exists())
+    assert (len(report.write.rejected), report.pruned) == (2, 1)
+    assert {row.text for row, _ in one.stored().values()} == {"apples", "plums"}
+
+
+def test_a_budget_ends_a_job_that_another_one_completes(
+    place: Place, backend: TaskBackend, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {
+        "identity": "numbers",
+        "checkpoint": tmp_path / "point",
+        "batch_size": BATCH,
+    }
+    report = place.run(backend, made(60), budget_tokens=2 * BATCH * 5, **asked)
+    assert (report.stopped, report.complete, report.write.tokens) == ("budget", False, 100)
+    assert (report.documents, len(place.stored())) == (20, 20)
+    report = place.run(backend, made(60), **asked)
+    assert (report.resumed_at, report.complete, len(place.stored())) == (20, True, 60)
+    assert len(backend.documents) == 60
+
+
+def test_a_budget_that_is_just_enough_ends_nothing(one: Place, backend: TaskBackend) -> None:
+    report = one.run(backend, made(20), budget_tokens=100, batch_size=BATCH)
+    assert (report.stopped, report.complete, report.write.tokens) == ("", True, 100)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AuthenticationFailed("the key was refused", indices=[0]),
+        QuotaExhausted("nothing left", indices=[0]),
+        BackendUnavailable("no answer"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_that_concerns_all_ends_the_job_with_a_valid_checkpoint(
+    place: Place, error: EmbeddingError, tmp_path: Path
+) -> None:
+    documents = made(60)
+    documents[25] = Document("d25", "poison", {"n": 25})
+    asked: dict[str, Any] = {
+        "identity": "numbers",
+        "checkpoint": tmp_path / "point",
+        "batch_size": BATCH,
+    }
+    backend = RefusingBackend("poison", error=error)
+    with place.job(backend, documents, **asked) as job, pytest.raises(type(error)) as caught:
+        job.run()
+    assert caught.value.report is not None
+    assert caught.value.report.written == 20
+    assert (job.report.documents, job.report.stopped) == (20, "error")
+    report = place.run(TaskBackend(), documents, **asked)
+    assert (report.resumed_at, report.documents) == (20, 40)
+    assert len(place.stored()) == 60
+
+
+def test_the_source_is_never_far_ahead_of_what_is_stored(place: Place) -> None:
+    pulled, furthest = 0, 0
+    done: list[int] = [0]
+
+    def source() -> Iterator[Document]:
+        nonlocal pulled, furthest
+        for document in made(200):
+            pulled += 1
+            furthest = max(furthest, pulled - done[-1])
+            yield document
+
+    place.run(
+        TaskBackend(), source(), batch_size=BATCH, on_progress=lambda r: done.append(r.documents)
+    )
+    assert 0 < furthest <= BATCH * (IN_FLIGHT + 1)
+    assert done == [*range(0, 201, BATCH)]
+
+
+FOREIGN: dict[str, tuple[Any, str]] = {
+    "another source": (lambda values: {**values, "source": "letters"}, "letters"),
+    "another space": (lambda values: {**values, "space": "v2"}, "space"),
+    "another collection": (lambda values: {**values, "collection": "others"}, "others"),
+    "another chunker": (lambda values: {**values, "chunking": "Bars()"}, "chunking"),
+    "a newer format": (lambda values: {**values, "format": 2}, "newer"),
+    "no position": (lambda values: {**values, "position": "7"}, "is no checkpoint"),
+    "a list": (lambda values: [values], "is no checkpoint"),
+    "cut short": (lambda values: orjson.dumps(values)[:-9], "is no checkpoint"),
+    "nothing": (lambda values: b"", "is no checkpoint"),
+    "more than there is": (lambda values: {**values, "position": 99}, "ends after 60"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_the_checkpoint_of_another_job_is_refused(
+    one: Place, backend: TaskBackend, tmp_path: Path, kind: str
+) -> None:
+    point = tmp_path / "point"
+    asked: dict[str, Any] = {"identity": "numbers", "checkpoint": point, "batch_size": BATCH}
+    with pytest.raises(Interrupted):
+        one.run(backend, Ending(made(60), 35), **asked)
+    change, said = FOREIGN[kind]
+    changed = change(orjson.loads(point.read_bytes()))
+    point.write_bytes(changed if isinstance(changed, bytes) else orjson.dumps(changed))
+    content, before = point.read_bytes(), len(backend.documents)
+    with pytest.raises(InvalidInput, match=said) as caught:
+        one.run(backend, made(60), **asked)
+    assert "remove the" in str(caught.value)
+    assert len(backend.documents) == before
+    assert kind == "more than there is" or point.read_bytes() == content
+
+
+def test_files_that_changed_are_all_compared_again(one: Place, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "files", {f"{n:02}.md": f"text {n}" for n in range(30)})
+    asked: dict[str, Any] = {"checkpoint": tmp_path / "point", "batch_size": BATCH}
+    error = BackendUnavailable("gone")
+    with pytest.raises(BackendUnavailable):
+        one.run(RefusingBackend("text 25", error=error), folder, **asked)
+    unchanged = one.run(RefusingBackend("text 25"), folder, **asked)
+    assert unchanged.resumed_at == 20
+    (folder / "25.md").write_text("text 25 again")
+    with pytest.raises(BackendUnavailable):
+        one.run(RefusingBackend("text 25", error=error), folder, **asked)
+    (folder / "03.md").write_text("changed")
+    backend = TaskBackend()
+    changed = one.run(backend, folder, **asked)
+    assert (changed.resumed_at, changed.write.skipped) == (0, 28)
+    assert backend.documents == ["changed", "text 25 again"]
+
+
+def test_a_dropped_collection_is_filled_from_the_beginning(
+    one: Place, backend: TaskBackend, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {
+        "identity": "numbers",
+        "checkpoint": tmp_path / "point",
+        "batch_size": BATCH,
+    }
+    with pytest.raises(Interrupted):
+        one.run(backend, Ending(made(60), 35), **asked)
+    with one.open() as store:
+        store.drop()
+    assert one.run(backend, made(60), **asked).resumed_at == 0
+    assert len(one.stored()) == 60
+
+
+def test_files_are_cut_by_a_chunker_or_into_passages(one: Place, tmp_path: Path) -> None:
+    folder = folder_of(
+        tmp_path / "files", {"a.md": "one|two|", "r.jsonl": '{"id": "r", "text": "x|y"}'}
+    )
+    one.run(TaskBackend(), folder, chunker=Bars(), prune=everything)
+    texts = sorted(row.text for row, _ in one.stored().values())
+    assert texts == ["one|", "two|", "x|", "y"]
+    one.run(TaskBackend(), [folder / "a.md", folder / "r.jsonl"], prune=everything)
+    assert sorted(row.text for row, _ in one.stored().values()) == ["one|two|", "x|y"]
+    (folder / "a.md").write_text("")
+    assert one.run(TaskBackend(), folder, chunker=TextChunker()).removed == 1
+
+
+def test_an_estimate_writes_and_embeds_nothing(one: Place, backend: TaskBackend) -> None:
+    class Counting(TaskBackend):
+        def count_tokens(self, texts: Sequence[str]) -> list[int]:
+            return [len(text.split()) for text in texts]
+
+    counting = Counting()
+    with one.job(counting, made(20)) as job:
+        found = job.estimate()
+    assert (found.documents, found.to_embed, found.tokens, found.unchanged) == (20, 20, 100, 0)
+    assert counting.documents == []
+    one.run(backend, made(15))
+    with one.job(counting, made(20)) as job:
+        found = job.estimate()
+    assert (found.to_embed, found.tokens, found.unchanged) == (5, 25, 15)
+    assert len(one.stored()) == 15
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"budget_tokens": "many"}, "budget_tokens"),
+        ({"prune": "lang=en"}, "filter"),
+        ({"checkpoint": "here"}, "identity="),
+        ({"identity": ""}, "identity"),
+        ({"late_chunking": True}, "chunker="),
+        ({"late_chunking": True, "chunker": Bars()}, "embed_chunks"),
+        ({"checkpoint": "/dev/null/x", "identity": "y"}, "checkpoint"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_is_embedded(
+    one: Place, backend: TaskBackend, asked: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        one.run(backend, made(3), **asked)
+    assert backend.documents == []
+
+
+def test_a_source_may_say_what_it_cannot_read(one: Place, backend: TaskBackend) -> None:
+    odd: list[Any] = [*made(2), Rejected("lost", InvalidInput("torn")), {"id": "x"}, "text"]
+    report = one.run(backend, odd)
+    assert [item.id for item in report.write.rejected] == ["lost", "{'id': 'x'}", "'text'"]
+    assert report.write.written == 2
+
+
+async def test_a_job_runs_where_a_loop_runs_already(one: Place, backend: TaskBackend) -> None:
+    with one.open(backend) as store:
+        assert IngestJob(store, made(5)).run().complete
+        assert (await IngestJob(store, made(9)).run_async()).write.written == 4
+
+
+async def test_a_cancelled_job_leaves_nothing_running(one: Place, tmp_path: Path) -> None:
+    embedding = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    going_on = threading.Event()
+
+    class Waiting(TaskBackend):
+        def embed_documents(self, texts: Sequence[str]) -> Matrix:
+            if any("25" in text for text in texts):
+                loop.call_soon_threadsafe(embedding.set)
+                going_on.wait()
+            return super().embed_documents(texts)
+
+    before = threading.active_count()
+    asked: dict[str, Any] = {
+        "identity": "numbers",
+        "checkpoint": tmp_path / "point",
+        "batch_size": BATCH,
+    }
+    with one.open(Waiting()) as store:
+        job = IngestJob(store, made(60), **asked)
+        running = asyncio.create_task(job.run_async())
+        await embedding.wait()
+        running.cancel()
+        going_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert job.report.stopped == "cancelled"
+    assert threading.active_count() == before
+    report = one.run(TaskBackend(), made(60), **asked)
+    assert report.resumed_at == job.report.documents
+    assert len(one.stored()) == 60
+
+
+def test_what_interrupts_the_caller_ends_the_job(one: Place, tmp_path: Path) -> None:
+    def source() -> Iterator[Document]:
+        yield from made(25)
+        raise KeyboardInterrupt
+
+    asked: dict[str, Any] = {
+        "identity": "numbers",
+        "checkpoint": tmp_path / "point",
+        "batch_size": BATCH,
+    }
+    before = threading.active_count()
+    with one.job(TaskBackend(), source(), **asked) as job, pytest.raises(KeyboardInterrupt):
+        job.run()
+    assert job.report.stopped == "cancelled"
+    assert threading.active_count() == before
+    done = job.report.documents
+    assert one.run(TaskBackend(), made(25), **asked).resumed_at == done

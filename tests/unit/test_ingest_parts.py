@@ -1,0 +1,226 @@
+"""The parts of an ingestion job that need no store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from samespace import Document, Parent
+from samespace.errors import InvalidInput
+from samespace.ingest.checkpoint import Checkpoint, CheckpointFile, Job, Watermark
+from samespace.ingest.pieces import Unit, compared, unit_of
+from samespace.ingest.seen import SeenIds
+from samespace.ingest.source import Documents, Files, Reader
+from samespace.ingest.worker import Left, Worker, in_a_thread
+from samespace.testing.backends import TaskBackend
+
+JOB = Job(source="numbers", version="1", collection="c", space="s", chunking="none")
+
+
+@given(st.lists(st.integers(1, 5), max_size=20), st.randoms())
+def test_a_watermark_is_before_the_first_part_that_is_not_done(
+    sizes: list[int], random: Random
+) -> None:
+    ends = [7]
+    for size in sizes:
+        ends.append(ends[-1] + size)
+    parts = list(pairwise(ends))
+    random.shuffle(parts)
+    mark, done = Watermark(7), set[int]()
+    for first, stop in parts:
+        done.update(range(first, stop))
+        wanted = next(n for n in range(7, 200) if n not in done)
+        assert mark.done(first, stop) == wanted
+
+
+def test_a_checkpoint_is_whole_whenever_the_process_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = CheckpointFile(tmp_path / "deep" / "point")
+    file.save(Checkpoint(job=JOB, position=5))
+    calls: list[str] = []
+
+    def fail(handle: int) -> None:
+        calls.append("sync")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(InvalidInput, match="No space left"):
+        file.save(Checkpoint(job=JOB, position=6))
+    assert (calls, file.load(JOB, seen=False)) == (["sync"], 5)
+    monkeypatch.undo()
+    file.save(Checkpoint(job=JOB, position=6, seen=True))
+    assert file.load(JOB, seen=True) == 6
+    file.remove()
+    assert file.load(JOB, seen=False) == 0
+    assert not os.listdir(tmp_path / "deep")  # noqa: PTH208
+
+
+def test_what_is_written_is_on_disk_before_it_is_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def noted(handle: int) -> None:
+        done.append("folder" if os.path.isdir(f"/proc/self/fd/{handle}") else "file")  # noqa: PTH112
+        sync(handle)
+
+    def renamed(path: Path, to: Path) -> Path:
+        done.append("rename")
+        return replace(path, to)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Path, "replace", renamed)
+    CheckpointFile(tmp_path / "point").save(Checkpoint(job=JOB, position=1))
+    assert done == ["file", "rename", "folder"]
+
+
+def test_marks_are_kept_in_their_file(tmp_path: Path) -> None:
+    with SeenIds(tmp_path / "seen") as seen:
+        seen.mark(["a", "b", "a"], kept=["lost.md"])
+    with SeenIds(tmp_path / "seen") as seen:
+        rows = [("a", ["a"]), ("c", ["c", "lost.md"]), ("d", ["d"])]
+        assert seen.unseen(rows) == ["d"]
+        seen.clear()
+        assert seen.unseen(rows) == ["a", "c", "d"]
+        seen.remove()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "seen").write_bytes(b"no database at all, but long enough to look like one" * 50)
+    with pytest.raises(InvalidInput, match="remove the file"):
+        SeenIds(tmp_path / "seen")
+
+
+def rows(*documents: Document) -> dict[str, Document]:
+    vectors = TaskBackend().embed_documents([document.embedded_text for document in documents])
+    return {
+        document.id: Document(
+            document.id,
+            document.text,
+            document.metadata,
+            document.parent,
+            document.embed_text,
+            vector,
+        )
+        for document, vector in zip(documents, vectors, strict=True)
+    }
+
+
+def chunk(name: str, ordinal: int, text: str, span: tuple[int, int] = (0, 1)) -> Document:
+    return Document(f"{name}#{ordinal}", text, {}, Parent(name, ordinal, span))
+
+
+def test_what_is_done_for_a_document_depends_on_what_is_stored() -> None:
+    same, text, metadata = Document("a", "x"), Document("b", "y"), Document("c", "z", {"n": 1})
+    moved = chunk("p", 0, "chunk", (1, 6))
+    stored = rows(same, Document("b", "old"), Document("c", "z", {"n": 0}), chunk("p", 0, "chunk"))
+    units = [Unit((same, text, metadata)), Unit((moved,), "p"), Unit((Document("new", "x"),))]
+    plan = compared(units, stored, moving=(), together=False)
+    assert [document.id for document in plan.embed] == ["b", "new"]
+    assert plan.metadata == {"c": {"n": 1}}
+    assert [(document.id, vector is stored["p#0"].vector) for document, vector in plan.ready] == [
+        ("p#0", True)
+    ]
+    assert plan.unchanged == 1
+
+
+def test_nothing_is_known_of_what_is_in_flight() -> None:
+    stored = rows(Document("a", "x"), chunk("p", 0, "y"))
+    units = [Unit((Document("a", "x"),)), Unit((chunk("p", 0, "y"),), "p")]
+    plan = compared(units, stored, moving={("id", "a"), ("parent", "p")}, together=False)
+    assert (plan.to_embed, plan.unchanged) == (2, 0)
+
+
+def test_chunks_are_embedded_together_where_one_of_them_is_new_or_missing() -> None:
+    old = [chunk("p", 0, "one"), chunk("p", 1, "two")]
+    units = [Unit((old[0], chunk("p", 1, "2")), "p"), Unit((chunk("q", 0, "x"),), "q")]
+    plan = compared(units, rows(*old, chunk("q", 0, "x")), moving=(), together=True)
+    assert (plan.together, plan.old, plan.unchanged) == ([units[0].pieces], {"p#0"}, 1)
+    plan = compared([Unit((old[0],), "p")], rows(*old), moving=(), together=True)
+    assert plan.together == [(old[0],)]  # its vector has seen what is no longer there
+
+
+def test_a_batch_ends_where_an_id_comes_again() -> None:
+    units = [Unit((Document(id, "x"),)) for id in "abcad"]
+    reader = Reader(iter(units), batch_size=100)
+    batches = [reader.batch(), reader.batch(), reader.batch()]
+    assert [(batch.first, batch.stop) for batch in batches if batch] == [(0, 3), (3, 5)]
+
+
+def test_a_batch_holds_so_many_pieces_or_so_much_text() -> None:
+    units = [Unit((Document(str(n), "x" * 9 * 2**20),)) for n in range(3)]
+    first = Reader(iter(units), batch_size=100).batch()
+    assert first is not None
+    assert first.stop == 2
+    chunks = [Unit(tuple(chunk(str(n), o, "x") for o in range(7)), str(n)) for n in range(3)]
+    first = Reader(iter(chunks), batch_size=10).batch()
+    assert first is not None
+    assert (first.stop, first.pieces) == (2, 14)
+
+
+def test_a_bad_piece_is_left_out_of_its_unit() -> None:
+    class Odd:
+        def spans(self, text: str) -> list[tuple[int, int]]:
+            return [(0, 1)]
+
+    unit = unit_of(Document("a", "some text"), Odd())
+    assert (unit.pieces, unit.kept) == ((), ("a",))
+    assert "chunker Odd" in str(unit.rejected[0].error)
+
+
+def test_files_say_what_they_are_and_whether_they_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.md").write_text("x")
+    files = Files(["a.md", tmp_path])
+    assert files.identity == f"files a.md, . in {tmp_path}"
+    before = files.version()
+    assert files.version() == before
+    (tmp_path / "b.md").write_text("y")
+    assert files.version() != before
+    assert [unit.parent for unit in files.units(None)] == ["a.md", "b.md"]
+    with pytest.raises(InvalidInput, match="no such file"):
+        Files(["absent.md"])
+    with pytest.raises(InvalidInput, match="iterable of Documents"):
+        Documents(7)  # type: ignore[arg-type]
+
+
+async def test_a_worker_returns_and_raises_and_is_gone_afterwards() -> None:
+    with in_a_thread("test") as worker:
+        assert await worker.do(lambda: 7) == 7
+        with pytest.raises(ZeroDivisionError):
+            await worker.do(lambda: 1 / 0)
+    with pytest.raises(Left):
+        await worker.do(lambda: 7)
+
+
+async def test_whoever_asks_a_worker_that_is_interrupted_hears_of_it() -> None:
+    worker = Worker()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    asked = [asyncio.create_task(worker.do(work)) for work in (interrupt, lambda: None)]
+    await asyncio.sleep(0)
+    with pytest.raises(KeyboardInterrupt):
+        worker.serve()
+    for each in asked:
+        with pytest.raises(Left):
+            await each
+
+
+def test_a_source_that_is_shorter_than_its_checkpoint_is_another() -> None:
+    def units() -> Iterator[Unit]:
+        yield Unit((Document("a", "x"),))
+
+    with pytest.raises(InvalidInput, match="ends after 1"):
+        Reader(units(), batch_size=1).skip(2)
