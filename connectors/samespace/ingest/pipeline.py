@@ -276,8 +276,6 @@ class Pipeline:
         await self.writing.do(lambda: self._acknowledge(batch))
         self._in_flight.remove(batch)
         self.embedder.forget(made.texts)
-        documents = self._tally.documents + batch.stop - batch.first
-        self._tally = replace(self._tally, documents=documents)
 
     async def _written(self, rows: list[tuple[Document, Vector]]) -> None:
         try:
@@ -304,6 +302,7 @@ class Pipeline:
         """What was done so far."""
         return replace(
             self._tally,
+            documents=self._done.position - self._tally.resumed_at,
             write=replace(self._tally.write, tokens=self.embedder.spent),
             seconds=dict(self._seconds),
             wall=time.monotonic() - self._began,
