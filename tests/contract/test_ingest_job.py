@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import orjson
@@ -554,3 +556,42 @@ def test_what_interrupts_the_caller_ends_the_job(one: Place, tmp_path: Path) -> 
     assert threading.active_count() == before
     done = job.report.documents
     assert one.run(TaskBackend(), made(25), **asked).resumed_at == done
+
+
+class InterruptAt:
+    """Interrupts this thread at the n-th line that it runs of a job or of what a job waits in."""
+
+    def __init__(self, line: int) -> None:
+        self.left = line
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> InterruptAt | None:
+        name = frame.f_code.co_filename
+        if "samespace/ingest/" not in name and not name.endswith("threading.py"):
+            return None
+        self.left -= event == "line"
+        if self.left == 0 and event == "line":
+            raise KeyboardInterrupt
+        return self
+
+
+@pytest.mark.parametrize("lines", [range(1, 90), range(90, 2_000, 67)], ids=["begin", "later"])
+def test_a_job_ends_wherever_it_is_interrupted(
+    one: Place, tmp_path: Path, lines: Sequence[int]
+) -> None:
+    before, ended = threading.active_count(), 0
+    with one.open(TaskBackend()) as store:
+        store.create()
+        for line in lines:
+            job = IngestJob(
+                store, made(30), identity="n", checkpoint=tmp_path / "point", batch_size=BATCH
+            )
+            sys.settrace(InterruptAt(line))
+            try:
+                job.run()
+            except KeyboardInterrupt:
+                ended += 1
+            finally:
+                sys.settrace(None)
+            assert threading.active_count() == before
+        assert ended > len(lines) // 3
+        assert IngestJob(store, made(30)).run().complete

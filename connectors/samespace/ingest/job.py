@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -159,14 +160,17 @@ def _checked_backend(
 def _served(work: Callable[[Worker], Awaitable[T]]) -> T:
     """What ``work`` returns in a loop and thread of its own; this thread serves as its worker.
 
-    What interrupts this thread cancels the work, and passes on once that has ended.
+    What interrupts this thread, and wherever, cancels the work, and passes on once that has ended.
     """
-    reading, outcome, begun = Worker(), Future[T](), Future[Callable[[], object]]()
+    reading, outcome = Worker(), Future[T]()
+    begun, ending = list[Callable[[], object]](), threading.Event()
 
     async def run() -> T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None  # noqa: S101  asyncio.run makes one
-        begun.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
+        begun.append(lambda: loop.call_soon_threadsafe(task.cancel))
+        if ending.is_set():  # nobody may have seen that it has begun
+            raise asyncio.CancelledError
         return await work(reading)
 
     def in_a_loop() -> None:
@@ -178,13 +182,17 @@ def _served(work: Callable[[Worker], Awaitable[T]]) -> T:
             reading.end()
 
     thread = threading.Thread(target=in_a_loop, name="samespace-job", daemon=True)
-    thread.start()
     try:
+        thread.start()
         reading.serve()
-    except BaseException:
-        if not outcome.done():
-            begun.result()()
         thread.join()
+    except BaseException:
+        ending.set()
+        reading.leave()
+        with suppress(RuntimeError):  # it has ended
+            for cancel in begun:
+                cancel()
+        if thread.is_alive():
+            thread.join()
         raise
-    thread.join()
     return outcome.result()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
@@ -20,83 +20,106 @@ class Left(Exception):
     """Whoever served was interrupted."""
 
 
+@dataclass(slots=True, eq=False)
+class _Piece:
+    """A piece of work, and whom to tell; telling twice does no harm."""
+
+    work: Callable[[], Any]
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+
+    def tell(self, result: Any, error: Exception | None) -> None:
+        """From any thread; nobody hears it once the loop has ended."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._settle, result, error)
+
+    def _settle(self, result: Any, error: Exception | None) -> None:
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(error)
+
+
 class Worker:
     """Does what it is asked, piece by piece, in the thread that calls :meth:`serve`.
 
     ``grace`` is how many seconds a caller that is cancelled waits for the piece under way; None is
-    until it has ended.
+    until it has ended. Whatever interrupts the thread, and wherever, nobody waits for it in vain.
     """
 
     def __init__(self, *, grace: float | None = None) -> None:
-        self._asked: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._asked: SimpleQueue[_Piece | None] = SimpleQueue()
+        self._open: set[_Piece] = set()
         self._grace = grace
-        self._under_way: asyncio.Future[Any] | None = None
         self._lock = threading.Lock()
         self._left = False
+        self._is_behind = False
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a piece was left to end by itself."""
+        return self._is_behind
 
     async def do(self, work: Callable[[], T]) -> T:
         """What ``work`` returns or raises; :class:`Left` if nobody serves any more."""
-        future: Future[T] = Future()
-        self._ask(future, work)
-        self._under_way = asyncio.wrap_future(future)
+        loop = asyncio.get_running_loop()
+        piece = _Piece(work, loop, loop.create_future())
+        self._ask(piece)
         try:
-            return await asyncio.shield(self._under_way)
+            result: T = await asyncio.shield(piece.future)
         except asyncio.CancelledError:
-            await self._let_end(self._under_way)
+            await self._let_end(piece.future)
             raise
+        finally:
+            self._open.discard(piece)
+        return result
 
-    def _ask(self, future: Future[Any], work: Callable[[], Any]) -> None:
+    def _ask(self, piece: _Piece) -> None:
         with self._lock:
+            self._open.add(piece)
             if self._left:
-                future.set_exception(Left())
+                piece.tell(None, Left())
             else:
-                self._asked.put((future, work))
+                self._asked.put(piece)
 
-    async def _let_end(self, under_way: asyncio.Future[Any]) -> None:
-        await asyncio.wait([under_way], timeout=self._grace)
-        if not under_way.done():
-            under_way.cancel()  # its result would come to a loop that has ended
-        elif not under_way.cancelled():
-            under_way.exception()  # which nobody is there to hear
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a piece was left behind."""
-        return self._under_way is not None and self._under_way.cancelled()
+    async def _let_end(self, future: asyncio.Future[Any]) -> None:
+        await asyncio.wait([future], timeout=self._grace)
+        if future.done():
+            future.exception()  # which nobody is there to hear
+        else:
+            self._is_behind = True
+            future.cancel()
 
     def serve(self) -> None:
         """Do what is asked until :meth:`end`; what interrupts it passes through."""
         try:
-            while (asked := self._asked.get()) is not None:
-                self._serve(*asked)
-                del asked  # or the next wait would hold on to it
+            while (piece := self._asked.get()) is not None:
+                _do(piece)
+                del piece  # or the next wait would hold on to it
         finally:
-            self._leave()
+            self.leave()
 
-    def _serve(self, future: Future[Any], work: Callable[[], Any]) -> None:
-        if not future.set_running_or_notify_cancel():
-            return
-        try:
-            result = work()
-        except Exception as error:  # noqa: BLE001  it is the caller's
-            future.set_exception(error)
-        except BaseException:
-            future.set_exception(Left())
-            raise
-        else:
-            future.set_result(result)
-
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Serve no more; whoever waits hears of it."""
         with self._lock:
             self._left = True
-        while not self._asked.empty():
-            asked = self._asked.get()
-            if asked is not None:
-                asked[0].set_exception(Left())
+            for piece in tuple(self._open):
+                piece.tell(None, Left())
 
     def end(self) -> None:
         """Have :meth:`serve` return after what it was asked before."""
         self._asked.put(None)
+
+
+def _do(piece: _Piece) -> None:
+    try:
+        result = piece.work()
+    except Exception as error:  # noqa: BLE001  it is the caller's
+        piece.tell(None, error)
+    else:
+        piece.tell(result, None)
 
 
 @contextmanager
@@ -109,5 +132,5 @@ def in_a_thread(name: str, *, grace: float | None = None) -> Iterator[Worker]:
         yield worker
     finally:
         worker.end()
-        if not worker.is_busy:
+        if not worker.is_behind:
             thread.join()
