@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -192,7 +192,8 @@ def _served(work: Callable[[Worker], Awaitable[T]]) -> T:
         with suppress(RuntimeError):  # it has ended
             for cancel in begun:
                 cancel()
-        if thread.is_alive():
+        if thread.ident is not None:  # it has begun, though start() may not have heard of it
+            wait([outcome])
             thread.join()
         raise
     return outcome.result()
