@@ -16,9 +16,18 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Composed, Identifier
 
-from samespace import AsyncPgVectorStore, Document, HashingBackend, Index, PgVectorStore
+from samespace import (
+    AsyncPgVectorStore,
+    Document,
+    HashingBackend,
+    Index,
+    IngestJob,
+    PgVectorStore,
+    everything,
+)
 
 WARM_UP = 5_000
+JOB_BATCH = 500
 LOOK_EVERY = 333
 """No divisor of a batch, so that every state of one is met."""
 WORDS = tuple(f"word{number:03}" for number in range(500))
@@ -59,13 +68,19 @@ class Source:
             self.memory.append(resident())
 
 
+def ingest(store: PgVectorStore, source: Source) -> int:
+    """By a job, whose marks of what it has seen are on disk."""
+    job = IngestJob(store, source, batch_size=JOB_BATCH, prune=everything)
+    return job.run().write.written
+
+
 async def upsert_async(conninfo: str, options: dict[str, Any], source: Source) -> int:
     async with AsyncPgVectorStore(conninfo, **options) as store:
         return (await store.upsert(source)).written
 
 
 def main(kind: str, conninfo: str, schema: str, size: int) -> dict[str, int]:
-    """Stream ``size`` documents through a sync or async store; what was seen on the way."""
+    """Stream ``size`` documents through a sync or async store, or by a job; what was seen."""
     options: dict[str, Any] = {
         "collection": "streamed",
         "backend": HashingBackend(64),
@@ -84,6 +99,8 @@ def main(kind: str, conninfo: str, schema: str, size: int) -> dict[str, int]:
         source = Source(connection, last_id, size)
         if kind == "async":
             written = asyncio.run(upsert_async(conninfo, options, source))
+        elif kind == "job":
+            written = ingest(store, source)
         else:
             written = store.upsert(source).written
         stored = store.count()
