@@ -148,6 +148,21 @@ def test_a_search_that_a_proxy_or_a_shard_did_not_answer_is_asked_again(
     assert len(store.search("text")) == 3
 
 
+def test_documents_and_searches_of_a_shard_that_is_not_started_are_asked_for_again(
+    proxy: Proxy, store: ElasticsearchStore
+) -> None:
+    def not_started(answer: Any) -> Any:
+        error = {"type": "no_shard_available_action_exception", "reason": "no shard available"}
+        return {what: [{"error": error, "status": 503}] for what in answer if what != "took"}
+
+    store.upsert(documents(3))
+    proxy.set("_mget", changes(not_started), times=2)
+    assert [found.id for found in store.get(["d0", "d2"])] == ["d0", "d2"]
+    proxy.set("_msearch", changes(not_started), times=2)
+    assert [len(hits) for hits in store.search_many(["text", "number"])] == [3, 3]
+    assert len(proxy.to("_mget")) == len(proxy.to("_msearch")) == 3
+
+
 def test_a_server_with_little_room_gets_all_rows_at_last() -> None:
     settings = {
         "thread_pool.write.size": "1",

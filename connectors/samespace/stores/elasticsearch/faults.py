@@ -153,6 +153,23 @@ def answered(status: int, body: object) -> Fault:
     return Fault(StoreRejected(shown))
 
 
+def of_documents(answer: Mapping[str, Any]) -> Fault | None:
+    """What went wrong with one of the documents that were asked for by their ids."""
+    for found in answer["docs"]:
+        if "error" in found:  # which has no status of its own
+            not_started = said(found)[0] == "no_shard_available_action_exception"
+            return answered(503 if not_started else 404, found)
+    return None
+
+
+def of_searches(answer: Mapping[str, Any]) -> Fault | None:
+    """What went wrong with one of several searches."""
+    for found in answer["responses"]:
+        if "error" in found:
+            return answered(found.get("status", 500), found)
+    return None
+
+
 def _mend_forbidden(kind: str, reason: str) -> str:
     if kind == "cluster_block_exception":
         return "the index is blocked for this: free disk space, or lift the block in its settings"

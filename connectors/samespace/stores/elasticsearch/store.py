@@ -68,7 +68,7 @@ from samespace.stores.base import (
 from samespace.stores.elasticsearch import dsl
 from samespace.stores.elasticsearch.conditions import Query, condition, every, exists
 from samespace.stores.elasticsearch.dsl import Operation, Version, operation
-from samespace.stores.elasticsearch.faults import Expired, Overtaken, Taken, answered, of_row
+from samespace.stores.elasticsearch.faults import Expired, Overtaken, Taken, of_documents, of_row
 from samespace.stores.elasticsearch.pipelines import (
     forget_pipeline,
     read_index,
@@ -514,9 +514,7 @@ class ElasticsearchStore(GuardedStore[_State]):
         path = f"/{self._through(state)}/_mget?{dsl.asked_for(source)}"
         found: list[SearchHit] = []
         for part in dsl.parts_of_ids(ids):
-            answer = self._transport.ask("POST", path, {"ids": part})
-            for failed in (hit for hit in answer["docs"] if "error" in hit):
-                raise answered(404, failed).error
+            answer = self._transport.ask("POST", path, {"ids": part}, fault_in=of_documents)
             found += [hit for hit in answer["docs"] if hit["found"]]
         return found
 

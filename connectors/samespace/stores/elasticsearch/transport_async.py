@@ -7,7 +7,7 @@ import base64
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +29,9 @@ from samespace.stores.elasticsearch.faults import (
     Forbidden,
     RequestFailed,
     TooLarge,
-    answered,
     fault_of,
     of_row,
+    of_searches,
 )
 
 ATTEMPTS: Final = 8
@@ -172,17 +172,25 @@ class AsyncTransport:
             nodes = (await self.ask("GET", path))["nodes"]
             return min(str(node["version"]) for node in nodes.values())
 
-    async def ask(self, method: str, path: str, body: object = None) -> Any:
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        fault_in: Callable[[Any], Fault | None] | None = None,
+    ) -> Any:
         """The answer to a request whose repetition does no harm, as JSON.
 
-        ``body`` is bytes (JSON, or lines of it) or JSON-ready.
+        ``body`` is bytes (JSON, or lines of it) or JSON-ready. ``fault_in`` finds what went wrong
+        with a part of an answer that is none as a whole.
         """
         data = body if body is None or isinstance(body, bytes) else dsl.encoded(body)
         end = time.monotonic() + self._timeout
         try:
             async for attempt in self._attempts(ATTEMPTS):
                 with attempt:
-                    return await self._exchange(method, path, data, end=end)
+                    return await self._exchange(method, path, data, end=end, fault_in=fault_in)
         except RequestFailed as failed:
             fault = failed.fault
         else:
@@ -199,7 +207,15 @@ class AsyncTransport:
             wait_jitter=FIRST_PAUSE,
         )
 
-    async def _exchange(self, method: str, path: str, data: bytes | None, *, end: float) -> Any:
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        data: bytes | None,
+        *,
+        end: float,
+        fault_in: Callable[[Any], Fault | None] | None = None,
+    ) -> Any:
         """One request and its answer; :class:`RequestFailed` for anything else.
 
         The client's exception is no cause of ours: its frames hold the request's headers.
@@ -207,7 +223,7 @@ class AsyncTransport:
         headers = {"accept": JSON}
         headers |= {"content-type": JSON} if data is not None else {}
         left = max(0.05, end - time.monotonic())
-        fault: Fault
+        fault: Fault | None
         try:
             client = self._client().options(
                 request_timeout=left, max_retries=0, retry_on_timeout=False
@@ -216,7 +232,9 @@ class AsyncTransport:
         except _OF_CLIENT as error:
             fault = fault_of(error)
         else:
-            return answer.body
+            fault = None if fault_in is None else fault_in(answer.body)
+            if fault is None:
+                return answer.body
         raise RequestFailed(fault)
 
     def _client(self) -> AsyncElasticsearch:
@@ -245,11 +263,8 @@ class AsyncTransport:
         found: list[list[Mapping[str, Any]]] = []
         for part in dsl.chunks(map(dsl.search, bodies), most=SEARCHES):
             data = dsl.lines(part)
-            answers = await self.ask("POST", f"/{through}/_msearch", data)
-            for answer in answers["responses"]:
-                if "error" in answer:
-                    raise answered(answer.get("status", 500), answer).error
-                found.append(answer["hits"]["hits"])
+            answers = await self.ask("POST", f"/{through}/_msearch", data, fault_in=of_searches)
+            found += [answer["hits"]["hits"] for answer in answers["responses"]]
         return found
 
     async def bulk(self, path: str, operations: Iterable[Operation]) -> list[Outcome]:
