@@ -204,18 +204,21 @@ def test_a_document_with_fewer_chunks_leaves_none_of_the_old_ones(
         assert store.delete(parent="a") == 2
 
 
-def test_a_change_of_one_chunk_embeds_that_chunk_or_its_whole_document(place: Place) -> None:
+@pytest.mark.parametrize(
+    ("late", "texts", "together"),
+    [(False, ["2|"], []), (True, [], [["one|", "2|", "three|"]])],
+    ids=["apart", "together"],
+)
+def test_a_change_of_one_chunk_embeds_that_chunk_or_its_whole_document(
+    place: Place, *, late: bool, texts: list[str], together: list[list[str]]
+) -> None:
     before = [Chunks.of("a", "one", "two", "three"), Chunks.of("b", "four", "five")]
     after = [Chunks.of("a", "one", "2", "three"), before[1]]
-    for late, texts, together in (
-        (False, ["2|"], []),
-        (True, [], [["one|", "2|", "three|"]]),
-    ):
-        place.run(ChunkBackend(), before, chunker=Bars(), late_chunking=late)
-        backend = ChunkBackend()
-        report = place.run(backend, after, chunker=Bars(), late_chunking=late)
-        assert (backend.documents, backend.together) == (texts, together)
-        assert report.embedded == len(texts) + sum(map(len, together))
+    place.run(ChunkBackend(), before, chunker=Bars(), late_chunking=late)
+    backend = ChunkBackend()
+    report = place.run(backend, after, chunker=Bars(), late_chunking=late)
+    assert (backend.documents, backend.together) == (texts, together)
+    assert report.embedded == len(texts) + sum(map(len, together))
 
 
 def test_a_document_is_embedded_together_again_once_it_has_fewer_chunks(one: Place) -> None:
@@ -226,10 +229,24 @@ def test_a_document_is_embedded_together_again_once_it_has_fewer_chunks(one: Pla
     assert backend.together == [["one|", "two|"]]
 
 
-def test_how_chunks_are_grouped_is_recorded(place: Place) -> None:
-    place.run(ChunkBackend(), [Chunks.of("a", "one")], chunker=Bars(), late_chunking=True)
+def test_late_chunking_is_recorded_and_mixed_with_nothing_else(place: Place) -> None:
+    late: dict[str, Any] = {"chunker": Bars(), "late_chunking": True}
+    place.run(ChunkBackend(), [Chunks.of("a", "one")], **late)
     with place.open() as store:
-        assert store.info().provenance["late_chunking"] == "by document, chunks of Bars()"
+        assert store.info().provenance["late_chunking"] == "by document"
+    backend = ChunkBackend()
+    with pytest.raises(InvalidInput, match="late_chunking=True, or another collection"):
+        place.run(backend, [Chunks.of("b", "two")], chunker=Bars())
+    with place.open() as store:
+        store.drop()
+    place.run(backend, [Chunks.of("b", "two")], chunker=Bars())
+    for begin in (IngestJob.run, IngestJob.estimate):
+        with (
+            place.job(backend, [Chunks.of("a", "one")], **late) as job,
+            pytest.raises(InvalidInput, match="let the job create it"),
+        ):
+            begin(job)
+    assert (backend.documents, backend.together) == (["two|"], [])
 
 
 def test_a_document_whose_chunks_are_refused_together_keeps_the_old_ones(one: Place) -> None:

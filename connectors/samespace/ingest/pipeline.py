@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from samespace.documents import Document, WriteReport
-from samespace.errors import SamespaceError
+from samespace.errors import InvalidInput, SamespaceError, excerpt
 from samespace.filters import Filter
 from samespace.ingest.checkpoint import Checkpoint, CheckpointFile, Job, Watermark
 from samespace.ingest.chunking import Chunker
@@ -26,6 +26,8 @@ from samespace.protocols import AnyBackend, CountsTokens, Vector
 
 IN_FLIGHT: Final = 4
 """How many batches are at most between the source and the store's acknowledgement."""
+LATE: Final = {"late_chunking": "by document"}
+"""What a collection records of chunks that were embedded in sight of one another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +146,8 @@ class Pipeline:
             space=settings.store.space.id,
             chunking=settings.chunking,
         )
-        position = await self._position()
+        recorded = await self._recorded()
+        position = 0 if recorded is None else self._position()
         if settings.prune is not None:
             self._seen = files.enter_context(SeenIds(settings.marks))
             if not position:
@@ -154,16 +157,28 @@ class Pipeline:
         self._done = Watermark(position)
         self._tally = replace(self._tally, resumed_at=position)
 
-    async def _position(self) -> int:
-        """What the checkpoint says, if the collection and the marks that go with it are there."""
+    async def _recorded(self) -> Mapping[str, str] | None:
+        """What the collection says of itself, which must be how this job embeds."""
+        recorded = await self.comparing.provenance()
+        if recorded is None or (LATE.keys() <= recorded.keys()) == self.settings.together:
+            return recorded
+        named = excerpt(self.settings.store.collection)
+        raise InvalidInput(
+            f"collection {named} does not say that its chunks are embedded together: let the job "
+            f"create it, or pass provenance={LATE} to create(); or leave late_chunking out"
+            if self.settings.together
+            else f"the chunks of collection {named} are embedded together: pass late_chunking=True, "
+            "or another collection"
+        )
+
+    def _position(self) -> int:
+        """What the checkpoint says, if the marks that go with it are there."""
         settings = self.settings
         if settings.checkpoint is None or self._job is None:
             return 0
         position = settings.checkpoint.load(self._job, seen=settings.prune is not None)
         marked = settings.marks is not None and settings.marks.exists()
-        if position and (settings.prune is None or marked) and await self.comparing.exists():
-            return position
-        return 0
+        return position if settings.prune is None or marked else 0
 
     async def _staged(self) -> _End:
         """All three stages, until the last one has ended."""
@@ -245,8 +260,7 @@ class Pipeline:
     async def _made(self, plan: Plan) -> Made:
         if plan.to_embed and not self._is_proved:
             if self.settings.together and self._is_new:
-                grouping = f"by document, chunks of {self.settings.chunking.removesuffix(', late')}"
-                await self.proving.create({"late_chunking": grouping})
+                await self.proving.create(LATE)
             await self.proving.prove()
             self._is_proved = True
         return await self.embedder.embed(plan)
@@ -321,6 +335,7 @@ class Pipeline:
 
     async def estimate(self) -> Estimate:
         """What a run would do."""
+        await self._recorded()
         total = Estimate()
         while (batch := await self.reading.do(self.reader.batch)) is not None:
             total = _added(total, batch, await self.compare(batch), self.settings.backend)

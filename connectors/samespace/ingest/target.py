@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from samespace.documents import Document, Metadata, Rejected, WriteReport
+from samespace.documents import CollectionInfo, Document, Metadata, Rejected, WriteReport
 from samespace.errors import CollectionNotFound, InvalidInput
 from samespace.filters import Filter, everything, field
 from samespace.ingest.worker import Worker
@@ -49,13 +49,13 @@ class Target:
             return None
         return {document.id: document for document in found if document.vector is not None}
 
-    async def exists(self) -> bool:
-        """Whether there is such a collection."""
+    async def provenance(self) -> Mapping[str, str] | None:
+        """What the collection says of how its vectors are made; None where there is none."""
         try:
-            await self._call(self._store.count, field.id.in_([]))
+            info: CollectionInfo = await self._call(self._store.info)
         except CollectionNotFound:
-            return False
-        return True
+            return None
+        return info.provenance
 
     async def create(self, provenance: Mapping[str, str]) -> None:
         """Create the collection, saying how its vectors are made."""
