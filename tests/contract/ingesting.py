@@ -125,6 +125,15 @@ def qdrant_place(request: pytest.FixtureRequest, *, is_async: bool = False) -> P
     return Place("QdrantStore", str(folder), {}, is_async)
 
 
+def qdrant_server_place(
+    request: pytest.FixtureRequest, *, grpc: bool = False, is_async: bool = False
+) -> Place:
+    """Over REST or gRPC."""
+    url, prefix = request.getfixturevalue("qdrant"), request.getfixturevalue("prefix")
+    options = {"grpc_port": request.getfixturevalue("qdrant_grpc")} if grpc else {}
+    return Place("QdrantStore", url, options, is_async, f"{prefix}{NAME}")
+
+
 def elasticsearch_place(request: pytest.FixtureRequest, *, is_async: bool = False) -> Place:
     raw = request.getfixturevalue("raw")
     return Place("ElasticsearchStore", raw.url, {}, is_async, raw.named(NAME))
@@ -135,6 +144,8 @@ PLACES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
     "PostgreSQL, async": lambda request: postgres_place(request, is_async=True),
     "Qdrant local": qdrant_place,
     "Qdrant local, async": lambda request: qdrant_place(request, is_async=True),
+    "Qdrant REST": qdrant_server_place,
+    "Qdrant gRPC, async": lambda request: qdrant_server_place(request, grpc=True, is_async=True),
     "Elasticsearch": elasticsearch_place,
     "Elasticsearch, async": lambda request: elasticsearch_place(request, is_async=True),
 }

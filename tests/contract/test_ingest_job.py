@@ -23,6 +23,7 @@ from tests.contract.ingesting import (
     made,
 )
 from tests.contract.test_elasticsearch_contract import raw
+from tests.contract.test_qdrant_contract import prefix
 
 from samespace import Document, HashingBackend, IngestJob, Rejected, TextChunker, everything, field
 from samespace.errors import (
@@ -37,7 +38,7 @@ from samespace.ingest.pipeline import IN_FLIGHT
 from samespace.protocols import Matrix
 from samespace.testing.backends import LyingBackend, RefusingBackend, TaskBackend
 
-__all__ = ["raw"]  # a fixture
+__all__ = ["prefix", "raw"]  # fixtures
 BATCH = 10
 
 

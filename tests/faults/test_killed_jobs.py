@@ -20,6 +20,7 @@ from tests.contract.ingesting import (
     elasticsearch_place,
     postgres_place,
     qdrant_place,
+    qdrant_server_place,
     rounded,
 )
 from tests.faults.ingesting import BATCH, SEAMS, documents, sentences
@@ -31,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 PLACES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
     "PostgreSQL": postgres_place,
     "Qdrant local": qdrant_place,
+    "Qdrant REST": qdrant_server_place,
     "Elasticsearch": elasticsearch_place,
 }
 
