@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import secrets
 import time
@@ -44,7 +45,7 @@ from samespace.backends.jina_api.options import (
 )
 from samespace.backends.jina_api.tokens import TokenCounter
 from samespace.backends.jina_api.wire import Answer, Fault, Portion, RequestFailed
-from samespace.errors import BadResponse, EmbeddingError, InvalidInput
+from samespace.errors import BadResponse, EmbeddingError, InvalidInput, excerpt
 from samespace.models import MODELS, Model
 from samespace.protocols import Matrix, Usage, Vector
 from samespace.space import EmbeddingSpace
@@ -59,72 +60,65 @@ _OTHER_LOOP: Final = "this backend belongs to another event loop; make one in ea
 _JSON: Final = {"Content-Type": "application/json", "Accept": "application/json"}
 
 
-class AsyncJinaAPIBackend:
-    """Jina's models through their API: documents embedded as ``task``, queries as its twin.
+class AsyncHTTPBackend:
+    """What backends have in common that ask a server over HTTP, whichever it is.
 
-    ``task`` is the documents' and is left aside for models without tasks; ``dimensions`` defaults
-    to the model's own. The key comes from ``api_key`` or ``JINA_API_KEY``, the address from
-    ``base_url``, ``JINA_BASE_URL`` or the vendor; the key is shown nowhere.
-
-    ``limits`` (:class:`~samespace.Limits`) are what the key's account is allowed. A call is cut into
-    requests of so many texts and tokens, asked for several at once, at the pace that is allowed to
-    all threads or tasks of this backend together; what an answer says is left, or how long to wait,
-    holds for all of them.
-
-    How long *one* call is patient is not the account's affair, hence beside ``limits``: ``timeout``
-    is in seconds, to connect, to send, to wait for an answer and to read it, each. Limits, failures
-    of the server and of the connection are tried again, up to ``attempts`` times in all, and no
-    pause begins ``retry_seconds`` after the first. A pause is what ``Retry-After`` asks for, if it
-    ends within those seconds; else ``retry_wait`` seconds, doubled each time up to 30, with jitter.
-
-    A text that the model has no room for is refused: :class:`~samespace.errors.TokenLimitExceeded`
-    names it. With ``on_too_long="truncate"`` the API cuts it, but only after it has refused the
-    text uncut, so that :meth:`usage` names exactly those that were cut. Texts that may be too long
-    are asked for first, so that a caller who then leaves them out pays for the others once. Other
-    failures are another :class:`~samespace.errors.EmbeddingError`; one without ``indices`` concerns
-    the whole call.
-
-    Tokens are counted by the model's tokenizer if the package ``tokenizers`` is installed and there
-    is a ``tokenizer`` (the path of a ``tokenizer.json``) or one in Hugging Face's cache on this
-    machine; else they are estimated from the text's bytes, and corrected by what the API counts.
-
-    Connections are made on first use. A sync handle serves any number of threads, also after a
-    fork; an async one belongs to the event loop of its first use.
+    A subclass says what is sent and what an answer means: :meth:`_body`, :meth:`_decoded`,
+    :meth:`_fault`, :meth:`_instead`, :meth:`_bad`, :meth:`_unreachable`, :meth:`_most_bytes`.
     """
 
     is_async: ClassVar[bool] = True
 
     def __init__(
         self,
-        model: str = "jina-embeddings-v3",
+        space: EmbeddingSpace,
+        address: str,
         *,
-        dimensions: int | None = None,
-        task: str | None = wire.DEFAULT_TASK,
-        api_key: str | None = None,
-        base_url: str | None = None,
-        on_too_long: Literal["reject", "truncate"] = "reject",
-        limits: Limits | None = None,
-        tokenizer: str | Path | None = None,
-        timeout: float = 60.0,
-        attempts: int = 8,
-        retry_seconds: float = 120.0,
-        retry_wait: float = 0.5,
+        key: Key,
+        limits: Limits,
+        patience: Patience,
+        tokens: TokenCounter,
+        context: int | None,
     ) -> None:
-        self._key = Key(api_key)
-        del api_key  # a traceback with locals must not show it
-        self._key.check()
-        self._space = wire.space_of(model, dimensions, task)
-        self._address = address_of(base_url)
-        self._truncates = check_on_too_long(on_too_long)
-        self._limits = check_limits(limits)
-        self._patience = Patience(
-            timeout=timeout, attempts=attempts, retry_seconds=retry_seconds, retry_wait=retry_wait
-        )
-        self._tokens = TokenCounter(self._space.model, tokenizer)
+        self._space = space
+        self._address = address
+        self._key = key
+        self._limits = limits
+        self._patience = patience
+        self._tokens = tokens
+        self._context = context
         self._usage = ContextVar("usage", default=_NOTHING)
         self._sessions: dict[int, AsyncSession] = {}
         self._loop: asyncio.AbstractEventLoop | None = None  # async only
         self._closed = False
+
+    def _body(self, question: Question) -> bytes:
+        """The JSON of one request."""
+        raise NotImplementedError
+
+    def _decoded(self, content: bytes, count: int) -> Answer:
+        """The vectors of an answer 200; :class:`BadResponse` if it has no right ones."""
+        raise NotImplementedError
+
+    def _fault(self, status: int, said: bytes, *, wait: float | None) -> Fault:
+        """What any other answer means."""
+        raise NotImplementedError
+
+    def _instead(self, question: Question, fault: Fault) -> Question | None:
+        """What to ask in place of a question that was refused; None if there is nothing."""
+        raise NotImplementedError
+
+    def _bad(self, reason: str) -> BadResponse:
+        """For an answer that cannot be used."""
+        raise NotImplementedError
+
+    def _unreachable(self, reason: str) -> Fault:
+        """For a request that got no whole answer."""
+        raise NotImplementedError
+
+    def _most_bytes(self, count: int) -> int:
+        """How long a true answer for ``count`` texts can be."""
+        raise NotImplementedError
 
     @property
     def space(self) -> EmbeddingSpace:
@@ -162,23 +156,6 @@ class AsyncJinaAPIBackend:
         """
         return self._usage.get()
 
-    def provenance(self, *, late_chunking: bool = False) -> Mapping[str, str]:
-        """What made the vectors: the API, its model, and whether texts were cut.
-
-        ``late_chunking`` says that they come from :meth:`embed_chunks`.
-        """
-        return {
-            "backend": "jina-api",
-            "model": self._space.model,
-            "truncation": "reported" if self._truncates else "never",
-            "late_chunking": late.described() if late_chunking else "no",
-        }
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, special ones included; without a tokenizer rather too many."""
-        wire.check_texts(texts)
-        return [self._tokens.likely(count) for count in self._tokens.counted(texts)]
-
     async def embed_documents(self, texts: Sequence[str]) -> Matrix:
         """Vectors of shape ``(len(texts), dimensions)``, embedded as the space's task."""
         self._check_usable()
@@ -197,56 +174,12 @@ class AsyncJinaAPIBackend:
         vector: Vector = (await self.embed_queries([text]))[0]
         return vector
 
-    async def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
-        """One matrix a document, shape ``(len(chunks), dimensions)``: late chunking.
-
-        A document's chunks, in their order, are one request and see one another and nothing else.
-        Those of more than 8192 tokens together go in windows; each chunk's vector is of the window
-        in which whole chunks of at least 512 tokens come before it, as far as there is room.
-        :class:`~samespace.errors.InvalidInput` for a model without late chunking;
-        :class:`~samespace.errors.TokenLimitExceeded` with the ``indices`` of documents that have a
-        chunk longer than that, which is never cut.
-        """
-        self._check_usable()
-        late.check_model(self._model)
-        late.check_documents(documents)
-        chunks = await in_thread_async(lambda: [self._tokens.counted(each) for each in documents])
-        found = [np.empty((len(each), self._space.dimensions), np.float32) for each in documents]
-        call = Call(self._session(), self._space.task)
-        work = partial(self._settle_document, call, documents, chunks, found)
-        safe = [[self._tokens.safe(count) for count in counts] for counts in chunks]
-        doubtful, others = late.order(safe, room=late.room_of(self._model))
-        try:
-            for places in (doubtful, others):
-                await self._each(work, places, call)
-                if call.refused:
-                    raise wire.refused_documents(call.refused)
-        finally:
-            self._usage.set(call.usage())
-        return self._checked_documents(found)
-
-    def _checked_documents(self, found: Sequence[Matrix]) -> list[Matrix]:
-        """What was answered; :class:`BadResponse` names the documents with a chunk's bad vector."""
-        good: list[Matrix] = []
-        bad: dict[int, EmbeddingError] = {}
-        for place, vectors in enumerate(found):
-            try:
-                good.append(embedded(vectors, self._space, count=len(vectors)))
-            except BadResponse as error:
-                bad[place] = error
-        if bad:
-            raise wire.refused_documents(bad)
-        return good
-
-    @property
-    def _model(self) -> Model:
-        return MODELS[self._space.model]
-
     async def _embed(self, texts: Sequence[str], counts: list[int], task: str | None) -> Matrix:
+        context = self._context or math.inf
         vectors = np.empty((len(texts), self._space.dimensions), dtype=np.float32)
         doubtful, others = wire.portions(
             [self._tokens.likely(count) for count in counts],
-            {i for i, count in enumerate(counts) if self._tokens.safe(count) > self._model.context},
+            {i for i, count in enumerate(counts) if self._tokens.safe(count) > context},
             texts_per_request=self._limits.texts_per_request,
             tokens_per_request=self._limits.tokens_at_once,
         )
@@ -281,9 +214,9 @@ class AsyncJinaAPIBackend:
             tokens = sum(counts[place] for place in part)
             question = Question([texts[place] for place in part], tokens, call.task)
             found = await self._ask(question, call)
-            if self._truncates and isinstance(found, Fault) and found.too_long and len(part) == 1:
-                found = await self._ask(replace(question, truncate=True), call)
-                call.cut += part if isinstance(found, Answer) else ()
+            if isinstance(found, Fault) and (other := self._instead(question, found)):
+                found = await self._ask(other, call)
+                call.cut += part if other.truncate and isinstance(found, Answer) else ()
             if isinstance(found, Answer):
                 vectors[part] = found.vectors
                 call.paid.append(found.tokens)
@@ -291,35 +224,6 @@ class AsyncJinaAPIBackend:
                 waiting.extendleft(reversed(wire.halves(part)))
             elif found.of_text:
                 call.refused[part[0]] = found.error
-            else:
-                raise found.error
-
-    async def _settle_document(
-        self,
-        call: Call[AsyncSession],
-        documents: Sequence[Sequence[str]],
-        counts: list[list[int]],
-        vectors: list[Matrix],
-        place: int,
-    ) -> None:
-        """Put the vectors of a document's chunks in their places, or note that it was refused."""
-        start, room = 0, late.room_of(self._model)
-        overlap = late.overlap_of(exact=self._tokens.is_exact)
-        while start < len(documents[place]):
-            safe = [self._tokens.safe(count) for count in counts[place]]
-            window = late.window_from(start, safe, room=room, overlap=overlap)
-            chunks = list(documents[place][window.first : window.stop])
-            tokens = sum(counts[place][window.first : window.stop])
-            found = await self._ask(Question(chunks, tokens, call.task, late_chunking=True), call)
-            if isinstance(found, Answer):
-                vectors[place][start : window.stop] = found.vectors[start - window.first :]
-                call.paid.append(found.tokens)
-                start = window.stop
-            elif found.halve and not window.is_alone:
-                room = sum(safe[window.first : window.stop]) // 2
-            elif found.of_text:
-                call.refused[place] = found.error
-                return
             else:
                 raise found.error
 
@@ -338,13 +242,7 @@ class AsyncJinaAPIBackend:
         A fault is returned, not raised, so that no driver's exception becomes a cause: its frames
         hold the request's headers.
         """
-        body = wire.request_body(
-            self._space,
-            question.texts,
-            question.task,
-            truncate=question.truncate,
-            late_chunking=question.late_chunking,
-        )
+        body = self._body(question)
         budget = Budget(self._patience.retry_seconds)
         try:
             async for attempt in stamina.retry_context(
@@ -426,13 +324,13 @@ class AsyncJinaAPIBackend:
                 return self._read(content, count)
             said = self._key.hidden_in(content)
             wait = wire.wait_of(headers.get("Retry-After"), now=datetime.now(UTC))
-            return wire.fault_of(status, said, self._space, wait=wait)
+            return self._fault(status, said, wait=wait)
         except BadResponse as error:
             return Fault(error.with_traceback(None))
         except httpx.DecodingError as error:
-            return Fault(wire.undecodable(str(error)))
+            return Fault(self._bad(f"it cannot be decoded ({excerpt(str(error))})"))
         except httpx.HTTPError as error:
-            return wire.unreachable(f"{type(error).__name__}: {error}")
+            return self._unreachable(f"{type(error).__name__}: {error}")
         except RuntimeError:
             if not self._closed:  # httpx says so of a client that was closed meanwhile
                 raise
@@ -441,8 +339,8 @@ class AsyncJinaAPIBackend:
     def _read(self, content: bytes, count: int) -> Answer:
         """The vectors of an answer, or a :class:`BadResponse` that quotes it, but never the key."""
         with suppress(BadResponse):
-            return wire.read_answer(content, self._space, count=count)
-        return wire.read_answer(self._key.hidden_in(content), self._space, count=count)
+            return self._decoded(content, count)
+        return self._decoded(self._key.hidden_in(content), count)
 
     async def _post(
         self, body: bytes, count: int, call: Call[AsyncSession], ticket: Ticket
@@ -450,7 +348,7 @@ class AsyncJinaAPIBackend:
         """Status, headers and whole body, within the time and the size that an answer can have."""
         session = call.session
         end = time.monotonic() + self._patience.timeout
-        most = wire.most_bytes(self._space, count)
+        most = self._most_bytes(count)
         content = bytearray()
         async with session.client.stream(
             "POST",
@@ -465,7 +363,7 @@ class AsyncJinaAPIBackend:
             async for chunk in response.aiter_bytes():
                 content += chunk
                 if len(content) > most:
-                    raise wire.too_long_an_answer(self._space, count)
+                    raise self._bad(f"it is longer than {most} bytes for {count} text(s)")
                 if time.monotonic() > end:
                     raise httpx.ReadTimeout(f"no whole answer in {self._patience.timeout:g} s")
         return response.status_code, response.headers, bytes(content)
@@ -485,6 +383,196 @@ class AsyncJinaAPIBackend:
         if self._closed:  # meanwhile, so that nobody would close this one
             raise wire.closed()
         return session
+
+
+class AsyncJinaAPIBackend(AsyncHTTPBackend):
+    """Jina's models through their API: documents embedded as ``task``, queries as its twin.
+
+    ``task`` is the documents' and is left aside for models without tasks; ``dimensions`` defaults
+    to the model's own. The key comes from ``api_key`` or ``JINA_API_KEY``, the address from
+    ``base_url``, ``JINA_BASE_URL`` or the vendor; the key is shown nowhere.
+
+    ``limits`` (:class:`~samespace.Limits`) are what the key's account is allowed. A call is cut into
+    requests of so many texts and tokens, asked for several at once, at the pace that is allowed to
+    all threads or tasks of this backend together; what an answer says is left, or how long to wait,
+    holds for all of them.
+
+    How long *one* call is patient is not the account's affair, hence beside ``limits``: ``timeout``
+    is in seconds, to connect, to send, to wait for an answer and to read it, each. Limits, failures
+    of the server and of the connection are tried again, up to ``attempts`` times in all, and no
+    pause begins ``retry_seconds`` after the first. A pause is what ``Retry-After`` asks for, if it
+    ends within those seconds; else ``retry_wait`` seconds, doubled each time up to 30, with jitter.
+
+    A text that the model has no room for is refused: :class:`~samespace.errors.TokenLimitExceeded`
+    names it. With ``on_too_long="truncate"`` the API cuts it, but only after it has refused the
+    text uncut, so that :meth:`usage` names exactly those that were cut. Texts that may be too long
+    are asked for first, so that a caller who then leaves them out pays for the others once. Other
+    failures are another :class:`~samespace.errors.EmbeddingError`; one without ``indices`` concerns
+    the whole call.
+
+    Tokens are counted by the model's tokenizer if the package ``tokenizers`` is installed and there
+    is a ``tokenizer`` (the path of a ``tokenizer.json``) or one in Hugging Face's cache on this
+    machine; else they are estimated from the text's bytes, and corrected by what the API counts.
+
+    Connections are made on first use. A sync handle serves any number of threads, also after a
+    fork; an async one belongs to the event loop of its first use.
+    """
+
+    def __init__(
+        self,
+        model: str = "jina-embeddings-v3",
+        *,
+        dimensions: int | None = None,
+        task: str | None = wire.DEFAULT_TASK,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        on_too_long: Literal["reject", "truncate"] = "reject",
+        limits: Limits | None = None,
+        tokenizer: str | Path | None = None,
+        timeout: float = 60.0,
+        attempts: int = 8,
+        retry_seconds: float = 120.0,
+        retry_wait: float = 0.5,
+    ) -> None:
+        key = Key(api_key)
+        del api_key  # a traceback with locals must not show it
+        key.check()
+        self._truncates = check_on_too_long(on_too_long)
+        space = wire.space_of(model, dimensions, task)
+        super().__init__(
+            space,
+            address_of(base_url),
+            key=key,
+            limits=check_limits(limits),
+            patience=Patience(
+                timeout=timeout,
+                attempts=attempts,
+                retry_seconds=retry_seconds,
+                retry_wait=retry_wait,
+            ),
+            tokens=TokenCounter(space.model, tokenizer),
+            context=MODELS[space.model].context,
+        )
+
+    def provenance(self, *, late_chunking: bool = False) -> Mapping[str, str]:
+        """What made the vectors: the API, its model, and whether texts were cut.
+
+        ``late_chunking`` says that they come from :meth:`embed_chunks`.
+        """
+        return {
+            "backend": "jina-api",
+            "model": self._space.model,
+            "truncation": "reported" if self._truncates else "never",
+            "late_chunking": late.described() if late_chunking else "no",
+        }
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special ones included; without a tokenizer rather too many."""
+        wire.check_texts(texts)
+        return [self._tokens.likely(count) for count in self._tokens.counted(texts)]
+
+    async def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
+        """One matrix a document, shape ``(len(chunks), dimensions)``: late chunking.
+
+        A document's chunks, in their order, are one request and see one another and nothing else.
+        Those of more than 8192 tokens together go in windows; each chunk's vector is of the window
+        in which whole chunks of at least 512 tokens come before it, as far as there is room.
+        :class:`~samespace.errors.InvalidInput` for a model without late chunking;
+        :class:`~samespace.errors.TokenLimitExceeded` with the ``indices`` of documents that have a
+        chunk longer than that, which is never cut.
+        """
+        self._check_usable()
+        late.check_model(self._model)
+        late.check_documents(documents)
+        chunks = await in_thread_async(lambda: [self._tokens.counted(each) for each in documents])
+        found = [np.empty((len(each), self._space.dimensions), np.float32) for each in documents]
+        call = Call(self._session(), self._space.task)
+        work = partial(self._settle_document, call, documents, chunks, found)
+        safe = [[self._tokens.safe(count) for count in counts] for counts in chunks]
+        doubtful, others = late.order(safe, room=late.room_of(self._model))
+        try:
+            for places in (doubtful, others):
+                await self._each(work, places, call)
+                if call.refused:
+                    raise wire.refused_documents(call.refused)
+        finally:
+            self._usage.set(call.usage())
+        return self._checked_documents(found)
+
+    def _checked_documents(self, found: Sequence[Matrix]) -> list[Matrix]:
+        """What was answered; :class:`BadResponse` names the documents with a chunk's bad vector."""
+        good: list[Matrix] = []
+        bad: dict[int, EmbeddingError] = {}
+        for place, vectors in enumerate(found):
+            try:
+                good.append(embedded(vectors, self._space, count=len(vectors)))
+            except BadResponse as error:
+                bad[place] = error
+        if bad:
+            raise wire.refused_documents(bad)
+        return good
+
+    @property
+    def _model(self) -> Model:
+        return MODELS[self._space.model]
+
+    async def _settle_document(
+        self,
+        call: Call[AsyncSession],
+        documents: Sequence[Sequence[str]],
+        counts: list[list[int]],
+        vectors: list[Matrix],
+        place: int,
+    ) -> None:
+        """Put the vectors of a document's chunks in their places, or note that it was refused."""
+        start, room = 0, late.room_of(self._model)
+        overlap = late.overlap_of(exact=self._tokens.is_exact)
+        while start < len(documents[place]):
+            safe = [self._tokens.safe(count) for count in counts[place]]
+            window = late.window_from(start, safe, room=room, overlap=overlap)
+            chunks = list(documents[place][window.first : window.stop])
+            tokens = sum(counts[place][window.first : window.stop])
+            found = await self._ask(Question(chunks, tokens, call.task, late_chunking=True), call)
+            if isinstance(found, Answer):
+                vectors[place][start : window.stop] = found.vectors[start - window.first :]
+                call.paid.append(found.tokens)
+                start = window.stop
+            elif found.halve and not window.is_alone:
+                room = sum(safe[window.first : window.stop]) // 2
+            elif found.of_text:
+                call.refused[place] = found.error
+                return
+            else:
+                raise found.error
+
+    def _body(self, question: Question) -> bytes:
+        return wire.request_body(
+            self._space,
+            question.texts,
+            question.task,
+            truncate=question.truncate,
+            late_chunking=question.late_chunking,
+        )
+
+    def _decoded(self, content: bytes, count: int) -> Answer:
+        return wire.read_answer(content, self._space, count=count)
+
+    def _fault(self, status: int, said: bytes, *, wait: float | None) -> Fault:
+        return wire.fault_of(status, said, self._space, wait=wait)
+
+    def _instead(self, question: Question, fault: Fault) -> Question | None:
+        if self._truncates and fault.too_long and len(question.texts) == 1:
+            return replace(question, truncate=True)
+        return None
+
+    def _bad(self, reason: str) -> BadResponse:
+        return wire.bad(reason)
+
+    def _unreachable(self, reason: str) -> Fault:
+        return wire.unreachable(reason)
+
+    def _most_bytes(self, count: int) -> int:
+        return wire.most_bytes(self._space, count)
 
 
 def _hear(

@@ -208,14 +208,14 @@ def read_answer(content: bytes, space: EmbeddingSpace, *, count: int) -> Answer:
     """
     answer = _object(content)
     if answer is None:
-        raise _bad(f"it is no JSON object: {excerpt(_begins(content)) if content else 'empty'}")
+        raise bad(f"it is no JSON object: {excerpt(_begins(content)) if content else 'empty'}")
     if "data" not in answer and (said := _said(content)).detail:
-        raise _bad(f"it has an error in place of vectors: {excerpt(said.detail)}")
+        raise bad(f"it has an error in place of vectors: {excerpt(said.detail)}")
     _check_model(answer.get("model"), space)
     data = answer.get("data")
     if not isinstance(data, list) or len(data) != count:
         found = len(data) if isinstance(data, list) else "no"
-        raise _bad(f"it has {found} vectors for {count} text(s)")
+        raise bad(f"it has {found} vectors for {count} text(s)")
     vectors = np.empty((count, space.dimensions), dtype=_FLOAT)
     for place, item in zip(_places(data), data, strict=True):
         vectors[place] = _vector(item.get("embedding"), place, space.dimensions)
@@ -227,13 +227,13 @@ def _check_model(name: object, space: EmbeddingSpace) -> None:
         return
     model = find_model(name) if isinstance(name, str) else None
     if model is None or model.name != space.model:
-        raise _bad(f"it is of model {excerpt(name)}, asked for {space.model}")
+        raise bad(f"it is of model {excerpt(name)}, asked for {space.model}")
 
 
 def _places(data: list[Any]) -> list[int]:
     places: list[Any] = [item.get("index") for item in data if isinstance(item, dict)]
     if any(type(place) is not int for place in places) or sorted(places) != [*range(len(data))]:
-        raise _bad(f"its indices are not 0 to {len(data) - 1}, each once")
+        raise bad(f"its indices are not 0 to {len(data) - 1}, each once")
     return places
 
 
@@ -241,10 +241,10 @@ def _vector(encoded: object, place: int, dimensions: int) -> Matrix:
     try:
         raw = binascii.a2b_base64(encoded, strict_mode=True)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        raise _bad(f"its vector {place} is no base64") from error
+        raise bad(f"its vector {place} is no base64") from error
     if len(raw) != dimensions * _FLOAT.itemsize:
         found = len(raw) / _FLOAT.itemsize
-        raise _bad(f"its vector {place} has {found:g} dimensions, asked for {dimensions}")
+        raise bad(f"its vector {place} has {found:g} dimensions, asked for {dimensions}")
     return np.frombuffer(raw, dtype=_FLOAT)
 
 
@@ -253,21 +253,12 @@ def _tokens(usage: object) -> int:
     return tokens if isinstance(tokens, int) and tokens > 0 else 0
 
 
-def _bad(reason: str) -> BadResponse:
+def bad(reason: str) -> BadResponse:
+    """For an answer that cannot be used, and why."""
     return BadResponse(
         f"the embedding API's answer cannot be used: {reason}; nothing of it was. If base_url= (or "
         "JINA_BASE_URL) is right, try again"
     )
-
-
-def too_long_an_answer(space: EmbeddingSpace, count: int) -> BadResponse:
-    """For an answer that goes on after all that a true one can have."""
-    return _bad(f"it is longer than {most_bytes(space, count)} bytes for {count} text(s)")
-
-
-def undecodable(reason: str) -> BadResponse:
-    """For an answer whose transfer encoding is broken."""
-    return _bad(f"it cannot be decoded ({excerpt(reason)})")
 
 
 # What is refused
@@ -341,7 +332,7 @@ def _too_long(heard: str, space: EmbeddingSpace) -> TokenLimitExceeded:
 
 def _refused(status: int, heard: str) -> EmbeddingError:
     if status < 400:
-        return _bad(f"{heard}, and neither vectors nor an error")
+        return bad(f"{heard}, and neither vectors nor an error")
     mend = "base_url= and model=" if status == 404 else "model=, dimensions= and task="
     return EmbeddingError(f"{heard}: it will refuse the same again; check {mend}")
 
