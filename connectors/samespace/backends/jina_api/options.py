@@ -23,31 +23,36 @@ class Key(httpx.Auth):
     """The API key, ``given`` or of the environment, as httpx's authentication.
 
     It enters a request's header and nothing else: a closure holds it, no attribute and no local of
-    a frame that raises; it is not pickled.
+    a frame that raises; it is not pickled. ``variable`` is the environment's.
     """
 
-    def __init__(self, given: str | None) -> None:
-        value = os.environ.get(KEY, "") if given is None else given
+    def __init__(self, given: str | None, *, variable: str = KEY) -> None:
+        value = os.environ.get(variable, "") if given is None else given
         self._reveal: Callable[[], str] = lambda: value
+        self._variable = variable
 
-    def check(self) -> None:
+    def check(self, *, needed: bool = True) -> None:
         """:class:`AuthenticationFailed` without a key, :class:`InvalidInput` if no header fits it."""
+        if not self._reveal() and not needed:
+            return
         if not self._reveal():
-            raise AuthenticationFailed(f"no API key: set {KEY}, or pass api_key=")
+            raise AuthenticationFailed(f"no API key: set {self._variable}, or pass api_key=")
         if not _fits_a_header(self._reveal()):
             raise InvalidInput(
-                f"the API key ({KEY} or api_key=) has a blank, a line end or a character beyond "
+                f"the API key ({self._variable} or api_key=) has a blank, a line end or a character beyond "
                 "ASCII; copy it anew"
             )
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Put the key into the request."""
-        request.headers["Authorization"] = f"Bearer {self._reveal()}"
+        """Put the key into the request, if there is one."""
+        if self._reveal():
+            request.headers["Authorization"] = f"Bearer {self._reveal()}"
         yield request
 
     def hidden_in(self, content: bytes) -> bytes:
         """What a server said, without the key if it quoted that."""
-        return content.replace(self._reveal().encode(), b"***")
+        key = self._reveal().encode()
+        return content.replace(key, b"***") if key else content
 
     def __repr__(self) -> str:
         return "Key(***)"
@@ -66,15 +71,18 @@ def address_of(base_url: str | None) -> str:
     :class:`InvalidInput` unless it is http(s) with a host and nothing that could hide a secret.
     """
     given = (os.environ.get(BASE_URL) or VENDOR) if base_url is None else base_url
+    return checked_address(given, named=f"base_url (or {BASE_URL})", variable=KEY)
+
+
+def checked_address(given: object, *, named: str, variable: str) -> str:
+    """:func:`address_of` for what was ``named`` so, with its key in the ``variable``."""
     if isinstance(given, str) and any(mark in given for mark in "@?#"):
         raise InvalidInput(
-            f"base_url (or {BASE_URL}) has credentials, a query or a fragment; leave only "
-            f"scheme, host and path, and give the key by {KEY} or api_key="
+            f"{named} has credentials, a query or a fragment; leave only scheme, host and path, and "
+            f"give the key by {variable} or api_key="
         )
-    if not _is_address(given):
-        raise InvalidInput(
-            f"base_url (or {BASE_URL}) {excerpt(given)} is no address; write it like {VENDOR}"
-        )
+    if not isinstance(given, str) or not _is_address(given):
+        raise InvalidInput(f"{named} {excerpt(given)} is no address; write it like {VENDOR}")
     return f"{given.rstrip('/')}/embeddings"
 
 

@@ -110,7 +110,8 @@ def _given(tokenizer: object) -> Path:
 def _cached(model: str) -> Path | None:
     """The model's tokenizer in Hugging Face's cache on this machine, if it was ever fetched."""
     hub = _hub()
-    for name in (model, *MODELS[model].aliases):
+    known = MODELS.get(model)
+    for name in (model, *known.aliases) if known else ():
         folder = hub / f"models--jinaai--{name}" / "snapshots"
         if found := sorted(folder.glob("*/tokenizer.json")):
             return found[-1]

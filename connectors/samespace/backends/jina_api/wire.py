@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -11,9 +10,18 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-import numpy as np
 import orjson
 
+from samespace.backends.jina_api.answers import (
+    FLOAT,
+    Unusable,
+    begins,
+    first_text,
+    json_object,
+    plain_code,
+    tokens_of,
+    vectors_of,
+)
 from samespace.errors import (
     AuthenticationFailed,
     BackendUnavailable,
@@ -37,7 +45,6 @@ LONGEST_WAIT: Final = 3600.0
 Portion = Sequence[int]
 """Positions of the texts of one request, in their order."""
 
-_FLOAT: Final = np.dtype("<f4")
 _NO_BALANCE: Final = {"AUTHZ_INSUFFICIENT_BALANCE", "AUTHZ_RESOURCE_LIMIT_EXCEEDED"}
 _TOO_LONG: Final = "INPUT_TOKEN_LIMIT_EXCEEDED"
 _CROWDED: Final = "RATE_CONCURRENCY_LIMIT_EXCEEDED"
@@ -193,7 +200,7 @@ def halves(part: Portion) -> tuple[Portion, Portion]:
 
 def most_bytes(space: EmbeddingSpace, count: int) -> int:
     """How long a true answer for ``count`` texts can be; anything longer is none."""
-    base64 = 4 * math.ceil(space.dimensions * _FLOAT.itemsize / 3)
+    base64 = 4 * math.ceil(space.dimensions * FLOAT.itemsize / 3)
     return 65_536 + count * (base64 + 512)
 
 
@@ -206,20 +213,17 @@ def read_answer(content: bytes, space: EmbeddingSpace, *, count: int) -> Answer:
     :class:`BadResponse`, without ``indices``, if anything is not as it must be; then nothing of it
     is used. That the numbers are vectors of the space is for :func:`samespace.vectors.embedded`.
     """
-    answer = _object(content)
+    answer = json_object(content)
     if answer is None:
-        raise bad(f"it is no JSON object: {excerpt(_begins(content)) if content else 'empty'}")
+        raise bad(f"it is no JSON object: {excerpt(begins(content)) if content else 'empty'}")
     if "data" not in answer and (said := _said(content)).detail:
         raise bad(f"it has an error in place of vectors: {excerpt(said.detail)}")
     _check_model(answer.get("model"), space)
-    data = answer.get("data")
-    if not isinstance(data, list) or len(data) != count:
-        found = len(data) if isinstance(data, list) else "no"
-        raise bad(f"it has {found} vectors for {count} text(s)")
-    vectors = np.empty((count, space.dimensions), dtype=_FLOAT)
-    for place, item in zip(_places(data), data, strict=True):
-        vectors[place] = _vector(item.get("embedding"), place, space.dimensions)
-    return Answer(vectors, _tokens(answer.get("usage")))
+    try:
+        vectors = vectors_of(answer.get("data"), space.dimensions, count=count)
+    except Unusable as defect:
+        raise bad(str(defect)) from None
+    return Answer(vectors, tokens_of(answer.get("usage")))
 
 
 def _check_model(name: object, space: EmbeddingSpace) -> None:
@@ -228,29 +232,6 @@ def _check_model(name: object, space: EmbeddingSpace) -> None:
     model = find_model(name) if isinstance(name, str) else None
     if model is None or model.name != space.model:
         raise bad(f"it is of model {excerpt(name)}, asked for {space.model}")
-
-
-def _places(data: list[Any]) -> list[int]:
-    places: list[Any] = [item.get("index") for item in data if isinstance(item, dict)]
-    if any(type(place) is not int for place in places) or sorted(places) != [*range(len(data))]:
-        raise bad(f"its indices are not 0 to {len(data) - 1}, each once")
-    return places
-
-
-def _vector(encoded: object, place: int, dimensions: int) -> Matrix:
-    try:
-        raw = binascii.a2b_base64(encoded, strict_mode=True)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise bad(f"its vector {place} is no base64") from error
-    if len(raw) != dimensions * _FLOAT.itemsize:
-        found = len(raw) / _FLOAT.itemsize
-        raise bad(f"its vector {place} has {found:g} dimensions, asked for {dimensions}")
-    return np.frombuffer(raw, dtype=_FLOAT)
-
-
-def _tokens(usage: object) -> int:
-    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return tokens if isinstance(tokens, int) and tokens > 0 else 0
 
 
 def bad(reason: str) -> BadResponse:
@@ -339,21 +320,21 @@ def _refused(status: int, heard: str) -> EmbeddingError:
 
 def _said(content: bytes) -> _Said:
     """Read ``{detail, code}``, ``{detail: {message, code}}``, the 422 form, or anything at all."""
-    body = _object(content)
+    body = json_object(content)
     if body is None:
-        return _Said(detail=_begins(content))
+        return _Said(detail=begins(content))
     inner = body["detail"] if isinstance(body.get("detail"), dict) else body
     errors = body.get("errors")
     listed = errors if isinstance(errors, list) else []
     complaints = [each for each in listed if isinstance(each, dict)]
-    detail = _first_text(inner.get("detail"), inner.get("message"), inner.get("error"))
+    detail = first_text(inner.get("detail"), inner.get("message"), inner.get("error"))
     if complaints:
         named = [
-            _first_text(each.get(key)) for each in complaints[:1] for key in ("field", "message")
+            first_text(each.get(key)) for each in complaints[:1] for key in ("field", "message")
         ]
         detail = ": ".join(part for part in named if part) or detail
     return _Said(
-        code=_code(inner.get("code")),
+        code=plain_code(inner.get("code")),
         detail=detail,
         too_many=any(map(_is_too_many, complaints)),
         of_text=any(map(_is_of_text, complaints)),
@@ -362,36 +343,14 @@ def _said(content: bytes) -> _Said:
 
 def _is_too_many(complaint: Mapping[str, Any]) -> bool:
     """Whether a complaint of a 422 is that the list of inputs is too long."""
-    field = _first_text(complaint.get("field")).rpartition(".")[2]
+    field = first_text(complaint.get("field")).rpartition(".")[2]
     return field == "input" and complaint.get("type") == "too_long"
 
 
 def _is_of_text(complaint: Mapping[str, Any]) -> bool:
     """Whether a complaint of a 422 is about one of the inputs, like ``input.3``."""
-    names = _first_text(complaint.get("field")).split(".")
+    names = first_text(complaint.get("field")).split(".")
     return any(before == "input" and place.isdigit() for before, place in itertools.pairwise(names))
-
-
-def _code(value: object) -> str:
-    text = value if isinstance(value, str) else ""
-    return text if text.isascii() and text.replace("_", "").isalnum() and len(text) <= 64 else ""
-
-
-def _first_text(*values: object) -> str:
-    return next((value for value in values if isinstance(value, str) and value), "")
-
-
-def _object(content: bytes) -> dict[str, Any] | None:
-    try:
-        body = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return None
-    return body if isinstance(body, dict) else None
-
-
-def _begins(content: bytes) -> str:
-    text = content[:320].decode(errors="replace")
-    return " ".join(text.split())
 
 
 def wait_of(retry_after: str | None, *, now: datetime) -> float | None:

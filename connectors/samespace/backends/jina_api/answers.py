@@ -1,0 +1,99 @@
+"""What is inside an answer of any embedding server, as pure functions: vectors, tokens, words."""
+
+from __future__ import annotations
+
+import binascii
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from samespace.protocols import Matrix, Vector
+
+FLOAT: Final = np.dtype("<f4")
+"""The numbers of a vector in base64."""
+
+
+class Unusable(Exception):
+    """What is wrong with an answer; never leaves the client."""
+
+
+def vectors_of(data: object, dimensions: int, *, count: int, as_numbers: bool = False) -> Matrix:
+    """The vectors of ``data``, shape ``(count, dimensions)``, each in the place that it names.
+
+    They are in base64, or with ``as_numbers`` also lists of numbers; :class:`Unusable` otherwise.
+    """
+    if not isinstance(data, list) or len(data) != count:
+        found = len(data) if isinstance(data, list) else "no"
+        raise Unusable(f"it has {found} vectors for {count} text(s)")
+    vectors = np.empty((count, dimensions), dtype=FLOAT)
+    for place, item in zip(_places(data), data, strict=True):
+        encoded = item.get("embedding")
+        is_list = as_numbers and isinstance(encoded, list)
+        vector = _numbers(encoded, place) if is_list else _decoded(encoded, place)
+        if len(vector) != dimensions:
+            raise Unusable(
+                f"its vector {place} has {len(vector)} dimensions, asked for {dimensions}"
+            )
+        vectors[place] = vector
+    return vectors
+
+
+def _places(data: list[Any]) -> list[int]:
+    places: list[Any] = [item.get("index") for item in data if isinstance(item, dict)]
+    if any(type(place) is not int for place in places) or sorted(places) != [*range(len(data))]:
+        raise Unusable(f"its indices are not 0 to {len(data) - 1}, each once")
+    return places
+
+
+def _decoded(encoded: object, place: int) -> Vector:
+    try:
+        raw = binascii.a2b_base64(encoded, strict_mode=True)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise Unusable(f"its vector {place} is no base64") from error
+    if len(raw) % FLOAT.itemsize:
+        raise Unusable(f"its vector {place} has {len(raw)} bytes, which are no whole numbers")
+    return np.frombuffer(raw, dtype=FLOAT)
+
+
+def _numbers(listed: object, place: int) -> Vector:
+    try:
+        array = np.asarray(listed)
+    except ValueError:  # lists of several lengths
+        array = np.asarray(None)
+    if array.ndim != 1 or array.dtype.kind not in "fiu":
+        raise Unusable(f"its vector {place} is no list of numbers")
+    with np.errstate(over="ignore"):  # what is infinite then is refused with its place
+        return array.astype(FLOAT)
+
+
+def tokens_of(usage: object) -> int:
+    """The tokens that an answer says it cost; 0 if it says nothing of use."""
+    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return tokens if isinstance(tokens, int) and tokens > 0 else 0
+
+
+def plain_code(value: object) -> str:
+    """A code that is a plain word, else the empty string: what else it is may not be shown."""
+    text = value if isinstance(value, str) else ""
+    return text if text.isascii() and text.replace("_", "").isalnum() and len(text) <= 64 else ""
+
+
+def first_text(*values: object) -> str:
+    """The first that is a string with something in it, else the empty one."""
+    return next((value for value in values if isinstance(value, str) and value), "")
+
+
+def json_object(content: bytes) -> dict[str, Any] | None:
+    """The JSON object that this is; None if it is anything else."""
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def begins(content: bytes) -> str:
+    """How an answer that cannot be read begins, on one line."""
+    text = content[:320].decode(errors="replace")
+    return " ".join(text.split())
