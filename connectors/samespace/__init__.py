@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from samespace.backends.jina_api.client import JinaAPIBackend as JinaAPIBackend
     from samespace.backends.jina_api.client_async import AsyncJinaAPIBackend as AsyncJinaAPIBackend
     from samespace.backends.jina_api.limits import Limits as Limits
+    from samespace.backends.openai_compatible.client import (
+        OpenAICompatibleBackend as OpenAICompatibleBackend,
+    )
+    from samespace.backends.openai_compatible.client_async import (
+        AsyncOpenAICompatibleBackend as AsyncOpenAICompatibleBackend,
+    )
     from samespace.documents import (
         CollectionInfo as CollectionInfo,
     )
@@ -78,6 +84,8 @@ _HOMES: Final = {
     "backends.jina_api.client": ("JinaAPIBackend",),
     "backends.jina_api.client_async": ("AsyncJinaAPIBackend",),
     "backends.jina_api.limits": ("Limits",),
+    "backends.openai_compatible.client": ("OpenAICompatibleBackend",),
+    "backends.openai_compatible.client_async": ("AsyncOpenAICompatibleBackend",),
     "documents": ("CollectionInfo", "Document", "Hit", "Parent", "Rejected", "WriteReport"),
     "errors": ("SamespaceError",),
     "filters": ("everything", "field"),

@@ -44,9 +44,16 @@ _BACKEND: Final = re.compile(
     r"(?P<name>[a-z]+)(?::(?P<model>[^@:\s]+))?"
     r"(?:@(?P<dimensions>[0-9]{1,5}))?(?::(?P<task>[^@:\s]+))?\Z"
 )
+_SERVED: Final = re.compile(
+    r"openai:(?P<url>https?://[^@\s?#/]+(?:/[^@\s?#:]*)?)(?:#(?P<model>[^@:\s]+))?"
+    r"(?:@(?P<dimensions>[0-9]{1,5}))?(?::(?P<task>[^@:/\s]+))?\Z"
+)
+SERVED_MODEL: Final = "OPENAI_COMPATIBLE_MODEL"
+"""Which model a server of OpenAI's shape has, where its spec does not say."""
 _BACKENDS: Final = (
     "hashing, hashing@256, jina, jina@768, jina@1024:retrieval.passage, "
-    "jina:jina-embeddings-v2-base-en (NAME:MODEL@DIMENSIONS:TASK, of which only NAME is needed)"
+    "jina:jina-embeddings-v2-base-en (NAME:MODEL@DIMENSIONS:TASK, of which only NAME is needed), "
+    "openai:http://localhost:8080/v1#MODEL@DIMENSIONS:TASK"
 )
 _PASSWORD: Final = re.compile(r"://[^@:/?]*:[^?]*@|password\s*=")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*(?=:)")
@@ -187,8 +194,13 @@ def open_backend(spec: str, *, dimensions: int | None = None) -> EmbeddingBacken
 
     ``hashing`` and ``hashing@256`` are lexical; ``jina``, ``jina@768``,
     ``jina@1024:retrieval.passage`` and ``jina:jina-embeddings-v2-base-en`` ask Jina's API, with the
-    key in ``JINA_API_KEY``. ``dimensions`` is for specs without them.
+    key in ``JINA_API_KEY``. ``openai:http://localhost:8080/v1#MODEL@1024:retrieval.passage`` asks a
+    server of OpenAI's shape, with the key, if it wants one, in ``OPENAI_COMPATIBLE_API_KEY``; MODEL may
+    be in ``OPENAI_COMPATIBLE_MODEL``, and a task is sent as ``task``. ``dimensions`` is for specs
+    without them.
     """
+    if served := _SERVED.match(spec):
+        return _open_served(spec, served, dimensions)
     match = _BACKEND.match(spec)
     size = _agreed_size(spec, match["dimensions"], dimensions) if match else None
     if match and match["name"] == "hashing" and not match["model"] and not match["task"]:
@@ -200,7 +212,32 @@ def open_backend(spec: str, *, dimensions: int | None = None) -> EmbeddingBacken
         api = loaded("backends.jina_api.client", extra="jina")
         made: EmbeddingBackend = api.JinaAPIBackend(dimensions=size, **named)
         return made
-    raise InvalidInput(f"no backend is known for {excerpt(spec)}; use {_BACKENDS}")
+    shown = "openai:…" if spec.startswith("openai:") else excerpt(spec)  # it may have a password
+    raise InvalidInput(f"no backend is known for {shown}; use {_BACKENDS}")
+
+
+def _open_served(spec: str, said: re.Match[str], dimensions: int | None) -> EmbeddingBackend:
+    """A server of OpenAI's shape; it is asked for nothing yet."""
+    model = said["model"] or os.environ.get(SERVED_MODEL)
+    if not model:
+        raise InvalidInput(
+            f"backend {excerpt(spec)} names no model; write openai:URL#MODEL@DIMENSIONS:TASK or set "
+            f"{SERVED_MODEL}"
+        )
+    size, known = _agreed_size(spec, said["dimensions"], dimensions), find_model(model)
+    if size is None and known is None:
+        raise InvalidInput(
+            f"how many dimensions {excerpt(model)} has is not known; write openai:URL#MODEL@DIMENSIONS"
+        )
+    space = EmbeddingSpace(
+        model=model, dimensions=size or (known.dimensions if known else 0), task=said["task"]
+    )
+    tasks = {"documents": {"task": space.task}, "queries": {"task": space.query_task}}
+    client = loaded("backends.openai_compatible.client", extra="jina")
+    made: EmbeddingBackend = client.OpenAICompatibleBackend(
+        said["url"], model=model, space=space, parameters=tasks if said["task"] else None
+    )
+    return made
 
 
 def _agreed_size(spec: str, said: str | None, dimensions: int | None) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from samespace import open_backend, open_store
+from samespace import OpenAICompatibleBackend, open_backend, open_store
 from samespace.errors import AuthenticationFailed, BackendUnavailable, InvalidInput
 from samespace.opening import FORMS, Address, credentials, has_password, loaded, parse_address
 
@@ -46,6 +46,56 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_spec_names_a_backend(spec: str, space: str) -> None:
     assert str(open_backend(spec).space) == space
+
+
+@pytest.mark.parametrize(
+    ("spec", "space"),
+    [
+        ("openai:http://h:8080/v1#jina-embeddings-v3", "jina-embeddings-v3@1024"),
+        ("openai:http://h/v1#jinaai/jina-embeddings-v3@256", "jina-embeddings-v3@256"),
+        ("openai:https://h#m@7", "m@7"),
+        ("openai:http://[::1]:8080#m@7:text-matching", "m@7:text-matching"),
+        (
+            "openai:http://h:80/v1@512:retrieval.passage",
+            "jina-embeddings-v3@512:retrieval.passage",
+        ),
+        ("openai:http://h/v1:separation", "jina-embeddings-v3@1024:separation"),
+        ("openai:http://h:8080", "jina-embeddings-v3@1024"),
+    ],
+)
+def test_a_spec_names_a_server(spec: str, space: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_COMPATIBLE_MODEL", "jina-embeddings-v3")
+    with open_served(spec) as backend:
+        assert str(backend.space) == space
+    with open_served("openai:http://h#m", dimensions=8) as backend:
+        assert backend.space.dimensions == 8
+
+
+def open_served(spec: str, **options: int) -> OpenAICompatibleBackend:
+    backend = open_backend(spec, **options)
+    assert isinstance(backend, OpenAICompatibleBackend)
+    return backend
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("openai:http://h/v1", "OPENAI_COMPATIBLE_MODEL"),
+        ("openai:http://h/v1#of-ours", "how many dimensions 'of-ours' has"),
+        ("openai:http://h/v1#jina-embeddings-v3@2000", "1 to 1024"),
+        ("openai:http://user:secret@h/v1#m@7", "no backend is known for openai:…"),
+        ("openai:http://h/v1?key=secret#m@7", "no backend is known for openai:…"),
+        ("openai:h/v1#m@7", "no backend is known"),
+        ("openai", "no backend is known"),
+    ],
+)
+def test_a_server_that_a_spec_does_not_name_is_refused(
+    spec: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_COMPATIBLE_MODEL", raising=False)
+    with pytest.raises(InvalidInput, match=said) as caught:
+        open_backend(spec)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("spec", ["hashing", "jina"])

@@ -244,7 +244,7 @@ class JinaServer:
         vectors = self._vectors(texts, {**request, **self._forced}, model)
         items = [
             {"object": "embedding", "index": place, "embedding": each}
-            for place, each in enumerate(_shown(vectors, request.get("embedding_type", "float")))
+            for place, each in enumerate(shown(vectors, request.get("embedding_type", "float")))
         ]
         return {
             "model": request["model"],
@@ -354,7 +354,7 @@ def _tokens(request: Json) -> int:
         return 0
 
 
-def _shown(vectors: Matrix, embedding_type: str) -> list[Any]:
+def shown(vectors: Matrix, embedding_type: str) -> list[Any]:
     """Each vector as the request wants it: numbers, base64, or sign bits."""
     if embedding_type == "base64":
         return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]

@@ -1,0 +1,256 @@
+"""What goes to a server of OpenAI's shape and what comes back, as pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from samespace.backends.jina_api.answers import (
+    Unusable,
+    begins,
+    first_text,
+    json_object,
+    plain_code,
+    tokens_of,
+    vectors_of,
+)
+from samespace.backends.jina_api.wire import Answer, Fault
+from samespace.errors import (
+    AuthenticationFailed,
+    BackendUnavailable,
+    BadResponse,
+    EmbeddingError,
+    InvalidInput,
+    QuotaExhausted,
+    RateLimited,
+    TokenLimitExceeded,
+    excerpt,
+)
+from samespace.models import find_model
+from samespace.space import EmbeddingSpace
+
+KEY: Final = "OPENAI_COMPATIBLE_API_KEY"
+"""Not the variable of any vendor: its key would go to whichever server is named."""
+SIDES: Final = ("documents", "queries")
+OWN: Final = frozenset({"model", "input", "encoding_format", "dimensions"})
+"""Parameters that the backend decides on."""
+
+_DIGITS: Final = 28
+"""Bytes of a number in JSON, with what is around it: the most that servers write."""
+_TOO_LONG: Final = re.compile(
+    r"context.{0,20}length|context_length|must have less than|too long|longer than|maximum length",
+    re.IGNORECASE,
+)
+_TOO_MANY: Final = re.compile(r"batch size|too many|at most \d+ items", re.IGNORECASE)
+_BASE64: Final = re.compile(r"encoding_format|base64", re.IGNORECASE)
+
+
+class EncodingRefused(EmbeddingError):
+    """The server does not take base64, and is asked again for numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What an error body says, whichever of its shapes it has."""
+
+    code: str = ""
+    detail: str = ""
+
+
+# What is asked
+
+
+def check_sides(value: object, *, name: str, kind: type, example: str) -> dict[str, Any]:
+    """What is given for each side; :class:`InvalidInput` for anything else."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not set(value) <= set(SIDES):
+        raise InvalidInput(f"{name} is {excerpt(value)}; pass {example}")
+    for side, each in value.items():
+        if not isinstance(each, kind):
+            raise InvalidInput(f"{name} for {side} is {excerpt(each)}; pass {example}")
+    return dict(value)
+
+
+def check_parameters(parameters: Mapping[str, Mapping[str, Any]]) -> None:
+    """:class:`InvalidInput` for parameters that are not JSON or that the backend decides on."""
+    for side, given in parameters.items():
+        taken = sorted(OWN & set(given))
+        if taken:
+            raise InvalidInput(
+                f"parameters for {side} have {', '.join(taken)}, which the backend sends itself; "
+                "leave that out"
+            )
+        try:
+            orjson.dumps(dict(given))
+        except TypeError as error:
+            raise InvalidInput(
+                f"parameters for {side} are no JSON ({excerpt(str(error))})"
+            ) from None
+
+
+def check_directions(
+    space: EmbeddingSpace, prompts: Mapping[str, Any], parameters: Mapping[str, Any]
+) -> None:
+    """:class:`InvalidInput` if queries would be embedded as documents are, and should not be."""
+    alike = all(given.get("documents") == given.get("queries") for given in (prompts, parameters))
+    if alike and space.query_task != space.task:
+        raise InvalidInput(
+            f"documents of {space} have another task than their queries, {space.query_task}, and "
+            'nothing would tell the server: pass prompts={"documents": …, "queries": …}, or '
+            'parameters={"documents": {"task": …}, "queries": {"task": …}} if it takes a task'
+        )
+
+
+def asks_for_dimensions(space: EmbeddingSpace, asked: bool | None) -> bool:
+    """Whether a request says ``dimensions``: as told, else where the model has more of them."""
+    if asked is not None and not isinstance(asked, bool):
+        raise InvalidInput(f"ask_dimensions is {excerpt(asked)}; pass True, False or None")
+    model = find_model(space.model)
+    if asked is None:
+        return model is not None and model.dimensions != space.dimensions
+    return asked
+
+
+def request_body(
+    model: str,
+    texts: Sequence[str],
+    *,
+    base64: bool,
+    dimensions: int | None,
+    parameters: Mapping[str, Any],
+) -> bytes:
+    """The JSON of one request."""
+    body: dict[str, Any] = {**parameters, "model": model, "input": list(texts)}
+    body["encoding_format"] = "base64" if base64 else "float"
+    if dimensions is not None:
+        body["dimensions"] = dimensions
+    return orjson.dumps(body)
+
+
+def most_bytes(space: EmbeddingSpace, count: int) -> int:
+    """How long a true answer for ``count`` texts can be; anything longer is none."""
+    return 65_536 + count * (space.dimensions * _DIGITS + 512)
+
+
+# What is answered
+
+
+def read_answer(content: bytes, space: EmbeddingSpace, *, count: int) -> Answer:
+    """The vectors of an answer, in the order of the texts whatever the order of ``data``.
+
+    In base64 or as numbers, whichever the server chose. :class:`BadResponse`, without ``indices``,
+    if anything is not as it must be; then nothing of it is used.
+    """
+    answer = json_object(content)
+    if answer is None:
+        raise bad(f"it is no JSON object: {excerpt(begins(content)) if content else 'empty'}")
+    if "data" not in answer and (said := _said(content)).detail:
+        raise bad(f"it has an error in place of vectors: {excerpt(said.detail)}")
+    _check_model(answer.get("model"), space)
+    try:
+        vectors = vectors_of(answer.get("data"), space.dimensions, count=count, as_numbers=True)
+    except Unusable as defect:
+        raise bad(str(defect)) from None
+    return Answer(vectors, tokens_of(answer.get("usage")))
+
+
+def _check_model(name: object, space: EmbeddingSpace) -> None:
+    """Servers name their models as they like; what is known under another name is refused."""
+    answering = find_model(name) if isinstance(name, str) else None
+    asked = find_model(space.model)
+    if answering and asked and answering != asked:
+        raise bad(f"it is of model {excerpt(name)}, and the space is of {space.model}")
+
+
+def bad(reason: str) -> BadResponse:
+    """For an answer that cannot be used, and why."""
+    return BadResponse(
+        f"the embedding server's answer cannot be used: {reason}; nothing of it was. Check "
+        "base_url=, model= and space="
+    )
+
+
+# What is refused
+
+
+def unreachable(reason: str) -> Fault:
+    """For a request that got no whole answer: connection, TLS, proxy, time."""
+    return Fault(
+        BackendUnavailable(
+            f"the embedding server did not answer ({excerpt(reason)}); check base_url= and that it "
+            "runs, or allow more in timeout=, attempts= and retry_seconds="
+        ),
+        retry=True,
+    )
+
+
+def fault_of(status: int, content: bytes, space: EmbeddingSpace, *, wait: float | None) -> Fault:
+    """What an answer other than 200 means. ``wait`` is what its ``Retry-After`` asks for."""
+    said = _said(content)
+    heard = f"the embedding server answers {status}{said.code and ' ' + said.code}"
+    heard += f", {excerpt(said.detail)}" if said.detail else ""
+    heard += f", and asks to wait {wait:g} s" if wait else ""
+    if status in {401, 403}:
+        return Fault(AuthenticationFailed(f"{heard}: pass a key that may, in api_key= or {KEY}"))
+    if status == 402 or said.code == "insufficient_quota":
+        return Fault(QuotaExhausted(f"{heard}: top up the account, then run the same again"))
+    if status == 429:
+        message = (
+            f"{heard}: still limited after every permitted retry; raise attempts= and "
+            "retry_seconds=, or ask for less at once: limits=Limits(in_flight=…)"
+        )
+        return Fault(RateLimited(message), retry=True, wait=wait, limited=True)
+    if status in {408, 409, 424, 500, 502, 503, 504}:  # 424: inference failed, in one of them
+        message = f"{heard} after every permitted retry; see the server's log"
+        return Fault(BackendUnavailable(message), retry=True, wait=wait, halve=status == 504)
+    return _refused(status, said, heard, space)
+
+
+def _refused(status: int, said: _Said, heard: str, space: EmbeddingSpace) -> Fault:
+    if status < 400:
+        return Fault(bad(f"{heard}, and neither vectors nor an error"))
+    if status in {400, 413, 422} and _TOO_MANY.search(said.detail):
+        return Fault(
+            EmbeddingError(f"{heard}; lower texts_per_request= in limits=Limits(…)"), halve=True
+        )
+    if status == 413 or (status in {400, 422} and _TOO_LONG.search(f"{said.code} {said.detail}")):
+        message = (
+            f"{heard}: the text is longer than {space.model} has room for on this server; cut it "
+            "into passages (nothing was truncated)"
+        )
+        return Fault(TokenLimitExceeded(message), halve=True, of_text=True)
+    if status in {400, 422} and _BASE64.search(said.detail):
+        return Fault(
+            EncodingRefused(f"{heard}: neither base64 nor numbers suit it; check base_url=")
+        )
+    mend = "base_url= and model=" if status == 404 else "model=, space= and parameters="
+    return Fault(EmbeddingError(f"{heard}: it will refuse the same again; check {mend}"))
+
+
+def _said(content: bytes) -> _Said:
+    """Read ``{error: {message, code}}``, ``{error: str}``, ``{message}``, ``{detail: …}``, or any."""
+    body = json_object(content)
+    if body is None:
+        return _Said(detail=begins(content))
+    inner = next(
+        (body[key] for key in ("error", "detail") if isinstance(body.get(key), dict)), body
+    )
+    detail = first_text(inner.get("message"), inner.get("detail"), inner.get("error"))
+    complaint = _complaint(body.get("detail"))
+    codes = (plain_code(inner.get(key)) for key in ("code", "type", "error_type"))
+    return _Said(code=first_text(*codes), detail=complaint or detail)
+
+
+def _complaint(listed: object) -> str:
+    """The first of the complaints that a server lists about a request's parameters."""
+    first = listed[0] if isinstance(listed, list) and listed else None
+    if not isinstance(first, dict):
+        return ""
+    place = first.get("loc")
+    named = [str(part) for part in place] if isinstance(place, list) else []
+    return ": ".join(part for part in (".".join(named), first_text(first.get("msg"))) if part)
