@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from samespace.backends.callable import CallableBackend as CallableBackend
+    from samespace.backends.callable_async import AsyncCallableBackend as AsyncCallableBackend
     from samespace.backends.hashing import HashingBackend as HashingBackend
     from samespace.backends.jina_api.client import JinaAPIBackend as JinaAPIBackend
     from samespace.backends.jina_api.client_async import AsyncJinaAPIBackend as AsyncJinaAPIBackend
@@ -80,6 +81,7 @@ __version__ = "0.1.0"
 
 _HOMES: Final = {
     "backends.callable": ("CallableBackend",),
+    "backends.callable_async": ("AsyncCallableBackend",),
     "backends.hashing": ("HashingBackend",),
     "backends.jina_api.client": ("JinaAPIBackend",),
     "backends.jina_api.client_async": ("AsyncJinaAPIBackend",),

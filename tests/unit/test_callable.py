@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from samespace import CallableBackend, EmbeddingSpace
+from samespace import (
+    AsyncCallableBackend,
+    AsyncQdrantStore,
+    CallableBackend,
+    Document,
+    EmbeddingSpace,
+    HashingBackend,
+)
 from samespace.errors import BadResponse, InvalidInput
 
 SPACE = EmbeddingSpace(model="own", dimensions=2)
@@ -70,3 +77,77 @@ def test_what_the_functions_raise_passes_through() -> None:
 def test_a_space_is_asked_for() -> None:
     with pytest.raises(InvalidInput, match="EmbeddingSpace"):
         CallableBackend("jina-embeddings-v3", lambda texts: [])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("function", [None, [[1.0, 0.0]], "embed"])
+def test_a_function_is_asked_for(function: object) -> None:
+    with pytest.raises(InvalidInput, match="embed_documents is .*pass a function"):
+        CallableBackend(SPACE, function)  # type: ignore[arg-type]
+
+
+class Embeddings:
+    """Of the shape of LangChain's ``Embeddings``: lists in, lists out, each also async."""
+
+    def __init__(self) -> None:
+        self._backend = HashingBackend(16)
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        assert type(texts) is list
+        return [row.tolist() for row in self._backend.embed_documents(texts)]
+
+    def embed_query(self, text: str) -> list[float]:
+        return list(self._backend.embed_query(text).tolist())
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        return self.embed_documents(texts)
+
+    async def aembed_query(self, text: str) -> list[float]:
+        return self.embed_query(text)
+
+
+HASHED = EmbeddingSpace(model="hashed", dimensions=16)
+TEXTS = ("red apples", "green pears")
+
+
+def test_langchain_s_embeddings_are_a_backend() -> None:
+    embeddings, true = Embeddings(), HashingBackend(16)
+    backend = CallableBackend(HASHED, embeddings.embed_documents, embeddings.embed_query)
+    np.testing.assert_array_equal(backend.embed_documents(TEXTS), true.embed_documents(TEXTS))
+    np.testing.assert_array_equal(backend.embed_queries(TEXTS), true.embed_queries(TEXTS))
+    np.testing.assert_array_equal(backend.embed_query(TEXTS[0]), true.embed_query(TEXTS[0]))
+
+
+async def test_langchain_s_async_embeddings_are_an_async_backend() -> None:
+    embeddings, true = Embeddings(), HashingBackend(16)
+    backend = AsyncCallableBackend(HASHED, embeddings.aembed_documents, embeddings.aembed_query)
+    np.testing.assert_array_equal(await backend.embed_documents(TEXTS), true.embed_documents(TEXTS))
+    np.testing.assert_array_equal(await backend.embed_queries(TEXTS), true.embed_queries(TEXTS))
+    np.testing.assert_array_equal(await backend.embed_query(TEXTS[0]), true.embed_query(TEXTS[0]))
+
+
+async def test_async_functions_are_run_by_a_store() -> None:
+    embeddings = Embeddings()
+    backend = AsyncCallableBackend(HASHED, embeddings.aembed_documents, embeddings.aembed_query)
+    async with AsyncQdrantStore(":memory:", collection="fruit", backend=backend) as store:
+        await store.upsert([Document(text, text) for text in TEXTS])
+        (best,) = await store.search("a red apple", limit=1)
+    assert best.document.id == "red apples"
+
+
+async def test_a_function_of_the_other_kind_is_refused_by_name() -> None:
+    embeddings = Embeddings()
+    given_async = CallableBackend(
+        HASHED,
+        embeddings.aembed_documents,  # type: ignore[arg-type]
+        embeddings.aembed_query,  # type: ignore[arg-type]
+    )
+    for ask in (given_async.embed_query, given_async.embed_documents):
+        with pytest.raises(InvalidInput, match="use its async twin"):
+            ask("ab")
+    given_plain = AsyncCallableBackend(
+        HASHED,
+        embeddings.embed_documents,  # type: ignore[arg-type]
+        embeddings.embed_query,  # type: ignore[arg-type]
+    )
+    with pytest.raises(InvalidInput, match="use its sync twin"):
+        await given_plain.embed_documents(list(TEXTS))

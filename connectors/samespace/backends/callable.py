@@ -1,9 +1,11 @@
+# Generated from callable_async.py by tools/generate_sync.py; change that file, not this one.
 """Functions of yours as a backend."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, Final
 
 from numpy.typing import ArrayLike
 
@@ -12,14 +14,28 @@ from samespace.protocols import Matrix, Vector
 from samespace.space import EmbeddingSpace
 from samespace.vectors import embedded, stack
 
+_WRONG_KIND: Final = {
+    True: "this backend calls async functions and was given a plain one; use its sync twin, which an "
+    "async store runs too",
+    False: "this backend calls plain functions and was given an async one; use its async twin, with "
+    "an async store",
+}
+"""By whether the backend is async."""
+
 
 class CallableBackend:
-    """Embeds by calling ``embed_documents(texts)`` and ``embed_query(text)``.
+    """Embeds by calling ``embed_documents(texts)``, of a list, and ``embed_query(text)``.
 
     The first returns something of shape ``(len(texts), dimensions)``, the second of shape
-    ``(dimensions,)``; what they return is checked against ``space``
+    ``(dimensions,)``, lists or arrays; what they return is checked against ``space``
     (:class:`~samespace.errors.BadResponse`), what they raise passes through. ``embed_query`` may be
     left out where queries are embedded as documents are.
+
+    The sync backend takes plain functions, its async twin async ones. An async store runs either, the
+    sync one in a worker thread; a sync store runs the sync one. Of a LangChain ``Embeddings`` object
+    pass the methods: ``embed_documents`` and ``embed_query``, or ``aembed_documents`` and
+    ``aembed_query`` to the async twin. Which space its vectors live in only you can say; that it stays
+    the same is what a collection's canary watches.
     """
 
     is_async: ClassVar[bool] = False
@@ -27,11 +43,17 @@ class CallableBackend:
     def __init__(
         self,
         space: EmbeddingSpace,
-        embed_documents: Callable[[Sequence[str]], ArrayLike],
+        embed_documents: Callable[[list[str]], ArrayLike],
         embed_query: Callable[[str], ArrayLike] | None = None,
     ) -> None:
         if not isinstance(space, EmbeddingSpace):
             raise InvalidInput(f"space is {excerpt(space)}; pass an EmbeddingSpace")
+        for name, function in {
+            "embed_documents": embed_documents,
+            "embed_query": embed_query,
+        }.items():
+            if not callable(function) and not (name == "embed_query" and function is None):
+                raise InvalidInput(f"{name} is {excerpt(function)}; pass a function")
         if embed_query is None and space.query_task != space.task:
             raise InvalidInput(
                 f"documents of {space} have another task than their queries, {space.query_task}; "
@@ -47,11 +69,12 @@ class CallableBackend:
         return self._space
 
     def __repr__(self) -> str:
-        return f"CallableBackend({str(self._space)!r})"
+        return f"{type(self).__name__}({str(self._space)!r})"
 
     def embed_documents(self, texts: Sequence[str]) -> Matrix:
         """Vectors of shape ``(len(texts), dimensions)``, float32."""
-        return embedded(self._documents(texts), self._space, count=len(texts))
+        answer = self._answer_of(self._documents, list(texts))
+        return embedded(answer, self._space, count=len(texts))
 
     def embed_queries(self, texts: Sequence[str]) -> Matrix:
         """Vectors of shape ``(len(texts), dimensions)``, float32; one call of yours each."""
@@ -61,6 +84,19 @@ class CallableBackend:
 
     def embed_query(self, text: str) -> Vector:
         """One query's vector, shape ``(dimensions,)``, float32."""
-        answer = self._documents([text]) if self._query is None else [self._query(text)]
-        vector: Vector = embedded(answer, self._space, count=1)[0]
+        if self._query is None:
+            found: Vector = self.embed_documents([text])[0]
+            return found
+        answer = self._answer_of(self._query, text)
+        vector: Vector = embedded([answer], self._space, count=1)[0]
         return vector
+
+    def _answer_of(self, function: Callable[[Any], ArrayLike], asked: Any) -> ArrayLike:
+        """What a function returns, if it is of this backend's kind: plain or async."""
+        answer: Any = function(asked)
+        if inspect.isawaitable(answer) == self.is_async:
+            found: ArrayLike = answer
+            return found
+        if inspect.iscoroutine(answer):
+            answer.close()  # it has not begun
+        raise InvalidInput(_WRONG_KIND[self.is_async])

@@ -1,0 +1,103 @@
+"""Functions of yours as a backend."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, ClassVar, Final
+
+from numpy.typing import ArrayLike
+
+from samespace.errors import InvalidInput, excerpt
+from samespace.protocols import Matrix, Vector
+from samespace.space import EmbeddingSpace
+from samespace.vectors import embedded, stack
+
+_WRONG_KIND: Final = {
+    True: "this backend calls async functions and was given a plain one; use its sync twin, which an "
+    "async store runs too",
+    False: "this backend calls plain functions and was given an async one; use its async twin, with "
+    "an async store",
+}
+"""By whether the backend is async."""
+
+
+class AsyncCallableBackend:
+    """Embeds by calling ``embed_documents(texts)``, of a list, and ``embed_query(text)``.
+
+    The first returns something of shape ``(len(texts), dimensions)``, the second of shape
+    ``(dimensions,)``, lists or arrays; what they return is checked against ``space``
+    (:class:`~samespace.errors.BadResponse`), what they raise passes through. ``embed_query`` may be
+    left out where queries are embedded as documents are.
+
+    The sync backend takes plain functions, its async twin async ones. An async store runs either, the
+    sync one in a worker thread; a sync store runs the sync one. Of a LangChain ``Embeddings`` object
+    pass the methods: ``embed_documents`` and ``embed_query``, or ``aembed_documents`` and
+    ``aembed_query`` to the async twin. Which space its vectors live in only you can say; that it stays
+    the same is what a collection's canary watches.
+    """
+
+    is_async: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        space: EmbeddingSpace,
+        embed_documents: Callable[[list[str]], Awaitable[ArrayLike]],
+        embed_query: Callable[[str], Awaitable[ArrayLike]] | None = None,
+    ) -> None:
+        if not isinstance(space, EmbeddingSpace):
+            raise InvalidInput(f"space is {excerpt(space)}; pass an EmbeddingSpace")
+        for name, function in {
+            "embed_documents": embed_documents,
+            "embed_query": embed_query,
+        }.items():
+            if not callable(function) and not (name == "embed_query" and function is None):
+                raise InvalidInput(f"{name} is {excerpt(function)}; pass a function")
+        if embed_query is None and space.query_task != space.task:
+            raise InvalidInput(
+                f"documents of {space} have another task than their queries, {space.query_task}; "
+                "pass embed_query= too"
+            )
+        self._space = space
+        self._documents = embed_documents
+        self._query = embed_query
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The space that the functions' vectors are said to live in."""
+        return self._space
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._space)!r})"
+
+    async def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        """Vectors of shape ``(len(texts), dimensions)``, float32."""
+        answer = await self._answer_of(self._documents, list(texts))
+        return embedded(answer, self._space, count=len(texts))
+
+    async def embed_queries(self, texts: Sequence[str]) -> Matrix:
+        """Vectors of shape ``(len(texts), dimensions)``, float32; one call of yours each."""
+        if self._query is None and texts:
+            return await self.embed_documents(texts)
+        return stack([await self.embed_query(text) for text in texts], self._space.dimensions)
+
+    async def embed_query(self, text: str) -> Vector:
+        """One query's vector, shape ``(dimensions,)``, float32."""
+        if self._query is None:
+            found: Vector = (await self.embed_documents([text]))[0]
+            return found
+        answer = await self._answer_of(self._query, text)
+        vector: Vector = embedded([answer], self._space, count=1)[0]
+        return vector
+
+    async def _answer_of(
+        self, function: Callable[[Any], Awaitable[ArrayLike]], asked: Any
+    ) -> ArrayLike:
+        """What a function returns, if it is of this backend's kind: plain or async."""
+        answer: Any = function(asked)
+        if inspect.isawaitable(answer) == self.is_async:
+            found: ArrayLike = await answer
+            return found
+        if inspect.iscoroutine(answer):
+            answer.close()  # it has not begun
+        raise InvalidInput(_WRONG_KIND[self.is_async])
