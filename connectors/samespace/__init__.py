@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from samespace.backends.callable import CallableBackend as CallableBackend
     from samespace.backends.callable_async import AsyncCallableBackend as AsyncCallableBackend
     from samespace.backends.hashing import HashingBackend as HashingBackend
+    from samespace.backends.http.limits import Limits as Limits
     from samespace.backends.jina_api.client import JinaAPIBackend as JinaAPIBackend
     from samespace.backends.jina_api.client_async import AsyncJinaAPIBackend as AsyncJinaAPIBackend
-    from samespace.backends.jina_api.limits import Limits as Limits
     from samespace.backends.openai_compatible.client import (
         OpenAICompatibleBackend as OpenAICompatibleBackend,
     )
@@ -85,7 +85,7 @@ _HOMES: Final = {
     "backends.hashing": ("HashingBackend",),
     "backends.jina_api.client": ("JinaAPIBackend",),
     "backends.jina_api.client_async": ("AsyncJinaAPIBackend",),
-    "backends.jina_api.limits": ("Limits",),
+    "backends.http.limits": ("Limits",),
     "backends.openai_compatible.client": ("OpenAICompatibleBackend",),
     "backends.openai_compatible.client_async": ("AsyncOpenAICompatibleBackend",),
     "documents": ("CollectionInfo", "Document", "Hit", "Parent", "Rejected", "WriteReport"),

@@ -16,8 +16,8 @@ from tests.contract.calling import Caller
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from samespace import AsyncJinaAPIBackend, JinaAPIBackend, Limits
+from samespace.backends.http.tokens import TokenCounter
 from samespace.backends.jina_api import late
-from samespace.backends.jina_api.tokens import TokenCounter
 from samespace.errors import AuthenticationFailed, BadResponse, InvalidInput, TokenLimitExceeded
 from samespace.models import MODELS
 from samespace.protocols import CountsTokens, Matrix, SupportsLateChunking, Usage

@@ -92,7 +92,7 @@ def never(server: JinaServer) -> tuple[threading.Semaphore, Callable[[Json], Jso
 
 
 def own_threads() -> list[str]:
-    return [each.name for each in threading.enumerate() if each.name.startswith("samespace-jina")]
+    return [each.name for each in threading.enumerate() if each.name.startswith("samespace-embed")]
 
 
 # Several at once

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samespace import Limits
-from samespace.backends.jina_api.gate import Gate, Held, Stop
-from samespace.backends.jina_api.limiter import ANSWERS_PER_STEP, MOST_AT_ONCE, Limiter, Ticket
+from samespace.backends.http.gate import Gate, Held, Stop
+from samespace.backends.http.limiter import ANSWERS_PER_STEP, MOST_AT_ONCE, Limiter, Ticket
 from samespace.errors import InvalidInput
 from samespace.testing.jina_quota import Quota, QuotaUsed
 

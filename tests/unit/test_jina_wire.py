@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from samespace.backends.http import exchange
 from samespace.backends.jina_api import wire
 from samespace.errors import (
     AuthenticationFailed,
@@ -114,7 +115,7 @@ def test_no_model_gets_a_parameter_that_it_does_not_know() -> None:
 )
 def test_a_text_that_cannot_be_embedded_is_named(texts: Any, said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
-        wire.check_texts(texts)
+        exchange.check_texts(texts)
 
 
 # Portions
@@ -123,7 +124,7 @@ def test_a_text_that_cannot_be_embedded_is_named(texts: Any, said: str) -> None:
 def portions(
     costs: list[int], *, most: int = 3, tokens: int = 100, doubtful: Sequence[int] = ()
 ) -> tuple[list[list[int]], list[list[int]]]:
-    alone, others = wire.portions(
+    alone, others = exchange.portions(
         costs, set(doubtful), texts_per_request=most, tokens_per_request=tokens
     )
     return [list(part) for part in alone], [list(part) for part in others]
@@ -162,7 +163,7 @@ def test_portions_are_all_texts_in_their_order(costs: list[int], most: int) -> N
 
 @pytest.mark.parametrize("size", [2, 3, 8, 9])
 def test_halves_are_the_whole(size: int) -> None:
-    left, right = wire.halves(list(range(size)))
+    left, right = exchange.halves(list(range(size)))
     assert [*left, *right] == list(range(size))
     assert min(len(left), len(right)) == size // 2
 
@@ -190,7 +191,7 @@ def answer(**changes: Any) -> dict[str, Any]:
     }
 
 
-def read(body: object) -> wire.Answer:
+def read(body: object) -> exchange.Answer:
     content = body if isinstance(body, bytes) else orjson.dumps(body)
     return wire.read_answer(content, V3, count=2)
 
@@ -404,14 +405,14 @@ WAITS: list[tuple[str | None, float | None]] = [
     (" 7 ", 7),
     ("2.5", 2.5),
     ("-5", 0),
-    ("1e9", wire.LONGEST_WAIT),
-    ("999999999999999999999", wire.LONGEST_WAIT),
+    ("1e9", exchange.LONGEST_WAIT),
+    ("999999999999999999999", exchange.LONGEST_WAIT),
     ("Fri, 02 Jan 2026 03:04:15 GMT", 10),
     ("Fri, 02 Jan 2026 03:04:15", 10),
     ("Friday, 02-Jan-26 03:04:15 GMT", 10),
     ("Fri, 02 Jan 2026 04:04:15 +0100", 10),
     ("Thu, 01 Jan 2026 03:04:05 GMT", 0),
-    ("Fri, 02 Jan 9999 03:04:05 GMT", wire.LONGEST_WAIT),
+    ("Fri, 02 Jan 9999 03:04:05 GMT", exchange.LONGEST_WAIT),
     ("Fri, 99 Jan 2026 03:04:05 GMT", None),
     ("soon", None),
     ("", None),
@@ -428,15 +429,15 @@ WAITS: list[tuple[str | None, float | None]] = [
 def test_retry_after_is_obeyed_within_reason(
     header: str | None, wait: float | None, status: int
 ) -> None:
-    found = wire.wait_of(header, now=NOW)
+    found = exchange.wait_of(header, now=NOW)
     assert found == wait
     assert wire.fault_of(status, b"", V3, wait=found).wait == wait
 
 
 @given(st.text(max_size=60))
 def test_no_retry_after_is_too_strange(header: str) -> None:
-    found = wire.wait_of(header, now=NOW)
-    assert found is None or 0 <= found <= wire.LONGEST_WAIT
+    found = exchange.wait_of(header, now=NOW)
+    assert found is None or 0 <= found <= exchange.LONGEST_WAIT
 
 
 LEFT: list[tuple[dict[str, str], tuple[int | None, int | None]]] = [
@@ -455,7 +456,7 @@ LEFT: list[tuple[dict[str, str], tuple[int | None, int | None]]] = [
 def test_what_is_left_is_read_where_it_is_a_number(
     headers: dict[str, str], left: tuple[int | None, int | None]
 ) -> None:
-    assert wire.remaining_of(headers) == left
+    assert exchange.remaining_of(headers) == left
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -478,20 +479,20 @@ def test_what_is_left_is_read_where_it_is_a_number(
 def test_the_pause_is_what_the_server_asks_for_if_there_is_time(
     status: int, header: str | None, pause: float | None
 ) -> None:
-    fault = wire.fault_of(status, b"", V3, wait=wire.wait_of(header, now=NOW))
-    assert wire.pause_after(fault, count=1, left=120, backoff=0.75) == pause
+    fault = wire.fault_of(status, b"", V3, wait=exchange.wait_of(header, now=NOW))
+    assert exchange.pause_after(fault, count=1, left=120, backoff=0.75) == pause
 
 
 def test_without_time_there_is_no_other_attempt() -> None:
     fault = wire.fault_of(503, b"", V3, wait=None)
-    assert wire.pause_after(fault, count=1, left=0, backoff=0.5) is None
-    assert wire.pause_after(fault, count=1, left=0.1, backoff=0.5) == 0.5
+    assert exchange.pause_after(fault, count=1, left=0, backoff=0.5) is None
+    assert exchange.pause_after(fault, count=1, left=0.1, backoff=0.5) == 0.5
 
 
 def test_what_may_succeed_in_halves_is_not_tried_again_whole() -> None:
     fault = wire.fault_of(504, b"", V3, wait=None)
-    assert wire.pause_after(fault, count=2, left=9, backoff=0.5) is None
-    assert wire.pause_after(fault, count=1, left=9, backoff=0.5) == 0.5
+    assert exchange.pause_after(fault, count=2, left=9, backoff=0.5) is None
+    assert exchange.pause_after(fault, count=1, left=9, backoff=0.5) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -516,14 +517,14 @@ def test_a_limit_is_of_amounts_or_of_requests_at_a_time(
 
 def test_each_text_that_is_too_long_is_named() -> None:
     error = TokenLimitExceeded("too long")
-    found = wire.refused_texts(["a", "b", "c"], {2: error, 1: error})
+    found = exchange.refused_texts(["a", "b", "c"], {2: error, 1: error})
     assert isinstance(found, TokenLimitExceeded)
     assert found.indices == (1, 2)
     assert str(found) == "text 1, 'b' (and 1 more): too long"
 
 
 def test_texts_that_are_refused_for_anything_else_are_not_called_too_long() -> None:
-    found = wire.refused_texts(["a", "b"], {0: TokenLimitExceeded("x"), 1: EmbeddingError("y")})
+    found = exchange.refused_texts(["a", "b"], {0: TokenLimitExceeded("x"), 1: EmbeddingError("y")})
     assert type(found) is EmbeddingError
     assert found.indices == (0, 1)
 

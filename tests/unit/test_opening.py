@@ -298,7 +298,8 @@ def test_a_login_that_is_passed_goes_before_the_environment(
 
 
 def test_a_driver_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "samespace.backends.jina_api.client", raising=False)
+    for module in ("http", "jina_api"):
+        monkeypatch.delitem(sys.modules, f"samespace.backends.{module}.client", raising=False)
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(InvalidInput, match=r'httpx is not .* pip install "samespace\[jina\]"'):
         open_backend("jina")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from samespace.backends.jina_api.wire import check_texts
+from samespace.backends.http.exchange import check_texts
 from samespace.errors import InvalidInput, excerpt
 from samespace.models import MODELS, Model
 

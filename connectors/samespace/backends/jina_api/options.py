@@ -2,67 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import Final, NoReturn
-from urllib.parse import urlsplit
+from typing import Final
 
-import httpx
-
-from samespace.backends.jina_api.limits import Limits
-from samespace.errors import AuthenticationFailed, InvalidInput, excerpt
+from samespace.backends.http.options import checked_address
+from samespace.errors import InvalidInput, excerpt
 
 KEY: Final = "JINA_API_KEY"
 BASE_URL: Final = "JINA_BASE_URL"
 VENDOR: Final = "https://api.jina.ai/v1"
-
-
-class Key(httpx.Auth):
-    """The API key, ``given`` or of the environment, as httpx's authentication.
-
-    It enters a request's header and nothing else: a closure holds it, no attribute and no local of
-    a frame that raises; it is not pickled. ``variable`` is the environment's.
-    """
-
-    def __init__(self, given: str | None, *, variable: str = KEY) -> None:
-        value = os.environ.get(variable, "") if given is None else given
-        self._reveal: Callable[[], str] = lambda: value
-        self._variable = variable
-
-    def check(self, *, needed: bool = True) -> None:
-        """:class:`AuthenticationFailed` without a key, :class:`InvalidInput` if no header fits it."""
-        if not self._reveal() and not needed:
-            return
-        if not self._reveal():
-            raise AuthenticationFailed(f"no API key: set {self._variable}, or pass api_key=")
-        if not _fits_a_header(self._reveal()):
-            raise InvalidInput(
-                f"the API key ({self._variable} or api_key=) has a blank, a line end or a character beyond "
-                "ASCII; copy it anew"
-            )
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Put the key into the request, if there is one."""
-        if self._reveal():
-            request.headers["Authorization"] = f"Bearer {self._reveal()}"
-        yield request
-
-    def hidden_in(self, content: bytes) -> bytes:
-        """What a server said, without the key if it quoted that."""
-        key = self._reveal().encode()
-        return content.replace(key, b"***") if key else content
-
-    def __repr__(self) -> str:
-        return "Key(***)"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("an API key is not pickled; make the backend anew in each process")
-
-
-def _fits_a_header(key: object) -> bool:
-    return isinstance(key, str) and key.isascii() and key.isprintable() and " " not in key
 
 
 def address_of(base_url: str | None) -> str:
@@ -71,64 +19,7 @@ def address_of(base_url: str | None) -> str:
     :class:`InvalidInput` unless it is http(s) with a host and nothing that could hide a secret.
     """
     given = (os.environ.get(BASE_URL) or VENDOR) if base_url is None else base_url
-    return checked_address(given, named=f"base_url (or {BASE_URL})", variable=KEY)
-
-
-def checked_address(given: object, *, named: str, variable: str) -> str:
-    """:func:`address_of` for what was ``named`` so, with its key in the ``variable``."""
-    if isinstance(given, str) and any(mark in given for mark in "@?#"):
-        raise InvalidInput(
-            f"{named} has credentials, a query or a fragment; leave only scheme, host and path, and "
-            f"give the key by {variable} or api_key="
-        )
-    if not isinstance(given, str) or not _is_address(given):
-        raise InvalidInput(f"{named} {excerpt(given)} is no address; write it like {VENDOR}")
-    return f"{given.rstrip('/')}/embeddings"
-
-
-def _is_address(url: object) -> bool:
-    """Whether httpx can use it as an http(s) URL."""
-    if not isinstance(url, str) or not url.isprintable() or " " in url:
-        return False
-    try:
-        httpx.URL(url)
-        parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except (ValueError, httpx.InvalidURL):  # a port beyond 65535 is a ValueError
-        return False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long one caller waits for an answer; see the backend."""
-
-    timeout: float
-    attempts: int
-    retry_seconds: float
-    retry_wait: float
-
-    def __post_init__(self) -> None:
-        if type(self.attempts) is not int or self.attempts < 1:
-            raise InvalidInput(
-                f"attempts is {excerpt(self.attempts)}; pass a whole number from 1 on"
-            )
-        for name in ("timeout", "retry_seconds", "retry_wait"):
-            value = getattr(self, name)
-            if type(value) not in {int, float} or not 0 <= value < math.inf:
-                raise InvalidInput(f"{name} is {excerpt(value)}; pass seconds from 0 on")
-        if not self.timeout:
-            raise InvalidInput("timeout is 0, in which nothing can be answered; pass more seconds")
-
-
-def check_limits(limits: object) -> Limits:
-    """:class:`InvalidInput` for anything but :class:`Limits`."""
-    if limits is None:
-        return Limits()
-    if not isinstance(limits, Limits):
-        raise InvalidInput(
-            f"limits is {excerpt(limits)}; pass Limits(requests_per_minute=…, tokens_per_minute=…)"
-        )
-    return limits
+    return checked_address(given, named=f"base_url (or {BASE_URL})", variable=KEY, example=VENDOR)
 
 
 def check_on_too_long(value: object) -> bool:

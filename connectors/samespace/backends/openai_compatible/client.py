@@ -8,19 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from samespace.backends.jina_api.call import Question
-from samespace.backends.jina_api.client import HTTPBackend
-from samespace.backends.jina_api.gate import in_thread
-from samespace.backends.jina_api.limits import Limits
-from samespace.backends.jina_api.options import Key, Patience, check_limits, checked_address
-from samespace.backends.jina_api.tokens import TokenCounter
-from samespace.backends.jina_api.wire import Answer, Fault, check_texts
+from samespace.backends.http.call import Question
+from samespace.backends.http.client import HTTPBackend
+from samespace.backends.http.exchange import Answer, Fault, check_texts
+from samespace.backends.http.gate import in_thread
+from samespace.backends.http.limits import Limits
+from samespace.backends.http.options import Key, Patience, check_limits, checked_address
+from samespace.backends.http.tokens import TokenCounter
 from samespace.backends.openai_compatible import wire
 from samespace.errors import BadResponse, InvalidInput, excerpt
 from samespace.models import find_model
 from samespace.protocols import Matrix
 from samespace.space import EmbeddingSpace
 
+_ADDRESS: Final = "http://localhost:8080/v1"
 _PROMPTS: Final = '{"documents": "passage: ", "queries": "query: "}'
 _PARAMETERS: Final = '{"documents": {"task": "retrieval.passage"}, "queries": {"task": …}}'
 
@@ -77,7 +78,7 @@ class OpenAICompatibleBackend(HTTPBackend):
         known = find_model(space.model)
         super().__init__(
             space,
-            checked_address(base_url, named="base_url", variable=wire.KEY),
+            checked_address(base_url, named="base_url", variable=wire.KEY, example=_ADDRESS),
             key=key,
             limits=check_limits(limits),
             patience=Patience(

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from samespace.backends.jina_api.answers import (
+from samespace.backends.http.answers import (
     Unusable,
     begins,
     first_text,
@@ -18,7 +18,7 @@ from samespace.backends.jina_api.answers import (
     tokens_of,
     vectors_of,
 )
-from samespace.backends.jina_api.wire import Answer, Fault
+from samespace.backends.http.exchange import Answer, Fault
 from samespace.errors import (
     AuthenticationFailed,
     BackendUnavailable,

@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from samespace.backends.jina_api.limits import Limits
+from samespace.backends.http.limits import Limits
 
 MOST_AT_ONCE: Final = 64
 """Requests in flight where ``in_flight`` is None: beyond it nothing gets faster."""

@@ -21,7 +21,7 @@ from weakref import WeakSet
 
 import httpx
 
-from samespace.backends.jina_api.limiter import Limiter, Ticket
+from samespace.backends.http.limiter import Limiter, Ticket
 
 T = TypeVar("T")
 _LONGEST_SLEEP: Final = 3600.0
@@ -340,7 +340,7 @@ def each(
         for part in left:
             work(part)
         return
-    with ThreadPoolExecutor(count, thread_name_prefix="samespace-jina") as threads:
+    with ThreadPoolExecutor(count, thread_name_prefix="samespace-embed") as threads:
         try:
             wait(
                 [

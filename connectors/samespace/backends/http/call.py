@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from samespace.backends.jina_api.gate import Stop
+from samespace.backends.http.gate import Stop
 from samespace.errors import EmbeddingError
 from samespace.protocols import Usage
 
