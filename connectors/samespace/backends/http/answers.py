@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import binascii
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 import orjson
 
+from samespace.errors import excerpt
+from samespace.models import find_model
 from samespace.protocols import Matrix, Vector
+from samespace.space import EmbeddingSpace
 
 FLOAT: Final = np.dtype("<f4")
 """The numbers of a vector in base64."""
@@ -16,6 +20,28 @@ FLOAT: Final = np.dtype("<f4")
 
 class Unusable(Exception):
     """What is wrong with an answer; never leaves the client."""
+
+
+def opened(content: bytes, *, error_in: Callable[[bytes], str]) -> dict[str, Any]:
+    """The JSON object of an answer 200; :class:`Unusable` for another thing or an error in its place."""
+    answer = json_object(content)
+    if answer is None:
+        raise Unusable(f"it is no JSON object: {excerpt(begins(content)) if content else 'empty'}")
+    if "data" not in answer and (said := error_in(content)):
+        raise Unusable(f"it has an error in place of vectors: {excerpt(said)}")
+    return answer
+
+
+def check_model(name: object, space: EmbeddingSpace, *, known_only: bool = False) -> None:
+    """:class:`Unusable` if an answer names another model than the space's.
+
+    ``known_only``: a name that the registry does not know is the server's own for the model.
+    """
+    answering = find_model(name) if isinstance(name, str) else None
+    if name is None or (known_only and not (answering and find_model(space.model))):
+        return
+    if answering is None or answering.name != space.model:
+        raise Unusable(f"it is of model {excerpt(name)}, asked for {space.model}")
 
 
 def vectors_of(data: object, dimensions: int, *, count: int, as_numbers: bool = False) -> Matrix:

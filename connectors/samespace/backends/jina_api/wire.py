@@ -14,8 +14,10 @@ from samespace.backends.http.answers import (
     FLOAT,
     Unusable,
     begins,
+    check_model,
     first_text,
     json_object,
+    opened,
     plain_code,
     tokens_of,
     vectors_of,
@@ -115,25 +117,13 @@ def read_answer(content: bytes, space: EmbeddingSpace, *, count: int) -> Answer:
     :class:`BadResponse`, without ``indices``, if anything is not as it must be; then nothing of it
     is used. That the numbers are vectors of the space is for :func:`samespace.vectors.embedded`.
     """
-    answer = json_object(content)
-    if answer is None:
-        raise bad(f"it is no JSON object: {excerpt(begins(content)) if content else 'empty'}")
-    if "data" not in answer and (said := _said(content)).detail:
-        raise bad(f"it has an error in place of vectors: {excerpt(said.detail)}")
-    _check_model(answer.get("model"), space)
     try:
+        answer = opened(content, error_in=lambda content: _said(content).detail)
+        check_model(answer.get("model"), space)
         vectors = vectors_of(answer.get("data"), space.dimensions, count=count)
     except Unusable as defect:
         raise bad(str(defect)) from None
     return Answer(vectors, tokens_of(answer.get("usage")))
-
-
-def _check_model(name: object, space: EmbeddingSpace) -> None:
-    if name is None:
-        return
-    model = find_model(name) if isinstance(name, str) else None
-    if model is None or model.name != space.model:
-        raise bad(f"it is of model {excerpt(name)}, asked for {space.model}")
 
 
 def bad(reason: str) -> BadResponse:

@@ -12,8 +12,10 @@ import orjson
 from samespace.backends.http.answers import (
     Unusable,
     begins,
+    check_model,
     first_text,
     json_object,
+    opened,
     plain_code,
     tokens_of,
     vectors_of,
@@ -146,25 +148,13 @@ def read_answer(content: bytes, space: EmbeddingSpace, *, count: int) -> Answer:
     In base64 or as numbers, whichever the server chose. :class:`BadResponse`, without ``indices``,
     if anything is not as it must be; then nothing of it is used.
     """
-    answer = json_object(content)
-    if answer is None:
-        raise bad(f"it is no JSON object: {excerpt(begins(content)) if content else 'empty'}")
-    if "data" not in answer and (said := _said(content)).detail:
-        raise bad(f"it has an error in place of vectors: {excerpt(said.detail)}")
-    _check_model(answer.get("model"), space)
     try:
+        answer = opened(content, error_in=lambda content: _said(content).detail)
+        check_model(answer.get("model"), space, known_only=True)
         vectors = vectors_of(answer.get("data"), space.dimensions, count=count, as_numbers=True)
     except Unusable as defect:
         raise bad(str(defect)) from None
     return Answer(vectors, tokens_of(answer.get("usage")))
-
-
-def _check_model(name: object, space: EmbeddingSpace) -> None:
-    """Servers name their models as they like; what is known under another name is refused."""
-    answering = find_model(name) if isinstance(name, str) else None
-    asked = find_model(space.model)
-    if answering and asked and answering != asked:
-        raise bad(f"it is of model {excerpt(name)}, and the space is of {space.model}")
 
 
 def bad(reason: str) -> BadResponse:
