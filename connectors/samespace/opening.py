@@ -45,15 +45,19 @@ _BACKEND: Final = re.compile(
     r"(?:@(?P<dimensions>[0-9]{1,5}))?(?::(?P<task>[^@:\s]+))?\Z"
 )
 _SERVED: Final = re.compile(
-    r"openai:(?P<url>https?://[^@\s?#/]+(?:/[^@\s?#:]*)?)(?:#(?P<model>[^@:\s]+))?"
-    r"(?:@(?P<dimensions>[0-9]{1,5}))?(?::(?P<task>[^@:/\s]+))?\Z"
+    r"openai:(?P<url>https?://(?:\[[0-9A-Fa-f:.]+\]|[^@\s?#/:]+)(?::[0-9]{1,5})?(?:/[^@\s?#:]*)?)"
+    r"(?:#(?P<model>[^@\s?#:]+))?(?:@(?P<dimensions>[0-9]{1,5}))?(?::(?P<task>[^@\s?#:/]+))?\Z"
 )
 SERVED_MODEL: Final = "OPENAI_COMPATIBLE_MODEL"
 """Which model a server of OpenAI's shape has, where its spec does not say."""
+_SERVER: Final = (
+    "openai:http://localhost:8080/v1#MODEL@DIMENSIONS:TASK (:TASK only where the server takes one, "
+    f"@DIMENSIONS only for a model that is not known, MODEL here or in {SERVED_MODEL})"
+)
 _BACKENDS: Final = (
     "hashing, hashing@256, jina, jina@768, jina@1024:retrieval.passage, "
     "jina:jina-embeddings-v2-base-en (NAME:MODEL@DIMENSIONS:TASK, of which only NAME is needed), "
-    "openai:http://localhost:8080/v1#MODEL@DIMENSIONS:TASK"
+    f"{_SERVER}"
 )
 _PASSWORD: Final = re.compile(r"://[^@:/?]*:[^?]*@|password\s*=")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*(?=:)")
@@ -194,13 +198,19 @@ def open_backend(spec: str, *, dimensions: int | None = None) -> EmbeddingBacken
 
     ``hashing`` and ``hashing@256`` are lexical; ``jina``, ``jina@768``,
     ``jina@1024:retrieval.passage`` and ``jina:jina-embeddings-v2-base-en`` ask Jina's API, with the
-    key in ``JINA_API_KEY``. ``openai:http://localhost:8080/v1#MODEL@1024:retrieval.passage`` asks a
-    server of OpenAI's shape, with the key, if it wants one, in ``OPENAI_COMPATIBLE_API_KEY``; MODEL may
-    be in ``OPENAI_COMPATIBLE_MODEL``, and a task is sent as ``task``. ``dimensions`` is for specs
-    without them.
+    key in ``JINA_API_KEY``.
+
+    ``openai:URL#MODEL@DIMENSIONS:TASK``, such as ``openai:http://localhost:8080/v1#m@384``, asks a
+    server of OpenAI's shape at ``URL/embeddings``, with the key, if it wants one, in
+    ``OPENAI_COMPATIBLE_API_KEY``. MODEL is the server's name for the model; if the spec has none it is
+    that of ``OPENAI_COMPATIBLE_MODEL``, which may also have a colon in it. DIMENSIONS may be left out
+    for a model that is known here. A TASK is the documents'; it and its twin for queries are sent as
+    ``task``, so leave it out for a server that takes none.
+
+    ``dimensions`` is for specs without them. :class:`InvalidInput` shows the forms.
     """
     if served := _SERVED.match(spec):
-        return _open_served(spec, served, dimensions)
+        return _open_served(served, dimensions)
     match = _BACKEND.match(spec)
     size = _agreed_size(spec, match["dimensions"], dimensions) if match else None
     if match and match["name"] == "hashing" and not match["model"] and not match["task"]:
@@ -212,32 +222,45 @@ def open_backend(spec: str, *, dimensions: int | None = None) -> EmbeddingBacken
         api = loaded("backends.jina_api.client", extra="jina")
         made: EmbeddingBackend = api.JinaAPIBackend(dimensions=size, **named)
         return made
-    shown = "openai:…" if spec.startswith("openai:") else excerpt(spec)  # it may have a password
-    raise InvalidInput(f"no backend is known for {shown}; use {_BACKENDS}")
+    raise InvalidInput(f"no backend is known for {_shown(spec)}; use {_BACKENDS}")
 
 
-def _open_served(spec: str, said: re.Match[str], dimensions: int | None) -> EmbeddingBackend:
+def _shown(spec: str) -> str:
+    """A spec as far as nothing in it can be a secret: of a URL only what is in front of it."""
+    name, colon, rest = spec.partition(":")
+    is_address = "/" in rest or name == "openai"
+    return excerpt(f"{name}:…" if colon and is_address else spec)
+
+
+def _open_served(said: re.Match[str], dimensions: int | None) -> EmbeddingBackend:
     """A server of OpenAI's shape; it is asked for nothing yet."""
     model = said["model"] or os.environ.get(SERVED_MODEL)
     if not model:
-        raise InvalidInput(
-            f"backend {excerpt(spec)} names no model; write openai:URL#MODEL@DIMENSIONS:TASK or set "
-            f"{SERVED_MODEL}"
-        )
-    size, known = _agreed_size(spec, said["dimensions"], dimensions), find_model(model)
-    if size is None and known is None:
-        raise InvalidInput(
-            f"how many dimensions {excerpt(model)} has is not known; write openai:URL#MODEL@DIMENSIONS"
-        )
-    space = EmbeddingSpace(
-        model=model, dimensions=size or (known.dimensions if known else 0), task=said["task"]
-    )
+        raise InvalidInput(f"the spec of {excerpt(said['url'])} names no model; write {_SERVER}")
+    space = _space_of(said, model, dimensions)
     tasks = {"documents": {"task": space.task}, "queries": {"task": space.query_task}}
     client = loaded("backends.openai_compatible.client", extra="jina")
     made: EmbeddingBackend = client.OpenAICompatibleBackend(
         said["url"], model=model, space=space, parameters=tasks if said["task"] else None
     )
     return made
+
+
+def _space_of(said: re.Match[str], model: str, dimensions: int | None) -> EmbeddingSpace:
+    """The space that a server's spec names; :class:`InvalidInput` shows how it is written."""
+    size, known = _agreed_size(said[0], said["dimensions"], dimensions), find_model(model)
+    if size is None and known is None:
+        raise InvalidInput(
+            f"how many dimensions {excerpt(model)} has is not known; write {_SERVER}, or give "
+            "dimensions (--dimensions)"
+        )
+    native = known.dimensions if known else 0
+    try:
+        return EmbeddingSpace(
+            model=model, dimensions=native if size is None else size, task=said["task"]
+        )
+    except InvalidInput as error:
+        raise InvalidInput(f"{error}. The spec is written {_SERVER}") from None
 
 
 def _agreed_size(spec: str, said: str | None, dimensions: int | None) -> int | None:

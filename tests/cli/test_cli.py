@@ -17,6 +17,7 @@ import samespace
 from samespace import HashingBackend, Layout, PgVectorStore
 from samespace.stores.pgvector import embedded
 from samespace.testing.jina_server import JinaServer
+from samespace.testing.openai_server import OpenAIServer
 
 KEY = "jina_sentinel_4711"
 WITHOUT_KEY = {name: value for name, value in os.environ.items() if name != "JINA_API_KEY"}
@@ -96,6 +97,22 @@ def test_documents_are_ingested_and_searched_through_the_api(home: Path, tmp_pat
     assert run(home, "info", "-c", "by_api").returncode == 1
 
 
+def test_a_server_of_openai_s_protocol_embeds_what_is_ingested(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("Red apples are ripe.\n")
+    with OpenAIServer(model="jina-embeddings-v3", keys=(KEY,)) as server:
+        spec = f"openai:{server.url}#jina-embeddings-v3@64:retrieval.passage"
+        served = ("-c", "served", "--backend", spec)
+        key = {"OPENAI_COMPATIBLE_API_KEY": KEY}
+        done = run(home, "ingest", ".", *served, cwd=tmp_path, environment=key)
+        assert done.returncode == 0, done.stderr
+        found = run(home, "search", "ripe apples", *served, "--json", environment=key)
+        assert [hit["id"] for hit in json.loads(found.stdout)] == ["notes.md#0"]
+        asked = {(body["task"], body["dimensions"]) for body in server.requests}
+    assert asked == {("retrieval.passage", 64), ("retrieval.query", 64)}
+    assert KEY not in done.stdout + done.stderr + found.stdout + found.stderr
+    assert run(home, "drop", "-c", "served", "--yes").returncode == 0
+
+
 def test_documents_are_ingested_searched_and_dropped(home: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("# Apples\n\nRed apples are ripe.\n\nPears are green.\n")
     (tmp_path / "rows.jsonl").write_text('{"id": "x", "text": "blue plums", "lang": "en"}\n')
@@ -156,6 +173,7 @@ def test_another_space_is_refused_though_nothing_changed(home: Path, tmp_path: P
         (["search", "x", "-c", "Bad Name"], 2, "collection name"),
         (["search", "x", "--where", "nonsense"], 2, "--where"),
         (["search", "x", "--backend", "magic"], 2, "jina:jina-embeddings-v2-base-en"),
+        (["search", "x", "--backend", "openai:h#m@7"], 2, "openai:http://localhost:8080/v1#MODEL@"),
         (["search", "x", "--backend", "jina"], 1, "JINA_API_KEY"),
         (["search", "x", "--backend", "hashing@256", "--dimensions", "64"], 2, "leave one out"),
         (["search", "x", "--dimensions", "0"], 2, "dimensions"),

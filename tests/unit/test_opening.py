@@ -61,6 +61,7 @@ def test_a_spec_names_a_backend(spec: str, space: str) -> None:
         ),
         ("openai:http://h/v1:separation", "jina-embeddings-v3@1024:separation"),
         ("openai:http://h:8080", "jina-embeddings-v3@1024"),
+        ("openai:http://h:8080:separation", "jina-embeddings-v3@1024:separation"),
     ],
 )
 def test_a_spec_names_a_server(spec: str, space: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,25 +78,67 @@ def open_served(spec: str, **options: int) -> OpenAICompatibleBackend:
     return backend
 
 
+def test_a_model_with_a_colon_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_COMPATIBLE_MODEL", "nomic-embed-text:v1.5")
+    with open_served("openai:http://h:11434/v1@768") as backend:
+        assert backend.space.model == "nomic-embed-text:v1.5"
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("openai:http://h/v1", "OPENAI_COMPATIBLE_MODEL"),
-        ("openai:http://h/v1#of-ours", "how many dimensions 'of-ours' has"),
+        ("openai", "no backend is known for 'openai'"),
+        ("openai@7", "no backend is known for 'openai@7'"),
+        ("openai:", "no backend is known for 'openai:…'"),
+        ("openai:m@7", "no backend is known for 'openai:…'"),
+        ("openai:secret", "no backend is known for 'openai:…'"),
+        ("openai:h/v1#m@7", "no backend is known for 'openai:…'"),
+        ("openai://h/v1#m@7", "no backend is known for 'openai:…'"),
+        ("openai:ftp://h/v1#m@7", "no backend is known for 'openai:…'"),
+        ("openai:http://#m@7", "no backend is known for 'openai:…'"),
+        ("openai:http://h:x/v1#m@7", "no backend is known for 'openai:…'"),
+        ("openai:http://[::1#m@7", "no backend is known for 'openai:…'"),
+        ("openai:http://h/v1 #m@7", "no backend is known for 'openai:…'"),
+        ("openai:http://h/v1#", "no backend is known for 'openai:…'"),
+        ("openai:http://h/v1#@7", "no backend is known for 'openai:…'"),
+        ("openai:http://h/v1#m@", "no backend is known for 'openai:…'"),
+        ("openai:http://h/v1#m@x", "no backend is known for 'openai:…'"),
+        ("openai:http://h/v1#m@7:", "no backend is known for 'openai:…'"),
+        ("openai:http://h/v1#m@7:a:b", "no backend is known for 'openai:…'"),
+        ("openai:http://h/v1#m@7@8", "no backend is known for 'openai:…'"),
+        ("openai:http://h/v1#m:tag@7", "no backend is known for 'openai:…'"),
+        ("openai:http://user:secret@h/v1#m@7", "no backend is known for 'openai:…'"),
+        ("openai:http://user:secret@7", "no backend is known for 'openai:…'"),
+        ("openai:http://h/v1?key=secret#m@7", "no backend is known for 'openai:…'"),
+        ("openai:http://h/v1#m?key=secret@7", "no backend is known for 'openai:…'"),
+        ("OpenAI:http://user:secret@h/v1#m@7", "no backend is known for 'OpenAI:…'"),
+        ("http://user:secret@h/v1#m@7", "no backend is known for 'http:…'"),
+        ("openai:http://h/v1", "the spec of 'http://h/v1' names no model"),
+        ("openai:http://h/v1@7", "the spec of 'http://h/v1' names no model"),
+        ("openai:http://h:80:secret", "the spec of 'http://h:80' names no model"),
+        ("openai:http://h/v1#of-ours", "how many dimensions 'of-ours' has is not known"),
+        ("openai:http://h/v1#m@0", "pass 1 to 16000"),
+        ("openai:http://h/v1#m@99999", "pass 1 to 16000"),
         ("openai:http://h/v1#jina-embeddings-v3@2000", "1 to 1024"),
-        ("openai:http://user:secret@h/v1#m@7", "no backend is known for openai:…"),
-        ("openai:http://h/v1?key=secret#m@7", "no backend is known for openai:…"),
-        ("openai:h/v1#m@7", "no backend is known"),
-        ("openai", "no backend is known"),
+        ("openai:http://h/v1#jina-embeddings-v3:poetry", "tasks for documents: retrieval.passage"),
     ],
 )
-def test_a_server_that_a_spec_does_not_name_is_refused(
+def test_another_spec_of_a_server_is_refused_with_its_form(
     spec: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_COMPATIBLE_MODEL", raising=False)
     with pytest.raises(InvalidInput, match=said) as caught:
         open_backend(spec)
+    form = "openai:http://localhost:8080/v1#MODEL@DIMENSIONS:TASK"
+    assert form in str(caught.value)
+    assert "OPENAI_COMPATIBLE_MODEL" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("port", ["0", "99999"])
+def test_a_port_that_is_none_is_refused(port: str) -> None:
+    with pytest.raises(InvalidInput, match="write it like http://localhost:8080/v1"):
+        open_backend(f"openai:http://h:{port}/v1#m@7")
 
 
 @pytest.mark.parametrize("spec", ["hashing", "jina"])
@@ -104,7 +147,10 @@ def test_dimensions_may_be_given_beside(spec: str) -> None:
     assert open_backend(f"{spec}@64", dimensions=64).space.dimensions == 64
 
 
-@pytest.mark.parametrize("spec", ["hashing@256", "jina@256", "jina:jina-embeddings-v3@256"])
+@pytest.mark.parametrize(
+    "spec",
+    ["hashing@256", "jina@256", "jina:jina-embeddings-v3@256", "openai:http://h/v1#m@256"],
+)
 def test_dimensions_that_contradict_the_spec_are_refused(spec: str) -> None:
     with pytest.raises(InvalidInput, match="256 dimensions .* 64; leave one out"):
         open_backend(spec, dimensions=64)

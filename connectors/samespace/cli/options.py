@@ -35,7 +35,8 @@ Backend = Annotated[
     str,
     typer.Option(
         "--backend",
-        help="What embeds: hashing, or jina (key in JINA_API_KEY); jina@768, jina:MODEL@DIMS:TASK.",
+        help="What embeds: hashing, or jina (key in JINA_API_KEY); jina@768, jina:MODEL@DIMS:TASK; "
+        "openai:URL#MODEL@DIMS:TASK, a server of OpenAI's protocol (key in OPENAI_COMPATIBLE_API_KEY).",
     ),
 ]
 Dimensions = Annotated[
