@@ -13,6 +13,7 @@ import textwrap
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from tests.contract.bad_answers import BAD_BODIES, BAD_CHANGES, endless_server, 
 from tests.contract.calling import Caller
 
 from samespace import AsyncJinaAPIBackend, JinaAPIBackend, Limits
+from samespace.backends.http.options import certificates
 from samespace.errors import (
     AuthenticationFailed,
     BackendUnavailable,
@@ -474,6 +476,15 @@ def test_a_closed_backend_says_so(make: Make) -> None:
     backend.shut()
     with pytest.raises(BackendUnavailable, match="closed"):
         backend.query("plums")
+
+
+def test_certificates_are_read_once_and_anew_where_others_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = certificates()
+    assert certificates() is before
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    assert certificates() is not before
 
 
 def test_threads_share_a_handle(server: JinaServer) -> None:

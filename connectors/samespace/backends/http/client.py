@@ -35,7 +35,7 @@ from samespace.backends.http.gate import (
 )
 from samespace.backends.http.limiter import Limiter, Ticket
 from samespace.backends.http.limits import Limits
-from samespace.backends.http.options import Key, Patience
+from samespace.backends.http.options import Key, Patience, certificates
 from samespace.backends.http.tokens import TokenCounter
 from samespace.errors import BadResponse, excerpt
 from samespace.protocols import Matrix, Usage, Vector
@@ -360,6 +360,7 @@ class HTTPBackend:
         session = self._sessions.get(process)
         if session is None:
             client = httpx.Client(
+                verify=certificates(),
                 timeout=httpx.Timeout(self._patience.timeout, pool=None),
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
             )

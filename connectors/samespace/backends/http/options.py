@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import ssl
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -86,6 +88,16 @@ def _is_address(url: object) -> bool:
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except (ValueError, httpx.InvalidURL):  # a port beyond 65535 is a ValueError
         return False
+
+
+def certificates() -> ssl.SSLContext:
+    """Whom clients trust, as httpx has it; read once, which takes as long as several requests."""
+    return _certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@lru_cache(maxsize=4)
+def _certificates(*_read_from: str | None) -> ssl.SSLContext:
+    return httpx.create_ssl_context()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
