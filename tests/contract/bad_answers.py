@@ -73,11 +73,11 @@ class Endless(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.send_response(200)
         self.end_headers()
-        pause = threading.Event()
+        pause, is_slow = threading.Event(), self.path.startswith("/slow")
         with contextlib.suppress(ConnectionError):
             while True:
-                self.wfile.write(b" ")
-                pause.wait(0.01 if self.path.startswith("/slow") else 0)
+                self.wfile.write(b" " if is_slow else b" " * 65_536)
+                pause.wait(0.01 if is_slow else 0)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing to be read in the tests' output."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pytest
@@ -39,6 +39,9 @@ V3 = "jina-embeddings-v3"
 TEXTS = [f"text number {number}" for number in range(24)]
 FOREVER = 10_000.0
 """Seconds that no test has: whoever waits so long is never woken."""
+WINDOWS: Final = 600
+"""Of an account's limits, a minute."""
+WINDOW: Final = 60 / WINDOWS
 
 
 class Make(Protocol):
@@ -271,9 +274,9 @@ def test_retry_after_is_obeyed_or_ends_the_call(
 
 
 def test_what_the_api_says_is_left_is_kept_to(make: Make) -> None:
-    quota = Quota(requests=3, window=0.3)
+    quota = Quota(requests=3, window=WINDOW)
     with JinaServer(keys=(KEY,), quota=quota) as server:
-        backend = make(server, limits=Limits(texts_per_request=3, in_flight=1, window=0.3))
+        backend = make(server, limits=Limits(texts_per_request=3, in_flight=1, window=WINDOW))
         assert np.array_equal(backend.documents(TEXTS), expected(TEXTS))
     assert [status for _, status in server.statuses] == [200] * 8
 
@@ -281,10 +284,10 @@ def test_what_the_api_says_is_left_is_kept_to(make: Make) -> None:
 @pytest.mark.parametrize(
     ("quota", "limits"),
     [
-        ({"requests": 4}, {"requests_per_minute": 4 * 240}),
-        ({"tokens": 60}, {"tokens_per_minute": 60 * 240}),
+        ({"requests": 4}, {"requests_per_minute": 4 * WINDOWS}),
+        ({"tokens": 60}, {"tokens_per_minute": 60 * WINDOWS}),
         ({"requests": 4, "tokens": 60, "in_flight": 2},
-         {"requests_per_minute": 4 * 240, "tokens_per_minute": 60 * 240, "in_flight": 2}),
+         {"requests_per_minute": 4 * WINDOWS, "tokens_per_minute": 60 * WINDOWS, "in_flight": 2}),
     ],
     ids=["requests", "tokens", "all"],
 )  # fmt: skip
@@ -292,9 +295,9 @@ def test_what_the_api_says_is_left_is_kept_to(make: Make) -> None:
 def test_who_knows_the_limits_is_never_refused(
     make: Make, quota: dict[str, Any], limits: dict[str, Any], tells: bool
 ) -> None:
-    given = Quota(**quota, window=0.25, tells=tells)
+    given = Quota(**quota, window=WINDOW, tells=tells)
     with JinaServer(keys=(KEY,), quota=given) as server:
-        known = Limits(texts_per_request=2, **limits, window=0.25)
+        known = Limits(texts_per_request=2, **limits, window=WINDOW)
         backend = make(server, limits=known)
         assert np.array_equal(backend.documents(TEXTS), expected(TEXTS))
     assert {status for _, status in server.statuses} == {200}
@@ -343,8 +346,8 @@ def exchanges() -> Iterator[Exchanges]:
     logger.removeHandler(handler)
 
 
-WINDOW = 2.0
-WORKERS = 4
+LONG_WINDOW: Final = 2.0
+WORKERS: Final = 4
 
 
 def in_threads(backend: JinaAPIBackend, batches: list[list[str]]) -> None:
@@ -376,13 +379,13 @@ def test_ten_thousand_texts_within_hard_limits(
     requests, tokens = (100, 10_000) if scarce == "requests" else (1_000, 5_000)
     texts = [f"text number {number}" for number in range(10_000)]
     batches = [texts[place : place + 200] for place in range(0, len(texts), 200)]
-    quota = Quota(requests=requests, tokens=tokens, in_flight=WORKERS, window=WINDOW)
+    quota = Quota(requests=requests, tokens=tokens, in_flight=WORKERS, window=LONG_WINDOW)
     limits = Limits(
         texts_per_request=10,
-        requests_per_minute=int(requests * 60 / WINDOW),
-        tokens_per_minute=int(tokens * 60 / WINDOW),
+        requests_per_minute=int(requests * 60 / LONG_WINDOW),
+        tokens_per_minute=int(tokens * 60 / LONG_WINDOW),
         in_flight=WORKERS,
-        window=WINDOW,
+        window=LONG_WINDOW,
     )
     with JinaServer(keys=(KEY,), quota=quota) as server:
         for _ in range(4):
@@ -392,10 +395,10 @@ def test_ten_thousand_texts_within_hard_limits(
         if not backend.is_async:
             backend.close()
     begun = server.statuses[0][0]
-    settled = [(at, status) for at, status in server.statuses if at >= begun + 2 * WINDOW]
+    settled = [(at, status) for at, status in server.statuses if at >= begun + 2 * LONG_WINDOW]
     answered = [at for at, status in settled if status == 200]
-    per_second = min(requests, tokens / 50) / WINDOW
-    used = len(answered) / (per_second * (answered[-1] - begun - 2 * WINDOW))
+    per_second = min(requests, tokens / 50) / LONG_WINDOW
+    used = len(answered) / (per_second * (answered[-1] - begun - 2 * LONG_WINDOW))
     refused = len(settled) - len(answered)
     assert exchanges.holds >= 4
     assert exchanges.hasty == 0

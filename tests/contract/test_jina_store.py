@@ -190,10 +190,10 @@ def test_a_text_that_is_too_long_is_left_out_alone(open: Open) -> None:
 def test_a_key_that_ends_ends_the_call_with_the_report_of_what_is_stored(
     open: Open, server: JinaServer, status: int, code: str, kind: type[EmbeddingError]
 ) -> None:
-    store = open(server, limits=Limits(texts_per_request=1001))
+    store = open(server, limits=Limits(texts_per_request=1001), dimensions=64)
     store.upsert(HINTS)
     server.fail_next(status, error_body(code), skip=1)
-    documents = (Document(str(number), f"text {number}") for number in range(1500))
+    documents = (Document(str(number), f"text {number}") for number in range(1001))
     with pytest.raises(kind, match=code) as caught:
         store.upsert(documents, on_error="report")
     assert caught.value.report is not None
@@ -213,18 +213,25 @@ def test_a_limit_that_stays_ends_the_call_and_rejects_nothing(
     assert caught.value.report == WriteReport()
 
 
-@pytest.mark.parametrize("form", [*BAD_BODIES, *BAD_CHANGES])
-def test_nothing_is_written_from_a_bad_answer(open: Open, server: JinaServer, form: str) -> None:
+def test_nothing_is_written_from_a_bad_answer(open: Open, server: JinaServer) -> None:
     store = open(server)
     store.upsert(HINTS)
+    forms = [*BAD_BODIES, *BAD_CHANGES]
+    assert [form for form in forms if not leaves_all_as_it_was(store, server, form)] == []
+
+
+def leaves_all_as_it_was(store: Caller, server: JinaServer, form: str) -> bool:
+    """Whether a write that is answered so fails, and the store holds and finds what it did."""
     if form in BAD_BODIES:
         server.fail_next(200, BAD_BODIES[form])
     else:
         server.change_next(BAD_CHANGES[form])
-    with pytest.raises((EmbeddingError, PartialWrite)):
+    try:
         store.upsert([Document("battery", "Another text.")])
-    assert store.count() == 3
-    assert store.search("is the battery full")[0].document.text == HINTS[1].text
+    except (EmbeddingError, PartialWrite):
+        found = store.search("is the battery full")[0].document.text
+        return store.count() == 3 and found == HINTS[1].text
+    return False
 
 
 @pytest.mark.parametrize(
