@@ -8,11 +8,13 @@ import statistics
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self, cast
+
+from benchmarks.pacing import RATE
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = "samespace"
@@ -133,7 +135,7 @@ class Contest:
         settle: Callable[[], None] = lambda: None,
     ) -> None:
         arguments = (address, str(options.rows), str(options.dimensions))
-        self._rounds = options.rounds
+        self.rounds = options.rounds
         self._settle = settle
         self._processes = {
             name: Process(python, module, *arguments)
@@ -176,7 +178,7 @@ class Contest:
         self, tasks: Mapping[str, str], read: Callable[[dict[str, Any]], float], unit: str
     ) -> Samples:
         samples: Samples = defaultdict(list)
-        for number in range(self._rounds):
+        for number in range(self.rounds):
             for name, task in tasks.items():
                 samples[name].append(read(self.do(name, task)))
                 say(f"round {number + 1}: {task}: {name}: {figure(samples[name][-1], unit)}")
@@ -207,6 +209,26 @@ def loading(
     for rival in contestants:
         if rival != OURS:
             yield faster(shown, index, rates, rival, bounds.get(rival))
+
+
+def overlapped(
+    contest: Contest, rivals: Sequence[str], at_least: float | None = None
+) -> Iterator[Line]:
+    """The embedder's share of the time of a job, ours and others'; with what limits ours."""
+    shares: Samples = defaultdict(list)
+    limiters = []
+    for number in range(contest.rounds):
+        for name in (OURS, *rivals):
+            answer = contest.do(name, "job")
+            shares[name].append(answer["share"])
+            limiters += [answer["limiter"]] if name == OURS else []
+            say(f"round {number + 1}: job: {name}: {figure(answer['share'], '')}")
+    ours = statistics.median(shares[OURS])
+    task = f"embed ‖ write at {RATE:,} texts/s, limit: {statistics.mode(limiters)}"
+    yield Line(task, "none", ours, "of the time", "", None, ours, at_least=at_least)
+    for name in rivals:
+        theirs = statistics.median(shares[name])
+        yield Line("likewise", "none", ours, "of the time", name, theirs, ours / theirs)
 
 
 def quicker(task: str, samples: Samples, against: str, at_most: float) -> Line:

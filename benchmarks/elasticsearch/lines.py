@@ -9,7 +9,18 @@ from tests.servers import elasticsearch as search
 from tests.servers.elasticsearch import Node
 from tests.servers.untested import NotHere, any_of
 
-from benchmarks.contest import HERE, OURS, PEERS, LeftOut, Line, Options, Process, loading
+from benchmarks.contest import (
+    HERE,
+    OURS,
+    PEERS,
+    Contest,
+    LeftOut,
+    Line,
+    Options,
+    Process,
+    loading,
+    overlapped,
+)
 
 ROWS = 10_000
 HEAP = "2g"
@@ -30,6 +41,8 @@ def lines(options: Options) -> Iterator[Line | LeftOut]:
         with any_of(search.given, search.container, _node) as url:
             yield from loading(CONTESTANTS, url, options, "flat", {LANGCHAIN: 5})
             yield from loading(CONTESTANTS, url, options, "hnsw", {LANGCHAIN: 1.4})
+            with Contest({OURS: CONTESTANTS[OURS]}, url, options) as contest:
+                yield from overlapped(contest, [])
     except NotHere as error:
         yield LeftOut("ingest into a real server", str(error))
 

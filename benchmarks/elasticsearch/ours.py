@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from benchmarks.serving import Loader, serve
+from benchmarks.ingesting import Paced, run_job
+from benchmarks.serving import Answer, Loader, serve
 from benchmarks.workload import Workload
-from samespace import Document, ElasticsearchStore, EmbeddingSpace, Index
+from samespace import Document, ElasticsearchStore, EmbeddingBackend, EmbeddingSpace, Index
 from samespace.errors import CollectionNotFound
 
 
@@ -19,10 +20,17 @@ class Ours(Loader):
         parts = zip(given.ids, given.texts, given.metadata, strict=True)
         self.documents = [Document(id, text, metadata) for id, text, metadata in parts]
 
-    def create(self) -> None:
-        self.store = ElasticsearchStore(
-            self.address, collection="ours", space=self.space, index=Index(kind=self.kind)
+    def open(self, backend: EmbeddingBackend | None = None) -> ElasticsearchStore:
+        return ElasticsearchStore(
+            self.address,
+            collection="ours",
+            backend=backend,
+            space=self.space if backend is None else None,
+            index=Index(kind=self.kind),
         )
+
+    def create(self) -> None:
+        self.store = self.open()
         with suppress(CollectionNotFound):
             self.store.drop()
         self.store.create()
@@ -40,6 +48,16 @@ class Ours(Loader):
 
     def drop(self) -> None:
         self.store.drop()
+
+    def job(self) -> Answer:
+        """Embed and write, without a graph over the vectors."""
+        self.kind = "flat"
+        self.create()
+        backend = Paced(self.space, self.given.vectors)
+        with self.open(backend=backend) as store:
+            answer = run_job(store, self.documents, backend.pace)
+        self.drop()
+        return answer
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from langchain_postgres.v2.indexes import HNSWIndex
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import URL
 
-from benchmarks.serving import Answer, latencies, rate, serve
+from benchmarks.pacing import Pace
+from benchmarks.serving import Answer, Clock, latencies, rate, serve
 from benchmarks.workload import Workload
 
 TABLE = "langchain"
@@ -18,6 +19,23 @@ class NoModel:
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         raise NotImplementedError
+
+    def embed_query(self, text: str) -> list[float]:
+        raise NotImplementedError
+
+
+class Paced:
+    """Hands out the vectors in the order in which their texts come, at an embedder's pace."""
+
+    def __init__(self, lists: list[list[float]]) -> None:
+        self.pace = Pace()
+        self._lists = lists
+        self._given = 0
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        self.pace.take(len(texts))
+        start, self._given = self._given, self._given + len(texts)
+        return self._lists[start : self._given]
 
     def embed_query(self, text: str) -> list[float]:
         raise NotImplementedError
@@ -45,8 +63,8 @@ class LangChain:
         )
         return self._open()
 
-    def _open(self) -> PGVectorStore:
-        return PGVectorStore.create_sync(self.engine, NoModel(), TABLE)
+    def _open(self, embeddings: object = None) -> PGVectorStore:
+        return PGVectorStore.create_sync(self.engine, embeddings or NoModel(), TABLE)
 
     def _add(self, store: PGVectorStore) -> None:
         store.add_embeddings(self.given.texts, self.lists, self.given.metadata, self.given.ids)
@@ -55,6 +73,15 @@ class LangChain:
         """Upsert without an index over the vectors."""
         store = self._empty()
         return rate(lambda: self._add(store), self.rows)
+
+    def job(self) -> Answer:
+        """Embed and write, without an index over the vectors."""
+        self._empty()
+        embeddings, clock = Paced(self.lists), Clock()
+        store = self._open(embeddings)
+        with clock.running():
+            store.add_texts(self.given.texts, self.given.metadata, self.given.ids)
+        return {"share": embeddings.pace.seconds / clock.seconds}
 
     def load_in_place(self) -> Answer:
         """Upsert with the index there from the start."""

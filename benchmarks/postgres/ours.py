@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import psycopg
 
+from benchmarks.ingesting import Paced, run_job
 from benchmarks.serving import Answer, latencies, rate, serve
 from benchmarks.workload import BUCKETS, Workload, nearest
-from samespace import Document, EmbeddingSpace, Index, PgVectorStore, field
+from samespace import Document, EmbeddingBackend, EmbeddingSpace, Index, PgVectorStore, field
 
 LIMIT = 10
 
@@ -26,9 +27,14 @@ class Ours:
         parts = zip(given.ids, given.texts, given.metadata, strict=True)
         self.documents = [Document(id, text, metadata) for id, text, metadata in parts]
 
-    def open(self, *, build: str = "auto") -> PgVectorStore:
+    def open(
+        self, *, build: str = "auto", backend: EmbeddingBackend | None = None
+    ) -> PgVectorStore:
         index = Index(build=build)  # type: ignore[arg-type]
-        return PgVectorStore(self.conninfo, collection="ours", space=self.space, index=index)
+        space = self.space if backend is None else None
+        return PgVectorStore(
+            self.conninfo, collection="ours", backend=backend, space=space, index=index
+        )
 
     def empty(self) -> None:
         """A collection without rows."""
@@ -51,6 +57,13 @@ class Ours:
             if not store.info().index_built:
                 raise RuntimeError("the index was not built")
             return answer
+
+    def job(self) -> Answer:
+        """Embed and write, without an index over the vectors."""
+        self.empty()
+        backend = Paced(self.space, self.given.vectors)
+        with self.open(build="manual", backend=backend) as store:
+            return run_job(store, self.documents, backend.pace)
 
     def _upsert(self, store: PgVectorStore) -> None:
         report = store.upsert_vectors(self.documents, self.given.vectors, space=self.space)

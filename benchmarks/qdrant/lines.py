@@ -7,7 +7,18 @@ from collections.abc import Iterator
 from tests.servers import qdrant
 from tests.servers.untested import NotHere, any_of
 
-from benchmarks.contest import HERE, OURS, PEERS, LeftOut, Line, Options, Process, loading
+from benchmarks.contest import (
+    HERE,
+    OURS,
+    PEERS,
+    Contest,
+    LeftOut,
+    Line,
+    Options,
+    Process,
+    loading,
+    overlapped,
+)
 
 ROWS = 10_000
 REST, GRPC = "REST lists by hand", "gRPC lists by hand"
@@ -29,5 +40,7 @@ def lines(options: Options) -> Iterator[Line | LeftOut]:
             address = f"{server.url},{server.grpc_port}"
             yield from loading(CONTESTANTS, address, options, "flat", {})
             yield from loading(CONTESTANTS, address, options, "hnsw", {})
+            with Contest({OURS: CONTESTANTS[OURS]}, address, options) as contest:
+                yield from overlapped(contest, [])
     except NotHere as error:
         yield LeftOut("ingest into a real server", str(error))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from benchmarks.ingesting import Paced, run_job
 from benchmarks.qdrant.peer import grpc_port_of, rest_of, wait_until_indexed
-from benchmarks.serving import Loader, serve
+from benchmarks.serving import Answer, Loader, serve
 from benchmarks.workload import Workload
-from samespace import Document, EmbeddingSpace, Index, QdrantStore
+from samespace import Document, EmbeddingBackend, EmbeddingSpace, Index, QdrantStore
 from samespace.errors import CollectionNotFound
 
 
@@ -20,14 +21,18 @@ class Ours(Loader):
         parts = zip(given.ids, given.texts, given.metadata, strict=True)
         self.documents = [Document(id, text, metadata) for id, text, metadata in parts]
 
-    def create(self) -> None:
-        self.store = QdrantStore(
+    def open(self, backend: EmbeddingBackend | None = None) -> QdrantStore:
+        return QdrantStore(
             rest_of(self.address),
             collection="ours",
-            space=self.space,
+            backend=backend,
+            space=self.space if backend is None else None,
             index=Index(kind=self.kind, build="immediate"),
             grpc_port=grpc_port_of(self.address),
         )
+
+    def create(self) -> None:
+        self.store = self.open()
         with suppress(CollectionNotFound):
             self.store.drop()
         self.store.create()
@@ -46,6 +51,16 @@ class Ours(Loader):
 
     def drop(self) -> None:
         self.store.drop()
+
+    def job(self) -> Answer:
+        """Embed and write, without a graph over the vectors."""
+        self.kind = "flat"
+        self.create()
+        backend = Paced(self.space, self.given.vectors)
+        with self.open(backend=backend) as store:
+            answer = run_job(store, self.documents, backend.pace)
+        self.drop()
+        return answer
 
 
 if __name__ == "__main__":
