@@ -56,6 +56,13 @@ def is_async(backend: AnyBackend | None) -> bool:
     return getattr(backend, "is_async", False)
 
 
+async def close_async(backend: AnyBackend) -> None:
+    """Close an async backend that has something to close, in the loop that it was used in."""
+    close = getattr(backend, "close", None)
+    if is_async(backend) and callable(close):
+        await close()
+
+
 def embed_documents(backend: EmbeddingBackend, texts: Sequence[str]) -> tuple[Matrix, Usage]:
     """Embed passages; checked, shape ``(len(texts), dimensions)``, with what it cost."""
     answer = backend.embed_documents(texts)

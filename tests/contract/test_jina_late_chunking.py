@@ -20,7 +20,7 @@ from samespace.backends.http.tokens import TokenCounter
 from samespace.backends.jina_api import late
 from samespace.errors import AuthenticationFailed, BadResponse, InvalidInput, TokenLimitExceeded
 from samespace.models import MODELS
-from samespace.protocols import CountsTokens, Matrix, SupportsLateChunking, Usage
+from samespace.protocols import CountsTokens, Matrix, Usage
 from samespace.testing.jina_server import TOKENS_TOGETHER, JinaServer, error_body
 from samespace.testing.jina_vectors import LexicalModel, count_tokens, first_tokens
 
@@ -230,13 +230,6 @@ def test_a_refused_key_ends_the_call(make: Make, server: JinaServer) -> None:
     server.fail_next(401, error_body("AUTH_INVALID_API_KEY"), times=3)
     with pytest.raises(AuthenticationFailed):
         make(server).chunks([SHIP, BREAD, SHIP])
-
-
-def test_provenance_says_how_chunks_were_grouped(make: Make, server: JinaServer) -> None:
-    backend = make(server).backend
-    assert backend.provenance()["late_chunking"] == "no"
-    assert "8192 tokens with 512" in backend.provenance(late_chunking=True)["late_chunking"]
-    assert isinstance(backend, SupportsLateChunking)
 
 
 @given(st.lists(st.integers(1, 900), min_size=1, max_size=60), st.integers(900, 3000))

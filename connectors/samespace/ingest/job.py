@@ -98,11 +98,11 @@ class IngestJob:
     def run(self) -> IngestReport:
         """Run the job in a loop and a thread of its own, while this thread reads the source.
 
-        An async store is closed in the end, in the loop that it was used in: pass a fresh handle. An
-        error that concerns the whole job leaves a valid checkpoint and carries the report of what
-        was written. So do Ctrl-C and whatever else a signal's handler raises: what is being written
-        is written, and nothing is left running, but for a call of a sync backend that does not end
-        soon.
+        An async store is closed in the end, in the loop that it was used in, and so is an async
+        backend: pass fresh ones. An error that concerns the whole job leaves a valid checkpoint and
+        carries the report of what was written. So do Ctrl-C and whatever else a signal's handler
+        raises: what is being written is written, and nothing is left running, but for a call of a
+        sync backend that does not end soon.
         """
         return _served(lambda reading: self._run(reading, closing=self._settings.store.is_async))
 

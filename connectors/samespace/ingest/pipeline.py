@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from samespace.documents import Document, WriteReport
+from samespace.embedding import close_async
 from samespace.errors import InvalidInput, SamespaceError, excerpt
 from samespace.filters import Filter
 from samespace.ingest.checkpoint import Checkpoint, CheckpointFile, Job, Watermark
@@ -73,7 +74,10 @@ class _End:
 async def open_pipeline(
     settings: Settings, reading: Worker, *, closing: bool = False
 ) -> AsyncIterator[Pipeline]:
-    """A pipeline with its threads, which have ended afterwards; ``closing`` closes the store too."""
+    """A pipeline with its threads, which have ended afterwards.
+
+    ``closing`` closes the store too, and an async backend.
+    """
     with ExitStack() as threads:
         embedding = threads.enter_context(in_a_thread("embed", grace=GRACE))
         comparing = threads.enter_context(in_a_thread("compare"))
@@ -84,6 +88,7 @@ async def open_pipeline(
         finally:
             if closing and pipeline.comparing.is_open:
                 await pipeline.target.close()
+                await close_async(settings.backend)
 
 
 class Pipeline:
@@ -160,7 +165,7 @@ class Pipeline:
     async def _recorded(self) -> Mapping[str, str] | None:
         """What the collection says of itself, which must be how this job embeds."""
         recorded = await self.comparing.provenance()
-        if recorded is None or (LATE.keys() <= recorded.keys()) == self.settings.together:
+        if recorded is None or ("late_chunking" in recorded) == self.settings.together:
             return recorded
         named = excerpt(self.settings.store.collection)
         raise InvalidInput(

@@ -96,16 +96,12 @@ class JinaAPIBackend(HTTPBackend):
             context=MODELS[space.model].context,
         )
 
-    def provenance(self, *, late_chunking: bool = False) -> Mapping[str, str]:
-        """What made the vectors: the API, its model, and whether texts were cut.
-
-        ``late_chunking`` says that they come from :meth:`embed_chunks`.
-        """
+    def provenance(self) -> Mapping[str, str]:
+        """What made the vectors: the API, its model, and whether texts were cut."""
         return {
             "backend": "jina-api",
             "model": self._space.model,
             "truncation": "reported" if self._truncates else "never",
-            "late_chunking": late.described() if late_chunking else "no",
         }
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:

@@ -63,11 +63,6 @@ def check_documents(documents: Sequence[Sequence[str]]) -> None:
             raise InvalidInput(f"document {place}: {error}") from None
 
 
-def described() -> str:
-    """How chunks are grouped, for a collection's record."""
-    return f"by document, windows of {TOGETHER} tokens with {OVERLAP} of left context"
-
-
 def order(counts: Sequence[Sequence[int]], *, room: int) -> tuple[list[int], list[int]]:
     """The documents with a chunk that may be too long, which go first, and the others."""
     doubtful = [place for place, each in enumerate(counts) if each and max(each) > room]

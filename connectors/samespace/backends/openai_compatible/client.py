@@ -97,7 +97,6 @@ class OpenAICompatibleBackend(HTTPBackend):
             "backend": "openai-compatible",
             "model": self._model,
             "truncation": "as the server is set",
-            "late_chunking": "no",
         }
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:

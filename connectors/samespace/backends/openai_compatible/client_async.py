@@ -96,7 +96,6 @@ class AsyncOpenAICompatibleBackend(AsyncHTTPBackend):
             "backend": "openai-compatible",
             "model": self._model,
             "truncation": "as the server is set",
-            "late_chunking": "no",
         }
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
