@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from samespace import Document, Parent
 from samespace.errors import InvalidInput
 from samespace.ingest.checkpoint import Checkpoint, CheckpointFile, Job, Watermark
-from samespace.ingest.pieces import Unit, compared, unit_of
+from samespace.ingest.embedder import Embedder
+from samespace.ingest.pieces import Plan, Unit, compared, unit_of
 from samespace.ingest.seen import SeenIds
 from samespace.ingest.source import Documents, Files, Reader
 from samespace.ingest.worker import Left, Worker, in_a_thread
+from samespace.protocols import Matrix
 from samespace.testing.backends import TaskBackend
 
 JOB = Job(source="numbers", version="1", collection="c", space="s", chunking="none")
@@ -224,3 +226,19 @@ def test_a_source_that_is_shorter_than_its_checkpoint_is_another() -> None:
 
     with pytest.raises(InvalidInput, match="ends after 1"):
         Reader(units(), batch_size=1).skip(2)
+
+
+def test_a_text_in_flight_may_be_stored_while_others_are_embedded() -> None:
+    class Storing(TaskBackend):
+        def embed_documents(self, texts: Sequence[str]) -> Matrix:
+            embedder.forget(["same"])
+            return super().embed_documents(texts)
+
+    with in_a_thread("embed") as worker:
+        embedder = Embedder(Storing(), worker)
+        plans = [
+            Plan(embed=[Document("a", "same")]),
+            Plan(embed=[Document("b", "same"), Document("c", "new")]),
+        ]
+        first, second = (asyncio.run(embedder.embed(plan)) for plan in plans)
+    assert (second.embedded, second.rows[0][1].tolist()) == (1, first.rows[0][1].tolist())

@@ -66,11 +66,14 @@ class Embedder:
 
     async def _each(self, documents: Sequence[Document], made: Made) -> None:
         texts = unique(document.embedded_text for document in documents)
-        new = [text for text in texts if text not in self._in_flight]
+        held = {text: self._in_flight[text] for text in texts if text in self._in_flight}
+        new = [text for text in texts if text not in held]
         call = embed_documents_async if is_async(self._backend) else embed_documents
         kept, vectors, refused, cut = await self._accepted(call, new)
         made.texts = [new[place] for place in kept]
-        self._in_flight.update(zip(made.texts, vectors, strict=True))
+        found = dict(zip(made.texts, vectors, strict=True))
+        self._in_flight |= found
+        held |= found  # of what is in flight, some may have been stored meanwhile
         made.embedded += len(kept)
         errors = {new[place]: error for place, error in refused.items()}
         truncated = {new[place] for place in cut}
@@ -79,7 +82,7 @@ class Embedder:
             if text in errors:
                 made.rejected.append(Rejected(document.id, errors[text]))
             else:
-                made.rows.append((document, self._in_flight[text]))
+                made.rows.append((document, held[text]))
                 made.truncated += [document.id] if text in truncated else []
 
     async def _together(self, documents: Sequence[tuple[Document, ...]], made: Made) -> None:
