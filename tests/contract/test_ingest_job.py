@@ -490,6 +490,20 @@ def test_an_estimate_writes_and_embeds_nothing(one: Place, backend: TaskBackend)
     assert len(one.stored()) == 15
 
 
+def test_a_checkpoint_is_of_one_job_at_a_time(one: Place, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"identity": "numbers", "checkpoint": tmp_path / "point"}
+
+    def meanwhile() -> Iterator[Document]:
+        yield from made(20)
+        with pytest.raises(InvalidInput, match="another job uses the checkpoint"):
+            IngestJob(store, made(20), **asked).run()
+
+    with one.open(TaskBackend()) as store:
+        assert IngestJob(store, meanwhile(), **asked).run().complete
+        assert IngestJob(store, made(20), **asked).run().complete
+    assert not list(tmp_path.glob("point*"))
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [

@@ -228,6 +228,15 @@ def test_a_source_that_is_shorter_than_its_checkpoint_is_another() -> None:
         Reader(units(), batch_size=1).skip(2)
 
 
+def test_a_lock_that_was_removed_is_none(tmp_path: Path) -> None:
+    point = CheckpointFile(tmp_path / "point")
+    with point.held():
+        (tmp_path / "point.lock").unlink()
+        with point.held():
+            assert (tmp_path / "point.lock").exists()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_text_in_flight_may_be_stored_while_others_are_embedded() -> None:
     class Storing(TaskBackend):
         def embed_documents(self, texts: Sequence[str]) -> Matrix:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +46,25 @@ class CheckpointFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No other job uses the checkpoint meanwhile; :class:`InvalidInput` if one does.
+
+        The lock is a file beside it, and ends with the process whatever happens.
+        """
+        beside = self.path.parent / f"{self.path.name}.lock"  # "." has no name
+        with self._writing():
+            handle = _locked(beside)
+        if handle is None:
+            raise InvalidInput(
+                f"another job uses the checkpoint {self._named}; let it end, or pass another path"
+            )
+        try:
+            yield
+        finally:
+            beside.unlink(missing_ok=True)
+            os.close(handle)
+
     def load(self, job: Job, *, seen: bool) -> int:
         """Where to go on: 0 without a checkpoint, or where its source has changed since.
 
@@ -70,12 +90,17 @@ class CheckpointFile:
 
         :class:`InvalidInput` where it cannot be written.
         """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._writing():
             beside = self.path.with_name(f"{self.path.name}.new")
             _write_through(beside, orjson.dumps(_described(checkpoint)))
             beside.replace(self.path)
             _sync(self.path.parent)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            yield
         except OSError as error:
             raise InvalidInput(
                 f"cannot write the checkpoint {self._named}: {error.strerror}; pass a path that can be "
@@ -151,6 +176,27 @@ def _checkpoint_of(values: Mapping[str, Any]) -> Checkpoint:
     if not well_formed or type(position) is not int or position < 0 or type(seen) is not bool:
         raise ValueError("not as a checkpoint is")
     return Checkpoint(job=Job(**parts), position=position, seen=seen)
+
+
+def _locked(path: Path) -> int | None:
+    """The open file, which nobody else has; None if somebody does."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_there(handle, path):
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        os.close(handle)  # whoever had it has removed it meanwhile
+
+
+def _is_there(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _write_through(path: Path, content: bytes) -> None:

@@ -45,7 +45,8 @@ class IngestJob:
     ``checkpoint`` is a path. The file there says how far the source is stored, is written after the
     store has acknowledged, and is removed once the job is complete: running the same job again goes
     on from there. For an iterable it needs ``identity``, a name for what it yields. Where files have
-    changed meanwhile, all are compared anew, and what is stored is not embedded again.
+    changed meanwhile, all are compared anew, and what is stored is not embedded again. A second job
+    with the same checkpoint at the same time is refused.
 
     ``prune`` is a filter: rows that pass it and that the source no longer brings are deleted after a
     complete run; what of a source could not be read is not taken for gone. ``budget_tokens`` ends

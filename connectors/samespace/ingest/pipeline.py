@@ -143,16 +143,10 @@ class Pipeline:
     async def _begin(self, files: ExitStack) -> None:
         """Go to where an earlier run of the same job ended."""
         settings = self.settings
-        version = await self.reading.do(settings.items.version)
-        self._job = Job(
-            source=settings.items.identity,
-            version=version,
-            collection=settings.store.collection,
-            space=settings.store.space.id,
-            chunking=settings.chunking,
-        )
         recorded = await self._recorded()
-        position = 0 if recorded is None else self._position()
+        if settings.checkpoint is not None:
+            files.enter_context(settings.checkpoint.held())
+        position = await self._position(exists=recorded is not None)
         if settings.prune is not None:
             self._seen = files.enter_context(SeenIds(settings.marks))
             if not position:
@@ -176,14 +170,21 @@ class Pipeline:
             "or another collection"
         )
 
-    def _position(self) -> int:
-        """What the checkpoint says, if the marks that go with it are there."""
+    async def _position(self, *, exists: bool) -> int:
+        """What the checkpoint says, if the collection and the marks that go with it are there."""
         settings = self.settings
-        if settings.checkpoint is None or self._job is None:
+        self._job = job = Job(
+            source=settings.items.identity,
+            version=await self.reading.do(settings.items.version),
+            collection=settings.store.collection,
+            space=settings.store.space.id,
+            chunking=settings.chunking,
+        )
+        if settings.checkpoint is None:
             return 0
-        position = settings.checkpoint.load(self._job, seen=settings.prune is not None)
+        position = settings.checkpoint.load(job, seen=settings.prune is not None)
         marked = settings.marks is not None and settings.marks.exists()
-        return position if settings.prune is None or marked else 0
+        return position if exists and (settings.prune is None or marked) else 0
 
     async def _staged(self) -> _End:
         """All three stages, until the last one has ended."""
