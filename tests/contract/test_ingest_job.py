@@ -324,6 +324,27 @@ def test_what_cannot_be_read_is_not_taken_for_gone(one: Place, tmp_path: Path) -
     assert {row.text for row, _ in one.stored().values()} == {"apples", "plums"}
 
 
+def test_what_left_its_files_is_pruned_without_their_names(
+    one: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {f"a/{name}.md": name for name in ("stays", "goes")} | {"ab/other.md": "another folder"}
+    folder = folder_of(tmp_path / "files", texts)
+    monkeypatch.chdir(folder / "a")
+    foreign = [
+        Document("url", "an address", {"source": "https://host/page.html"}),
+        Document("book", "no file", {"source": "book"}),
+        Document("none", "of nowhere"),
+    ]
+    one.run(TaskBackend(), folder)
+    one.run(TaskBackend(), foreign)
+    Path("goes.md").unlink()
+    with one.job(TaskBackend(), ".", prune=True) as job:
+        assert job.run().pruned == 1
+    assert {row.text for row, _ in one.stored().values()} == {
+        "stays", "another folder", "an address", "no file", "of nowhere"
+    }  # fmt: skip
+
+
 def test_a_budget_ends_a_job_that_another_one_completes(
     place: Place, backend: TaskBackend, tmp_path: Path
 ) -> None:
@@ -510,6 +531,7 @@ def test_a_checkpoint_is_of_one_job_at_a_time(one: Place, tmp_path: Path) -> Non
         ({"batch_size": 0}, "batch_size"),
         ({"budget_tokens": "many"}, "budget_tokens"),
         ({"prune": "lang=en"}, "filter"),
+        ({"prune": True}, "prune=True is for files"),
         ({"checkpoint": "here"}, "identity="),
         ({"identity": ""}, "identity"),
         ({"late_chunking": True}, "chunker="),

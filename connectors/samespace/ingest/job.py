@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from samespace.errors import InvalidInput, excerpt
-from samespace.filters import Filter, check_filter
+from samespace.filters import Filter, field
 from samespace.ingest.checkpoint import CheckpointFile
 from samespace.ingest.chunking import Chunker
-from samespace.ingest.pipeline import Settings, open_pipeline
+from samespace.ingest.pipeline import Prune, Settings, open_pipeline
 from samespace.ingest.report import Estimate, IngestReport
-from samespace.ingest.source import items_of
+from samespace.ingest.source import Files, Items, items_of
 from samespace.ingest.target import AnyStore
 from samespace.ingest.worker import GRACE, Worker, in_a_thread
 from samespace.protocols import AnyBackend, SupportsLateChunking
@@ -49,8 +49,9 @@ class IngestJob:
     with the same checkpoint at the same time is refused.
 
     ``prune`` is a filter: rows that pass it and that the source no longer brings are deleted after a
-    complete run; what of a source could not be read is not taken for gone. ``budget_tokens`` ends
-    the job before a batch is embedded once this run has spent so many, by the backend's count.
+    complete run; what of a source could not be read is not taken for gone. ``prune=True`` is for
+    files: it concerns the rows that came from files at or below the job's paths. ``budget_tokens``
+    ends the job before a batch is embedded once this run has spent so many, by the backend's count.
     ``on_progress`` is called with the report so far after each batch, in the job's thread.
     """
 
@@ -64,13 +65,12 @@ class IngestJob:
         late_chunking: bool = False,
         checkpoint: str | Path | None = None,
         batch_size: int = BATCH_SIZE,
-        prune: Filter | None = None,
+        prune: Filter | bool | None = None,
         budget_tokens: int | None = None,
         on_progress: Callable[[IngestReport], object] | None = None,
     ) -> None:
         _check_number(batch_size, what="batch_size")
         _check_number(1 if budget_tokens is None else budget_tokens, what="budget_tokens")
-        check_filter(prune)
         items = items_of(source, identity=identity)
         if checkpoint is not None and not items.identity:
             raise InvalidInput(
@@ -86,7 +86,7 @@ class IngestJob:
             together=late_chunking,
             checkpoint=None if checkpoint is None else CheckpointFile(Path(checkpoint)),
             batch_size=batch_size,
-            prune=prune,
+            prune=_pruned(prune, items),
             budget=budget_tokens,
             tell=self._tell,
         )
@@ -141,6 +141,20 @@ class IngestJob:
 def _check_number(value: object, *, what: str) -> None:
     if type(value) is not int or value < 1:
         raise InvalidInput(f"{what} is {excerpt(value)}; pass a whole number from 1 on")
+
+
+def _pruned(prune: object, items: Items) -> Prune | None:
+    if prune is None or prune is False:
+        return None
+    if isinstance(prune, Filter):
+        return Prune(prune)
+    if prune is not True:
+        raise InvalidInput(f"prune is {excerpt(prune)}; pass a filter, or True for files")
+    if not isinstance(items, Files):
+        raise InvalidInput(
+            "prune=True is for files; of another source say which rows it concerns: pass a filter"
+        )
+    return Prune(field("source").exists(), items.has)
 
 
 def _checked_backend(

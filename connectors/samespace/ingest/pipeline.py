@@ -31,6 +31,14 @@ LATE: Final = {"late_chunking": "by document"}
 """What a collection records of chunks that were embedded in sight of one another."""
 
 
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Which rows are deleted where the source no longer brings them."""
+
+    where: Filter
+    only: Callable[[Document], bool] = lambda _: True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What a job was asked for, checked."""
@@ -42,7 +50,7 @@ class Settings:
     together: bool
     checkpoint: CheckpointFile | None
     batch_size: int
-    prune: Filter | None
+    prune: Prune | None
     budget: int | None
     tell: Callable[[IngestReport], object]
 
@@ -211,13 +219,18 @@ class Pipeline:
                 self._seen.remove()
         self._tally = replace(self._tally, complete=True)
 
-    async def _remove_unseen(self, where: Filter, seen: SeenIds) -> None:
+    async def _remove_unseen(self, prune: Prune, seen: SeenIds) -> None:
         """Delete what the source no longer has."""
-        async for rows in self.comparing.scan(where):
-            gone = seen.unseen([(row.id, _names(row)) for row in rows])
+        async for gone in self._unseen(prune, seen):
+            pruned = await self.target.delete(ids=gone, where=prune.where)
+            self._tally = replace(self._tally, pruned=self._tally.pruned + pruned)
+
+    async def _unseen(self, prune: Prune, seen: SeenIds) -> AsyncIterator[list[str]]:
+        """The ids of rows that the source could have and did not bring, in lists."""
+        async for rows in self.comparing.scan(prune.where):
+            gone = seen.unseen([(row.id, _names(row)) for row in rows if prune.only(row)])
             if gone:
-                pruned = await self.target.delete(ids=gone, where=where)
-                self._tally = replace(self._tally, pruned=self._tally.pruned + pruned)
+                yield gone
 
     # The stages
 

@@ -62,7 +62,7 @@ def read_sources(paths: Sequence[Path], *, whole: bool = False) -> Iterator[Sour
 def _check(path: Path) -> None:
     if not path.exists():
         raise InvalidInput(f"cannot read {excerpt(str(path))}: there is no such file or folder")
-    if not path.is_dir() and not _is_readable(path):
+    if not path.is_dir() and not is_readable(path):
         known = " ".join(sorted({*_TEXTS, *_RECORDS}))
         raise InvalidInput(f"{excerpt(str(path))} is of no known kind; pass one of {known}")
 
@@ -87,11 +87,12 @@ def _files(path: Path) -> Iterator[Path]:
         return
     for found in sorted(path.rglob("*")):
         hidden = any(part.startswith(".") for part in found.relative_to(path).parts)
-        if found.is_file() and not hidden and _is_readable(found):
+        if found.is_file() and not hidden and is_readable(found):
             yield found
 
 
-def _is_readable(path: Path) -> bool:
+def is_readable(path: Path) -> bool:
+    """Whether a file is of a kind that is read, by its name."""
     return path.suffix.lower() in {*_TEXTS, *_RECORDS}
 
 

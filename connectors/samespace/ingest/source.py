@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ from samespace.documents import Document, Rejected
 from samespace.errors import InvalidInput, excerpt
 from samespace.ingest.chunking import Chunker
 from samespace.ingest.pieces import Batch, Unit, checked_unit, unit_of
-from samespace.ingest.reading import Source, list_files, name_of, read_sources
+from samespace.ingest.reading import Source, is_readable, list_files, name_of, read_sources
 
 BATCH_CHARACTERS = 16 * 2**20
 """A batch is closed once its texts are this long."""
@@ -44,6 +45,7 @@ class Files:
     def __init__(self, paths: Iterable[str | Path], *, identity: str | None = None) -> None:
         self._paths = [Path(path) for path in paths]
         self.identity = identity or _identity(self._paths)
+        self._roots = [os.path.abspath(path) for path in self._paths]  # noqa: PTH100  as name_of()
         self.read = 0
         self.total_files = 0
         read_sources(self._paths)  # what is missing is said now
@@ -63,6 +65,17 @@ class Files:
         for source in read_sources(self._paths, whole=chunker is not None):
             yield from _units_of(source, chunker)
             self.read += 1
+
+    def has(self, row: Document) -> bool:
+        """Whether a row came from one of these files, or from one that was here once."""
+        source = row.metadata.get("source")
+        if not isinstance(source, str) or os.path.normpath(source) != source:
+            return False
+        place = os.path.abspath(source)  # noqa: PTH100  as name_of()
+        below = any(
+            place == root or place.startswith(f"{root.rstrip('/')}/") for root in self._roots
+        )
+        return below and is_readable(Path(source))
 
 
 def _units_of(source: Source, chunker: Chunker | None) -> Iterator[Unit]:
