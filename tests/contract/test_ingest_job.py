@@ -511,6 +511,40 @@ def test_an_estimate_writes_and_embeds_nothing(one: Place, backend: TaskBackend)
     assert len(one.stored()) == 15
 
 
+def test_an_estimate_begins_where_the_checkpoint_says(one: Place, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {
+        "identity": "numbers",
+        "checkpoint": tmp_path / "point",
+        "batch_size": BATCH,
+    }
+    with pytest.raises(Interrupted):
+        one.run(TaskBackend(), Ending(made(50), 37), **asked)
+    point = (tmp_path / "point").read_bytes()
+    with one.open() as store:
+        store.delete(ids=["d0"])  # which no run that goes on from there looks at
+    with one.job(TaskBackend(), made(50), **asked) as job:
+        found = job.estimate()
+        assert (found.resumed_at, found.documents, found.to_embed) == (30, 20, 20)
+        assert (tmp_path / "point").read_bytes() == point
+        assert job.run().embedded == 20
+
+
+def test_an_estimate_counts_what_would_be_pruned(one: Place, backend: TaskBackend) -> None:
+    one.run(backend, made(30))
+    with one.job(backend, made(20), prune=everything) as job:
+        assert job.estimate().pruned == 10
+    assert len(one.stored()) == 30
+    assert one.run(backend, made(20), prune=everything).pruned == 10
+
+
+def test_an_estimate_counts_a_text_once_as_a_run_embeds_it(
+    one: Place, backend: TaskBackend
+) -> None:
+    documents = [Document(f"d{n}", "the same text") for n in range(20)]
+    with one.job(backend, documents) as job:
+        assert (job.estimate().to_embed, job.run().embedded) == (1, 1)
+
+
 def test_a_checkpoint_is_of_one_job_at_a_time(one: Place, tmp_path: Path) -> None:
     asked: dict[str, Any] = {"identity": "numbers", "checkpoint": tmp_path / "point"}
 

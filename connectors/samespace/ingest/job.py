@@ -115,7 +115,7 @@ class IngestJob:
     def estimate(self) -> Estimate:
         """Read the source, compare it with what is stored, and say what a run would embed.
 
-        Nothing is written, and checkpoints are left aside.
+        It begins where the checkpoint says. Nothing is written.
         """
         return _served(self._estimate)
 

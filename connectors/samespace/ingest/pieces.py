@@ -106,6 +106,11 @@ class Batch:
         return [unit.parent for unit in self.units if unit.parent is not None]
 
     @property
+    def kept(self) -> list[str]:
+        """Names whose rows stay."""
+        return [name for unit in self.units for name in unit.kept]
+
+    @property
     def ids(self) -> list[str]:
         """What the source brought, stored or not."""
         found = [piece.id for piece in self.documents()]

@@ -21,7 +21,7 @@ from samespace.ingest.pieces import Batch, Plan, asked_for, compared
 from samespace.ingest.report import STAGES, Estimate, IngestReport, Stage
 from samespace.ingest.seen import SeenIds
 from samespace.ingest.source import Items, Reader
-from samespace.ingest.target import AnyStore, Target
+from samespace.ingest.target import AnyStore, Target, unique
 from samespace.ingest.worker import GRACE, Left, Worker, in_a_thread
 from samespace.protocols import AnyBackend, CountsTokens, Vector
 
@@ -320,7 +320,7 @@ class Pipeline:
     def _acknowledge(self, batch: Batch) -> None:
         """The marks first: a checkpoint says that they are there."""
         if self._seen is not None:
-            self._seen.mark(batch.ids, kept=[name for unit in batch.units for name in unit.kept])
+            self._seen.mark(batch.ids, kept=batch.kept)
         self._save(self._done.done(batch.first, batch.stop))
 
     def _save(self, position: int) -> None:
@@ -354,11 +354,26 @@ class Pipeline:
 
     async def estimate(self) -> Estimate:
         """What a run would do."""
-        await self._recorded()
-        total = Estimate()
+        recorded = await self._recorded()
+        position = await self._position(exists=recorded is not None)
+        await self.reading.do(lambda: self.reader.skip(position))
+        total = Estimate(resumed_at=position)
         while (batch := await self.reading.do(self.reader.batch)) is not None:
             total = _added(total, batch, await self.compare(batch), self.settings.backend)
+        if self.settings.prune is not None:
+            total = replace(total, pruned=await self._to_prune(self.settings.prune))
         return total
+
+    async def _to_prune(self, prune: Prune) -> int:
+        """How many rows have left the source; it is read again, with marks that nobody keeps."""
+        settings, count = self.settings, 0
+        reader = Reader(settings.items.units(settings.chunker), batch_size=settings.batch_size)
+        with SeenIds(None) as seen:
+            while (batch := await self.reading.do(reader.batch)) is not None:
+                seen.mark(batch.ids, kept=batch.kept)
+            async for gone in self._unseen(prune, seen):
+                count += len(gone)
+        return count
 
 
 def _names(row: Document) -> list[str]:
@@ -369,11 +384,13 @@ def _names(row: Document) -> list[str]:
 
 
 def _added(total: Estimate, batch: Batch, plan: Plan, backend: AnyBackend) -> Estimate:
-    new = [piece.embedded_text for pieces in (plan.embed, *plan.together) for piece in pieces]
+    new = unique(piece.embedded_text for piece in plan.embed)
+    new += [piece.embedded_text for pieces in plan.together for piece in pieces]
     tokens: int | None = None
     if isinstance(backend, CountsTokens):
         tokens = (total.tokens or 0) + (sum(backend.count_tokens(new)) if new else 0)
-    return Estimate(
+    return replace(
+        total,
         documents=total.documents + len(batch.units),
         pieces=total.pieces + batch.pieces,
         unchanged=total.unchanged + plan.unchanged,

@@ -50,15 +50,18 @@ class IngestReport:
 class Estimate:
     """What a job would do.
 
-    ``documents`` counts the source's items, ``pieces`` the documents and chunks that they are in the
-    store, ``to_embed`` those whose text is new, ``characters`` and ``tokens`` what these have; tokens
-    are None where the backend counts none.
+    ``documents`` counts the source's items, without the ``resumed_at`` that a checkpoint says are done;
+    ``pieces`` the documents and chunks that they are in the store, ``to_embed`` the new texts among
+    them, ``characters`` and ``tokens`` what these have; tokens are None where the backend counts
+    none. ``pruned`` counts the rows that have left the source.
     """
 
     documents: int = 0
+    resumed_at: int = 0
     pieces: int = 0
     unchanged: int = 0
     to_embed: int = 0
     characters: int = 0
     tokens: int | None = None
     rejected: int = 0
+    pruned: int = 0
