@@ -228,6 +228,38 @@ def test_a_source_that_is_shorter_than_its_checkpoint_is_another() -> None:
         Reader(units(), batch_size=1).skip(2)
 
 
+def test_files_say_which_part_of_them_is_done(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("x" * 40)
+    (tmp_path / "b.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n{"text": "3"}')
+    (tmp_path / "c.md").write_bytes(b"\xff" * 15)
+    files = Files([tmp_path])
+    assert files.part(0) is None
+    files.version()
+    assert len(list(files.units(None))) == 5
+    parts = [files.part(position) for position in range(6)]
+    assert parts == [0, 0.4, *(pytest.approx(0.4 + n * 0.15) for n in (1, 2, 3)), 1]
+
+
+def test_files_with_blank_lines_are_done_at_their_end(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n\n\n{"text": "two"}\n')
+    files = Files([tmp_path])
+    files.version()
+    assert len(list(files.units(None))) == 2
+    assert [files.part(position) for position in (1, 2)] == [0.2, 1]
+
+
+def test_files_that_nobody_asks_about_are_not_all_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("samespace.ingest.source.MOST_AHEAD", 2)
+    for n in range(5):
+        (tmp_path / f"{n}.md").write_text("x" * 10)
+    files = Files([tmp_path])
+    files.version()
+    assert len(list(files.units(None))) == 5
+    assert [files.part(position) for position in (0, 4, 5)] == [0.6, 0.8, 1]
+
+
 def test_a_lock_that_was_removed_is_none(tmp_path: Path) -> None:
     point = CheckpointFile(tmp_path / "point")
     with point.held():

@@ -36,12 +36,14 @@ class Source:
 
     ``name`` is the file's path, relative to the working directory where it is below it.
     ``is_text`` says that the documents are one text: whole, or all its passages, whose parent is the
-    file.
+    file. ``size`` is in bytes, ``lines`` how many records there may be.
     """
 
     name: str
     items: Iterable[Document | Rejected]
     is_text: bool = False
+    size: int = 0
+    lines: int = 1
 
 
 def read_sources(paths: Sequence[Path], *, whole: bool = False) -> Iterator[Source]:
@@ -96,6 +98,14 @@ def is_readable(path: Path) -> bool:
     return path.suffix.lower() in {*_TEXTS, *_RECORDS}
 
 
+def size_of(path: Path) -> int:
+    """In bytes; 0 where nobody can tell."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def name_of(path: Path) -> str:
     """A path as ids begin with it: relative to the working directory where it is below it."""
     whole = Path(os.path.abspath(path))  # noqa: PTH100  resolve() would follow links
@@ -104,15 +114,16 @@ def name_of(path: Path) -> str:
 
 
 def _source(path: Path, name: str, *, whole: bool) -> Source:
-    kind = path.suffix.lower()
+    kind, size = path.suffix.lower(), size_of(path)
     try:
         text = _read(path, check_id(name, what="file name"))
     except InvalidInput as error:
-        return Source(name, [Rejected(name, error)])
+        return Source(name, [Rejected(name, error)], size=size)
     if kind in _TEXTS:
         cut = _whole if whole else _passages
-        return Source(name, cut(_TEXTS[kind](text), name), is_text=True)
-    return Source(name, _documents(_RECORDS[kind](text), name))
+        return Source(name, cut(_TEXTS[kind](text), name), is_text=True, size=size)
+    records = _documents(_RECORDS[kind](text), name)
+    return Source(name, records, size=size, lines=text.count("\n") + 1)
 
 
 def _read(path: Path, name: str) -> str:

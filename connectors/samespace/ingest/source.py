@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,10 +14,12 @@ from samespace.documents import Document, Rejected
 from samespace.errors import InvalidInput, excerpt
 from samespace.ingest.chunking import Chunker
 from samespace.ingest.pieces import Batch, Unit, checked_unit, unit_of
-from samespace.ingest.reading import Source, is_readable, list_files, name_of, read_sources
+from samespace.ingest.reading import Source, is_readable, list_files, name_of, read_sources, size_of
 
 BATCH_CHARACTERS = 16 * 2**20
 """A batch is closed once its texts are this long."""
+MOST_AHEAD = 100_000
+"""Of how many files it is kept where they were, for those who never ask."""
 
 
 class Items(Protocol):
@@ -36,8 +40,7 @@ class Items(Protocol):
 class Files:
     """Files and folders, as :func:`~samespace.ingest.reading.read_sources` reads them.
 
-    With a chunker a text is cut by it, without one into passages. ``read`` counts the files that
-    were read so far, ``total_files`` those that there were when they were listed.
+    With a chunker a text is cut by it, without one into passages.
     """
 
     total: int | None = None
@@ -46,25 +49,45 @@ class Files:
         self._paths = [Path(path) for path in paths]
         self.identity = identity or _identity(self._paths)
         self._roots = [os.path.abspath(path) for path in self._paths]  # noqa: PTH100  as name_of()
-        self.read = 0
-        self.total_files = 0
+        self._size = 0
+        self._items: int | None = None
+        self._read: deque[_Read] = deque(maxlen=MOST_AHEAD)
         read_sources(self._paths)  # what is missing is said now
 
     def version(self) -> str:
         """A digest of which files there are, of their sizes and times."""
         digest = hashlib.sha256()
-        self.total_files = 0
+        self._size = 0
         for name, path in list_files(self._paths):
-            self.total_files += 1
+            self._size += size_of(path)
             digest.update(f"{name}\0{_stamp(path)}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def units(self, chunker: Chunker | None) -> Iterator[Unit]:
         """A text is one unit, each record of a file another."""
-        self.read = 0
+        self._read.clear()
+        self._items = None
+        position = before = 0
         for source in read_sources(self._paths, whole=chunker is not None):
-            yield from _units_of(source, chunker)
-            self.read += 1
+            self._read.append(_Read(position, before, source.size, source.lines))
+            for unit in _units_of(source, chunker):
+                position += 1
+                yield unit
+            before += source.size
+        self._items = position
+
+    def part(self, position: int) -> float | None:
+        """Which part of the files the first ``position`` items are; None while nobody can tell.
+
+        By size, from 0 to 1. Positions are asked for as they rise.
+        """
+        while len(self._read) > 1 and self._read[1].position <= position:
+            self._read.popleft()
+        if self._items is not None and position >= self._items:
+            return 1.0
+        if not self._read or not self._size:
+            return None
+        return min(self._read[0].bytes_at(position) / self._size, 1.0)
 
     def has(self, row: Document) -> bool:
         """Whether a row came from one of these files, or from one that was here once."""
@@ -76,6 +99,20 @@ class Files:
             place == root or place.startswith(f"{root.rstrip('/')}/") for root in self._roots
         )
         return below and is_readable(Path(source))
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A file that was read: how many items and bytes there were before it."""
+
+    position: int
+    before: int
+    size: int
+    lines: int
+
+    def bytes_at(self, position: int) -> float:
+        """How many bytes the first ``position`` items are, if all lines are equally long."""
+        return self.before + self.size * min(max(position - self.position, 0) / self.lines, 1.0)
 
 
 def _units_of(source: Source, chunker: Chunker | None) -> Iterator[Unit]:
