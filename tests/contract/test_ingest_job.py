@@ -324,6 +324,16 @@ def test_what_cannot_be_read_is_not_taken_for_gone(one: Place, tmp_path: Path) -
     assert {row.text for row, _ in one.stored().values()} == {"apples", "plums"}
 
 
+@pytest.mark.parametrize("name", ["\udcff.md", "\udcff/x.jsonl"])
+def test_a_file_whose_name_is_no_text_holds_up_no_others(
+    one: Place, tmp_path: Path, name: str
+) -> None:
+    folder = folder_of(tmp_path / "files", {"a.md": "apples", name: "nonsense"})
+    asked: dict[str, Any] = {"prune": True, "checkpoint": tmp_path / "point"}
+    report = one.run(TaskBackend(), [folder / "a.md", folder / name], **asked)
+    assert (report.write.written, len(report.write.rejected), report.complete) == (1, 1, True)
+
+
 def test_what_left_its_files_is_pruned_without_their_names(
     one: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

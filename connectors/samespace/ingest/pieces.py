@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from samespace.documents import Document, Metadata, Rejected, check_document, encode_metadata
 from samespace.errors import InvalidInput, excerpt
 from samespace.ingest.chunking import Chunker, chunks
+from samespace.names import check_id
 from samespace.protocols import Vector
 
 
@@ -108,13 +109,21 @@ class Batch:
     @property
     def kept(self) -> list[str]:
         """Names whose rows stay."""
-        return [name for unit in self.units for name in unit.kept]
+        return [name for unit in self.units for name in unit.kept if _is_id(name)]
 
     @property
     def ids(self) -> list[str]:
-        """What the source brought, stored or not."""
+        """What the source brought, stored or not, but for what no row can be named."""
         found = [piece.id for piece in self.documents()]
-        return found + [item.id for item in self.rejected]
+        return found + [item.id for item in self.rejected if _is_id(item.id)]
+
+
+def _is_id(name: str) -> bool:
+    try:
+        check_id(name)
+    except InvalidInput:
+        return False
+    return True
 
 
 def _keys(unit: Unit) -> Iterator[tuple[str, str]]:

@@ -134,7 +134,8 @@ def _units_of(source: Source, chunker: Chunker | None) -> Iterator[Unit]:
 
 def _identity(paths: Iterable[Path]) -> str:
     """Ids begin with a file's name as it is seen from the working directory."""
-    return f"files {', '.join(map(name_of, paths))} in {Path.cwd()}"
+    named = f"files {', '.join(map(name_of, paths))} in {Path.cwd()}"
+    return named.encode(errors="backslashreplace").decode()  # a name may be bytes that are no text
 
 
 def _stamp(path: Path) -> str:
