@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Final
 
+from samespace.backends.http.limits import Limits
 from samespace.errors import InvalidInput, SpaceMismatch, excerpt
 from samespace.models import find_model
 from samespace.protocols import EmbeddingBackend, VectorStore
@@ -193,7 +194,9 @@ def loaded(module: str, *, extra: str) -> Any:
         ) from error
 
 
-def open_backend(spec: str, *, dimensions: int | None = None) -> EmbeddingBackend:
+def open_backend(
+    spec: str, *, dimensions: int | None = None, share: float | None = None
+) -> EmbeddingBackend:
     """A backend from its spec, ``NAME:MODEL@DIMENSIONS:TASK``, all but the name optional.
 
     ``hashing`` and ``hashing@256`` are lexical; ``jina``, ``jina@768``,
@@ -207,20 +210,23 @@ def open_backend(spec: str, *, dimensions: int | None = None) -> EmbeddingBacken
     for a model that is known here. A TASK is the documents'; it and its twin for queries are sent as
     ``task``, so leave it out for a server that takes none.
 
-    ``dimensions`` is for specs without them. :class:`InvalidInput` shows the forms.
+    ``dimensions`` is for specs without them. ``share`` is which part of the account's rate limits a
+    backend may use that has some (:class:`~samespace.Limits`). :class:`InvalidInput` shows the forms.
     """
     if served := _SERVED.match(spec):
-        return _open_served(served, dimensions)
+        return _open_served(served, dimensions, share)
     match = _BACKEND.match(spec)
     size = _agreed_size(spec, match["dimensions"], dimensions) if match else None
     if match and match["name"] == "hashing" and not match["model"] and not match["task"]:
         from samespace.backends.hashing import HashingBackend  # noqa: PLC0415  loaded when named
 
+        if share is not None:
+            raise InvalidInput("backend hashing has no rate limits; leave share (--share) out")
         return HashingBackend() if size is None else HashingBackend(size)
     if match and match["name"] == "jina" and (not match["model"] or find_model(match["model"])):
         named: dict[str, Any] = {name: match[name] for name in ("model", "task") if match[name]}
         api = loaded("backends.jina_api.client", extra="jina")
-        made: EmbeddingBackend = api.JinaAPIBackend(dimensions=size, **named)
+        made: EmbeddingBackend = api.JinaAPIBackend(dimensions=size, limits=_shared(share), **named)
         return made
     raise InvalidInput(f"no backend is known for {_shown(spec)}; use {_BACKENDS}")
 
@@ -232,7 +238,13 @@ def _shown(spec: str) -> str:
     return excerpt(f"{name}:…" if colon and is_address else spec)
 
 
-def _open_served(said: re.Match[str], dimensions: int | None) -> EmbeddingBackend:
+def _shared(share: float | None) -> Limits | None:
+    return None if share is None else Limits(share=share)
+
+
+def _open_served(
+    said: re.Match[str], dimensions: int | None, share: float | None
+) -> EmbeddingBackend:
     """A server of OpenAI's shape; it is asked for nothing yet."""
     model = said["model"] or os.environ.get(SERVED_MODEL)
     if not model:
@@ -241,7 +253,11 @@ def _open_served(said: re.Match[str], dimensions: int | None) -> EmbeddingBacken
     tasks = {"documents": {"task": space.task}, "queries": {"task": space.query_task}}
     client = loaded("backends.openai_compatible.client", extra="jina")
     made: EmbeddingBackend = client.OpenAICompatibleBackend(
-        said["url"], model=model, space=space, parameters=tasks if said["task"] else None
+        said["url"],
+        model=model,
+        space=space,
+        parameters=tasks if said["task"] else None,
+        limits=_shared(share),
     )
     return made
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from samespace import OpenAICompatibleBackend, open_backend, open_store
+from samespace import JinaAPIBackend, OpenAICompatibleBackend, open_backend, open_store
 from samespace.errors import AuthenticationFailed, BackendUnavailable, InvalidInput
 from samespace.opening import FORMS, Address, credentials, has_password, loaded, parse_address
+from samespace.testing.jina_quota import Quota
+from samespace.testing.jina_server import JinaServer
 
 LOGINS = (
     "QDRANT_API_KEY",
@@ -154,6 +156,31 @@ def test_dimensions_may_be_given_beside(spec: str) -> None:
 def test_dimensions_that_contradict_the_spec_are_refused(spec: str) -> None:
     with pytest.raises(InvalidInput, match="256 dimensions .* 64; leave one out"):
         open_backend(spec, dimensions=64)
+
+
+@pytest.mark.parametrize(
+    ("spec", "share", "said"),
+    [
+        ("hashing", 0.5, "no rate limits"),
+        ("jina", 0, "share"),
+        ("jina", 2.0, "share"),
+        ("openai:http://localhost/v1#m@8", 2.0, "share"),
+    ],
+)
+def test_a_share_is_a_part_of_limits(spec: str, share: float, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        open_backend(spec, share=share)
+
+
+def test_a_backend_keeps_to_its_share_of_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    with JinaServer(keys=("key-of-a-test",), quota=Quota(in_flight=1)) as server:
+        monkeypatch.setenv("JINA_BASE_URL", server.url)
+        backend = open_backend("jina@64", share=0.25)  # of four requests at a time
+        assert isinstance(backend, JinaAPIBackend)
+        with backend:
+            assert len(backend.embed_documents([f"text {n}" for n in range(4000)])) == 4000
+        assert {status for _, status in server.statuses} == {200}
+        assert len(server.statuses) > 4
 
 
 @pytest.mark.parametrize(
