@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from tests.cli.running import KEY, run, with_key
 
 import samespace
 from samespace import HashingBackend, Layout, PgVectorStore
@@ -19,31 +20,7 @@ from samespace.stores.pgvector import embedded
 from samespace.testing.jina_server import JinaServer
 from samespace.testing.openai_server import OpenAIServer
 
-KEY = "jina_sentinel_4711"
-WITHOUT_KEY = {name: value for name, value in os.environ.items() if name != "JINA_API_KEY"}
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-
-
-def run(
-    home: Path,
-    *arguments: str,
-    cwd: Path | None = None,
-    environment: dict[str, str] | None = None,
-    said: str = "",
-    before: str = "",
-) -> subprocess.CompletedProcess[str]:
-    """The command with these arguments; ``said`` is its input, ``before`` is run in front of it."""
-    code = before + "from samespace.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        cwd=cwd,
-        input=said,
-        env={**WITHOUT_KEY, "SAMESPACE_HOME": str(home), "COLUMNS": "120", **(environment or {})},
-    )
 
 
 def test_the_demo_finds_and_refuses(home: Path) -> None:
@@ -53,10 +30,6 @@ def test_the_demo_finds_and_refuses(home: Path) -> None:
         assert "exception" in done.stdout
         assert "jina-embeddings-v2-base-en" in done.stdout.partition("refused:")[2]
         assert "incompatible" in done.stdout
-
-
-def with_key(server: JinaServer) -> dict[str, str]:
-    return {"JINA_API_KEY": KEY, "JINA_BASE_URL": server.url}
 
 
 def test_the_demo_uses_the_api_where_there_is_a_key(home: Path) -> None:
@@ -120,7 +93,11 @@ def test_documents_are_ingested_searched_and_dropped(home: Path, tmp_path: Path)
     (tmp_path / "table.csv").write_text("id,text,lang\nc1,schwarze Kirschen,de\n")
     (tmp_path / "image.png").write_bytes(b"\x89PNG")
     done = run(home, "ingest", str(tmp_path), "-c", "fruit", "--json")
-    said = {"written": 4, "unchanged": 0, "removed": 0, "tokens": 0, "rejected": []}
+    said: dict[str, object] = {
+        "documents": 4, "resumed_at": 0, "written": 4, "unchanged": 0, "removed": 0, "pruned": 0,
+        "embedded": 4, "tokens": 0, "cost": None, "truncated": [], "complete": True, "stopped": "",
+        "rejected": [],
+    }  # fmt: skip
     assert (done.returncode, json.loads(done.stdout)) == (0, said)
     found = run(home, "search", "blue plums", "-c", "fruit", "--where", "lang=en", "--json")
     assert [hit["id"] for hit in json.loads(found.stdout)] == ["x"]
@@ -152,7 +129,7 @@ def test_what_cannot_be_read_is_left_out_and_named(home: Path, tmp_path: Path) -
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\nnonsense\n{"text": "b"}\n')
     done = run(home, "ingest", ".", "-c", "partly", cwd=tmp_path)
     assert done.returncode == 1
-    assert "3 documents written" in done.stdout
+    assert done.stdout == "collection partly: 5 documents read\n3 rows written, 2 left out\n"
     said = [line.partition(": ")[::2] for line in done.stderr.splitlines()]
     assert [where for where, _ in said] == ["left out latin.html", "left out rows.jsonl#2"]
     assert "not UTF-8 at byte 6" in said[0][1]

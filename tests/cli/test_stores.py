@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.test_cli import run
+from tests.cli.running import run
 
 STORES = ("embedded", "qdrant", "elasticsearch")
 

@@ -12,7 +12,7 @@ from typing import Annotated, Final, cast
 import typer
 
 from samespace import __version__
-from samespace.cli import collections, demo, doctor, server
+from samespace.cli import collections, demo, doctor, ingesting, server
 from samespace.errors import InvalidInput, SamespaceError, SpaceError
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("demo")(demo.demo)
-app.command("ingest")(collections.ingest)
+app.command("ingest")(ingesting.ingest)
 app.command("search")(collections.search)
 app.command("info")(collections.info)
 app.command("drop")(collections.drop)
@@ -32,6 +32,7 @@ app.add_typer(server.app, name="embedded")
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 """The base of all of typer's complaints; typer may or may not bring its own click."""
 _INTERRUPTED: Final = 130
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _show_version(wanted: bool) -> None:
@@ -53,14 +54,16 @@ def _options(
 def main() -> None:
     """Run the command.
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 space refused, 130 Ctrl-C, 128 and the signal's
-    number where another signal ended it.
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 space refused, 4 budget spent, 130 Ctrl-C, 128 and
+    the signal's number where another signal ended it.
     """
     logging.getLogger("stamina").addHandler(logging.NullHandler())  # retries are no news here
     warnings.showwarning = _warn
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _ENDING[1:]:
         if signal.getsignal(number) is signal.SIG_DFL:  # else nohup has seen to it
             signal.signal(number, _end)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     sys.exit(_run())
 
 
@@ -71,7 +74,20 @@ def _warn(message: Warning | str, *_: object, **__: object) -> None:
 
 def _end(number: int, _frame: object) -> None:
     """End as a program does, so that the embedded server is given back."""
+    _hear_no_more()
     sys.exit(128 + number)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    _hear_no_more()
+    raise KeyboardInterrupt
+
+
+def _hear_no_more() -> None:
+    """What is ending is not ended again in the middle of that; SIGQUIT still does."""
+    for number in _ENDING:
+        if callable(signal.getsignal(number)):
+            signal.signal(number, lambda *_: None)
 
 
 def _run() -> int:
@@ -83,16 +99,21 @@ def _run() -> int:
     except _UsageError as error:
         return _say(error.format_message(), 2)
     except InvalidInput as error:
-        return _say(str(error), 2)
+        return _say(_told(error), 2)
     except SpaceError as error:
-        return _say(str(error), 3)
+        return _say(_told(error), 3)
     except SamespaceError as error:
-        return _say(str(error), 1)
+        return _say(_told(error), 1)
     except OSError as error:
         return _unwritten(error)
     if code == _INTERRUPTED:
         return _say("interrupted; what was stored stays, run it again to go on", code)
     return code if isinstance(code, int) else 0
+
+
+def _told(error: SamespaceError) -> str:
+    """An error, and what a command has to say of it."""
+    return "\n".join((str(error), *getattr(error, "__notes__", ())))
 
 
 def _unwritten(error: OSError) -> int:

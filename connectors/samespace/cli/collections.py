@@ -1,11 +1,10 @@
-"""``samespace ingest``, ``search``, ``info`` and ``drop``."""
+"""``samespace search``, ``info`` and ``drop``."""
 
 from __future__ import annotations
 
 import json
 import sys
 from dataclasses import fields
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from samespace.cli.checkpoints import forget
 from samespace.cli.options import (
     AsJson,
     Backend,
@@ -26,61 +26,9 @@ from samespace.cli.options import (
 )
 from samespace.documents import CollectionInfo, Hit
 from samespace.errors import InvalidInput
-from samespace.ingest.job import IngestJob
-from samespace.ingest.report import IngestReport
-from samespace.ingest.source import Files
 from samespace.layout import Layout
 
-KINDS = "Files and folders of .md .txt .html .jsonl .csv"
 CONDITION = "lang=de, or with != < <= > >=; several options must all hold."
-
-
-def ingest(
-    context: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(help=KINDS)],
-    collection: Collection = "documents",
-    store: Store = "embedded",
-    backend: Backend = "hashing",
-    dimensions: Dimensions = None,
-    as_json: AsJson = False,
-) -> None:
-    """Read documents, embed those that are new or changed, and store them.
-
-    Ids begin with the file's path, relative to the working directory where it is below it.
-    """
-    files = Files(paths)
-    with opened(store, collection, backend, dimensions, context) as target:
-        done = IngestJob(target, files).run()
-    if as_json:
-        typer.echo(json.dumps(_counted(done)))
-    else:
-        _show_counts(done, collection)
-    if done.write.rejected:
-        raise typer.Exit(1)
-
-
-def _counted(done: IngestReport) -> dict[str, object]:
-    report = done.write
-    return {
-        "written": report.written,
-        "unchanged": report.skipped,
-        "removed": done.removed,
-        "tokens": report.tokens,
-        "rejected": [{"id": item.id, "error": str(item.error)} for item in report.rejected],
-    }
-
-
-def _show_counts(done: IngestReport, collection: str) -> None:
-    report = done.write
-    counts = {
-        "unchanged": report.skipped,
-        "outdated removed": done.removed,
-        "tokens": report.tokens,
-    }
-    more = "".join(f", {count} {what}" for what, count in counts.items() if count)
-    typer.echo(f"{report.written} documents written to collection {collection}{more}")
-    for item in report.rejected:
-        typer.echo(f"left out {one_line(item.id, 60)}: {item.error}", err=True)
 
 
 def search(
@@ -193,6 +141,7 @@ def drop(
             typer.echo("nothing removed", err=True)
             raise typer.Exit(1)
         source.drop()
+    forget(store, collection)
     if as_json:
         typer.echo(json.dumps({"name": collection, "rows": rows}))
     else:

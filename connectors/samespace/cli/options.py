@@ -47,13 +47,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 
 @contextmanager
 def opened(
-    store: str, collection: str, backend: str, dimensions: int | None, context: typer.Context
+    store: str,
+    collection: str,
+    backend: str,
+    dimensions: int | None,
+    context: typer.Context,
+    *,
+    share: float | None = None,
 ) -> Iterator[VectorStore]:
     """A handle that embeds."""
     check_shown(store, context)
     with (
         _missing_explained(collection),
-        opened_backend(backend, dimensions) as embedder,
+        opened_backend(backend, dimensions, share) as embedder,
         open_store(store, collection=collection, backend=embedder) as handle,
     ):
         yield handle
@@ -91,9 +97,11 @@ def check_shown(store: str, context: typer.Context) -> None:
 
 
 @contextmanager
-def opened_backend(spec: str, dimensions: int | None = None) -> Iterator[EmbeddingBackend]:
+def opened_backend(
+    spec: str, dimensions: int | None = None, share: float | None = None
+) -> Iterator[EmbeddingBackend]:
     """The backend, closed in the end if it has connections to close."""
-    backend = open_backend(spec, dimensions=dimensions)
+    backend = open_backend(spec, dimensions=dimensions, share=share)
     with backend if isinstance(backend, AbstractContextManager) else nullcontext():
         yield backend
 
