@@ -324,6 +324,27 @@ def test_what_cannot_be_read_is_not_taken_for_gone(one: Place, tmp_path: Path) -
     assert {row.text for row, _ in one.stored().values()} == {"apples", "plums"}
 
 
+@pytest.mark.parametrize("name", ["PostgreSQL", "PostgreSQL, async"])
+def test_an_index_that_a_job_was_ended_before_is_built_by_the_next(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("samespace.stores.pgvector.sql.AUTO_INDEX_ROWS", 2)
+    place = PLACES[name](request)
+    asked: dict[str, Any] = {
+        "identity": "numbers",
+        "checkpoint": tmp_path / "point",
+        "batch_size": BATCH,
+    }
+    with pytest.raises(Interrupted):
+        place.run(TaskBackend(), Ending(made(2 * BATCH), 2 * BATCH), **asked)
+    with place.open() as store:
+        assert not store.info().index_built
+    report = place.run(TaskBackend(), made(2 * BATCH), **asked)
+    assert (report.resumed_at, report.write.written) == (2 * BATCH, 0)
+    with place.open() as store:
+        assert store.info().index_built
+
+
 @pytest.mark.parametrize("name", ["\udcff.md", "\udcff/x.jsonl"])
 def test_a_file_whose_name_is_no_text_holds_up_no_others(
     one: Place, tmp_path: Path, name: str

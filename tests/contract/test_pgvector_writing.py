@@ -223,3 +223,17 @@ def test_an_index_is_built_at_the_end_of_a_bulk_that_succeeds(
             store.upsert(documents(4))
             assert not store.info().index_built
         assert store.info().index_built
+
+
+def test_a_bulk_that_was_broken_off_leaves_its_index_to_the_one_that_goes_on(
+    postgres: str, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Harness(postgres, schema).open("resumed", backend=TaskBackend()) as store:
+        store.upsert(documents(3))
+        monkeypatch.setattr(sql, "AUTO_INDEX_ROWS", 2)
+        with store.bulk():
+            pass
+        assert not store.info().index_built
+        with store.bulk(resumed=True):
+            pass
+        assert store.info().index_built

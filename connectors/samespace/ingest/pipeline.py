@@ -136,7 +136,7 @@ class Pipeline:
         try:
             with ExitStack() as files:
                 await self._begin(files)
-                async with self.target.bulk():
+                async with self.target.bulk(resumed=self._tally.resumed_at > 0):
                     end = await self._staged()
                 await self._finish(end)
         except (asyncio.CancelledError, Left):

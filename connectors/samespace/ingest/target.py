@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from samespace.documents import CollectionInfo, Document, Metadata, Rejected, WriteReport
 from samespace.errors import CollectionNotFound, InvalidInput
 from samespace.filters import Filter, everything, field
-from samespace.ingest.worker import Worker
+from samespace.ingest.worker import GRACE, Worker
 from samespace.protocols import AsyncVectorStore, Vector, VectorStore
 
 T = TypeVar("T")
@@ -132,20 +132,20 @@ class Target:
         return part
 
     @asynccontextmanager
-    async def bulk(self) -> AsyncIterator[None]:
-        """All writes within it are parts of one."""
+    async def bulk(self, *, resumed: bool) -> AsyncIterator[None]:
+        """All writes within it are parts of one; an index is not waited for by who is cancelled."""
         if self._store.is_async:
-            async with self._store.bulk():
+            async with self._store.bulk(resumed=resumed):
                 yield
             return
-        bulk = self._store.bulk()
+        bulk = self._store.bulk(resumed=resumed)
         bulk.__enter__()
         try:
             yield
         except BaseException as error:
             bulk.__exit__(type(error), error, error.__traceback__)
             raise
-        await self._worker.do(lambda: bulk.__exit__(None, None, None))
+        await self._worker.do(lambda: bulk.__exit__(None, None, None), grace=GRACE)
 
     async def close(self) -> None:
         """Close an async store in the loop that it was used in."""

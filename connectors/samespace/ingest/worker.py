@@ -62,15 +62,18 @@ class Worker:
         """Whether a piece was left to end by itself."""
         return self._is_behind
 
-    async def do(self, work: Callable[[], T]) -> T:
-        """What ``work`` returns or raises; :class:`Left` if nobody serves any more."""
+    async def do(self, work: Callable[[], T], *, grace: float | None = None) -> T:
+        """What ``work`` returns or raises; :class:`Left` if nobody serves any more.
+
+        ``grace`` is for this piece, where the worker has none.
+        """
         loop = asyncio.get_running_loop()
         piece = _Piece(work, loop, loop.create_future())
         self._ask(piece)
         try:
             result: T = await asyncio.shield(piece.future)
         except asyncio.CancelledError:
-            await self._let_end(piece.future)
+            await self._let_end(piece.future, self._grace if grace is None else grace)
             raise
         finally:
             self._open.discard(piece)
@@ -84,8 +87,8 @@ class Worker:
             else:
                 self._asked.put(piece)
 
-    async def _let_end(self, future: asyncio.Future[Any]) -> None:
-        await asyncio.wait([future], timeout=self._grace)
+    async def _let_end(self, future: asyncio.Future[Any], grace: float | None) -> None:
+        await asyncio.wait([future], timeout=grace)
         if future.done():
             future.exception()  # which nobody is there to hear
         else:

@@ -234,12 +234,14 @@ class StoreBase(ABC):
             self._passages(self._backend, [], slot)
 
     @contextmanager
-    def bulk(self) -> Iterator[None]:
+    def bulk(self, *, resumed: bool = False) -> Iterator[None]:
         """Writes within it are parts of one: an index that they call for is built at its end.
 
-        It is not if they fail.
+        It is not if they fail. ``resumed`` says that it goes on with one that was broken off, whose
+        index may be missing though nothing is left to write.
         """
         self._bulks += 1
+        self._owed = self._owed or resumed
         try:
             yield
         finally:

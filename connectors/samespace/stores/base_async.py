@@ -234,12 +234,14 @@ class AsyncStoreBase(ABC):
             await self._passages(self._backend, [], slot)
 
     @asynccontextmanager
-    async def bulk(self) -> AsyncIterator[None]:
+    async def bulk(self, *, resumed: bool = False) -> AsyncIterator[None]:
         """Writes within it are parts of one: an index that they call for is built at its end.
 
-        It is not if they fail.
+        It is not if they fail. ``resumed`` says that it goes on with one that was broken off, whose
+        index may be missing though nothing is left to write.
         """
         self._bulks += 1
+        self._owed = self._owed or resumed
         try:
             yield
         finally:
