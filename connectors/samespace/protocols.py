@@ -98,6 +98,14 @@ class CountsTokens(Protocol):
 
 
 @runtime_checkable
+class TakesCallsAtOnce(Protocol):
+    """A backend that several threads (or tasks) may call at once: so many keep it busy."""
+
+    @property
+    def calls_at_once(self) -> int: ...
+
+
+@runtime_checkable
 class SupportsLateChunking(Protocol):
     """A backend that embeds the chunks of a document in sight of one another."""
 

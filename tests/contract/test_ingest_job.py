@@ -34,6 +34,7 @@ from samespace.errors import (
     QuotaExhausted,
     SpaceMismatch,
 )
+from samespace.guard import CANARY_TEXTS
 from samespace.ingest.pipeline import IN_FLIGHT
 from samespace.protocols import Matrix
 from samespace.testing.backends import LyingBackend, RefusingBackend, TaskBackend
@@ -714,3 +715,83 @@ def test_a_job_ends_wherever_it_is_interrupted(
             assert threading.active_count() == before
         assert ended > len(lines) // 3
         assert IngestJob(store, made(30)).run().complete
+
+
+class AtOnce(TaskBackend):
+    """May be called by three threads at once; ``meet`` are the calls that wait for one another."""
+
+    calls_at_once = 3
+
+    def __init__(self, meet: int) -> None:
+        super().__init__()
+        self._meet = threading.Barrier(meet)
+        self._left = meet
+        self._lock = threading.Lock()
+        self.running = self.most = 0
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        if texts[0] in CANARY_TEXTS:
+            return super().embed_documents(texts)
+        with self._lock:
+            waits, self._left = self._left > 0, self._left - 1
+            self.running += 1
+            self.most = max(self.most, self.running)
+        if waits:
+            self._meet.wait()
+        with self._lock:
+            self.running -= 1
+        return super().embed_documents(texts)
+
+
+def test_batches_are_embedded_beside_one_another_and_stored_in_their_order(one: Place) -> None:
+    positions: list[int] = []
+    backend = AtOnce(3)
+    with one.job(
+        backend,
+        made(95),
+        batch_size=BATCH,
+        on_progress=lambda report: positions.append(report.documents),
+    ) as job:
+        assert job.run().write.written == 95
+    assert positions == [*range(10, 100, 10), 95]
+    assert backend.most == 3
+    stored = one.stored()
+    one.without(embedding=made(95))
+    assert one.stored() == stored
+
+
+def test_with_a_budget_each_batch_is_waited_for(one: Place) -> None:
+    backend = AtOnce(1)
+    one.run(backend, made(95), batch_size=BATCH, budget_tokens=10_000)
+    assert backend.most == 1
+
+
+def test_what_came_before_a_failure_is_stored_and_nothing_more_is_asked_for(
+    one: Place, tmp_path: Path
+) -> None:
+    failed = threading.Event()
+
+    class Second(TaskBackend):
+        """Its second batch fails while the first one is under way."""
+
+        calls_at_once = 2
+
+        def embed_documents(self, texts: Sequence[str]) -> Matrix:
+            if "text number 0 of many" in texts:
+                assert failed.wait(60)
+            if "text number 10 of many" in texts:
+                failed.set()
+                raise QuotaExhausted("spent")
+            return super().embed_documents(texts)
+
+    backend, point = Second(), tmp_path / "point"
+    with (
+        one.job(backend, made(95), batch_size=BATCH, checkpoint=point, identity="numbers") as job,
+        pytest.raises(QuotaExhausted) as caught,
+    ):
+        job.run()
+    assert sorted(one.stored()) == sorted(document.id for document in made(10))
+    assert orjson.loads(point.read_bytes())["position"] == 10
+    assert caught.value.report is not None
+    assert caught.value.report.written == 10
+    assert backend.documents == [document.text for document in made(10)]

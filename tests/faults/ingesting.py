@@ -63,7 +63,9 @@ class Holder:
 
 
 class Appending(TaskBackend):
-    """Notes how many texts it is asked for before it embeds them."""
+    """Notes how many texts it is asked for before it embeds them, by several calls at once."""
+
+    calls_at_once = 3
 
     def __init__(self, log: Path, holder: Holder) -> None:
         super().__init__()

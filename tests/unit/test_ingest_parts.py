@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -16,13 +17,14 @@ from hypothesis import strategies as st
 from samespace import Document, Parent
 from samespace.errors import InvalidInput
 from samespace.ingest.checkpoint import Checkpoint, CheckpointFile, Job, Watermark
-from samespace.ingest.embedder import Embedder
+from samespace.ingest.embedder import Embedder, Made
 from samespace.ingest.pieces import Plan, Unit, compared, unit_of
+from samespace.ingest.pipeline import StageClock
 from samespace.ingest.seen import SeenIds
 from samespace.ingest.source import Documents, Files, Reader
 from samespace.ingest.worker import Left, Worker, in_a_thread
 from samespace.protocols import Matrix
-from samespace.testing.backends import TaskBackend
+from samespace.testing.backends import RefusingBackend, TaskBackend
 
 JOB = Job(source="numbers", version="1", collection="c", space="s", chunking="none")
 
@@ -269,17 +271,86 @@ def test_a_lock_that_was_removed_is_none(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+PLANS = [
+    Plan(embed=[Document("a", "same")]),
+    Plan(embed=[Document("b", "same"), Document("c", "new")]),
+]
+"""Two batches with a text in common."""
+
+
+def embedded(backend: TaskBackend, work: Callable[[Embedder], Awaitable[list[Made]]]) -> list[Made]:
+    """What came of both plans, by two threads."""
+
+    async def run() -> list[Made]:
+        with in_a_thread("embed") as one, in_a_thread("embed") as other:
+            return await work(Embedder(backend, [one, other]))
+
+    return asyncio.run(run())
+
+
+async def in_turn(embedder: Embedder) -> list[Made]:
+    return [await embedder.embed(plan) for plan in PLANS]
+
+
+async def at_once(embedder: Embedder) -> list[Made]:
+    return list(await asyncio.gather(*map(embedder.embed, PLANS)))
+
+
 def test_a_text_in_flight_may_be_stored_while_others_are_embedded() -> None:
     class Storing(TaskBackend):
+        embedder: Embedder
+
         def embed_documents(self, texts: Sequence[str]) -> Matrix:
-            embedder.forget(["same"])
+            if texts == ["new"]:
+                self.embedder.forget(["same"])
             return super().embed_documents(texts)
 
-    with in_a_thread("embed") as worker:
-        embedder = Embedder(Storing(), worker)
-        plans = [
-            Plan(embed=[Document("a", "same")]),
-            Plan(embed=[Document("b", "same"), Document("c", "new")]),
-        ]
-        first, second = (asyncio.run(embedder.embed(plan)) for plan in plans)
+    async def storing(embedder: Embedder) -> list[Made]:
+        backend.embedder = embedder
+        return await in_turn(embedder)
+
+    backend = Storing()
+    first, second = embedded(backend, storing)
     assert (second.embedded, second.rows[0][1].tolist()) == (1, first.rows[0][1].tolist())
+
+
+def test_a_text_is_embedded_once_though_two_calls_are_under_way() -> None:
+    class Meeting(TaskBackend):
+        both = threading.Barrier(2)
+
+        def embed_documents(self, texts: Sequence[str]) -> Matrix:
+            self.both.wait()
+            return super().embed_documents(texts)
+
+    backend = Meeting()
+    first, second = embedded(backend, at_once)
+    assert sorted(backend.documents) == ["new", "same"]
+    assert second.rows[0][1].tolist() == first.rows[0][1].tolist()
+
+
+@pytest.mark.parametrize("work", [in_turn, at_once])
+def test_a_text_that_is_refused_is_refused_wherever_it_is(
+    work: Callable[[Embedder], Awaitable[list[Made]]],
+) -> None:
+    made = embedded(RefusingBackend("same"), work)
+    assert [each.rejected[0].id for each in made] == ["a", "b"]
+    assert [[document.id for document, _ in each.rows] for each in made] == [[], ["c"]]
+
+
+def test_a_text_that_is_cut_is_cut_wherever_it_is() -> None:
+    made = embedded(TaskBackend(truncated=["same"]), in_turn)
+    assert [each.truncated for each in made] == [["a"], ["b"]]
+
+
+def test_what_is_done_at_the_same_time_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    clock = StageClock()
+    with clock.running():
+        now += 1
+        with clock.running():
+            now += 2
+            assert clock.seconds == 3
+        now += 4
+    now += 8
+    assert clock.seconds == 7

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -35,28 +36,34 @@ class Made:
     rejected: list[Rejected] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
     truncated: list[str] = field(default_factory=list)
-    tokens: int = 0
     embedded: int = 0
     texts: list[str] = field(default_factory=list)
 
 
-class Embedder:
-    """Embeds what plans ask for, one after the other."""
+@dataclass(slots=True)
+class Answers:
+    """What came of texts that were asked for together: a vector or an error for each, by text."""
 
-    def __init__(self, backend: AnyBackend, worker: Worker) -> None:
+    vectors: dict[str, Vector]
+    errors: dict[str, EmbeddingError]
+    cut: set[str]
+
+
+class Embedder:
+    """Embeds what plans ask for: as many of them at once as there are workers, each text once."""
+
+    def __init__(self, backend: AnyBackend, workers: Iterable[Worker]) -> None:
         self._backend: Any = backend
-        self._worker = worker
-        self._in_flight: dict[str, Vector] = {}
+        self._free = list(workers)
+        self._in_flight: dict[str, asyncio.Future[Answers]] = {}
         self.spent = 0
         """Tokens, also of calls that failed."""
 
     async def embed(self, plan: Plan) -> Made:
         """Vectors for a plan's documents; the error that concerns all of them."""
         made = Made(rows=list(plan.ready))
-        spent = self.spent
         await self._each(plan.embed, made)
         await self._together(plan.together, made)
-        made.tokens = self.spent - spent
         return made
 
     def forget(self, texts: Iterable[str]) -> None:
@@ -66,24 +73,30 @@ class Embedder:
 
     async def _each(self, documents: Sequence[Document], made: Made) -> None:
         texts = unique(document.embedded_text for document in documents)
-        held = {text: self._in_flight[text] for text in texts if text in self._in_flight}
-        new = [text for text in texts if text not in held]
+        # Before anything is waited for: what is in flight may be stored meanwhile, and forgotten.
+        others = {text: self._in_flight[text] for text in texts if text in self._in_flight}
+        made.texts = [text for text in texts if text not in others]
+        own = asyncio.get_running_loop().create_future()
+        self._in_flight |= dict.fromkeys(made.texts, own)
+        try:
+            answers = await self._answers(made.texts)
+            own.set_result(answers)
+        finally:
+            own.cancel()  # without an answer nobody waits for one
+        found = dict.fromkeys(made.texts, answers)
+        for text, other in others.items():
+            found[text] = await other
+        made.embedded += len(answers.vectors)
+        _place(documents, found, made)
+
+    async def _answers(self, texts: Sequence[str]) -> Answers:
         call = embed_documents_async if is_async(self._backend) else embed_documents
-        kept, vectors, refused, cut = await self._accepted(call, new)
-        made.texts = [new[place] for place in kept]
-        found = dict(zip(made.texts, vectors, strict=True))
-        self._in_flight |= found
-        held |= found  # of what is in flight, some may have been stored meanwhile
-        made.embedded += len(kept)
-        errors = {new[place]: error for place, error in refused.items()}
-        truncated = {new[place] for place in cut}
-        for document in documents:
-            text = document.embedded_text
-            if text in errors:
-                made.rejected.append(Rejected(document.id, errors[text]))
-            else:
-                made.rows.append((document, held[text]))
-                made.truncated += [document.id] if text in truncated else []
+        kept, vectors, refused, cut = await self._accepted(call, texts)
+        return Answers(
+            vectors=dict(zip([texts[place] for place in kept], vectors, strict=True)),
+            errors={texts[place]: error for place, error in refused.items()},
+            cut={texts[place] for place in cut},
+        )
 
     async def _together(self, documents: Sequence[tuple[Document, ...]], made: Made) -> None:
         chunks = [[piece.embedded_text for piece in pieces] for pieces in documents]
@@ -118,12 +131,32 @@ class Embedder:
     async def _answer(self, call: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Usage]:
         """Vectors or the error, and what the call cost: a part of it may have been paid."""
         if not is_async(self._backend):
-            return await self._worker.do(partial(_answered, call, self._backend, inputs))
+            return await self._in_thread(partial(_answered, call, self._backend, inputs))
         try:
             answered: tuple[Any, Usage] = await call(self._backend, inputs)
         except EmbeddingError as error:
             return error, usage_of(self._backend)
         return answered
+
+    async def _in_thread(self, work: Callable[[], tuple[Any, Usage]]) -> tuple[Any, Usage]:
+        worker = self._free.pop()
+        try:
+            return await worker.do(work)
+        finally:
+            self._free.append(worker)
+
+
+def _place(documents: Sequence[Document], found: Mapping[str, Answers], made: Made) -> None:
+    """Give each document what came of its text."""
+    for document in documents:
+        text = document.embedded_text
+        answers = found[text]
+        if text in answers.errors:
+            made.rejected.append(Rejected(document.id, answers.errors[text]))
+            continue
+        made.rows.append((document, answers.vectors[text]))
+        if text in answers.cut:
+            made.truncated.append(document.id)
 
 
 def _answered(

@@ -37,10 +37,11 @@ class IngestJob:
     document again, and a collection that the job creates records it.
 
     Reading, embedding and writing go on beside one another, a batch at a time: about ``batch_size``
-    documents or chunks, or 16 MiB of text. What has been read is never more than five batches ahead
-    of what is stored. What is stored with the same text is not embedded again, and a change of
-    metadata alone is written without embedding. A document that is refused does not hold up the
-    others: the report names it.
+    documents or chunks, or 16 MiB of text. A backend that takes several calls at once, as those of
+    an API do, embeds up to three batches at the same time, one with a budget. What has been read is
+    never more than five batches ahead of what is stored. What is stored with the same text is not
+    embedded again, and a change of metadata alone is written without embedding. A document that is
+    refused does not hold up the others: the report names it.
 
     ``checkpoint`` is a path. The file there says how far the source is stored, is written after the
     store has acknowledged, and is removed once the job is complete: running the same job again goes

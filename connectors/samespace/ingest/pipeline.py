@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -23,7 +23,7 @@ from samespace.ingest.seen import SeenIds
 from samespace.ingest.source import Items, Reader
 from samespace.ingest.target import AnyStore, Target, unique
 from samespace.ingest.worker import GRACE, Left, Worker, in_a_thread
-from samespace.protocols import AnyBackend, CountsTokens, Vector
+from samespace.protocols import AnyBackend, CountsTokens, TakesCallsAtOnce, Vector
 
 IN_FLIGHT: Final = 4
 """How many batches are at most between the source and the store's acknowledgement."""
@@ -69,6 +69,39 @@ class Settings:
         said = repr(self.chunker) if kind.__repr__ is not object.__repr__ else kind.__qualname__
         return f"{said}, late" if self.together else said
 
+    @property
+    def calls_at_once(self) -> int:
+        """How many batches are embedded beside one another; with a budget each is waited for."""
+        if self.budget is not None or not isinstance(self.backend, TakesCallsAtOnce):
+            return 1
+        return max(1, min(self.backend.calls_at_once, IN_FLIGHT - 1))
+
+
+class StageClock:
+    """How long a stage was busy; what is done at the same time counts once."""
+
+    def __init__(self) -> None:
+        self._before = self._since = 0.0
+        self._running = 0
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return self._before + (time.monotonic() - self._since if self._running else 0.0)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the seconds of a ``with`` block."""
+        if not self._running:
+            self._since = time.monotonic()
+        self._running += 1
+        try:
+            yield
+        finally:
+            if self._running == 1:
+                self._before = self.seconds
+            self._running -= 1
+
 
 @dataclass(frozen=True, slots=True)
 class _End:
@@ -87,7 +120,10 @@ async def open_pipeline(
     ``closing`` closes the store too, and an async backend.
     """
     with ExitStack() as threads:
-        embedding = threads.enter_context(in_a_thread("embed", grace=GRACE))
+        embedding = [
+            threads.enter_context(in_a_thread("embed", grace=GRACE))
+            for _ in range(settings.calls_at_once)
+        ]
         comparing = threads.enter_context(in_a_thread("compare"))
         writing = threads.enter_context(in_a_thread("write"))
         pipeline = Pipeline(settings, reading, embedding, comparing, writing)
@@ -106,7 +142,7 @@ class Pipeline:
         self,
         settings: Settings,
         reading: Worker,
-        embedding: Worker,
+        embedding: Sequence[Worker],
         comparing: Worker,
         writing: Worker,
     ) -> None:
@@ -115,18 +151,21 @@ class Pipeline:
         self.reader = Reader(settings.items.units(settings.chunker), batch_size=settings.batch_size)
         self.target = Target(settings.store, writing)
         self.comparing = Target(settings.store, comparing)
-        self.proving = Target(settings.store, embedding)
+        self.proving = Target(settings.store, embedding[0])
         self.embedder = Embedder(settings.backend, embedding)
         self._job: Job | None = None
         self._seen: SeenIds | None = None
-        self._is_proved = self._is_new = False
+        self._is_proved = self._is_new = self._has_failed = False
         self._done = Watermark(0)
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._in_flight: list[Batch] = []
         self._to_embed: asyncio.Queue[tuple[Batch, Plan] | _End] = asyncio.Queue()
-        self._to_write: asyncio.Queue[tuple[Batch, Plan, Made] | _End] = asyncio.Queue()
+        self._to_write: asyncio.Queue[tuple[Batch, Plan, asyncio.Task[Made]] | _End]
+        self._to_write = asyncio.Queue()
+        self._calls = asyncio.Semaphore(len(embedding))
+        self._making: set[asyncio.Task[Made]] = set()
+        self._clocks = {stage: StageClock() for stage in STAGES}
         self._began = time.monotonic()
-        self._seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
         self._tally = IngestReport()
 
     # The run
@@ -203,9 +242,9 @@ class Pipeline:
                 raise end.error
             return end
         finally:
-            for stage in stages:
-                stage.cancel()
-            await asyncio.gather(*stages, return_exceptions=True)
+            for task in (*stages, *self._making):
+                task.cancel()
+            await asyncio.gather(*stages, *self._making, return_exceptions=True)
 
     async def _finish(self, end: _End) -> None:
         if end.stopped:
@@ -262,11 +301,15 @@ class Pipeline:
         try:
             while not isinstance(asked := await self._to_embed.get(), _End):
                 batch, plan = asked
+                await self._calls.acquire()
+                if self._has_failed:  # which is raised when its turn comes
+                    return
                 if plan.to_embed and self._is_spent:
                     asked = _End("budget")
                     break
                 with self._busy("embed"):
-                    self._to_write.put_nowait((batch, plan, await self._made(plan)))
+                    await self._prove(plan)
+                self._to_write.put_nowait((batch, plan, self._begun(plan)))
             self._to_write.put_nowait(asked)
         except Exception as error:  # noqa: BLE001  raised where the stages come together
             self._to_write.put_nowait(_End(error=error))
@@ -276,21 +319,41 @@ class Pipeline:
         budget = self.settings.budget
         return budget is not None and self.embedder.spent >= budget
 
+    async def _prove(self, plan: Plan) -> None:
+        """Before anything is embedded, the guard has seen the backend."""
+        if self._is_proved or not plan.to_embed:
+            return
+        if self.settings.together and self._is_new:
+            await self.proving.create(LATE)
+        await self.proving.prove()
+        self._is_proved = True
+
+    def _begun(self, plan: Plan) -> asyncio.Task[Made]:
+        task = asyncio.create_task(self._made(plan))
+        self._making.add(task)
+        task.add_done_callback(self._making.discard)
+        return task
+
     async def _made(self, plan: Plan) -> Made:
-        if plan.to_embed and not self._is_proved:
-            if self.settings.together and self._is_new:
-                await self.proving.create(LATE)
-            await self.proving.prove()
-            self._is_proved = True
-        return await self.embedder.embed(plan)
+        try:
+            with self._busy("embed"):
+                return await self.embedder.embed(plan)
+        except Exception:
+            self._has_failed = True
+            raise
+        finally:
+            self._calls.release()
 
     async def _write(self) -> _End:
-        while not isinstance(made := await self._to_write.get(), _End):
+        """Batches in their order, whichever was embedded first."""
+        while not isinstance(asked := await self._to_write.get(), _End):
+            batch, plan, making = asked
+            made = await making
             with self._busy("write"):
-                await self._store(*made)
+                await self._store(batch, plan, made)
             self._room.release()
             self.settings.tell(self.report())
-        return made
+        return asked
 
     async def _store(self, batch: Batch, plan: Plan, made: Made) -> None:
         """Write a batch, then what it makes old, then how far the job is."""
@@ -337,20 +400,15 @@ class Pipeline:
             self._tally,
             documents=self._done.position - self._tally.resumed_at,
             write=replace(self._tally.write, tokens=self.embedder.spent),
-            seconds=dict(self._seconds),
+            seconds={stage: clock.seconds for stage, clock in self._clocks.items()},
             wall=time.monotonic() - self._began,
         )
 
     def _count(self, report: WriteReport) -> None:
         self._tally = replace(self._tally, write=self._tally.write + report)
 
-    @contextmanager
-    def _busy(self, stage: Stage) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self._seconds[stage] += time.monotonic() - began
+    def _busy(self, stage: Stage) -> AbstractContextManager[None]:
+        return self._clocks[stage].running()
 
     async def estimate(self) -> Estimate:
         """What a run would do."""

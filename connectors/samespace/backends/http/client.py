@@ -45,6 +45,9 @@ from samespace.vectors import embedded
 LONGEST_PAUSE: Final = 30.0
 """Seconds between two attempts where the API does not say how long to wait."""
 
+CALLS: Final = 4
+"""Calls at once where requests at once have no limit."""
+
 T = TypeVar("T")
 _NOTHING: Final = Usage(0)
 _OTHER_LOOP: Final = "this backend belongs to another event loop; make one in each"
@@ -114,6 +117,11 @@ class HTTPBackend:
     def space(self) -> EmbeddingSpace:
         """The space of the vectors: model, dimensions and the documents' task."""
         return self._space
+
+    @property
+    def calls_at_once(self) -> int:
+        """As many as there may be requests at once, for a call may be no more than one."""
+        return self._limits.in_flight or CALLS
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._space)!r}, address={self._address!r})"
