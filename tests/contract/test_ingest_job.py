@@ -25,7 +25,16 @@ from tests.contract.ingesting import (
 from tests.contract.test_elasticsearch_contract import raw
 from tests.contract.test_qdrant_contract import prefix
 
-from samespace import Document, HashingBackend, IngestJob, Rejected, TextChunker, everything, field
+from samespace import (
+    Document,
+    HashingBackend,
+    IngestJob,
+    IngestReport,
+    Rejected,
+    TextChunker,
+    everything,
+    field,
+)
 from samespace.errors import (
     AuthenticationFailed,
     BackendUnavailable,
@@ -93,6 +102,43 @@ def test_what_has_changed_is_embedded_and_nothing_else(place: Place, backend: Ta
     stored = place.stored()
     place.without(embedding=documents)
     assert place.stored() == stored
+
+
+@pytest.mark.parametrize(
+    ("place", "files"),
+    [
+        ("PostgreSQL", 1_000),
+        ("Qdrant local", 100),
+        ("Qdrant REST", 1_000),
+        ("Elasticsearch", 1_000),
+    ],
+    indirect=["place"],
+)
+def test_of_a_thousand_files_only_what_has_changed_is_embedded(
+    place: Place, backend: TaskBackend, tmp_path: Path, files: int
+) -> None:
+    """Each in three chunks; the second run finds nothing to do, the third one chunk of one file."""
+
+    def ingest() -> IngestReport:
+        return place.run(backend, str(folder), chunker=TextChunker(max_characters=30))
+
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for n in range(files):
+        (folder / f"{n}.txt").write_text(
+            f"File {n:04} begins so.\n\nIt goes on: {n:04}.\n\nThe end of {n:04}."
+        )
+    assert ingest().write.written == 3 * files
+    before = place.stored()
+    backend.documents.clear()
+    again = ingest()
+    assert (again.write.written, again.write.skipped, again.removed) == (0, 3 * files, 0)
+    assert (backend.documents, place.stored()) == ([], before)
+    changed_file = folder / "50.txt"
+    changed_file.write_text(changed_file.read_text().replace("goes on", "went on"))
+    changed = ingest()
+    assert backend.documents == ["It went on: 0050.\n\n"]
+    assert (changed.write.written, changed.write.skipped) == (1, 3 * files - 1)
 
 
 def test_an_ended_job_goes_on_where_it_was(
