@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from samespace.errors import InvalidInput, excerpt
@@ -78,6 +79,15 @@ def check_key(value: object, *, what: str = "metadata key") -> str:
     if len(value) > KEY_BYTES // 4 and len(value.encode()) > KEY_BYTES:
         raise InvalidInput(f"{what} {excerpt(value)} is longer than {KEY_BYTES} bytes; shorten it")
     return value
+
+
+def check_texts_listed(texts: object) -> None:
+    """:class:`InvalidInput` for what has no texts in an order: one string, a generator, a dict."""
+    if isinstance(texts, str):
+        raise InvalidInput("texts is one string; pass a list of strings")
+    is_listed = hasattr(texts, "__len__") and hasattr(texts, "__getitem__")
+    if not is_listed or isinstance(texts, bytes | Mapping):
+        raise InvalidInput(f"texts is {excerpt(texts)}; pass a list of strings")
 
 
 def is_unstorable(text: str) -> bool:

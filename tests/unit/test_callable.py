@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from samespace import (
     HashingBackend,
 )
 from samespace.errors import BadResponse, InvalidInput
+from samespace.protocols import Matrix
 
 SPACE = EmbeddingSpace(model="own", dimensions=2)
 V3 = EmbeddingSpace(model="jina-embeddings-v3", dimensions=2, task="retrieval.passage")
@@ -42,9 +45,11 @@ def test_a_space_whose_queries_differ_needs_both() -> None:
 
 def test_a_ragged_answer_is_a_bad_one_for_queries_too() -> None:
     backend = CallableBackend(SPACE, lambda texts: [[1.0], [1.0, 0.0]])
-    for ask in (backend.embed_query, backend.embed_documents, backend.embed_queries):
+    with pytest.raises(BadResponse, match="expected|regular array"):
+        backend.embed_query("ab")
+    for ask in (backend.embed_documents, backend.embed_queries):
         with pytest.raises(BadResponse, match="regular array"):
-            ask("ab")
+            ask(["a", "b"])
 
 
 def test_no_queries_ask_nothing() -> None:
@@ -52,10 +57,52 @@ def test_no_queries_ask_nothing() -> None:
     assert backend.embed_queries([]).shape == (0, 2)
 
 
-def test_no_texts_no_vectors() -> None:
-    backend = CallableBackend(V3, lambda texts: np.empty((0, 2)), lambda text: [1.0, 0.0])
-    assert backend.embed_documents([]).shape == (0, 2)
-    assert backend.embed_queries([]).shape == (0, 2)
+def never(texts: object) -> list[list[float]]:
+    raise AssertionError("called")
+
+
+def test_no_texts_no_vectors_and_no_call() -> None:
+    for backend in (CallableBackend(SPACE, never), CallableBackend(V3, never, never)):
+        assert backend.embed_documents([]).shape == (0, 2)
+        assert backend.embed_queries([]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("texts", ["abc", b"abc", None, 5, {"a": 1}, {"a"}, iter(["a"])])
+def test_texts_are_a_list(texts: object) -> None:
+    backend = CallableBackend(SPACE, never)
+    for ask in (backend.embed_documents, backend.embed_queries):
+        with pytest.raises(InvalidInput, match="pass a list of strings"):
+            ask(texts)  # type: ignore[arg-type]
+
+
+def filling(buffer: Matrix) -> Callable[[list[str]], Matrix]:
+    """A function that answers with the same array each time, filled anew."""
+
+    def embed(texts: list[str]) -> Matrix:
+        angles = np.array([float(text) for text in texts])
+        buffer[:] = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        return buffer
+
+    return embed
+
+
+async def test_a_function_that_fills_one_array_again_changes_no_earlier_answer() -> None:
+    embed = filling(np.zeros((2, 2), dtype=np.float32))
+
+    async def embed_async(texts: list[str]) -> Matrix:
+        return embed(texts)
+
+    backend, twin = CallableBackend(SPACE, embed), AsyncCallableBackend(SPACE, embed_async)
+    for first in (backend.embed_documents(["0", "0"]), await twin.embed_documents(["0", "0"])):
+        backend.embed_documents(["1", "1"])
+        assert first.tolist() == [[1, 0], [1, 0]]
+
+
+def test_a_matrix_of_numpy_s_own_kind_is_an_array_here() -> None:
+    def embed(texts: list[str]) -> Matrix:
+        return np.array([[1.0, 0.0]] * len(texts), dtype=np.float32).view(np.matrix)
+
+    assert CallableBackend(SPACE, embed).embed_query("a").shape == (2,)
 
 
 def test_what_the_functions_return_is_checked() -> None:
@@ -141,9 +188,10 @@ async def test_a_function_of_the_other_kind_is_refused_by_name() -> None:
         embeddings.aembed_documents,  # type: ignore[arg-type]
         embeddings.aembed_query,  # type: ignore[arg-type]
     )
-    for ask in (given_async.embed_query, given_async.embed_documents):
-        with pytest.raises(InvalidInput, match="use its async twin"):
-            ask("ab")
+    with pytest.raises(InvalidInput, match="use its async twin"):
+        given_async.embed_query("ab")
+    with pytest.raises(InvalidInput, match="use its async twin"):
+        given_async.embed_documents(list(TEXTS))
     given_plain = AsyncCallableBackend(
         HASHED,
         embeddings.embed_documents,  # type: ignore[arg-type]

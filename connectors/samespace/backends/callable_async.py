@@ -6,9 +6,11 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar, Final
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from samespace.errors import InvalidInput, excerpt
+from samespace.names import check_texts_listed
 from samespace.protocols import Matrix, Vector
 from samespace.space import EmbeddingSpace
 from samespace.vectors import embedded, stack
@@ -26,7 +28,7 @@ class AsyncCallableBackend:
     """Embeds by calling ``embed_documents(texts)``, of a list, and ``embed_query(text)``.
 
     The first returns something of shape ``(len(texts), dimensions)``, the second of shape
-    ``(dimensions,)``, lists or arrays; what they return is checked against ``space``
+    ``(dimensions,)``, lists or arrays; what they return is copied and checked against ``space``
     (:class:`~samespace.errors.BadResponse`), what they raise passes through. ``embed_query`` may be
     left out where queries are embedded as documents are.
 
@@ -72,12 +74,17 @@ class AsyncCallableBackend:
 
     async def embed_documents(self, texts: Sequence[str]) -> Matrix:
         """Vectors of shape ``(len(texts), dimensions)``, float32."""
+        check_texts_listed(texts)
+        if not len(texts):
+            return stack([], self._space.dimensions)
         answer = await self._answer_of(self._documents, list(texts))
-        return embedded(answer, self._space, count=len(texts))
+        # A copy, for a function may fill the same array again at its next call.
+        return np.array(embedded(answer, self._space, count=len(texts)))
 
     async def embed_queries(self, texts: Sequence[str]) -> Matrix:
         """Vectors of shape ``(len(texts), dimensions)``, float32; one call of yours each."""
-        if self._query is None and texts:
+        check_texts_listed(texts)
+        if self._query is None:
             return await self.embed_documents(texts)
         return stack([await self.embed_query(text) for text in texts], self._space.dimensions)
 

@@ -18,7 +18,7 @@ from samespace.errors import (
     TokenLimitExceeded,
     excerpt,
 )
-from samespace.names import is_unstorable
+from samespace.names import check_texts_listed, is_unstorable
 from samespace.protocols import Matrix
 
 LONGEST_WAIT: Final = 3600.0
@@ -74,8 +74,7 @@ class RequestFailed(Exception):
 
 def check_texts(texts: Sequence[str]) -> None:
     """:class:`InvalidInput` names the first text that cannot be embedded."""
-    if isinstance(texts, str):
-        raise InvalidInput("texts is one string; pass a list of strings")
+    check_texts_listed(texts)
     for place, text in enumerate(texts):
         if not isinstance(text, str) or is_unstorable(text):
             raise InvalidInput(
