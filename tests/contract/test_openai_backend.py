@@ -174,6 +174,16 @@ def test_tokens_and_provenance_are_told(make: Make, server: OpenAIServer) -> Non
     assert all(more > less for more, less in zip(longer, plain, strict=True))
 
 
+@pytest.mark.parametrize("usage", [None, {}, {"total_tokens": 0}, {"prompt_tokens": "many"}])
+def test_tokens_are_estimated_where_nobody_says_them(
+    make: Make, server: OpenAIServer, usage: Any
+) -> None:
+    caller = make(server.url)
+    server.change_next(lambda answer: answer | {"usage": usage})
+    caller.documents(TEXTS)
+    assert caller.usage().tokens == sum(caller.backend.count_tokens(TEXTS))
+
+
 def test_a_server_that_takes_few_texts_gets_few(make: Make) -> None:
     texts = [f"text {number}" for number in range(10)]
     with OpenAIServer(model=MODEL, items_per_request=3) as server:
@@ -320,6 +330,23 @@ def of_model(answer: dict[str, Any]) -> dict[str, Any]:
 def test_an_answer_with_a_fault_is_refused(make: Make, server: OpenAIServer, change: Any) -> None:
     server.change_next(change)
     with pytest.raises(BadResponse):
+        make(server.url).documents(TEXTS)
+
+
+@pytest.mark.parametrize(
+    "vector", [None, [None] * 1024, [float("nan")] * 1024, [float("inf")] * 1024, [0.5, None] * 512]
+)
+def test_a_vector_without_numbers_is_named(make: Make, server: OpenAIServer, vector: Any) -> None:
+    server.change_next(with_vector(vector))
+    with pytest.raises(BadResponse, match="vector 1 .*not finite") as caught:
+        make(server.url).documents(TEXTS)
+    assert caught.value.indices == (1,)
+
+
+@pytest.mark.parametrize("body", [b'{"data": NaN', b"[" * 100_000 + b"NaN", b"NaN", b"\xff NaN"])
+def test_what_only_has_the_word_is_no_answer(make: Make, server: OpenAIServer, body: bytes) -> None:
+    server.fail_next(200, body)
+    with pytest.raises(BadResponse, match="no JSON object"):
         make(server.url).documents(TEXTS)
 
 

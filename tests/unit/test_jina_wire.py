@@ -216,7 +216,14 @@ def test_the_index_says_which_text_a_vector_is_of() -> None:
     ]
 
 
-@pytest.mark.parametrize("usage", [None, {}, {"total_tokens": "12"}, {"total_tokens": -1}, [12]])
+def test_the_texts_tokens_are_the_cost_where_no_total_is_said() -> None:
+    for usage in ({"prompt_tokens": 7}, {"total_tokens": 0, "prompt_tokens": 7}):
+        assert read(answer(usage=usage)).tokens == 7
+
+
+@pytest.mark.parametrize(
+    "usage", [None, {}, {"total_tokens": "12"}, {"total_tokens": -1}, {"total_tokens": True}, [12]]
+)
 def test_an_unreadable_cost_is_none(usage: object) -> None:
     assert read(answer(usage=usage)).tokens == 0
 
@@ -236,7 +243,7 @@ BAD_ANSWERS: list[tuple[str, object, str]] = [
     ("html", b"<html><body>Bad gateway</body></html>", "Bad gateway"),
     ("truncated", orjson.dumps(answer())[:-9], "JSON"),
     ("not utf-8", b'{"data": "\xff"}', "JSON"),
-    ("NaN", b'{"data": [NaN]}', "JSON"),
+    ("NaN", b'{"data": [NaN]}', "1 vectors for 2"),
     ("a list", [], "JSON object"),
     ("null", None, "JSON object"),
     ("an error", {"detail": "no balance", "code": "X"}, "no balance"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import binascii
+import json
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -48,6 +50,7 @@ def vectors_of(data: object, dimensions: int, *, count: int, as_numbers: bool = 
     """The vectors of ``data``, shape ``(count, dimensions)``, each in the place that it names.
 
     They are in base64, or with ``as_numbers`` also lists of numbers; :class:`Unusable` otherwise.
+    A null there, for a number or for all, is what JSON has for NaN; whose place is named later.
     """
     if not isinstance(data, list) or len(data) != count:
         found = len(data) if isinstance(data, list) else "no"
@@ -55,6 +58,8 @@ def vectors_of(data: object, dimensions: int, *, count: int, as_numbers: bool = 
     vectors = np.empty((count, dimensions), dtype=FLOAT)
     for place, item in zip(_places(data), data, strict=True):
         encoded = item.get("embedding")
+        if as_numbers and encoded is None:
+            encoded = [None] * dimensions
         is_list = as_numbers and isinstance(encoded, list)
         vector = _numbers(encoded, place) if is_list else _decoded(encoded, place)
         if len(vector) != dimensions:
@@ -82,9 +87,9 @@ def _decoded(encoded: object, place: int) -> Vector:
     return np.frombuffer(raw, dtype=FLOAT)
 
 
-def _numbers(listed: object, place: int) -> Vector:
+def _numbers(listed: list[Any], place: int) -> Vector:
     try:
-        array = np.asarray(listed)
+        array = np.asarray([math.nan if each is None else each for each in listed])
     except ValueError:  # lists of several lengths
         array = np.asarray(None)
     if array.ndim != 1 or array.dtype.kind not in "fiu":
@@ -94,9 +99,10 @@ def _numbers(listed: object, place: int) -> Vector:
 
 
 def tokens_of(usage: object) -> int:
-    """The tokens that an answer says it cost; 0 if it says nothing of use."""
-    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return tokens if isinstance(tokens, int) and tokens > 0 else 0
+    """The tokens that an answer says it cost, all or those of the texts; 0 if it says none."""
+    said = usage if isinstance(usage, dict) else {}
+    counts = (said.get("total_tokens"), said.get("prompt_tokens"))
+    return next((count for count in counts if type(count) is int and count > 0), 0)
 
 
 def plain_code(value: object) -> str:
@@ -115,8 +121,18 @@ def json_object(content: bytes) -> dict[str, Any] | None:
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError:
-        return None
+        body = _with_nan(content)
     return body if isinstance(body, dict) else None
+
+
+def _with_nan(content: bytes) -> object:
+    """What Python's own writer makes of numbers that are not finite, which is no JSON."""
+    if b"NaN" not in content and b"Infinity" not in content:
+        return None
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def begins(content: bytes) -> str:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
@@ -150,7 +151,8 @@ class HTTPBackend:
     def usage(self) -> Usage:
         """The tokens of this thread's (or task's) last call, as the API counted them.
 
-        With ``on_too_long="truncate"`` also the positions of the texts that were cut.
+        They are our own count or estimate where its answers do not say. With
+        ``on_too_long="truncate"`` also the positions of the texts that were cut.
         """
         return self._usage.get()
 
@@ -297,7 +299,7 @@ class HTTPBackend:
                 tokens = found.tokens or None
                 if tokens and not question.truncate:
                     self._tokens.learn(question.tokens, tokens)
-                return found
+                return found if tokens else replace(found, tokens=ticket.tokens)
             fault = found
             tokens = 0 if fault.is_free else None
             if fault.limited and fault.wait is None:
