@@ -186,7 +186,9 @@ def test_provenance_names_the_api_and_the_model(make: Make) -> None:
 # Retries
 
 
-@pytest.mark.parametrize("status", [409, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize(
+    "status", [408, 409, 425, 429, 500, 502, 503, 504, 507, 520, 522, 524, 529, 530]
+)
 @pytest.mark.parametrize("headers", [{}, {"Retry-After": "0"}, {"Retry-After": "soon"}])
 def test_what_may_pass_is_tried_again(
     make: Make, server: JinaServer, status: int, headers: dict[str, str]

@@ -21,6 +21,7 @@ import pytest
 from tests.contract.calling import Caller
 
 from samespace import AsyncJinaAPIBackend, JinaAPIBackend, Limits
+from samespace.backends.http.gate import Gate
 from samespace.errors import (
     AuthenticationFailed,
     BackendUnavailable,
@@ -238,6 +239,40 @@ def test_nobody_asks_while_the_api_wants_to_be_left_alone(
         with pytest.raises(RateLimited, match=r"asks to wait [23]\d\d\d\.\d s more"):
             backend.run(call, argument)
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_what_one_request_hears_for_itself_stops_no_other(
+    make: Make, server: JinaServer, status: int
+) -> None:
+    server.fail_next(status, error_body("BUSY"), headers={"Retry-After": "3000"})
+    backend = make(server, retry_seconds=60)
+    with pytest.raises(EmbeddingError, match="asks to wait 3000 s"):
+        backend.query("plums")
+    assert np.array_equal(backend.documents(TEXTS), expected(TEXTS))
+
+
+@pytest.mark.parametrize("header", ["0", "-5", "Fri, 02 Jan 2015 03:04:05 GMT"])
+def test_a_limit_that_asks_for_no_time_holds_as_one_that_says_nothing(
+    server: JinaServer, header: str
+) -> None:
+    server.fail_next(429, headers={"Retry-After": header})
+    with JinaAPIBackend(
+        api_key=KEY, base_url=server.url, retry_wait=FOREVER, retry_seconds=1
+    ) as backend:
+        gate = backend._session().gate
+        stopped = threading.Thread(target=stop_when_held, args=(backend, gate))
+        stopped.start()
+        with pytest.raises(BackendUnavailable, match="closed"):
+            backend.embed_query("plums")
+        stopped.join()
+    assert len(server.requests) == 1
+
+
+def stop_when_held(backend: JinaAPIBackend, gate: Gate) -> None:
+    with gate._changed:
+        assert gate._changed.wait_for(lambda: gate.limiter.held(time.monotonic()) > 0, 60)
+    backend.close()
 
 
 RETRY_AFTER: dict[str, tuple[Any, float | None]] = {

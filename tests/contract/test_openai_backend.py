@@ -202,7 +202,7 @@ def test_a_text_that_is_too_long_is_named(make: Make) -> None:
 # What goes wrong
 
 
-@pytest.mark.parametrize("status", [408, 424, 429, 500, 502, 503])
+@pytest.mark.parametrize("status", [408, 424, 425, 429, 500, 502, 503, 507, 520, 529])
 def test_what_may_pass_is_tried_again(make: Make, server: OpenAIServer, status: int) -> None:
     server.fail_next(status, openai_error("later"), times=2)
     assert make(server.url).documents(TEXTS).shape == (3, 1024)

@@ -330,6 +330,13 @@ FAULTS: list[tuple[int, str, Meaning]] = [
     (502, "", (BackendUnavailable, "r", "later")),
     (503, "SERVICE_UNAVAILABLE", (BackendUnavailable, "r", "later")),
     (504, "SERVICE_TIMEOUT", (BackendUnavailable, "rh", "later")),
+    (524, "", (BackendUnavailable, "rh", "later")),
+    *[
+        (status, "", (BackendUnavailable, "r", "later"))
+        for status in (408, 425, 507, 520, 529, 530)
+    ],
+    (501, "", (EmbeddingError, "", "check")),
+    (505, "", (EmbeddingError, "", "check")),
     (301, "", (BadResponse, "", "base_url=")),
     (204, "", (BadResponse, "", "base_url=")),
     (418, "", (EmbeddingError, "", "check")),
@@ -426,6 +433,9 @@ WAITS: list[tuple[str | None, float | None]] = [
     ("nan", None),
     ("inf", None),
     ("-inf", None),
+    ("1_0", None),
+    ("1e", None),
+    (".5", None),
     ("0x10", None),
     ("١٢", 12),
 ]
@@ -472,11 +482,12 @@ def test_what_is_left_is_read_where_it_is_a_number(
     [
         (None, 0.75),
         ("soon", 0.75),
-        ("0", 0.0),
-        ("-3", 0.0),
+        ("0", 0.75),
+        ("-3", 0.75),
+        ("0.5", 0.75),
         ("3", 3.0),
         ("2.5", 2.5),
-        ("Fri, 02 Jan 2015 03:04:05 GMT", 0.0),
+        ("Fri, 02 Jan 2015 03:04:05 GMT", 0.75),
         ("Fri, 02 Jan 2026 03:04:15 GMT", 10.0),
         ("121", None),
         ("1e9", None),

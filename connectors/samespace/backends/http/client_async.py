@@ -43,6 +43,8 @@ from samespace.protocols import Matrix, Usage, Vector
 from samespace.space import EmbeddingSpace
 from samespace.vectors import embedded
 
+_FOR_ALL: Final = {429, 503}
+"""Statuses whose ``Retry-After`` is about the server, not about the one request."""
 LONGEST_PAUSE: Final = 30.0
 """Seconds between two attempts where the API does not say how long to wait."""
 
@@ -309,7 +311,7 @@ class AsyncHTTPBackend:
                 return found if tokens else replace(found, tokens=ticket.tokens)
             fault = found
             tokens = 0 if fault.is_free else None
-            if fault.limited and fault.wait is None:
+            if fault.limited and not fault.wait:
                 gate.hold(budget.backoff)
         except TooLate:
             tokens = 0
@@ -395,7 +397,7 @@ def _hear(
     """What the head of an answer says to everyone, as soon as it is there."""
     said = httpx.Headers(list(headers))
     wait = exchange.wait_of(said.get("Retry-After"), now=datetime.now(UTC))
-    if wait and status >= 400:
+    if wait and status in _FOR_ALL:
         gate.hold(wait)
     requests, tokens = exchange.remaining_of(said)
     gate.hear(ticket, requests=requests, tokens=tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,8 +22,11 @@ from samespace.errors import (
 from samespace.names import check_texts_listed, is_unstorable
 from samespace.protocols import Matrix
 
+_NUMBER: Final = re.compile(r"-?\d+(\.\d*)?(e\d+)?")
 LONGEST_WAIT: Final = 3600.0
 """Seconds: a ``Retry-After`` beyond an hour says no more than one of an hour."""
+
+EVERY_TIME: Final = "at each attempt that attempts= and retry_seconds= permit"
 
 Portion = Sequence[int]
 """Positions of the texts of one request, in their order."""
@@ -62,6 +66,16 @@ class Fault:
     def is_free(self) -> bool:
         """Whether the API refused before it did any work; otherwise that is not known."""
         return not isinstance(self.error, BackendUnavailable | BadResponse)
+
+
+def is_temporary(status: int) -> bool:
+    """Whether an answer says that the same may succeed later: an overload, a gateway, a restart."""
+    return status in {408, 409, 425, 429} or (status >= 500 and status not in {501, 505})
+
+
+def unavailable(status: int, message: str, *, wait: float | None) -> Fault:
+    """For an answer that :func:`is_temporary` and no limit; what took too long may do in halves."""
+    return Fault(BackendUnavailable(message), retry=True, wait=wait, halve=status in {504, 524})
 
 
 class RequestFailed(Exception):
@@ -123,10 +137,8 @@ def wait_of(retry_after: str | None, *, now: datetime) -> float | None:
     """
     if retry_after is None:
         return None
-    try:
-        seconds = float(retry_after)
-    except ValueError:
-        seconds = _seconds_until(retry_after, now)
+    is_number = _NUMBER.fullmatch(retry_after.strip())
+    seconds = float(retry_after) if is_number else _seconds_until(retry_after, now)
     return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else None
 
 
@@ -156,19 +168,19 @@ def pause_after(fault: Fault, *, count: int, left: float, backoff: float) -> flo
     """Seconds until a request of ``count`` texts is tried again; None: it is not.
 
     What asks for more than is ``left`` of the budget is not tried again: earlier would be refused.
+    What asks for less than ``backoff`` waits for that, or it would be less patient than silence.
     """
-    if not fault.retry or (fault.halve and count > 1):
+    wait = fault.wait or 0.0
+    if not fault.retry or (fault.halve and count > 1) or left <= 0 or wait > left:
         return None
-    if fault.wait is None:
-        return backoff if left > 0 else None
-    return fault.wait if fault.wait <= left else None
+    return max(wait, backoff)
 
 
 def held(seconds: float) -> Fault:
-    """For a request that was not sent: the API wants none for longer than its budget."""
+    """For a request that was not sent: the server wants none for longer than its budget."""
     return Fault(
         RateLimited(
-            f"the embedding API asks to wait {seconds:.1f} s more before anything is sent; try "
+            f"the embedding server asks to wait {seconds:.1f} s more before anything is sent; try "
             "again then, or raise retry_seconds="
         )
     )

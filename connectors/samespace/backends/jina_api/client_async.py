@@ -41,8 +41,10 @@ class AsyncJinaAPIBackend(AsyncHTTPBackend):
     How long *one* call is patient is not the account's affair, hence beside ``limits``: ``timeout``
     is in seconds, to connect, to send, to wait for an answer and to read it, each. Limits, failures
     of the server and of the connection are tried again, up to ``attempts`` times in all, and no
-    pause begins ``retry_seconds`` after the first. A pause is what ``Retry-After`` asks for, if it
-    ends within those seconds; else ``retry_wait`` seconds, doubled each time up to 30, with jitter.
+    pause begins ``retry_seconds`` after the first. A pause is ``retry_wait`` seconds, doubled each
+    time up to 30, with jitter, or as long as ``Retry-After`` asks for, if that is longer; what asks
+    for more than is left of those seconds is not tried again. Time in which a request waits for its
+    turn, within what is allowed or said to be left, is no part of any of these.
 
     A text that the model has no room for is refused: :class:`~samespace.errors.TokenLimitExceeded`
     names it. With ``on_too_long="truncate"`` the API cuts it, but only after it has refused the

@@ -22,7 +22,7 @@ from samespace.backends.http.answers import (
     tokens_of,
     vectors_of,
 )
-from samespace.backends.http.exchange import Answer, Fault
+from samespace.backends.http.exchange import EVERY_TIME, Answer, Fault, is_temporary, unavailable
 from samespace.errors import (
     AuthenticationFailed,
     BackendUnavailable,
@@ -159,9 +159,9 @@ def fault_of(status: int, content: bytes, space: EmbeddingSpace, *, wait: float 
     if status == 429:
         crowded = said.code == _CROWDED
         return Fault(_limited(heard), retry=True, wait=wait, crowded=crowded, limited=not crowded)
-    if status in {409, 500, 502, 503, 504}:
-        message = f"{heard} after every permitted retry; try again later"
-        return Fault(BackendUnavailable(message), retry=True, wait=wait, halve=status == 504)
+    if is_temporary(status):
+        message = f"{heard} {EVERY_TIME}; try again later"
+        return unavailable(status, message, wait=wait)
     if status == 413 or said.code == _TOO_LONG:
         return Fault(_too_long(heard, space), halve=True, of_text=True)
     if said.too_many:
@@ -189,7 +189,7 @@ def _forbidden(status: int, code: str, heard: str) -> EmbeddingError:
 
 def _limited(heard: str) -> RateLimited:
     return RateLimited(
-        f"{heard}: still limited after every permitted retry; wait for the limit's window, raise "
+        f"{heard} {EVERY_TIME}; wait for the limit's window, raise "
         "attempts= and retry_seconds=, or give the key's limits: "
         "limits=Limits(requests_per_minute=…, tokens_per_minute=…)"
     )

@@ -20,7 +20,7 @@ from samespace.backends.http.answers import (
     tokens_of,
     vectors_of,
 )
-from samespace.backends.http.exchange import Answer, Fault
+from samespace.backends.http.exchange import EVERY_TIME, Answer, Fault, is_temporary, unavailable
 from samespace.errors import (
     AuthenticationFailed,
     BackendUnavailable,
@@ -191,13 +191,13 @@ def fault_of(status: int, content: bytes, space: EmbeddingSpace, *, wait: float 
         return Fault(QuotaExhausted(f"{heard}: top up the account, then run the same again"))
     if status == 429:
         message = (
-            f"{heard}: still limited after every permitted retry; raise attempts= and "
+            f"{heard} {EVERY_TIME}; raise attempts= and "
             "retry_seconds=, or ask for less at once: limits=Limits(in_flight=…)"
         )
         return Fault(RateLimited(message), retry=True, wait=wait, limited=True)
-    if status in {408, 409, 424, 500, 502, 503, 504}:  # 424: inference failed, in one of them
-        message = f"{heard} after every permitted retry; see the server's log"
-        return Fault(BackendUnavailable(message), retry=True, wait=wait, halve=status == 504)
+    if is_temporary(status) or status == 424:  # inference failed, in text-embeddings-inference
+        message = f"{heard} {EVERY_TIME}; see the server's log"
+        return unavailable(status, message, wait=wait)
     return _refused(status, said, heard, space)
 
 
