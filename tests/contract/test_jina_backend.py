@@ -200,7 +200,7 @@ def test_what_may_pass_is_tried_again(
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(409, BackendUnavailable), (429, RateLimited), (500, BackendUnavailable)],
+    [(409, BackendUnavailable), (429, RateLimited), (502, BackendUnavailable)],
 )
 def test_attempts_are_limited(
     make: Make, server: JinaServer, status: int, kind: type[EmbeddingError]
@@ -573,7 +573,7 @@ def shown(error: BaseException) -> list[str]:
         lambda server: server.fail_next(401, error_body("AUTH_INVALID_API_KEY", f"bad key {KEY}")),
         lambda server: server.fail_next(400, f"<html>{KEY}</html>"),
         lambda server: server.fail_next(200, f"<html>{KEY}</html>"),
-        lambda server: server.fail_next(500, KEY, times=2),
+        lambda server: server.fail_next(502, KEY, times=2),
         lambda server: server.cut_next(times=2),
         lambda server: server.cut_next(after=30, times=2),
         lambda server: server.fail_next(200, b" " * 1_000_000),

@@ -31,6 +31,7 @@ from samespace.errors import (
 )
 from samespace.models import MODELS
 from samespace.protocols import Matrix, Usage
+from samespace.testing.jina_server import Refusal
 from samespace.testing.jina_vectors import LexicalModel
 from samespace.testing.openai_server import OpenAIServer, openai_error
 
@@ -199,6 +200,71 @@ def test_a_text_that_is_too_long_is_named(make: Make) -> None:
     assert caught.value.indices == (1,)
 
 
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_text_beyond_the_physical_batch_is_too_long(make: Make, status: int) -> None:
+    said = "input is too large to process. increase the physical batch size"
+    with Choosy(openai_error(said, type="server_error", code=status), status=status) as server:
+        with pytest.raises(TokenLimitExceeded, match="text 1.*room for") as caught:
+            make(server.url).documents(["short", "poison", "also short"])
+        assert caught.value.indices == (1,)
+        assert len(server.requests) == 5
+
+
+# A server that fails on a text
+
+
+class Choosy(OpenAIServer):
+    """Fails on every request that has the word ``poison`` in it."""
+
+    def __init__(self, body: Any, *, status: int = 500, word: str = "poison") -> None:
+        super().__init__(model=MODEL)
+        self._refusal = Refusal(status, body)
+        self._word = word
+
+    def _embedded(self, request: dict[str, Any]) -> dict[str, Any]:
+        if any(self._word in text for text in request["input"]):
+            raise self._refusal
+        return super()._embedded(request)
+
+
+@pytest.mark.parametrize("status", [424, 500])
+def test_a_text_on_which_a_server_fails_is_found_alone(make: Make, status: int) -> None:
+    texts = [f"text {number}" for number in range(64)]
+    texts[40] = texts[41] = "poison"
+    with Choosy(openai_error("boom"), status=status) as server:
+        caller = make(server.url, attempts=5)
+        with pytest.raises(EmbeddingError, match="text 40, 'poison'.*boom.*leave it out") as caught:
+            caller.documents(texts)
+        assert type(caught.value) is EmbeddingError
+        assert caught.value.indices == (40, 41)
+        assert caller.usage().tokens == 62 * 4
+        assert len(server.requests) <= 5 + 2 * 6 + 6 + 2
+
+
+def test_a_server_that_fails_on_everything_is_not_asked_for_each_text(make: Make) -> None:
+    texts = [f"text {number}" for number in range(64)]
+    with Choosy(openai_error("boom"), word="text") as server:
+        with pytest.raises(BackendUnavailable, match="boom") as caught:
+            make(server.url, attempts=5).documents(texts)
+        assert caught.value.indices == ()
+        assert len(server.requests) < 5 + 2 * (6 + 8)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_where_no_text_is_answered_none_is_at_fault(make: Make, count: int) -> None:
+    with Choosy(openai_error("boom")) as server:
+        with pytest.raises(BackendUnavailable, match="boom") as caught:
+            make(server.url, attempts=2).documents(["poison"] * count)
+        assert caught.value.indices == ()
+
+
+def test_a_server_that_recovers_while_a_text_is_looked_for_leaves_none_out(
+    make: Make, server: OpenAIServer
+) -> None:
+    server.fail_next(500, openai_error("boom"), times=4)
+    np.testing.assert_array_equal(make(server.url, attempts=3).documents(TEXTS), expected(TEXTS))
+
+
 # What goes wrong
 
 
@@ -210,7 +276,7 @@ def test_what_may_pass_is_tried_again(make: Make, server: OpenAIServer, status: 
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(429, RateLimited), (500, BackendUnavailable), (503, BackendUnavailable)]
+    ("status", "kind"), [(429, RateLimited), (502, BackendUnavailable), (503, BackendUnavailable)]
 )
 def test_attempts_are_limited(
     make: Make, server: OpenAIServer, status: int, kind: type[EmbeddingError]
@@ -363,7 +429,7 @@ def test_a_server_that_is_not_there_is_named(make: Make) -> None:
         lambda server: server.fail_next(401, openai_error(f"bad key {KEY}")),
         lambda server: server.fail_next(400, f"<html>{KEY}</html>"),
         lambda server: server.fail_next(200, f"<html>{KEY}</html>"),
-        lambda server: server.fail_next(500, KEY, times=2),
+        lambda server: server.fail_next(502, KEY, times=2),
         lambda server: server.cut_next(after=30, times=2),
     ],
 )

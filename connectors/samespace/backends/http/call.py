@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from samespace.backends.http.gate import Stop
 from samespace.errors import EmbeddingError
 from samespace.protocols import Usage
+
+FAILING_TEXTS: Final = 4
+"""Texts in a row on each of which alone a server may fail, and be thought well."""
+ATTEMPTS_IN_SEARCH: Final = 2
+"""At each part of a portion that has failed as a whole, for as long as that is tried again."""
 
 S = TypeVar("S")
 
@@ -38,6 +43,41 @@ class Question:
     task: str | None
     truncate: bool = False
     late_chunking: bool = False
+
+
+@dataclass(slots=True)
+class Search:
+    """For texts on which a server fails, by halves of a portion that had all patience before.
+
+    One that fails alone is at fault only if others of its portion are answered, and only so many in
+    a row, beyond which it is the server that fails.
+    """
+
+    begun: bool = False
+    answered: bool = False
+    in_a_row: int = 0
+    found: dict[int, EmbeddingError] = field(default_factory=dict)
+
+    def answer(self) -> None:
+        """Some were answered, so the server is there."""
+        self.answered, self.in_a_row = True, 0
+
+    def blame(self, place: int, error: EmbeddingError) -> bool:
+        """Note a text that failed alone; whether the search goes on."""
+        self.in_a_row += 1
+        self.found[place] = error
+        return self.begun and self.in_a_row <= FAILING_TEXTS
+
+    def end(self) -> dict[int, EmbeddingError]:
+        """The texts at fault; the error if none was answered."""
+        if self.found and not self.answered:
+            raise next(iter(self.found.values()))
+        return {
+            place: EmbeddingError(
+                f"{error}. Others were answered, so it is this text: change it or leave it out"
+            )
+            for place, error in self.found.items()
+        }
 
 
 @dataclass(slots=True)

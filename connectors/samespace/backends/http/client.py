@@ -22,7 +22,7 @@ import numpy as np
 import stamina
 
 from samespace.backends.http import exchange
-from samespace.backends.http.call import Budget, Call, Question
+from samespace.backends.http.call import ATTEMPTS_IN_SEARCH, Budget, Call, Question, Search
 from samespace.backends.http.exchange import Answer, Fault, Portion, RequestFailed
 from samespace.backends.http.gate import (
     Gate,
@@ -208,31 +208,36 @@ class HTTPBackend:
         part: Portion,
     ) -> None:
         """Put a portion's answers in their places, or note the texts of it that were refused."""
-        waiting = deque([part])
+        waiting, search = deque([part]), Search()
         while waiting:
             part = waiting.popleft()
             tokens = sum(counts[place] for place in part)
             question = Question([texts[place] for place in part], tokens, call.task)
-            found = self._ask(question, call)
+            found = self._ask(question, call, in_search=search.begun)
             if isinstance(found, Fault) and (other := self._instead(question, found)):
                 found = self._ask(other, call)
                 call.cut += part if other.truncate and isinstance(found, Answer) else ()
             if isinstance(found, Answer):
                 vectors[part] = found.vectors
                 call.paid.append(found.tokens)
-            elif found.halve and len(part) > 1:
+                search.answer()
+            elif (found.halve or found.broken) and len(part) > 1:
                 waiting.extendleft(reversed(exchange.halves(part)))
+                search.begun |= found.broken
             elif found.of_text:
                 call.refused[part[0]] = found.error
-            else:
+            elif not (found.broken and search.blame(part[0], found.error)):
                 raise found.error
+        call.refused.update(search.end())
 
     def _check_usable(self) -> None:
         self._usage.set(_NOTHING)
         if self._closed:
             raise exchange.closed()
 
-    def _ask(self, question: Question, call: Call[Session]) -> Answer | Fault:
+    def _ask(
+        self, question: Question, call: Call[Session], *, in_search: bool = False
+    ) -> Answer | Fault:
         """One request's answer, or why there is none after every permitted retry.
 
         A fault is returned, not raised, so that no driver's exception becomes a cause: its frames
@@ -240,10 +245,11 @@ class HTTPBackend:
         """
         body = self._body(question)
         budget = Budget(self._patience.retry_seconds)
+        attempts = self._patience.attempts
         try:
             for attempt in stamina.retry_context(
                 on=partial(self._again, budget, len(question.texts)),
-                attempts=self._patience.attempts,
+                attempts=min(attempts, ATTEMPTS_IN_SEARCH) if in_search else attempts,
                 timeout=None,
                 wait_initial=self._patience.retry_wait,
                 wait_max=LONGEST_PAUSE,

@@ -22,7 +22,7 @@ import numpy as np
 import stamina
 
 from samespace.backends.http import exchange
-from samespace.backends.http.call import Budget, Call, Question
+from samespace.backends.http.call import ATTEMPTS_IN_SEARCH, Budget, Call, Question, Search
 from samespace.backends.http.exchange import Answer, Fault, Portion, RequestFailed
 from samespace.backends.http.gate import (
     AsyncGate,
@@ -211,24 +211,27 @@ class AsyncHTTPBackend:
         part: Portion,
     ) -> None:
         """Put a portion's answers in their places, or note the texts of it that were refused."""
-        waiting = deque([part])
+        waiting, search = deque([part]), Search()
         while waiting:
             part = waiting.popleft()
             tokens = sum(counts[place] for place in part)
             question = Question([texts[place] for place in part], tokens, call.task)
-            found = await self._ask(question, call)
+            found = await self._ask(question, call, in_search=search.begun)
             if isinstance(found, Fault) and (other := self._instead(question, found)):
                 found = await self._ask(other, call)
                 call.cut += part if other.truncate and isinstance(found, Answer) else ()
             if isinstance(found, Answer):
                 vectors[part] = found.vectors
                 call.paid.append(found.tokens)
-            elif found.halve and len(part) > 1:
+                search.answer()
+            elif (found.halve or found.broken) and len(part) > 1:
                 waiting.extendleft(reversed(exchange.halves(part)))
+                search.begun |= found.broken
             elif found.of_text:
                 call.refused[part[0]] = found.error
-            else:
+            elif not (found.broken and search.blame(part[0], found.error)):
                 raise found.error
+        call.refused.update(search.end())
 
     def _check_usable(self) -> None:
         self._usage.set(_NOTHING)
@@ -239,7 +242,9 @@ class AsyncHTTPBackend:
         if self._loop is not loop:  # async only
             raise InvalidInput(_OTHER_LOOP)  # async only
 
-    async def _ask(self, question: Question, call: Call[AsyncSession]) -> Answer | Fault:
+    async def _ask(
+        self, question: Question, call: Call[AsyncSession], *, in_search: bool = False
+    ) -> Answer | Fault:
         """One request's answer, or why there is none after every permitted retry.
 
         A fault is returned, not raised, so that no driver's exception becomes a cause: its frames
@@ -247,10 +252,11 @@ class AsyncHTTPBackend:
         """
         body = self._body(question)
         budget = Budget(self._patience.retry_seconds)
+        attempts = self._patience.attempts
         try:
             async for attempt in stamina.retry_context(
                 on=partial(self._again, budget, len(question.texts)),
-                attempts=self._patience.attempts,
+                attempts=min(attempts, ATTEMPTS_IN_SEARCH) if in_search else attempts,
                 timeout=None,
                 wait_initial=self._patience.retry_wait,
                 wait_max=LONGEST_PAUSE,

@@ -45,6 +45,7 @@ class Fault:
     """Why a request failed. ``retry``: the same may succeed later, not before ``wait`` seconds.
 
     ``halve``: half of the texts may succeed. ``of_text``: with a single text, that text is at fault.
+    ``broken``: whatever is tried again in vain, one of several texts may be what the server fails on.
     ``limited``: so many requests or tokens are too many for everybody; ``crowded``: so many at a
     time.
     """
@@ -54,6 +55,7 @@ class Fault:
     wait: float | None = None
     halve: bool = False
     of_text: bool = False
+    broken: bool = False
     limited: bool = False
     crowded: bool = False
 
@@ -75,7 +77,13 @@ def is_temporary(status: int) -> bool:
 
 def unavailable(status: int, message: str, *, wait: float | None) -> Fault:
     """For an answer that :func:`is_temporary` and no limit; what took too long may do in halves."""
-    return Fault(BackendUnavailable(message), retry=True, wait=wait, halve=status in {504, 524})
+    return Fault(
+        BackendUnavailable(message),
+        retry=True,
+        wait=wait,
+        halve=status in {504, 524},
+        broken=status in {424, 500},
+    )
 
 
 class RequestFailed(Exception):

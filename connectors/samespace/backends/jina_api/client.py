@@ -50,9 +50,10 @@ class JinaAPIBackend(HTTPBackend):
     A text that the model has no room for is refused: :class:`~samespace.errors.TokenLimitExceeded`
     names it. With ``on_too_long="truncate"`` the API cuts it, but only after it has refused the
     text uncut, so that :meth:`usage` names exactly those that were cut. Texts that may be too long
-    are asked for first, so that a caller who then leaves them out pays for the others once. Other
-    failures are another :class:`~samespace.errors.EmbeddingError`; one without ``indices`` concerns
-    the whole call.
+    are asked for first, so that a caller who then leaves them out pays for the others once. A text on
+    which the server itself fails at every attempt (500), while it answers others of its request, is
+    named too. Other failures are another :class:`~samespace.errors.EmbeddingError`; one without
+    ``indices`` concerns the whole call.
 
     Tokens are counted by the model's tokenizer if the package ``tokenizers`` is installed and there
     is a ``tokenizer`` (the path of a ``tokenizer.json``) or one in Hugging Face's cache on this

@@ -44,10 +44,11 @@ OWN: Final = frozenset({"model", "input", "encoding_format", "dimensions"})
 _DIGITS: Final = 28
 """Bytes of a number in JSON, with what is around it: the most that servers write."""
 _TOO_LONG: Final = re.compile(
-    r"context.{0,20}length|context_length|must have less than|too long|longer than|maximum length",
+    r"context.{0,20}length|context_length|must have less than|too long|longer than|maximum length"
+    r"|too large to process",
     re.IGNORECASE,
 )
-_TOO_MANY: Final = re.compile(r"batch size|too many|at most \d+ items", re.IGNORECASE)
+_TOO_MANY: Final = re.compile(r"(?<!physical )batch size|too many|at most \d+ items", re.IGNORECASE)
 _BASE64: Final = re.compile(r"encoding_format|base64", re.IGNORECASE)
 
 
@@ -195,6 +196,8 @@ def fault_of(status: int, content: bytes, space: EmbeddingSpace, *, wait: float 
             "retry_seconds=, or ask for less at once: limits=Limits(in_flight=…)"
         )
         return Fault(RateLimited(message), retry=True, wait=wait, limited=True)
+    if status == 500 and _TOO_LONG.search(said.detail):  # llama.cpp
+        return _too_long(heard, space)
     if is_temporary(status) or status == 424:  # inference failed, in text-embeddings-inference
         message = f"{heard} {EVERY_TIME}; see the server's log"
         return unavailable(status, message, wait=wait)
@@ -209,17 +212,21 @@ def _refused(status: int, said: _Said, heard: str, space: EmbeddingSpace) -> Fau
             EmbeddingError(f"{heard}; lower texts_per_request= in limits=Limits(…)"), halve=True
         )
     if status == 413 or (status in {400, 422} and _TOO_LONG.search(f"{said.code} {said.detail}")):
-        message = (
-            f"{heard}: the text is longer than {space.model} has room for on this server; cut it "
-            "into passages (nothing was truncated)"
-        )
-        return Fault(TokenLimitExceeded(message), halve=True, of_text=True)
+        return _too_long(heard, space)
     if status in {400, 422} and _BASE64.search(said.detail):
         return Fault(
             EncodingRefused(f"{heard}: neither base64 nor numbers suit it; check base_url=")
         )
     mend = "base_url= and model=" if status == 404 else "model=, space= and parameters="
     return Fault(EmbeddingError(f"{heard}: it will refuse the same again; check {mend}"))
+
+
+def _too_long(heard: str, space: EmbeddingSpace) -> Fault:
+    message = (
+        f"{heard}: the text is longer than {space.model} has room for on this server; cut it into "
+        "passages (nothing was truncated)"
+    )
+    return Fault(TokenLimitExceeded(message), halve=True, of_text=True)
 
 
 def _said(content: bytes) -> _Said:
