@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import pickle
+import socket
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -445,6 +448,65 @@ def test_the_key_is_shown_nowhere(
     assert not [text for text in [*shown, str(pickle.dumps(caught.value))] if KEY in text]
 
 
+ODD_KEY = 'sk/a&b"c\\d'
+"""What JSON's writers may escape."""
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        json.dumps(ODD_KEY)[1:-1],
+        json.dumps(ODD_KEY)[1:-1].replace("/", "\\/"),
+        json.dumps(ODD_KEY)[1:-1].replace("&", "\\u0026"),
+        "".join(f"\\u{ord(each):04X}" for each in ODD_KEY),
+    ],
+)
+@pytest.mark.parametrize("form", ['{"error": "bad key %s"}', '{"error": "bad key %s', "%s"])
+@pytest.mark.parametrize("status", [200, 400, 401, 502])
+def test_a_key_that_is_quoted_with_escapes_is_not_shown(
+    make: Make, quoted: str, form: str, status: int
+) -> None:
+    with OpenAIServer(model=MODEL, keys=(ODD_KEY,)) as server:
+        server.fail_next(status, (form % quoted).encode())
+        with pytest.raises(EmbeddingError, match=r"\*\*\*") as caught:
+            make(server.url, api_key=ODD_KEY, attempts=1).documents(TEXTS)
+    assert "sk" not in str(caught.value)
+
+
+def test_a_key_that_the_end_of_a_quotation_cuts_is_not_shown(
+    make: Make, server: OpenAIServer
+) -> None:
+    server.fail_next(400, b" " * 310 + KEY.encode())
+    with pytest.raises(EmbeddingError) as caught:
+        make(server.url).documents(TEXTS)
+    assert KEY[:8] not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["t", "e", "context", "error"])
+def test_a_short_key_does_not_change_what_an_error_means(make: Make, key: str) -> None:
+    body = openai_error("context length is less", code="context_length_exceeded")
+    with OpenAIServer(model=MODEL, keys=(key,)) as server:
+        server.fail_next(400, body, times=9)
+        with pytest.raises(TokenLimitExceeded, match="context_length_exceeded"):
+            make(server.url, api_key=key).documents(TEXTS)
+
+
+def test_a_head_that_quotes_the_key_does_not_show_it(make: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=answer_with_the_key, args=(listening,), daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        with pytest.raises(BackendUnavailable, match=r"RemoteProtocolError.*\*\*\*") as caught:
+            make(url, attempts=1).documents(TEXTS)
+    assert KEY not in str(caught.value)
+
+
+def answer_with_the_key(listening: socket.socket) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(65_536)
+        connection.sendall(f"HTTP/1.1 200 OK\r\n{KEY}\r\n\r\n".encode())
+
+
 # What is refused before anything is sent
 
 
@@ -465,6 +527,8 @@ def test_the_key_is_shown_nowhere(
         ({"ask_dimensions": "yes"}, "ask_dimensions is 'yes'"),
         ({"ask_dimensions": []}, "ask_dimensions is "),
         ({"api_key": "a b"}, "OPENAI_COMPATIBLE_API_KEY or api_key="),
+        ({"api_key": 0}, "api_key= is no string"),
+        ({"api_key": b"a"}, "api_key= is no string"),
         ({"limits": 3}, "limits is 3"),
         ({"timeout": 0}, "timeout is 0"),
     ],

@@ -20,21 +20,29 @@ FLOAT: Final = np.dtype("<f4")
 """The numbers of a vector in base64."""
 
 
+Hide = Callable[[str], str]
+"""Takes out of what a server said what may not be shown."""
+
+
 class Unusable(Exception):
     """What is wrong with an answer; never leaves the client."""
 
 
-def opened(content: bytes, *, error_in: Callable[[bytes], str]) -> dict[str, Any]:
+def opened(content: bytes, *, error_in: Callable[[bytes, Hide], str], hide: Hide) -> dict[str, Any]:
     """The JSON object of an answer 200; :class:`Unusable` for another thing or an error in its place."""
     answer = json_object(content)
     if answer is None:
-        raise Unusable(f"it is no JSON object: {excerpt(begins(content)) if content else 'empty'}")
-    if "data" not in answer and (said := error_in(content)):
+        raise Unusable(
+            f"it is no JSON object: {excerpt(begins(content, hide)) if content else 'empty'}"
+        )
+    if "data" not in answer and (said := error_in(content, hide)):
         raise Unusable(f"it has an error in place of vectors: {excerpt(said)}")
     return answer
 
 
-def check_model(name: object, space: EmbeddingSpace, *, known_only: bool = False) -> None:
+def check_model(
+    name: object, space: EmbeddingSpace, *, hide: Hide, known_only: bool = False
+) -> None:
     """:class:`Unusable` if an answer names another model than the space's.
 
     ``known_only``: a name that the registry does not know is the server's own for the model.
@@ -43,7 +51,8 @@ def check_model(name: object, space: EmbeddingSpace, *, known_only: bool = False
     if name is None or (known_only and not (answering and find_model(space.model))):
         return
     if answering is None or answering.name != space.model:
-        raise Unusable(f"it is of model {excerpt(name)}, asked for {space.model}")
+        shown = excerpt(hide(name if isinstance(name, str) else repr(name)))
+        raise Unusable(f"it is of model {shown}, asked for {space.model}")
 
 
 def vectors_of(data: object, dimensions: int, *, count: int, as_numbers: bool = False) -> Matrix:
@@ -135,7 +144,7 @@ def _with_nan(content: bytes) -> object:
         return None
 
 
-def begins(content: bytes) -> str:
+def begins(content: bytes, hide: Hide) -> str:
     """How an answer that cannot be read begins, on one line."""
-    text = content[:320].decode(errors="replace")
+    text = hide(content.decode(errors="replace"))[:320]
     return " ".join(text.split())

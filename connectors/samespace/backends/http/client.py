@@ -96,8 +96,8 @@ class HTTPBackend:
         """The vectors of an answer 200; :class:`BadResponse` if it has no right ones."""
         raise NotImplementedError
 
-    def _fault(self, status: int, said: bytes, *, wait: float | None) -> Fault:
-        """What any other answer means."""
+    def _fault(self, status: int, content: bytes, *, wait: float | None) -> Fault:
+        """What any other answer means; like a :class:`BadResponse` it quotes all but the key."""
         raise NotImplementedError
 
     def _instead(self, question: Question, fault: Fault) -> Question | None:
@@ -325,26 +325,20 @@ class HTTPBackend:
         try:
             status, headers, content = self._post(body, count, call, ticket)
             if status == 200:
-                return self._read(content, count)
-            said = self._key.hidden_in(content)
+                return self._decoded(content, count)
             wait = exchange.wait_of(headers.get("Retry-After"), now=datetime.now(UTC))
-            return self._fault(status, said, wait=wait)
+            return self._fault(status, content, wait=wait)
         except BadResponse as error:
+            error.__context__ = None  # frames of both hold what was answered, which may be the key
             return Fault(error.with_traceback(None))
         except httpx.DecodingError as error:
-            return Fault(self._bad(f"it cannot be decoded ({excerpt(str(error))})"))
+            return Fault(self._bad(f"it cannot be decoded ({excerpt(self._key.hide(str(error)))})"))
         except httpx.HTTPError as error:
-            return self._unreachable(f"{type(error).__name__}: {error}")
+            return self._unreachable(self._key.hide(f"{type(error).__name__}: {error}"))
         except RuntimeError:
             if not self._closed:  # httpx says so of a client that was closed meanwhile
                 raise
             return Fault(exchange.closed())
-
-    def _read(self, content: bytes, count: int) -> Answer:
-        """The vectors of an answer, or a :class:`BadResponse` that quotes it, but never the key."""
-        with suppress(BadResponse):
-            return self._decoded(content, count)
-        return self._decoded(self._key.hidden_in(content), count)
 
     def _post(
         self, body: bytes, count: int, call: Call[Session], ticket: Ticket

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import ssl
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NoReturn
+from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
 import httpx
 
 from samespace.backends.http.limits import Limits
 from samespace.errors import AuthenticationFailed, InvalidInput, excerpt
+
+_SHORT_KEY: Final = 8
 
 
 class Key(httpx.Auth):
@@ -31,6 +34,8 @@ class Key(httpx.Auth):
 
     def check(self, *, needed: bool = True) -> None:
         """:class:`AuthenticationFailed` without a key, :class:`InvalidInput` if no header fits it."""
+        if not isinstance(self._reveal(), str):
+            raise InvalidInput("api_key= is no string; pass the key as one")
         if not self._reveal() and not needed:
             return
         if not self._reveal():
@@ -47,10 +52,18 @@ class Key(httpx.Auth):
             request.headers["Authorization"] = f"Bearer {self._reveal()}"
         yield request
 
-    def hidden_in(self, content: bytes) -> bytes:
-        """What a server said, without the key if it quoted that."""
-        key = self._reveal().encode()
-        return content.replace(key, b"***") if key else content
+    def hide(self, text: str) -> str:
+        """What a server or a driver said, without the key if that quotes it, escaped or not.
+
+        A key so short that words have it by chance is hidden where it stands alone.
+        """
+        key = self._reveal()
+        if not key:
+            return text
+        pattern = "".join(rf"(?:\\?{re.escape(each)}|\\u(?i:{ord(each):04x}))" for each in key)
+        if len(key) < _SHORT_KEY:
+            pattern = rf"(?<!\w){pattern}(?!\w)"
+        return re.sub(pattern, "***", text)
 
     def __repr__(self) -> str:
         return "Key(***)"

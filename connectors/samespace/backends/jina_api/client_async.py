@@ -195,10 +195,10 @@ class AsyncJinaAPIBackend(AsyncHTTPBackend):
         )
 
     def _decoded(self, content: bytes, count: int) -> Answer:
-        return wire.read_answer(content, self._space, count=count)
+        return wire.read_answer(content, self._space, count=count, hide=self._key.hide)
 
-    def _fault(self, status: int, said: bytes, *, wait: float | None) -> Fault:
-        return wire.fault_of(status, said, self._space, wait=wait)
+    def _fault(self, status: int, content: bytes, *, wait: float | None) -> Fault:
+        return wire.fault_of(status, content, self._space, wait=wait, hide=self._key.hide)
 
     def _instead(self, question: Question, fault: Fault) -> Question | None:
         if self._truncates and fault.too_long and len(question.texts) == 1:

@@ -12,6 +12,7 @@ import orjson
 
 from samespace.backends.http.answers import (
     FLOAT,
+    Hide,
     Unusable,
     begins,
     check_model,
@@ -111,15 +112,15 @@ def most_bytes(space: EmbeddingSpace, count: int) -> int:
 # What is answered
 
 
-def read_answer(content: bytes, space: EmbeddingSpace, *, count: int) -> Answer:
+def read_answer(content: bytes, space: EmbeddingSpace, *, count: int, hide: Hide = str) -> Answer:
     """The vectors of an answer, in the order of the texts whatever the order of ``data``.
 
     :class:`BadResponse`, without ``indices``, if anything is not as it must be; then nothing of it
     is used. That the numbers are vectors of the space is for :func:`samespace.vectors.embedded`.
     """
     try:
-        answer = opened(content, error_in=lambda content: _said(content).detail)
-        check_model(answer.get("model"), space)
+        answer = opened(content, error_in=_detail, hide=hide)
+        check_model(answer.get("model"), space, hide=hide)
         vectors = vectors_of(answer.get("data"), space.dimensions, count=count)
     except Unusable as defect:
         raise bad(str(defect)) from None
@@ -148,11 +149,19 @@ def unreachable(reason: str) -> Fault:
     )
 
 
-def fault_of(status: int, content: bytes, space: EmbeddingSpace, *, wait: float | None) -> Fault:
+def fault_of(
+    status: int,
+    content: bytes,
+    space: EmbeddingSpace,
+    *,
+    wait: float | None,
+    hide: Hide = str,
+) -> Fault:
     """What an answer other than 200 means. ``wait`` is what its ``Retry-After`` asks for."""
-    said = _said(content)
-    heard = f"the embedding API answers {status}{said.code and ' ' + said.code}"
-    heard += f", {excerpt(said.detail)}" if said.detail else ""
+    said = _said(content, hide)
+    code = plain_code(hide(said.code))
+    heard = f"the embedding API answers {status}{code and ' ' + code}"
+    heard += f", {excerpt(hide(said.detail))}" if said.detail else ""
     heard += f", and asks to wait {wait:g} s" if wait else ""
     if status in {401, 402, 403}:
         return Fault(_forbidden(status, said.code, heard))
@@ -210,11 +219,15 @@ def _refused(status: int, heard: str) -> EmbeddingError:
     return EmbeddingError(f"{heard}: it will refuse the same again; check {mend}")
 
 
-def _said(content: bytes) -> _Said:
+def _detail(content: bytes, hide: Hide) -> str:
+    return hide(_said(content, hide).detail)
+
+
+def _said(content: bytes, hide: Hide) -> _Said:
     """Read ``{detail, code}``, ``{detail: {message, code}}``, the 422 form, or anything at all."""
     body = json_object(content)
     if body is None:
-        return _Said(detail=begins(content))
+        return _Said(detail=begins(content, hide))
     inner = body["detail"] if isinstance(body.get("detail"), dict) else body
     errors = body.get("errors")
     listed = errors if isinstance(errors, list) else []

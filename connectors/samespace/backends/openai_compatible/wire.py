@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 
 from samespace.backends.http.answers import (
+    Hide,
     Unusable,
     begins,
     check_model,
@@ -143,15 +144,15 @@ def most_bytes(space: EmbeddingSpace, count: int) -> int:
 # What is answered
 
 
-def read_answer(content: bytes, space: EmbeddingSpace, *, count: int) -> Answer:
+def read_answer(content: bytes, space: EmbeddingSpace, *, count: int, hide: Hide = str) -> Answer:
     """The vectors of an answer, in the order of the texts whatever the order of ``data``.
 
     In base64 or as numbers, whichever the server chose. :class:`BadResponse`, without ``indices``,
     if anything is not as it must be; then nothing of it is used.
     """
     try:
-        answer = opened(content, error_in=lambda content: _said(content).detail)
-        check_model(answer.get("model"), space, known_only=True)
+        answer = opened(content, error_in=_detail, hide=hide)
+        check_model(answer.get("model"), space, hide=hide, known_only=True)
         vectors = vectors_of(answer.get("data"), space.dimensions, count=count, as_numbers=True)
     except Unusable as defect:
         raise bad(str(defect)) from None
@@ -180,11 +181,19 @@ def unreachable(reason: str) -> Fault:
     )
 
 
-def fault_of(status: int, content: bytes, space: EmbeddingSpace, *, wait: float | None) -> Fault:
+def fault_of(
+    status: int,
+    content: bytes,
+    space: EmbeddingSpace,
+    *,
+    wait: float | None,
+    hide: Hide = str,
+) -> Fault:
     """What an answer other than 200 means. ``wait`` is what its ``Retry-After`` asks for."""
-    said = _said(content)
-    heard = f"the embedding server answers {status}{said.code and ' ' + said.code}"
-    heard += f", {excerpt(said.detail)}" if said.detail else ""
+    said = _said(content, hide)
+    code = plain_code(hide(said.code))
+    heard = f"the embedding server answers {status}{code and ' ' + code}"
+    heard += f", {excerpt(hide(said.detail))}" if said.detail else ""
     heard += f", and asks to wait {wait:g} s" if wait else ""
     if status in {401, 403}:
         return Fault(AuthenticationFailed(f"{heard}: pass a key that may, in api_key= or {KEY}"))
@@ -229,11 +238,15 @@ def _too_long(heard: str, space: EmbeddingSpace) -> Fault:
     return Fault(TokenLimitExceeded(message), halve=True, of_text=True)
 
 
-def _said(content: bytes) -> _Said:
+def _detail(content: bytes, hide: Hide) -> str:
+    return hide(_said(content, hide).detail)
+
+
+def _said(content: bytes, hide: Hide) -> _Said:
     """Read ``{error: {message, code}}``, ``{error: str}``, ``{message}``, ``{detail: …}``, or any."""
     body = json_object(content)
     if body is None:
-        return _Said(detail=begins(content))
+        return _Said(detail=begins(content, hide))
     inner = next(
         (body[key] for key in ("error", "detail") if isinstance(body.get(key), dict)), body
     )
