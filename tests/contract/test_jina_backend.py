@@ -389,7 +389,7 @@ def test_a_request_that_is_too_big_is_halved(
 ) -> None:
     server.fail_next(status, body)
     assert np.array_equal(make().documents(TEXTS), expected(TEXTS, task="retrieval.passage"))
-    assert [len(body["input"]) for body in server.requests] == [3, 1, 2]
+    assert [len(body["input"]) for body in server.requests] == [3, 2, 1]
 
 
 def test_a_server_that_takes_fewer_items_gets_fewer(make: Make) -> None:

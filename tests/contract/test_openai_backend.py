@@ -134,8 +134,30 @@ def test_a_server_that_refuses_base64_is_asked_for_numbers_from_then_on(make: Ma
     assert encodings == ["base64", *["float"] * 5]
 
 
-def test_portions_that_are_refused_base64_at_once_are_all_asked_again(make: Make) -> None:
-    with OpenAIServer(model=MODEL, takes_base64=False) as server:
+def test_a_server_that_takes_no_encoding_is_asked_for_none_from_then_on(make: Make) -> None:
+    with OpenAIServer(model=MODEL, takes_encoding=False) as server:
+        caller = make(server.url)
+        for _ in range(2):
+            np.testing.assert_array_equal(caller.documents(TEXTS), expected(TEXTS))
+        encodings = [request.get("encoding_format") for request in server.requests]
+    assert encodings == ["base64", "float", None, None]
+
+
+def test_a_server_that_refuses_every_encoding_is_not_asked_without_end(
+    make: Make, server: OpenAIServer
+) -> None:
+    server.fail_next(400, openai_error("encoding_format is wrong"), times=9)
+    with pytest.raises(EmbeddingError, match="no encoding_format suits it") as caught:
+        make(server.url).documents(TEXTS)
+    assert type(caught.value) is EmbeddingError
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("takes_encoding", [True, False])
+def test_portions_whose_encoding_is_refused_at_once_are_all_asked_again(
+    make: Make, takes_encoding: bool
+) -> None:
+    with OpenAIServer(model=MODEL, takes_base64=False, takes_encoding=takes_encoding) as server:
         texts = [f"text {number}" for number in range(40)]
         caller = make(server.url, limits=Limits(texts_per_request=1, in_flight=8))
         np.testing.assert_array_equal(caller.documents(texts), expected(texts))
@@ -192,6 +214,31 @@ def test_a_server_that_takes_few_texts_gets_few(make: Make) -> None:
     texts = [f"text {number}" for number in range(10)]
     with OpenAIServer(model=MODEL, items_per_request=3) as server:
         np.testing.assert_array_equal(make(server.url).documents(texts), expected(texts))
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(texts_per_request=100, in_flight=1)])
+def test_how_many_texts_a_server_takes_is_learned_once(make: Make, limits: Limits) -> None:
+    texts = [f"text {number}" for number in range(300)]
+    with OpenAIServer(model=MODEL, items_per_request=32) as server:
+        caller = make(server.url, limits=limits)
+        np.testing.assert_array_equal(caller.documents(texts), expected(texts))
+        refused = [status for _, status in server.statuses if status != 200]
+        assert len(refused) <= 4
+        before = len(server.requests)
+        caller.documents(texts)
+        assert {status for _, status in server.statuses[before:]} == {200}
+        assert len(server.requests) - before <= 16
+
+
+@pytest.mark.parametrize("said", ["Too many tokens in the request", "too many input tokens: 9000"])
+def test_too_many_tokens_are_not_too_many_texts(
+    make: Make, server: OpenAIServer, said: str
+) -> None:
+    server.fail_next(400, openai_error(said))
+    caller = make(server.url)
+    assert caller.documents(TEXTS).shape == (3, 1024)
+    caller.documents(TEXTS)
+    assert [len(request["input"]) for request in server.requests] == [3, 2, 1, 3]
 
 
 def test_a_text_that_is_too_long_is_named(make: Make) -> None:

@@ -30,8 +30,8 @@ class OpenAIServer(JinaServer):
     """OpenAI's protocol on a free port of the loopback interface.
 
     ``model`` is its name for the one model it has, whose vectors are those of ``embeds_as``. Without
-    ``keys`` it asks for none. ``takes_base64=False`` refuses that encoding, ``always_float`` leaves it
-    unheeded. The other limits are those of :class:`JinaServer`.
+    ``keys`` it asks for none. ``takes_base64=False`` refuses that encoding, ``takes_encoding=False`` any,
+    ``always_float`` leaves it unheeded. The other limits are those of :class:`JinaServer`.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class OpenAIServer(JinaServer):
         embeds_as: str = "jina-embeddings-v3",
         keys: Iterable[str] = (),
         takes_base64: bool = True,
+        takes_encoding: bool = True,
         always_float: bool = False,
         items_per_request: int = 2048,
         context: int = 8192,
@@ -54,6 +55,7 @@ class OpenAIServer(JinaServer):
         self._model = found
         self._room = context
         self._takes_base64 = takes_base64
+        self._takes_encoding = takes_encoding
         self._always_float = always_float
 
     def _check_key(self, authorization: str | None) -> None:
@@ -83,7 +85,8 @@ class OpenAIServer(JinaServer):
 
     def _checked_encoding(self, request: Json) -> str:
         encoding: str = request.get("encoding_format", "float")
-        if encoding not in _ENCODINGS[: 1 + self._takes_base64]:
+        is_refused = "encoding_format" in request and not self._takes_encoding
+        if is_refused or encoding not in _ENCODINGS[: 1 + self._takes_base64]:
             raise Refusal(400, openai_error(f"encoding_format {encoding} is not supported"))
         return "float" if self._always_float else encoding
 

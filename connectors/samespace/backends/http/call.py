@@ -36,13 +36,17 @@ class Call(Generic[S]):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One request: its texts, the tokens that they likely have, and what to do with them."""
+    """One request: its texts, the tokens that they likely have, and what to do with them.
+
+    ``encoding`` counts how often its encoding was refused.
+    """
 
     texts: list[str]
     tokens: int
     task: str | None
     truncate: bool = False
     late_chunking: bool = False
+    encoding: int = 0
 
 
 @dataclass(slots=True)

@@ -84,6 +84,7 @@ class AsyncHTTPBackend:
         self._patience = patience
         self._tokens = tokens
         self._context = context
+        self._most_texts = limits.texts_per_request  # fewer where the server takes fewer
         self._usage = ContextVar("usage", default=_NOTHING)
         self._sessions: dict[int, AsyncSession] = {}
         self._loop: asyncio.AbstractEventLoop | None = None  # async only
@@ -183,7 +184,7 @@ class AsyncHTTPBackend:
         doubtful, others = exchange.portions(
             [self._tokens.likely(count) for count in counts],
             {i for i, count in enumerate(counts) if self._tokens.safe(count) > context},
-            texts_per_request=self._limits.texts_per_request,
+            texts_per_request=self._most_texts,
             tokens_per_request=self._limits.tokens_at_once,
         )
         call = Call(self._session(), task)
@@ -214,12 +215,16 @@ class AsyncHTTPBackend:
         waiting, search = deque([part]), Search()
         while waiting:
             part = waiting.popleft()
+            if len(part) > self._most_texts:  # as was learned meanwhile
+                waiting.extendleft(reversed(exchange.halves(part)))
+                continue
             tokens = sum(counts[place] for place in part)
             question = Question([texts[place] for place in part], tokens, call.task)
             found = await self._ask(question, call, in_search=search.begun)
-            if isinstance(found, Fault) and (other := self._instead(question, found)):
-                found = await self._ask(other, call)
-                call.cut += part if other.truncate and isinstance(found, Answer) else ()
+            while isinstance(found, Fault) and (other := self._instead(question, found)):
+                question = other
+                found = await self._ask(question, call, in_search=search.begun)
+            call.cut += part if question.truncate and isinstance(found, Answer) else ()
             if isinstance(found, Answer):
                 vectors[part] = found.vectors
                 call.paid.append(found.tokens)
@@ -227,6 +232,8 @@ class AsyncHTTPBackend:
             elif (found.halve or found.broken) and len(part) > 1:
                 waiting.extendleft(reversed(exchange.halves(part)))
                 search.begun |= found.broken
+                if found.of_count:
+                    self._most_texts = min(self._most_texts, len(waiting[0]))
             elif found.of_text:
                 call.refused[part[0]] = found.error
             elif not (found.broken and search.blame(part[0], found.error)):

@@ -46,6 +46,7 @@ class Fault:
 
     ``halve``: half of the texts may succeed. ``of_text``: with a single text, that text is at fault.
     ``broken``: whatever is tried again in vain, one of several texts may be what the server fails on.
+    ``of_encoding``: the same may be answered in another encoding.
     ``limited``: so many requests or tokens are too many for everybody; ``crowded``: so many at a
     time.
     """
@@ -56,6 +57,7 @@ class Fault:
     halve: bool = False
     of_text: bool = False
     broken: bool = False
+    of_encoding: bool = False
     limited: bool = False
     crowded: bool = False
 
@@ -63,6 +65,11 @@ class Fault:
     def too_long(self) -> bool:
         """Whether a single text would be answered if it were cut."""
         return isinstance(self.error, TokenLimitExceeded)
+
+    @property
+    def of_count(self) -> bool:
+        """Whether so many texts are too many for any one request."""
+        return self.halve and not self.of_text and not self.retry
 
     @property
     def is_free(self) -> bool:
@@ -133,8 +140,8 @@ def portions(
 
 
 def halves(part: Portion) -> tuple[Portion, Portion]:
-    """The two halves of a portion of at least two texts."""
-    middle = len(part) // 2
+    """The two halves of a portion of at least two texts, the longer one first."""
+    middle = (len(part) + 1) // 2
     return part[:middle], part[middle:]
 
 

@@ -201,7 +201,12 @@ class AsyncJinaAPIBackend(AsyncHTTPBackend):
         return wire.fault_of(status, content, self._space, wait=wait, hide=self._key.hide)
 
     def _instead(self, question: Question, fault: Fault) -> Question | None:
-        if self._truncates and fault.too_long and len(question.texts) == 1:
+        if (
+            self._truncates
+            and fault.too_long
+            and len(question.texts) == 1
+            and not question.truncate
+        ):
             return replace(question, truncate=True)
         return None
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -37,11 +38,13 @@ class OpenAICompatibleBackend(HTTPBackend):
     the server's setting; switch that off there.
 
     ``dimensions`` are asked for where a known model has more than the space, or as
-    ``ask_dimensions`` says. Vectors come in base64 until the server refuses that, which is
-    remembered. The key, if there is any, comes from ``api_key`` or ``OPENAI_COMPATIBLE_API_KEY``,
-    and is shown nowhere. ``limits``, ``tokenizer``, ``timeout``, ``attempts``, ``retry_seconds`` and
-    ``retry_wait`` are those of :class:`~samespace.JinaAPIBackend`; so are the errors, and what
-    threads, tasks and forks may do with a handle.
+    ``ask_dimensions`` says. Vectors come in base64 until the server refuses that, then as numbers; a
+    server that takes no ``encoding_format`` at all is sent none. What it takes is remembered, and so
+    is how many texts at once, where it refuses more. The key, if there is any, comes from ``api_key``
+    or ``OPENAI_COMPATIBLE_API_KEY``, and is shown nowhere. ``limits``, ``tokenizer``,
+    ``timeout``, ``attempts``, ``retry_seconds`` and ``retry_wait`` are those of
+    :class:`~samespace.JinaAPIBackend`; so are the errors, and what threads, tasks and forks may
+    do with a handle.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class OpenAICompatibleBackend(HTTPBackend):
         wire.check_directions(space, self._prompts, self._parameters)
         asks = wire.asks_for_dimensions(space, ask_dimensions)
         self._dimensions = space.dimensions if asks else None
-        self._takes_base64 = True
+        self._encoding = 0  # of wire.ENCODINGS
         known = find_model(space.model)
         super().__init__(
             space,
@@ -131,7 +134,7 @@ class OpenAICompatibleBackend(HTTPBackend):
         return wire.request_body(
             self._model,
             self._prompted(question.texts, question.task),
-            base64=self._takes_base64,
+            encoding=wire.ENCODINGS[max(self._encoding, question.encoding)],
             dimensions=self._dimensions,
             parameters=self._parameters.get(question.task or "", {}),
         )
@@ -143,11 +146,12 @@ class OpenAICompatibleBackend(HTTPBackend):
         return wire.fault_of(status, content, self._space, wait=wait, hide=self._key.hide)
 
     def _instead(self, question: Question, fault: Fault) -> Question | None:
-        """The same as numbers, where a server wants no base64."""
-        if not isinstance(fault.error, wire.EncodingRefused):
+        """The same in the next encoding, where a server does not take this one."""
+        following = question.encoding + 1
+        if not fault.of_encoding or following == len(wire.ENCODINGS):
             return None
-        self._takes_base64 = False
-        return question
+        self._encoding = max(self._encoding, following)
+        return replace(question, encoding=following)
 
     def _bad(self, reason: str) -> BadResponse:
         return wire.bad(reason)

@@ -46,15 +46,17 @@ _DIGITS: Final = 28
 """Bytes of a number in JSON, with what is around it: the most that servers write."""
 _TOO_LONG: Final = re.compile(
     r"context.{0,20}length|context_length|must have less than|too long|longer than|maximum length"
-    r"|too large to process",
+    r"|too large to process|too many.{0,9} tokens",
     re.IGNORECASE,
 )
-_TOO_MANY: Final = re.compile(r"(?<!physical )batch size|too many|at most \d+ items", re.IGNORECASE)
+_TOO_MANY: Final = re.compile(
+    r"(?<!physical )batch size|too many(?!.{0,9} tokens)|at most \d+ items", re.IGNORECASE
+)
 _BASE64: Final = re.compile(r"encoding_format|base64", re.IGNORECASE)
 
 
-class EncodingRefused(EmbeddingError):
-    """The server does not take base64, and is asked again for numbers."""
+ENCODINGS: Final = ("base64", "float", None)
+"""How vectors are asked for, each where a server refuses those before; at last not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +126,14 @@ def request_body(
     model: str,
     texts: Sequence[str],
     *,
-    base64: bool,
+    encoding: str | None,
     dimensions: int | None,
     parameters: Mapping[str, Any],
 ) -> bytes:
     """The JSON of one request."""
     body: dict[str, Any] = {**parameters, "model": model, "input": list(texts)}
-    body["encoding_format"] = "base64" if base64 else "float"
+    if encoding is not None:
+        body["encoding_format"] = encoding
     if dimensions is not None:
         body["dimensions"] = dimensions
     return orjson.dumps(body)
@@ -224,7 +227,8 @@ def _refused(status: int, said: _Said, heard: str, space: EmbeddingSpace) -> Fau
         return _too_long(heard, space)
     if status in {400, 422} and _BASE64.search(said.detail):
         return Fault(
-            EncodingRefused(f"{heard}: neither base64 nor numbers suit it; check base_url=")
+            EmbeddingError(f"{heard}: no encoding_format suits it, nor none; check base_url="),
+            of_encoding=True,
         )
     mend = "base_url= and model=" if status == 404 else "model=, space= and parameters="
     return Fault(EmbeddingError(f"{heard}: it will refuse the same again; check {mend}"))
