@@ -223,6 +223,52 @@ def test_a_backend_that_is_closed_lets_nobody_wait(server: JinaServer) -> None:
     assert [type(error) for error in found] == [BackendUnavailable] * 3
 
 
+def test_a_call_whose_backend_is_closed_says_so(server: JinaServer) -> None:
+    asked, change = never(server)
+    server.change_next(change)
+    backend = JinaAPIBackend(api_key=KEY, base_url=server.url, timeout=FOREVER, attempts=1)
+    with ThreadPoolExecutor(1) as thread:
+        call = thread.submit(backend.embed_query, "plums")
+        asked.acquire()
+        backend.close()
+        with pytest.raises(BackendUnavailable, match="this backend is closed"):
+            call.result()
+
+
+@pytest.mark.parametrize(("timeout", "connect"), [(60, 10), (2, 2)])
+def test_to_connect_takes_no_longer_than_an_interruption_can_wait(
+    make: Make, server: JinaServer, timeout: float, connect: float
+) -> None:
+    client = make(server, timeout=timeout).backend._session().client
+    assert (client.timeout.connect, client.timeout.read) == (connect, timeout)
+
+
+class Clock:
+    """The time as the client reads it."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+def test_the_time_to_read_an_answer_begins_with_its_head(
+    make: Make, server: JinaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+
+    def change(answer: Json) -> Json:
+        clock.ahead += 59
+        return answer | {"padding": clock.ahead}
+
+    for name in ("client", "client_async"):
+        monkeypatch.setattr(f"samespace.backends.http.{name}.time", clock)
+    server.change_next(change, times=9)
+    backend = make(server, timeout=58, attempts=1)
+    assert np.array_equal(backend.documents(TEXTS), expected(TEXTS))
+
+
 # What one hears, all obey
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import math
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samespace import Limits
-from samespace.backends.http.gate import Gate, Held, Stop
+from samespace.backends.http.gate import AsyncGate, Gate, Held, Stop, Stopped
 from samespace.backends.http.limiter import ANSWERS_PER_STEP, MOST_AT_ONCE, Limiter, Ticket
 from samespace.errors import InvalidInput
 from samespace.testing.jina_quota import Quota, QuotaUsed
@@ -359,3 +360,57 @@ def test_a_pause_that_outlasts_its_budget_ends_with_an_attempt() -> None:
     gate.hold(10)
     with pytest.raises(Held):
         gate.enter(1, most=-0.4, stop=Stop())
+
+
+# Who waits
+
+
+class Looks(AsyncGate):
+    """Counts how often those who wait are woken to look."""
+
+    looks = 0
+
+    def _started(self, *arguments: Any) -> Ticket | float:
+        self.looks += 1
+        return super()._started(*arguments)
+
+
+async def test_only_the_next_of_a_queue_is_woken() -> None:
+    gate = Looks(Limiter(Limits(in_flight=1)))
+    order: list[int] = []
+
+    async def ask(number: int) -> None:
+        ticket = await gate.enter(1, most=math.inf, stop=Stop())
+        order.append(number)
+        await asyncio.sleep(0)
+        gate.leave(ticket, 1)
+
+    await asyncio.gather(*map(ask, range(300)))
+    assert order == [*range(300)]
+    assert gate.looks <= 4 * 300
+
+
+def stop_all(gate: AsyncGate, stop: Stop) -> None:
+    stop.asked = True
+    gate.wake()
+
+
+@pytest.mark.parametrize(
+    ("ends", "kind"),
+    [
+        (lambda gate, stop: gate.hold(10), Held),
+        (lambda gate, stop: gate.close(), Stopped),
+        (stop_all, Stopped),
+    ],
+    ids=["held", "closed", "stopped"],
+)
+async def test_what_concerns_all_wakes_all(
+    ends: Callable[[AsyncGate, Stop], object], kind: type[Exception]
+) -> None:
+    gate, stop = AsyncGate(Limiter(Limits(in_flight=1))), Stop()
+    await gate.enter(1, most=0, stop=stop)
+    waiting = [asyncio.create_task(gate.enter(1, most=5, stop=stop)) for _ in range(3)]
+    await asyncio.sleep(0)
+    ends(gate, stop)
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(each) for each in found] == [kind] * 3

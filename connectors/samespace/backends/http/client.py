@@ -48,6 +48,9 @@ _FOR_ALL: Final = {429, 503}
 LONGEST_PAUSE: Final = 30.0
 """Seconds between two attempts where the API does not say how long to wait."""
 
+LONGEST_CONNECT: Final = 10.0
+"""Seconds to connect: what is not there says nothing, and nobody can be called back meanwhile."""
+
 CALLS: Final = 4
 """Calls at once where requests at once have no limit."""
 
@@ -341,6 +344,8 @@ class HTTPBackend:
         except httpx.DecodingError as error:
             return Fault(self._bad(f"it cannot be decoded ({excerpt(self._key.hide(str(error)))})"))
         except httpx.HTTPError as error:
+            if self._closed or call.stop.asked:
+                return Fault(exchange.closed())
             return self._unreachable(self._key.hide(f"{type(error).__name__}: {error}"))
         except RuntimeError:
             if not self._closed:  # httpx says so of a client that was closed meanwhile
@@ -352,7 +357,6 @@ class HTTPBackend:
     ) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and whole body, within the time and the size that an answer can have."""
         session = call.session
-        end = time.monotonic() + self._patience.timeout
         most = self._most_bytes(count)
         content = bytearray()
         with session.client.stream(
@@ -365,6 +369,7 @@ class HTTPBackend:
                 partial(session.gate.check, call.stop), partial(_hear, session.gate, ticket)
             ),
         ) as response:
+            end = time.monotonic() + self._patience.timeout
             for chunk in response.iter_bytes():
                 content += chunk
                 if len(content) > most:
@@ -378,9 +383,10 @@ class HTTPBackend:
         process = os.getpid()
         session = self._sessions.get(process)
         if session is None:
+            timeout = self._patience.timeout
             client = httpx.Client(
                 verify=certificates(),
-                timeout=httpx.Timeout(self._patience.timeout, pool=None),
+                timeout=httpx.Timeout(timeout, connect=min(timeout, LONGEST_CONNECT), pool=None),
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
             )
             gate = Gate(Limiter(self._limits))

@@ -53,10 +53,11 @@ class Held(Exception):
 class _Queue:
     """What both gates share: who is next, and whether the next may go."""
 
+    _waiting: deque[Any]
+
     def __init__(self, limiter: Limiter, clock: Callable[[], float] = time.monotonic) -> None:
         self.limiter = limiter
         self._clock = clock
-        self._waiting: deque[object] = deque()
         self._closed = False
 
     def _started(self, place: object, tokens: int, most: float, stop: Stop) -> Ticket | float:
@@ -95,30 +96,31 @@ class AsyncGate(_Queue):
 
     def __init__(self, limiter: Limiter, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(limiter, clock)
+        self._waiting = deque[asyncio.Event]()
         self._changed = asyncio.Event()
 
     async def enter(self, tokens: int, *, most: float, stop: Stop) -> Ticket:
         """Wait until a request may start; :class:`Held` if the server has it wait beyond ``most``."""
-        place = object()
+        place = asyncio.Event()
         self._waiting.append(place)
         try:
             while not isinstance(found := self._started(place, tokens, most, stop), Ticket):
-                await self._change(found)
+                await _change(place, found)
             return found
         finally:
             self._waiting.remove(place)
-            self.wake()
+            self._wake_next()
 
     async def pause(self, seconds: float, stop: Stop) -> None:
         """Wait so long, outside the queue."""
         end = self._clock() + seconds
         while (left := self._left(end, stop)) > 0:
-            await self._change(left)
+            await _change(self._changed, left)
 
     def leave(self, ticket: Ticket, tokens: int | None, *, crowded: bool = False) -> None:
         """A request has ended, and cost so many tokens if anybody said."""
         self._end(ticket, tokens, crowded=crowded)
-        self.wake()
+        self._wake_next()
 
     def hear(self, ticket: Ticket, *, requests: int | None, tokens: int | None) -> None:
         """What an answer says remains."""
@@ -127,21 +129,32 @@ class AsyncGate(_Queue):
     def hold(self, seconds: float) -> None:
         """Nobody starts a request for so long."""
         self.limiter.hold(seconds, self._clock())
+        self.wake()
 
     def wake(self) -> None:
         """Let everyone who waits look again."""
+        for place in self._waiting:
+            place.set()
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def _wake_next(self) -> None:
+        """Let the next in the queue look again: nobody else may go, and there may be thousands."""
+        if self._waiting:
+            self._waiting[0].set()
 
     def close(self) -> None:
         """Whoever waits, waits no longer, and nobody enters."""
         self._closed = True
         self.wake()
 
-    async def _change(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(None if seconds == math.inf else seconds):
-                await self._changed.wait()
+
+async def _change(event: asyncio.Event, seconds: float) -> None:
+    """Wait for the event, at most so long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(None if seconds == math.inf else seconds):
+            await event.wait()
+    event.clear()
 
 
 class Gate(_Queue):
@@ -149,6 +162,7 @@ class Gate(_Queue):
 
     def __init__(self, limiter: Limiter, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(limiter, clock)
+        self._waiting = deque[object]()
         self._changed = threading.Condition()
 
     def enter(self, tokens: int, *, most: float, stop: Stop) -> Ticket:

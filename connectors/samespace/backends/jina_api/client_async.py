@@ -39,8 +39,8 @@ class AsyncJinaAPIBackend(AsyncHTTPBackend):
     holds for all of them.
 
     How long *one* call is patient is not the account's affair, hence beside ``limits``: ``timeout``
-    is in seconds, to connect, to send, to wait for an answer and to read it, each. Limits, failures
-    of the server and of the connection are tried again, up to ``attempts`` times in all, and no
+    is in seconds, to connect (10 at most), to send, to wait for an answer and to read it, each. Limits,
+    failures of the server and of the connection are tried again, up to ``attempts`` times in all, and no
     pause begins ``retry_seconds`` after the first. A pause is ``retry_wait`` seconds, doubled each
     time up to 30, with jitter, or as long as ``Retry-After`` asks for, if that is longer; what asks
     for more than is left of those seconds is not tried again. Time in which a request waits for its
