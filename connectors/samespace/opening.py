@@ -213,6 +213,8 @@ def open_backend(
     ``dimensions`` is for specs without them. ``share`` is which part of the account's rate limits a
     backend may use that has some (:class:`~samespace.Limits`). :class:`InvalidInput` shows the forms.
     """
+    if not isinstance(spec, str):
+        raise InvalidInput(f"no backend is known for {excerpt(spec)}; use {_BACKENDS}")
     if served := _SERVED.match(spec):
         return _open_served(served, dimensions, share)
     match = _BACKEND.match(spec)
@@ -250,6 +252,11 @@ def _open_served(
     if not model:
         raise InvalidInput(f"the spec of {excerpt(said['url'])} names no model; write {_SERVER}")
     space = _space_of(said, model, dimensions)
+    if not said["task"] and space.query_task != space.task:
+        raise InvalidInput(
+            f"queries of {space} have a task of their own, {space.query_task}, which a spec cannot "
+            "say; make the backend in Python: OpenAICompatibleBackend(…, prompts=…) or parameters=…"
+        )
     tasks = {"documents": {"task": space.task}, "queries": {"task": space.query_task}}
     client = loaded("backends.openai_compatible.client", extra="jina")
     made: EmbeddingBackend = client.OpenAICompatibleBackend(

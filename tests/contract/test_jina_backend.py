@@ -527,6 +527,8 @@ def test_an_async_handle_belongs_to_its_loop(server: JinaServer) -> None:
         first.run(backend.embed_query("plums"))
         with asyncio.Runner() as second, pytest.raises(InvalidInput, match="another event loop"):
             second.run(backend.embed_query("plums"))
+        with asyncio.Runner() as second, pytest.raises(InvalidInput, match="another event loop"):
+            second.run(backend.close())
         first.run(backend.close())
 
 

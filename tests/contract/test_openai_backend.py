@@ -571,6 +571,11 @@ def answer_with_the_key(listening: socket.socket) -> None:
         ({"parameters": {"queries": "task"}}, "parameters for queries is 'task'"),
         ({"parameters": {"documents": {"model": "x", "input": "y"}}}, "have input, model"),
         ({"parameters": {"documents": {"x": object()}}}, "no JSON"),
+        ({"parameters": {"documents": {"x": float("nan")}}}, "no JSON"),
+        ({"parameters": {"documents": {"x": "\ud800"}}}, "no JSON"),
+        ({"model": "a\ud800"}, "model is"),
+        ({"prompts": {"queries": "a\x00"}}, "prompts for queries .*NUL"),
+        ({"prompts": {"queries": "a\ud800"}}, "prompts for queries .*surrogate"),
         ({"ask_dimensions": "yes"}, "ask_dimensions is 'yes'"),
         ({"ask_dimensions": []}, "ask_dimensions is "),
         ({"api_key": "a b"}, "OPENAI_COMPATIBLE_API_KEY or api_key="),
@@ -586,7 +591,17 @@ def test_a_wrong_option_is_refused_by_name(make: Make, options: dict[str, Any], 
 
 
 @pytest.mark.parametrize(
-    "url", ["nowhere", "ftp://h", "http://u:p@h/v1", "http://h/v1?key=s", None]
+    "url",
+    [
+        "nowhere",
+        "ftp://h",
+        "http://u:p@h/v1",
+        "http://h/v1?key=s",
+        None,
+        "http://a..b/v1",
+        f"http://{'a' * 64}/v1",
+        "http://xn--/v1",
+    ],
 )
 def test_a_wrong_address_is_refused_without_a_secret(make: Make, url: Any) -> None:
     with pytest.raises(InvalidInput, match="^base_url ") as caught:
@@ -595,7 +610,42 @@ def test_a_wrong_address_is_refused_without_a_secret(make: Make, url: Any) -> No
     assert "JINA" not in str(caught.value)
 
 
-@pytest.mark.parametrize("texts", ["one string", [""], [" "], [None], ["a\x00"]])
+@pytest.mark.parametrize("url", ["http://[::1]:80/v1", "https://bücher.example/v1", "http://h/v1/"])
+def test_an_address_may_be_any_host(make: Make, url: str) -> None:
+    assert "embeddings" in repr(make(url).backend)
+
+
+def test_parameters_are_those_of_the_time_they_were_given(make: Make, server: OpenAIServer) -> None:
+    given = {"documents": {"options": {"depth": [1]}}}
+    caller = make(server.url, parameters=given)
+    given["documents"]["options"]["depth"].append(2)
+    caller.documents(TEXTS)
+    assert server.requests[0]["options"] == {"depth": [1]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"input": given} for given in (None, [], [""], [5], [[1, 2]], {"a": 1}, 5)),
+        *({"dimensions": size} for size in (0, 5000, "8", True)),
+        {"task": "poetry"},
+    ],
+)
+def test_the_local_server_refuses_what_no_server_takes(
+    server: OpenAIServer, change: dict[str, Any]
+) -> None:
+    body = json.dumps({"model": MODEL, "input": ["a"], **change}).encode()
+    assert server.respond(f"Bearer {KEY}", body).status == 400
+
+
+def test_the_local_server_takes_one_text(server: OpenAIServer) -> None:
+    body = json.dumps({"model": MODEL, "input": "abc"}).encode()
+    assert len(json.loads(server.respond(f"Bearer {KEY}", body).body)["data"]) == 1
+
+
+@pytest.mark.parametrize(
+    "texts", ["one string", [""], [" "], [None], ["a\x00"], None, 5, {"a": 1}, iter(["a"])]
+)
 def test_a_text_that_cannot_be_embedded_is_refused(
     make: Make, server: OpenAIServer, texts: Any
 ) -> None:

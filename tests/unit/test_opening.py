@@ -409,3 +409,14 @@ def test_a_backend_that_was_passed_stays_open() -> None:
     with open_store("postgresql://127.0.0.1:1/db", collection="manuals", backend=backend):
         pass
     assert backend.embed_query("text").shape == (64,)
+
+
+@pytest.mark.parametrize("spec", [None, 5, b"jina"])
+def test_a_spec_is_a_string(spec: Any) -> None:
+    with pytest.raises(InvalidInput, match="no backend is known for"):
+        open_backend(spec)
+
+
+def test_what_a_spec_cannot_say_is_said_in_python() -> None:
+    with pytest.raises(InvalidInput, match="retrieval.query, which a spec cannot say"):
+        open_backend("openai:http://h#jina-clip-v2")

@@ -66,6 +66,7 @@ class OpenAIServer(JinaServer):
     def _embedded(self, request: Json) -> Json:
         encoding = self._checked_encoding(request)
         texts = self._checked_texts(request)
+        self._check_parameters(request)
         vectors = LexicalModel(self._model).embed(
             texts,
             task=request.get("task", self._model.default_task),
@@ -90,10 +91,21 @@ class OpenAIServer(JinaServer):
             raise Refusal(400, openai_error(f"encoding_format {encoding} is not supported"))
         return "float" if self._always_float else encoding
 
+    def _check_parameters(self, request: Json) -> None:
+        most = self._model.dimensions
+        size = request.get("dimensions", most)
+        if type(size) is not int or not 1 <= size <= most:
+            raise Refusal(400, openai_error(f"dimensions should be 1 to {most}"))
+        if request.get("task") not in {None, *self._model.tasks}:
+            raise Refusal(400, openai_error(f"task should be one of {self._model.tasks}"))
+
     def _checked_texts(self, request: Json) -> list[str]:
         if request.get("model") != self._served:
             raise Refusal(404, openai_error("The model does not exist", code="model_not_found"))
-        texts: list[str] = request["input"]
+        given = request.get("input")
+        texts: Any = [given] if isinstance(given, str) else given
+        if not isinstance(texts, list) or not texts or not all(map(_is_text, texts)):
+            raise Refusal(400, openai_error("input should be a text or a list of texts"))
         if len(texts) > self._items_per_request:
             most = f"maximum allowed batch size {self._items_per_request}"
             raise Refusal(422, {"error": f"batch size {len(texts)} > {most}", "type": "validation"})
@@ -102,3 +114,7 @@ class OpenAIServer(JinaServer):
             said = f"This model's maximum context length is {self._room} tokens, not {longest}"
             raise Refusal(400, openai_error(said, type="BadRequestError", code=400))
         return texts
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)

@@ -147,6 +147,8 @@ class AsyncHTTPBackend:
 
     async def close(self) -> None:
         """Give back every connection; the backend is of no use afterwards."""
+        if self._loop not in {None, asyncio.get_running_loop()}:  # async only
+            raise InvalidInput(_OTHER_LOOP)  # async only
         self._closed = True
         # A fork must not close its parent's connections.
         session = self._sessions.pop(os.getpid(), None)

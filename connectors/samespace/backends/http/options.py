@@ -96,10 +96,16 @@ def _is_address(url: object) -> bool:
     if not isinstance(url, str) or not url.isprintable() or " " in url:
         return False
     try:
-        httpx.URL(url)
+        address = httpx.URL(url)
+        address.raw_host.decode().encode("idna")  # as resolvers do: a label has 1 to 63 characters
         parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except (ValueError, httpx.InvalidURL):  # a port beyond 65535 is a ValueError
+        return (
+            bool(address.host)
+            and parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and parts.port != 0
+        )
+    except (ValueError, httpx.InvalidURL):  # a port beyond 65535, or UnicodeError, is a ValueError
         return False
 
 

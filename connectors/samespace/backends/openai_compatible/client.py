@@ -19,6 +19,7 @@ from samespace.backends.http.tokens import TokenCounter
 from samespace.backends.openai_compatible import wire
 from samespace.errors import BadResponse, InvalidInput, excerpt
 from samespace.models import find_model
+from samespace.names import is_unstorable
 from samespace.protocols import Matrix
 from samespace.space import EmbeddingSpace
 
@@ -73,7 +74,8 @@ class OpenAICompatibleBackend(HTTPBackend):
         self._parameters = wire.check_sides(
             parameters, name="parameters", kind=Mapping, example=_PARAMETERS
         )
-        wire.check_parameters(self._parameters)
+        wire.check_prompts(self._prompts)
+        self._parameters = wire.copied_parameters(self._parameters)
         wire.check_directions(space, self._prompts, self._parameters)
         asks = wire.asks_for_dimensions(space, ask_dimensions)
         self._dimensions = space.dimensions if asks else None
@@ -164,7 +166,7 @@ class OpenAICompatibleBackend(HTTPBackend):
 
 
 def _check_names(model: object, space: object) -> None:
-    if not isinstance(model, str) or not model:
+    if not isinstance(model, str) or not model or is_unstorable(model):
         raise InvalidInput(f"model is {excerpt(model)}; pass the name that the server has for it")
     if not isinstance(space, EmbeddingSpace):
         raise InvalidInput(

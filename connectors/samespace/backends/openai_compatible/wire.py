@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from samespace.errors import (
     excerpt,
 )
 from samespace.models import find_model
+from samespace.names import check_storable
 from samespace.space import EmbeddingSpace
 
 KEY: Final = "OPENAI_COMPATIBLE_API_KEY"
@@ -82,8 +84,18 @@ def check_sides(value: object, *, name: str, kind: type, example: str) -> dict[s
     return dict(value)
 
 
-def check_parameters(parameters: Mapping[str, Mapping[str, Any]]) -> None:
-    """:class:`InvalidInput` for parameters that are not JSON or that the backend decides on."""
+def check_prompts(prompts: Mapping[str, str]) -> None:
+    """:class:`InvalidInput` for a prompt that no request can have in front of a text."""
+    for side, prompt in prompts.items():
+        check_storable(prompt, what=f"prompts for {side}")
+
+
+def copied_parameters(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Parameters as they are now, however deep.
+
+    :class:`InvalidInput` for those that are not JSON or that the backend decides on.
+    """
+    copies: dict[str, dict[str, Any]] = {}
     for side, given in parameters.items():
         taken = sorted(OWN & set(given))
         if taken:
@@ -92,11 +104,12 @@ def check_parameters(parameters: Mapping[str, Mapping[str, Any]]) -> None:
                 "leave that out"
             )
         try:
-            orjson.dumps(dict(given))
-        except TypeError as error:
+            copies[side] = orjson.loads(json.dumps(dict(given), allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
             raise InvalidInput(
                 f"parameters for {side} are no JSON ({excerpt(str(error))})"
             ) from None
+    return copies
 
 
 def check_directions(
