@@ -208,7 +208,8 @@ def open_backend(
     ``OPENAI_COMPATIBLE_API_KEY``. MODEL is the server's name for the model; if the spec has none it is
     that of ``OPENAI_COMPATIBLE_MODEL``, which may also have a colon in it. DIMENSIONS may be left out
     for a model that is known here. A TASK is the documents'; it and its twin for queries are sent as
-    ``task``, so leave it out for a server that takes none.
+    ``task``, so leave it out for a server that takes none. Vectors are to be of unit norm; for others
+    make an :class:`~samespace.OpenAICompatibleBackend` of a space with ``normalized=False``.
 
     ``dimensions`` is for specs without them. ``share`` is which part of the account's rate limits a
     backend may use that has some (:class:`~samespace.Limits`). :class:`InvalidInput` shows the forms.

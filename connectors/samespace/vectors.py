@@ -118,7 +118,10 @@ def _reason(norm: float, space: EmbeddingSpace) -> str:
         return "is zero, so it has no direction"
     if not space.normalized:
         return f"has norm {norm:.4g}, whose square float32 cannot hold, so no store can compare it"
-    return f"has norm {norm:.4g} where the space is normalised; divide it by its norm"
+    return (
+        f"has norm {norm:.4g} where the space is normalised; divide it by its norm where it is made, or "
+        "declare the space with normalized=False"
+    )
 
 
 def _as_float32(values: object) -> Matrix:

@@ -459,6 +459,16 @@ def test_a_vector_without_numbers_is_named(make: Make, server: OpenAIServer, vec
     assert caught.value.indices == (1,)
 
 
+def test_vectors_of_another_norm_are_refused_with_what_mends_it(
+    make: Make, server: OpenAIServer
+) -> None:
+    server.change_next(with_vector([0.5] * 1024), times=2)
+    with pytest.raises(BadResponse, match="has norm 16 .*declare the space with normalized=False"):
+        make(server.url).documents(TEXTS)
+    space = EmbeddingSpace(model="of-ours", dimensions=1024, normalized=False)
+    assert make(server.url, space=space).documents(TEXTS)[1].tolist() == [0.5] * 1024
+
+
 @pytest.mark.parametrize("body", [b'{"data": NaN', b"[" * 100_000 + b"NaN", b"NaN", b"\xff NaN"])
 def test_what_only_has_the_word_is_no_answer(make: Make, server: OpenAIServer, body: bytes) -> None:
     server.fail_next(200, body)
