@@ -38,6 +38,7 @@ from samespace import (
 from samespace.errors import (
     AuthenticationFailed,
     BackendUnavailable,
+    CollectionNotFound,
     EmbeddingError,
     InvalidInput,
     QuotaExhausted,
@@ -207,6 +208,54 @@ def test_of_equal_ids_the_last_one_wins(place: Place, backend: TaskBackend) -> N
     place.run(backend, [Document("d3", "before")])
     place.run(backend, documents, batch_size=BATCH)
     assert place.stored()["d3"][0] == made(1, start=3)[0]
+
+
+def test_of_equal_ids_the_last_one_wins_though_the_first_is_stored_meanwhile(
+    one: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is stored is read before the first batch is written, and heard of after that."""
+    was_read, is_stored = threading.Event(), threading.Event()
+    asked: list[Sequence[str]] = []
+
+    class Late(TaskBackend):
+        def embed_documents(self, texts: Sequence[str]) -> Matrix:
+            assert "two" not in texts or was_read.wait(60)
+            return super().embed_documents(texts)
+
+    one.run(TaskBackend(), [Document("x", "one")])
+    with one.open(Late()) as store:
+        get = store.get
+
+        def held(ids: Sequence[str], **options: Any) -> list[Document]:
+            asked.append(ids)
+            rows = get(ids, **options)
+            if len(asked) == 2:
+                was_read.set()
+                assert is_stored.wait(60)
+            return rows
+
+        monkeypatch.setattr(store, "get", held)
+        documents = [Document("x", "two"), Document("x", "one")]
+        IngestJob(store, documents, batch_size=1, on_progress=lambda _: is_stored.set()).run()
+    assert one.stored()["x"][0].text == "one"
+
+
+def test_a_collection_that_is_dropped_meanwhile_ends_the_job(one: Place) -> None:
+    """All that was stored is gone: who goes on would call a part of it complete."""
+    is_stored = threading.Event()
+
+    def source() -> Iterator[Document]:
+        yield from made(BATCH)
+        assert is_stored.wait(60)
+        store.drop()
+        yield from made(2 * BATCH, start=BATCH)
+
+    with one.open(TaskBackend()) as store:
+        job = IngestJob(store, source(), batch_size=BATCH, on_progress=lambda _: is_stored.set())
+        with pytest.raises(CollectionNotFound, match="run the job again"):
+            job.run()
+        assert not job.report.complete
+        assert IngestJob(store, made(3 * BATCH)).run().write.written == 3 * BATCH
 
 
 def test_a_liar_writes_nothing(place: Place, backend: TaskBackend) -> None:

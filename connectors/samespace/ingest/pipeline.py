@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from samespace.documents import Document, WriteReport
 from samespace.embedding import close_async
-from samespace.errors import InvalidInput, SamespaceError, excerpt
+from samespace.errors import CollectionNotFound, InvalidInput, SamespaceError, excerpt
 from samespace.filters import Filter
 from samespace.ingest.checkpoint import Checkpoint, CheckpointFile, Job, Watermark
 from samespace.ingest.chunking import Chunker
@@ -155,7 +155,7 @@ class Pipeline:
         self.embedder = Embedder(settings.backend, embedding)
         self._job: Job | None = None
         self._seen: SeenIds | None = None
-        self._is_proved = self._is_new = self._has_failed = False
+        self._is_proved = self._is_there = self._has_failed = False
         self._done = Watermark(0)
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._in_flight: list[Batch] = []
@@ -206,6 +206,7 @@ class Pipeline:
     async def _recorded(self) -> Mapping[str, str] | None:
         """What the collection says of itself, which must be how this job embeds."""
         recorded = await self.comparing.provenance()
+        self._is_there = recorded is not None
         if recorded is None or ("late_chunking" in recorded) == self.settings.together:
             return recorded
         named = excerpt(self.settings.store.collection)
@@ -292,10 +293,21 @@ class Pipeline:
     async def compare(self, batch: Batch) -> Plan:
         """What is to be done for a batch, by what is stored."""
         ids = asked_for(batch.units, together=self.settings.together)
-        stored = await self.comparing.with_vectors(ids)
-        self._is_new = stored is None
+        # Before the store is asked: what is acknowledged meanwhile may not be in what it answers.
         moving = {key for other in self._in_flight for key in other.keys}
+        was_there = self._is_there
+        stored = await self.comparing.with_vectors(ids)
+        if stored is None and was_there:
+            raise self._gone()
+        self._is_there |= stored is not None and bool(ids)
         return compared(batch.units, stored or {}, moving=moving, together=self.settings.together)
+
+    def _gone(self) -> CollectionNotFound:
+        named = excerpt(self.settings.store.collection)
+        return CollectionNotFound(
+            f"collection {named} was dropped while the job was running; run the job again to fill it "
+            "from the beginning"
+        )
 
     async def _embed(self) -> None:
         try:
@@ -323,8 +335,9 @@ class Pipeline:
         """Before anything is embedded, the guard has seen the backend."""
         if self._is_proved or not plan.to_embed:
             return
-        if self.settings.together and self._is_new:
+        if self.settings.together and not self._is_there:
             await self.proving.create(LATE)
+            self._is_there = True
         await self.proving.prove()
         self._is_proved = True
 
@@ -375,7 +388,9 @@ class Pipeline:
 
     async def _written(self, rows: list[tuple[Document, Vector]]) -> None:
         try:
-            self._count(await self.target.write(rows))
+            report = await self.target.write(rows)
+            self._is_there |= report.written > 0
+            self._count(report)
         except SamespaceError as error:
             self._count(error.report or WriteReport())
             raise
