@@ -11,7 +11,9 @@ from types import FrameType
 from typing import Any
 
 import orjson
+import psycopg
 import pytest
+from psycopg import sql
 from tests.contract.ingesting import (
     PLACES,
     Bars,
@@ -44,6 +46,7 @@ from samespace.errors import (
     QuotaExhausted,
     SpaceMismatch,
 )
+from samespace.filters import Filter
 from samespace.guard import CANARY_TEXTS
 from samespace.ingest.pipeline import IN_FLIGHT
 from samespace.protocols import Matrix
@@ -359,6 +362,80 @@ def test_a_document_whose_chunks_are_refused_together_keeps_the_old_ones(one: Pl
     report = one.run(Refusing(), [Chunks.of("a", "poison"), Chunks.of("b", "three")], **asked)
     assert [item.id for item in report.write.rejected] == ["a"]
     assert sorted(one.stored()) == ["a#0", "a#1", "b#0"]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [({"v": float("nan")}, "chunk 'a#0': metadata"), ({"v": 1}, "chunk 'a#1': text refused")],
+    ids=["metadata", "backend"],
+)
+@pytest.mark.parametrize("prune", [None, everything], ids=["", "prune"])
+def test_a_document_with_a_chunk_that_is_refused_stays_as_it_was(
+    place: Place, metadata: dict[str, Any], said: str, prune: Filter | None
+) -> None:
+    """Its first chunk would be new, its third one have other metadata, and its last one be gone."""
+    place.run(TaskBackend(), [Document("a", "one|old|three|four", {"v": 0})], chunker=Bars())
+    before = place.stored()
+    documents = [Document("a", "1|two|three|", metadata), Document("b", "x|y", {})]
+    report = place.run(RefusingBackend("two"), documents, chunker=Bars(), prune=prune)
+    assert [item.id for item in report.write.rejected] == ["a"]
+    assert said in str(report.write.rejected[0].error)
+    stored = place.stored()
+    assert (report.removed, report.pruned, report.write.written) == (0, 0, 2)
+    assert stored.keys() - before.keys() == {"b#0", "b#1"}
+    assert {id: stored[id] for id in before} == before
+
+
+def test_a_text_file_with_a_passage_that_is_refused_stays_as_it_was(
+    one: Place, tmp_path: Path
+) -> None:
+    passages = [f"{letter} " * 400 for letter in "abcd"]
+    folder = folder_of(tmp_path / "files", {"a.md": "\n\n".join(passages)})
+    one.run(TaskBackend(), folder)
+    before = one.stored()
+    (folder / "a.md").write_text("\n\n".join(["new " * 200, passages[1] + "poison"]))
+    for backend in (RefusingBackend("poison"), TaskBackend()):
+        report = one.run(backend, folder, prune=True)
+        assert [item.id.rsplit("/")[-1] for item in report.write.rejected] == ["a.md"]
+        assert one.stored() == before
+        (folder / "a.md").write_text("\n\n".join(["new " * 200, passages[1] + "\x00"]))
+
+
+def test_no_chunk_is_deleted_of_a_document_of_which_the_store_refuses_one(
+    request: pytest.FixtureRequest,
+) -> None:
+    place = PLACES["PostgreSQL"](request)
+    asked: dict[str, Any] = {"chunker": Bars(), "prune": everything}
+    place.run(TaskBackend(), [Chunks.of("a", "one", "two", "three")], **asked)
+    table = sql.Identifier(place.options["schema"], place.collection)
+    with psycopg.connect(place.source) as connection:
+        refusal = sql.SQL("ALTER TABLE {} ADD CHECK (text NOT LIKE '%poison%')")
+        connection.execute(refusal.format(table))
+    report = place.run(TaskBackend(), [Chunks.of("a", "1", "poison")], **asked)
+    assert [item.id for item in report.write.rejected] == ["a#1"]
+    assert (report.removed, report.pruned) == (0, 0)
+    texts = {id: row.text for id, (row, _) in place.stored().items()}
+    assert texts == {"a#0": "1|", "a#1": "two|", "a#2": "three|"}
+
+
+@pytest.mark.parametrize("value", [1, 1.0, True, [1], [1.0], {"n": [True]}, {"n": [1.0]}, 1e17])
+def test_metadata_that_is_equal_in_python_alone_is_written(place: Place, value: object) -> None:
+    place.run(TaskBackend(), [Document("x", "text", {"v": 1})])
+    documents = [Document("x", "text", {"v": value})]
+    written = [place.run(TaskBackend(), documents).write.written for _ in range(2)]
+    assert written == [int(type(value) is not int), 0]
+    found = place.stored()["x"][0].metadata["v"]
+    assert repr(found) == repr(value)
+
+
+def test_equal_ids_make_no_batches_of_their_own(one: Place) -> None:
+    documents = [document for pair in zip(made(30), made(30), strict=True) for document in pair]
+    told: list[int] = []
+    report = one.run(
+        TaskBackend(), documents, batch_size=20, on_progress=lambda r: told.append(r.documents)
+    )
+    assert told == [20, 40, 60]
+    assert (report.documents, report.write.written) == (60, 30)
 
 
 def test_what_left_the_source_is_pruned_and_nothing_else(

@@ -136,6 +136,18 @@ def test_what_is_done_for_a_document_depends_on_what_is_stored() -> None:
     assert plan.unchanged == 1
 
 
+def test_metadata_is_compared_as_json_and_a_span_as_numbers() -> None:
+    values = [1, 1.0, True, [1], [1.0], [{"n": 1}], [{"n": True}], {"n": 0}, {"n": False}, "1"]
+    for stored in values:
+        units = [Unit((Document(str(n), "x", {"v": value}),)) for n, value in enumerate(values)]
+        found = rows(*(Document(str(n), "x", {"v": stored}) for n in range(len(values))))
+        plan = compared(units, found, moving=(), together=False)
+        assert (plan.unchanged, len(plan.metadata)) == (1, len(values) - 1)
+    listed = Document("p#0", "x", {}, Parent("p", 0, [0, 1]))  # type: ignore[arg-type]
+    plan = compared([Unit((listed,))], rows(chunk("p", 0, "x")), moving=(), together=False)
+    assert (plan.unchanged, plan.ready) == (1, [])
+
+
 def test_nothing_is_known_of_what_is_in_flight() -> None:
     stored = rows(Document("a", "x"), chunk("p", 0, "y"))
     units = [Unit((Document("a", "x"),)), Unit((chunk("p", 0, "y"),), "p")]
@@ -152,11 +164,21 @@ def test_chunks_are_embedded_together_where_one_of_them_is_new_or_missing() -> N
     assert plan.together == [(old[0],)]  # its vector has seen what is no longer there
 
 
-def test_a_batch_ends_where_an_id_comes_again() -> None:
-    units = [Unit((Document(id, "x"),)) for id in "abcad"]
+def test_of_equal_ids_in_a_batch_the_last_one_is_left() -> None:
+    units = [Unit((Document(id, text),)) for id, text in zip("abcad", "12345", strict=True)]
+    units += [Unit((chunk("p", 0, "6"), chunk("p", 1, "7")), "p"), Unit((chunk("p", 0, "8"),), "p")]
+    batch = Reader(iter(units), batch_size=100).batch()
+    assert batch is not None
+    assert [piece.text for piece in batch.documents()] == ["2", "3", "4", "5", "8"]
+    assert (batch.stop, batch.pieces, batch.characters, batch.parents) == (7, 5, 5, ["p"])
+    reader = Reader((Unit((Document("a", "x"),)) for _ in range(7)), batch_size=3)
+    assert [batch.stop for batch in iter(reader.batch, None)] == [3, 6, 7]
+
+
+def test_a_batch_ends_before_what_replaces_a_part_of_a_document() -> None:
+    units = [Unit((chunk("p", 0, "x"), chunk("p", 1, "y")), "p"), Unit((Document("p#1", "z"),))]
     reader = Reader(iter(units), batch_size=100)
-    batches = [reader.batch(), reader.batch(), reader.batch()]
-    assert [(batch.first, batch.stop) for batch in batches if batch] == [(0, 3), (3, 5)]
+    assert [batch.stop for batch in iter(reader.batch, None)] == [1, 2]
 
 
 def test_a_batch_holds_so_many_pieces_or_so_much_text() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from samespace.embedding import (
     usage_of,
 )
 from samespace.errors import AuthenticationFailed, EmbeddingError, QuotaExhausted
-from samespace.ingest.pieces import Plan
+from samespace.ingest.pieces import Plan, Unit, of_chunk
 from samespace.ingest.target import unique
 from samespace.ingest.worker import Worker
 from samespace.protocols import AnyBackend, Usage, Vector
@@ -28,8 +28,8 @@ from samespace.protocols import AnyBackend, Usage, Vector
 class Made:
     """What became of a plan's texts.
 
-    ``refused`` are the documents that were to be embedded together and were not. ``texts`` are held
-    for others that are in flight.
+    ``refused`` are the documents of which nothing is stored, since a chunk was refused. ``texts`` are
+    held for others that are in flight.
     """
 
     rows: list[tuple[Document, Vector]] = field(default_factory=list)
@@ -38,6 +38,25 @@ class Made:
     truncated: list[str] = field(default_factory=list)
     embedded: int = 0
     texts: list[str] = field(default_factory=list)
+
+    def withhold(self, units: Iterable[Unit], plan: Plan) -> None:
+        """Where a chunk was refused, leave its document as it was, and reject that instead."""
+        reasons = {item.id: item.error for item in self.rejected}
+        withheld: set[str] = set()
+        for unit in units if reasons else ():
+            bad = next((piece.id for piece in unit.pieces if piece.id in reasons), None)
+            if unit.parent is not None and bad is not None:
+                withheld |= {piece.id for piece in unit.pieces}
+                self.refused.add(unit.parent)
+                self.rejected.append(Rejected(unit.parent, of_chunk(bad, reasons[bad])))
+        if withheld:
+            self._take_out(withheld, plan)
+
+    def _take_out(self, ids: Collection[str], plan: Plan) -> None:
+        self.rows = [row for row in self.rows if row[0].id not in ids]
+        self.rejected = [item for item in self.rejected if item.id not in ids]
+        self.truncated = [id for id in self.truncated if id not in ids]
+        plan.metadata = {id: each for id, each in plan.metadata.items() if id not in ids}
 
 
 @dataclass(slots=True)

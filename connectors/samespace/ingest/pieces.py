@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from samespace.documents import Document, Metadata, Rejected, check_document, encode_metadata
-from samespace.errors import InvalidInput, excerpt
+from samespace.documents import (
+    Document,
+    Metadata,
+    Parent,
+    Rejected,
+    check_document,
+    encode_metadata,
+)
+from samespace.errors import InvalidInput, SamespaceError, excerpt
 from samespace.ingest.chunking import Chunker, chunks
 from samespace.names import check_id
 from samespace.protocols import Vector
+
+E = TypeVar("E", bound=SamespaceError)
+Key = tuple[str, str]
+"""Whose rows a unit changes: that of an id, or those of a parent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +63,10 @@ def unit_of(item: object, chunker: Chunker | None) -> Unit:
 
 
 def checked_unit(unit: Unit) -> Unit:
-    """A unit of whose pieces all can be stored; the others are rejected before they cost anything."""
+    """A unit of whose pieces all can be stored; the others are rejected before they cost anything.
+
+    Of a document with a chunk that cannot be stored nothing is, or it would be half new, half old.
+    """
     return _checked(unit)
 
 
@@ -65,32 +81,67 @@ def _checked(unit: Unit) -> Unit:
             rejected.append(Rejected(piece.id if isinstance(piece.id, str) else "", error))
     if not rejected:
         return unit
+    if unit.parent is not None:
+        whole = Rejected(unit.parent, of_chunk(rejected[0].id, rejected[0].error))
+        return Unit(rejected=(*unit.rejected, whole), kept=(*unit.kept, unit.parent))
     kept = (*unit.kept, *(item.id for item in rejected))
     return Unit(tuple(good), unit.parent, (*unit.rejected, *rejected), kept)
 
 
+def of_chunk(id: str, error: E) -> E:
+    """The error of one chunk as that of its document, which names the chunk."""
+    told = copy(error)
+    told.args = (f"chunk {excerpt(id)}: {error}",)
+    return told
+
+
 @dataclass(slots=True)
 class Batch:
-    """Units that are stored together, each id and each parent once; ``stop`` is exclusive."""
+    """Units that are stored together, each id and each parent once; ``stop`` is exclusive.
+
+    ``keys`` says of an id or a parent at which place its unit is. A unit that a later one has
+    replaced leaves an empty one at its place.
+    """
 
     first: int
     stop: int
     units: list[Unit] = field(default_factory=list)
     pieces: int = 0
     characters: int = 0
-    keys: set[tuple[str, str]] = field(default_factory=set)
+    keys: dict[Key, int] = field(default_factory=dict)
 
     def has_room_for(self, unit: Unit) -> bool:
-        """Whether none of the unit's ids is here; of equal ids the last one must win."""
-        return self.keys.isdisjoint(_keys(unit))
+        """Whether the unit replaces whole what is here of it; of equal ids the last one must win."""
+        return all(_replaces(unit, self.units[place]) for place in self._places(unit))
 
     def add(self, unit: Unit) -> None:
         """Take the source's next item in."""
+        for place in self._places(unit):
+            self._empty(place)
+        self.keys.update(dict.fromkeys(_keys(unit), len(self.units)))
         self.units.append(unit)
         self.stop += 1
         self.pieces += len(unit.pieces)
         self.characters += unit.characters
-        self.keys.update(_keys(unit))
+
+    def _places(self, unit: Unit) -> set[int]:
+        return {self.keys[key] for key in _keys(unit) if key in self.keys}
+
+    def _empty(self, place: int) -> None:
+        old = self.units[place]
+        self.units[place] = Unit(rejected=old.rejected, kept=old.kept)
+        self.pieces -= len(old.pieces)
+        self.characters -= old.characters
+        for key in _keys(old):
+            del self.keys[key]
+
+    def parents_of(self, ids: Collection[str]) -> set[str]:
+        """The documents that one of these chunks is of."""
+        return {
+            unit.parent
+            for unit in self.units
+            if unit.parent is not None and any(piece.id in ids for piece in unit.pieces)
+        }
 
     def documents(self) -> Iterator[Document]:
         """All pieces."""
@@ -126,10 +177,16 @@ def _is_id(name: str) -> bool:
     return True
 
 
-def _keys(unit: Unit) -> Iterator[tuple[str, str]]:
+def _keys(unit: Unit) -> Iterator[Key]:
     yield from (("id", piece.id) for piece in unit.pieces)
     if unit.parent is not None:
         yield "parent", unit.parent
+
+
+def _replaces(unit: Unit, old: Unit) -> bool:
+    if old.parent is not None and old.parent == unit.parent:
+        return True
+    return set(_keys(old)) <= set(_keys(unit))
 
 
 @dataclass(slots=True)
@@ -174,7 +231,7 @@ def compared(
     units: Sequence[Unit],
     stored: Mapping[str, Document],
     *,
-    moving: Collection[tuple[str, str]],
+    moving: Collection[Key],
     together: bool,
 ) -> Plan:
     """What has to be done so that the store has these units.
@@ -209,13 +266,33 @@ def _has_text(piece: Document, stored: Mapping[str, Document]) -> bool:
 def _compare(piece: Document, found: Document | None, plan: Plan) -> None:
     if found is None or found.vector is None or found.embedded_text != piece.embedded_text:
         plan.embed.append(piece)
-    elif found == piece:
-        plan.unchanged += 1
-    elif (found.text, found.embed_text, found.parent) == (
-        piece.text,
-        piece.embed_text,
-        piece.parent,
-    ):
-        plan.metadata[piece.id] = piece.metadata
-    else:
+    elif not _is_placed_alike(piece, found):
         plan.ready.append((piece, found.vector))
+    elif _is_same(piece.metadata, found.metadata):
+        plan.unchanged += 1
+    else:
+        plan.metadata[piece.id] = piece.metadata
+
+
+def _is_placed_alike(piece: Document, found: Document) -> bool:
+    if (piece.text, piece.embed_text) != (found.text, found.embed_text):
+        return False
+    return piece.parent == found.parent or _numbers(piece.parent) == _numbers(found.parent)
+
+
+def _numbers(parent: Parent | None) -> tuple[object, ...] | None:
+    """A parent whose span may be any sequence."""
+    if parent is None:
+        return None
+    return (parent.id, parent.ordinal, parent.span if parent.span is None else tuple(parent.span))
+
+
+def _is_same(value: object, stored: object) -> bool:
+    """Whether both are the same in JSON, where 1, 1.0 and true are three values."""
+    if type(value) is not type(stored) or value != stored:
+        return False
+    if isinstance(value, dict) and isinstance(stored, dict):
+        return all(_is_same(each, stored[key]) for key, each in value.items())
+    if isinstance(value, list) and isinstance(stored, list):
+        return all(map(_is_same, value, stored))
+    return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -371,34 +371,41 @@ class Pipeline:
     async def _store(self, batch: Batch, plan: Plan, made: Made) -> None:
         """Write a batch, then what it makes old, then how far the job is."""
         self._tally = replace(self._tally, embedded=self._tally.embedded + made.embedded)
+        made.withhold(batch.units, plan)
         # A changed text comes last: until it is stored, its document is known to be unfinished.
-        await self._written([row for row in made.rows if row[0].id in plan.old])
-        await self._written([row for row in made.rows if row[0].id not in plan.old])
-        self._count(await self.target.change(plan.metadata))
-        parents = [parent for parent in batch.parents if parent not in made.refused]
+        lost = await self._written([row for row in made.rows if row[0].id in plan.old])
+        lost += await self._written([row for row in made.rows if row[0].id not in plan.old])
+        lost += self._counted(await self.target.change(plan.metadata))
+        refused = made.refused | batch.parents_of(lost)
+        parents = [parent for parent in batch.parents if parent not in refused]
         removed = await self.target.delete_others(parents, batch.ids)
         rejected = (*batch.rejected, *made.rejected)
         self._count(
             WriteReport(skipped=plan.unchanged, rejected=rejected, truncated=tuple(made.truncated))
         )
         self._tally = replace(self._tally, removed=self._tally.removed + removed)
-        await self.writing.do(lambda: self._acknowledge(batch))
+        await self.writing.do(lambda: self._acknowledge(batch, refused))
         self._in_flight.remove(batch)
         self.embedder.forget(made.texts)
 
-    async def _written(self, rows: list[tuple[Document, Vector]]) -> None:
+    async def _written(self, rows: list[tuple[Document, Vector]]) -> list[str]:
+        """Write rows; the ids of those that the store refuses."""
         try:
             report = await self.target.write(rows)
-            self._is_there |= report.written > 0
-            self._count(report)
         except SamespaceError as error:
             self._count(error.report or WriteReport())
             raise
+        self._is_there |= report.written > 0
+        return self._counted(report)
 
-    def _acknowledge(self, batch: Batch) -> None:
-        """The marks first: a checkpoint says that they are there."""
+    def _counted(self, report: WriteReport) -> list[str]:
+        self._count(report)
+        return [item.id for item in report.rejected]
+
+    def _acknowledge(self, batch: Batch, refused: Iterable[str]) -> None:
+        """The marks first: a checkpoint says that they are there. What is refused stays whole."""
         if self._seen is not None:
-            self._seen.mark(batch.ids, kept=batch.kept)
+            self._seen.mark(batch.ids, kept=(*batch.kept, *refused))
         self._save(self._done.done(batch.first, batch.stop))
 
     def _save(self, position: int) -> None:
