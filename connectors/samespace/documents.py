@@ -78,10 +78,16 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A document that was not stored, and why."""
+    """A document that was not stored, and why.
+
+    Of the error its message is kept, not where it was raised: those frames hold the texts of a batch.
+    """
 
     id: str
     error: SamespaceError
+
+    def __post_init__(self) -> None:
+        self.error.__traceback__ = self.error.__context__ = self.error.__cause__ = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
 import orjson
@@ -49,6 +50,7 @@ from samespace.errors import (
 from samespace.filters import Filter
 from samespace.guard import CANARY_TEXTS
 from samespace.ingest.pipeline import IN_FLIGHT
+from samespace.ingest.seen import SeenIds
 from samespace.protocols import Matrix
 from samespace.testing.backends import LyingBackend, RefusingBackend, TaskBackend
 
@@ -426,6 +428,79 @@ def test_metadata_that_is_equal_in_python_alone_is_written(place: Place, value: 
     assert written == [int(type(value) is not int), 0]
     found = place.stored()["x"][0].metadata["v"]
     assert repr(found) == repr(value)
+
+
+def frames_behind(start: object) -> list[object]:
+    """Frames and tracebacks that an object holds on to, but for those behind code."""
+    found, known, ahead = [], set[int](), [start]
+    while ahead:
+        each = ahead.pop()
+        if id(each) not in known and not isinstance(each, type | ModuleType | FunctionType):
+            known.add(id(each))
+            found += [each] if isinstance(each, FrameType | TracebackType) else []
+            ahead += gc.get_referents(each)
+    return found
+
+
+def test_what_is_rejected_holds_on_to_no_other_texts(one: Place) -> None:
+    """A report is kept to the end of a job, and of a job with many errors all batches would be."""
+    documents = [*made(5), Document("blank", " "), Document("refused", "poison")]
+    report = one.run(RefusingBackend("poison"), documents)
+    assert [item.id for item in report.write.rejected] == ["blank", "refused"]
+    with one.open(RefusingBackend("poison")) as store:
+        upserted = store.upsert(documents, on_error="report")
+    assert len(upserted.rejected) == 2
+    assert frames_behind((report, upserted)) == []
+
+
+def test_a_budget_needs_a_backend_that_says_what_it_spends(one: Place) -> None:
+    with (
+        one.open(HashingBackend(64)) as store,
+        pytest.raises(InvalidInput, match="HashingBackend does not say what its calls cost"),
+    ):
+        IngestJob(store, made(3), budget_tokens=5)
+
+
+def test_marks_are_looked_up_beside_the_loop(
+    one: Place, backend: TaskBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On disk, for each row of a collection: nobody else in the loop would be served."""
+    unseen, calls = SeenIds.unseen, 0
+
+    def noted(seen: SeenIds, rows: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+        nonlocal calls
+        calls += 1
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        return unseen(seen, rows)
+
+    monkeypatch.setattr(SeenIds, "unseen", noted)
+    one.run(backend, made(10))
+    with one.job(backend, made(5), prune=everything) as job:
+        assert (job.estimate().pruned, job.run().pruned, calls) == (5, 5, 2)
+
+
+async def test_a_job_ends_soon_though_the_store_does_not_answer(
+    request: pytest.FixtureRequest,
+) -> None:
+    place = PLACES["PostgreSQL"](request)
+    place.run(TaskBackend(), made(5))
+    table = sql.Identifier(place.options["schema"], place.collection)
+    with psycopg.connect(place.source) as other, place.open(TaskBackend()) as store:
+        other.execute(sql.SQL("LOCK TABLE {}").format(table))
+        job = IngestJob(store, made(20))
+        running = asyncio.create_task(job.run_async())
+        waiting = "SELECT 1 FROM pg_locks WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+        while not other.execute(waiting).fetchone():
+            await asyncio.sleep(0)
+            assert not running.done()
+        running.cancel()
+        done, _ = await asyncio.wait([running], timeout=60)
+        other.rollback()
+        for thread in threading.enumerate():
+            if thread.name == "samespace-compare":  # which is left behind
+                thread.join(60)
+    assert (running in done, running.cancelled(), job.report.stopped) == (True, True, "cancelled")
 
 
 def test_equal_ids_make_no_batches_of_their_own(one: Place) -> None:

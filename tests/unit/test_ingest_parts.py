@@ -244,6 +244,23 @@ async def test_whoever_asks_a_worker_that_is_interrupted_hears_of_it() -> None:
             await each
 
 
+async def test_a_worker_says_what_else_ended_the_work() -> None:
+    def exhausted() -> object:
+        return next(iter(()))
+
+    def leaving() -> object:
+        raise SystemExit(3)
+
+    with in_a_thread("test") as worker:
+        with pytest.raises(RuntimeError, match="StopIteration") as stopped:
+            await asyncio.wait_for(worker.do(exhausted), 60)
+        assert isinstance(stopped.value.__cause__, StopIteration)
+        for work in (leaving, exhausted):
+            with pytest.raises(Left, match="SystemExit") as left:
+                await worker.do(work)
+            assert isinstance(left.value.__cause__, SystemExit)
+
+
 def test_a_source_that_is_shorter_than_its_checkpoint_is_another() -> None:
     def units() -> Iterator[Unit]:
         yield Unit((Document("a", "x"),))

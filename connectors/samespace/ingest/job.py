@@ -19,7 +19,7 @@ from samespace.ingest.report import Estimate, IngestReport
 from samespace.ingest.source import Files, Items, items_of
 from samespace.ingest.target import AnyStore
 from samespace.ingest.worker import GRACE, Worker, in_a_thread
-from samespace.protocols import AnyBackend, SupportsLateChunking
+from samespace.protocols import AnyBackend, ReportsUsage, SupportsLateChunking
 
 BATCH_SIZE: Final = 500
 """How many documents or chunks are compared, embedded and written together."""
@@ -81,7 +81,9 @@ class IngestJob:
         self._report = IngestReport()
         self._settings = Settings(
             store=store,
-            backend=_checked_backend(store.backend, chunker, late_chunking=late_chunking),
+            backend=_checked_backend(
+                store.backend, chunker, late_chunking=late_chunking, budget=budget_tokens
+            ),
             items=items,
             chunker=chunker,
             together=late_chunking,
@@ -159,10 +161,15 @@ def _pruned(prune: object, items: Items) -> Prune | None:
 
 
 def _checked_backend(
-    backend: AnyBackend | None, chunker: Chunker | None, *, late_chunking: bool
+    backend: AnyBackend | None, chunker: Chunker | None, *, late_chunking: bool, budget: int | None
 ) -> AnyBackend:
     if backend is None:
         raise InvalidInput("the store has no backend to embed with: open it with backend=")
+    if budget is not None and not isinstance(backend, ReportsUsage):
+        raise InvalidInput(
+            f"{type(backend).__name__} does not say what its calls cost, so budget_tokens would end "
+            "nothing; leave it out, or open the store with another backend"
+        )
     if late_chunking and chunker is None:
         raise InvalidInput("late_chunking=True embeds chunks: pass chunker=, say TextChunker()")
     if late_chunking and not isinstance(backend, SupportsLateChunking):

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -124,7 +125,7 @@ async def open_pipeline(
             threads.enter_context(in_a_thread("embed", grace=GRACE))
             for _ in range(settings.calls_at_once)
         ]
-        comparing = threads.enter_context(in_a_thread("compare"))
+        comparing = threads.enter_context(in_a_thread("compare", grace=GRACE))  # it changes nothing
         writing = threads.enter_context(in_a_thread("write"))
         pipeline = Pipeline(settings, reading, embedding, comparing, writing)
         try:
@@ -268,7 +269,7 @@ class Pipeline:
     async def _unseen(self, prune: Prune, seen: SeenIds) -> AsyncIterator[list[str]]:
         """The ids of rows that the source could have and did not bring, in lists."""
         async for rows in self.comparing.scan(prune.where):
-            gone = seen.unseen([(row.id, _names(row)) for row in rows if prune.only(row)])
+            gone = await self.writing.do(partial(_gone, rows, prune, seen))
             if gone:
                 yield gone
 
@@ -450,10 +451,14 @@ class Pipeline:
         reader = Reader(settings.items.units(settings.chunker), batch_size=settings.batch_size)
         with SeenIds(None) as seen:
             while (batch := await self.reading.do(reader.batch)) is not None:
-                seen.mark(batch.ids, kept=batch.kept)
+                await self.writing.do(partial(seen.mark, batch.ids, kept=batch.kept))
             async for gone in self._unseen(prune, seen):
                 count += len(gone)
         return count
+
+
+def _gone(rows: Iterable[Document], prune: Prune, seen: SeenIds) -> list[str]:
+    return seen.unseen([(row.id, _names(row)) for row in rows if prune.only(row)])
 
 
 def _names(row: Document) -> list[str]:

@@ -17,7 +17,12 @@ GRACE: Final = 1.5
 
 
 class Left(Exception):
-    """Whoever served was interrupted."""
+    """Whoever served was interrupted; what by is its cause."""
+
+    def __init__(self, cause: BaseException | None = None) -> None:
+        by = "" if cause is None else f", interrupted by {type(cause).__name__}"
+        super().__init__(f"a thread of the job has ended{by}")
+        self.__cause__ = cause
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +60,7 @@ class Worker:
         self._grace = grace
         self._lock = threading.Lock()
         self._left = False
+        self._cause: BaseException | None = None
         self._is_behind = False
 
     @property
@@ -83,7 +89,7 @@ class Worker:
         with self._lock:
             self._open.add(piece)
             if self._left:
-                piece.tell(None, Left())
+                piece.tell(None, Left(self._cause))
             else:
                 self._asked.put(piece)
 
@@ -101,15 +107,19 @@ class Worker:
             while (piece := self._asked.get()) is not None:
                 _do(piece)
                 del piece  # or the next wait would hold on to it
+        except BaseException as error:
+            self.leave(error)
+            raise
         finally:
             self.leave()
 
-    def leave(self) -> None:
-        """Serve no more; whoever waits hears of it."""
+    def leave(self, cause: BaseException | None = None) -> None:
+        """Serve no more; whoever waits hears of it, and of the first cause."""
         with self._lock:
             self._left = True
+            self._cause = self._cause or cause
             for piece in tuple(self._open):
-                piece.tell(None, Left())
+                piece.tell(None, Left(self._cause))
 
     def end(self) -> None:
         """Have :meth:`serve` return after what it was asked before."""
@@ -119,17 +129,33 @@ class Worker:
 def _do(piece: _Piece) -> None:
     try:
         result = piece.work()
+    except StopIteration as error:  # which no future takes
+        piece.tell(None, _as_runtime_error(error))
     except Exception as error:  # noqa: BLE001  it is the caller's
         piece.tell(None, error)
     else:
         piece.tell(result, None)
 
 
+def _as_runtime_error(error: StopIteration) -> RuntimeError:
+    """As a generator does it."""
+    raised = RuntimeError("a backend or a store raised StopIteration, which ends nothing here")
+    raised.__cause__ = error
+    return raised
+
+
+def _serving(worker: Worker) -> None:
+    with suppress(BaseException):  # of which whoever waits hears
+        worker.serve()
+
+
 @contextmanager
 def in_a_thread(name: str, *, grace: float | None = None) -> Iterator[Worker]:
     """A worker with a thread of its own, which has ended afterwards unless it was left behind."""
     worker = Worker(grace=grace)
-    thread = threading.Thread(target=worker.serve, name=f"samespace-{name}", daemon=True)
+    thread = threading.Thread(
+        target=_serving, args=(worker,), name=f"samespace-{name}", daemon=True
+    )
     thread.start()
     try:
         yield worker
