@@ -14,9 +14,14 @@ from tests.cli.running import KEY, WITHOUT_KEY, run, with_key
 from tests.cli.terminal import CTRL_C, Terminal
 
 from samespace.cli.checkpoints import checkpoint_of
+from samespace.cli.ingesting import WITHHELD
 from samespace.testing.jina_server import Answer, JinaServer
 
 MAIN = "from samespace.cli import main; main()"
+ORDINARY = (
+    f"import sys; sys.path.append({str(Path(__file__).parents[2])!r})\n"
+    "from tests.rights import ordinary; rights = ordinary(); rights.__enter__()\n"
+)
 SHARED = ("--backend", "jina@64", "--price", "20", "--budget-tokens", "1000000")
 
 
@@ -238,6 +243,33 @@ def test_what_left_its_folder_is_pruned_and_nothing_else(home: Path, tmp_path: P
     pruned = json.loads(run(home, "ingest", "a", "--prune", *ingest, cwd=tmp_path).stdout)
     assert (pruned["pruned"], pruned["unchanged"]) == (1, 1)
     assert json.loads(run(home, "info", *ingest).stdout)["rows"] == 2
+
+
+def test_nothing_is_pruned_where_a_folder_cannot_be_read(home: Path, tmp_path: Path) -> None:
+    for name in ("a/one.md", "b/two.md", "c/three.md", "gone.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"text of {name}")
+    store = ("-c", "shut", "--store", f"qdrant:{tmp_path / '.store'}")
+    ingest = ("ingest", ".", "--prune", *store)
+    assert run(home, *ingest, cwd=tmp_path).returncode == 0
+    (tmp_path / "gone.md").unlink()
+    (tmp_path / "a").chmod(0)
+    (tmp_path / "b").chmod(0o600)
+    dry = run(home, *ingest, "--dry-run", cwd=tmp_path, before=ORDINARY)
+    assert (dry.returncode, dry.stderr.splitlines()) == (
+        0,
+        ["2 cannot be read or stored", WITHHELD],
+    )
+    done = run(home, *ingest, cwd=tmp_path, before=ORDINARY)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "left out a: cannot read 'a': Permission denied",
+        "left out b/two.md: cannot read 'b/two.md': Permission denied",
+        WITHHELD,
+    ]
+    assert json.loads(run(home, "info", *store, "--json").stdout)["rows"] == 4
+    told = json.loads(run(home, *ingest, "--json", cwd=tmp_path, before=ORDINARY).stdout)
+    assert (told["pruned"], told["prune_withheld"]) == (0, True)
 
 
 def test_a_dry_run_says_what_a_run_costs_and_changes_nothing(home: Path, tmp_path: Path) -> None:

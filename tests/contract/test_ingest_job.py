@@ -27,6 +27,7 @@ from tests.contract.ingesting import (
 )
 from tests.contract.test_elasticsearch_contract import raw
 from tests.contract.test_qdrant_contract import prefix
+from tests.rights import ordinary
 
 from samespace import (
     Document,
@@ -561,15 +562,133 @@ def test_without_the_marks_of_an_ended_job_all_is_read_again(
 
 
 def test_what_cannot_be_read_is_not_taken_for_gone(one: Place, tmp_path: Path) -> None:
-    texts = {"a.md": "apples", "gone.md": "pears", "rows.jsonl": '{"id": "r", "text": "plums"}\n'}
+    texts = {"a.md": "apples", "gone.md": "pears", "t.csv": "id,text\nr,plums\n"}
     folder = folder_of(tmp_path / "files", texts)
     assert one.run(TaskBackend(), folder).write.written == 3
     (folder / "a.md").write_bytes(b"caf\xe9")
     (folder / "gone.md").unlink()
-    (folder / "rows.jsonl").write_text("nonsense")
+    (folder / "t.csv").write_text("id,text\nr\n")
     report = one.run(TaskBackend(), folder, prune=field("source").exists())
-    assert (len(report.write.rejected), report.pruned) == (2, 1)
+    assert (len(report.write.rejected), report.pruned, report.prune_withheld) == (2, 1, False)
     assert {row.text for row, _ in one.stored().values()} == {"apples", "plums"}
+
+
+RECORD = '{"id": "r", "text": "plums", "source": "mine"}'
+LOST: dict[str, tuple[str, bool]] = {
+    "a folder": ("sub", True),
+    "a file of records": ("rows.jsonl", True),
+    "a text": ("a.md", False),
+}
+
+
+@pytest.mark.parametrize("kind", LOST)
+def test_where_rows_of_the_lost_cannot_be_named_none_are_pruned(
+    one: Place, tmp_path: Path, kind: str
+) -> None:
+    texts = {"a.md": "apples", "sub/b.md": "figs", "gone.md": "pears", "rows.jsonl": RECORD}
+    folder = folder_of(tmp_path / "files", texts)
+    one.run(TaskBackend(), folder)
+    (folder / "gone.md").unlink()
+    name, is_withheld = LOST[kind]
+    (folder / name).chmod(0)
+    with ordinary():
+        with one.job(TaskBackend(), folder, prune=everything) as job:
+            found = job.estimate()
+        report = one.run(TaskBackend(), folder, prune=everything)
+    assert [item.id for item in report.write.rejected] == [str(folder / name)]
+    assert (report.pruned, report.prune_withheld) == ((0, True) if is_withheld else (1, False))
+    assert (found.pruned, found.prune_withheld) == (report.pruned, report.prune_withheld)
+    (folder / name).chmod(0o700)
+    assert one.run(TaskBackend(), folder, prune=everything).pruned == is_withheld
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "is_withheld"),
+    [
+        ("r.jsonl", (RECORD, "{torn"), True),
+        ("r.jsonl", (RECORD, '{"id": "r"}'), False),
+        ("r.jsonl", (RECORD, '{"text": 1}'), True),
+        ("r.csv", ("id,text,source\nr,plums,mine", "id,text,source\nr,plums"), True),
+        ("r.csv", ("id,text\nr,plums", "id,text\nr"), False),
+    ],
+)
+def test_a_broken_record_may_have_been_any_row(
+    one: Place, tmp_path: Path, name: str, lines: tuple[str, str], is_withheld: bool
+) -> None:
+    before, after = lines
+    folder = folder_of(tmp_path / "files", {name: before, "gone.md": "pears"})
+    one.run(TaskBackend(), folder)
+    folder_of(folder, {name: after})
+    (folder / "gone.md").unlink()
+    report = one.run(TaskBackend(), folder, prune=everything)
+    assert (report.pruned, report.prune_withheld) == ((0, True) if is_withheld else (1, False))
+    assert "plums" in {row.text for row, _ in one.stored().values()}
+
+
+@pytest.mark.parametrize(
+    ("odd", "is_withheld"),
+    [
+        ({"id": "d3"}, True),
+        (Document(None, "no id"), True),  # type: ignore[arg-type]
+        (Rejected("", InvalidInput("torn")), True),
+        (Rejected("d3", InvalidInput("torn")), False),
+        (Document("d3", " "), False),
+    ],
+)
+def test_an_item_that_is_no_document_may_have_been_any_row(
+    one: Place, backend: TaskBackend, tmp_path: Path, odd: object, is_withheld: bool
+) -> None:
+    """Also where an earlier run has seen it."""
+    asked: dict[str, Any] = {
+        "identity": "numbers",
+        "checkpoint": tmp_path / "point",
+        "batch_size": 2,
+        "prune": everything,
+    }
+    one.run(backend, made(6))
+    source: list[Any] = [made(1)[0], odd, *made(2, start=1)]
+    with pytest.raises(Interrupted):
+        one.run(backend, Ending(source, 3), **asked)
+    report = one.run(backend, source, **asked)
+    assert (report.resumed_at, report.pruned) == (2, 0 if is_withheld else 2)
+    assert report.prune_withheld == is_withheld
+
+
+def test_an_iterator_is_not_read_twice(one: Place, backend: TaskBackend, tmp_path: Path) -> None:
+    one.run(backend, made(30))
+    with one.job(backend, iter(made(20)), prune=everything) as job:
+        found = job.estimate()
+        assert (found.documents, found.pruned) == (20, 10)
+        with pytest.raises(InvalidInput, match="new IngestJob"):
+            job.run()
+    assert len(one.stored()) == 30
+    failing = RefusingBackend("number 35", error=BackendUnavailable("gone"))
+    asked: dict[str, Any] = {"identity": "numbers", "checkpoint": tmp_path / "point"}
+    source = iter(made(60))
+    with one.job(failing, source, batch_size=BATCH, **asked) as job:
+        with pytest.raises(BackendUnavailable):
+            job.run()
+        with pytest.raises(InvalidInput, match="new IngestJob"):
+            job.run()
+    one.run(TaskBackend(), iter(made(60)), **asked)
+    assert len(one.stored()) == 60
+
+
+def test_an_estimate_of_a_job_that_goes_on_counts_what_would_be_pruned(
+    one: Place, backend: TaskBackend, tmp_path: Path
+) -> None:
+    one.run(backend, made(60))
+    asked: dict[str, Any] = {
+        "identity": "numbers",
+        "checkpoint": tmp_path / "point",
+        "batch_size": BATCH,
+        "prune": everything,
+    }
+    with pytest.raises(Interrupted):
+        one.run(backend, Ending(made(50), 37), **asked)
+    with one.job(backend, iter(made(50)), **asked) as job:
+        found = job.estimate()
+    assert (found.resumed_at, found.documents, found.pruned) == (30, 20, 10)
 
 
 @pytest.mark.parametrize("name", ["PostgreSQL", "PostgreSQL, async"])

@@ -13,6 +13,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.rights import ordinary
 
 from samespace import Document, Parent
 from samespace.errors import InvalidInput
@@ -218,6 +219,32 @@ def test_files_say_what_they_are_and_whether_they_changed(
         Files(["absent.md"])
     with pytest.raises(InvalidInput, match="iterable of Documents"):
         Documents(7)  # type: ignore[arg-type]
+
+
+def test_files_change_where_they_become_readable(tmp_path: Path) -> None:
+    for name in ("a/x.md", "b.md", "c/x.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    files, modes = Files([tmp_path]), {"a": 0o700, "b.md": 0o600, "c": 0o700}
+    for name in modes:
+        (tmp_path / name).chmod(0o400 if name == "a" else 0)
+    with ordinary():
+        versions = [files.version(), files.version()]
+        for name, mode in modes.items():
+            (tmp_path / name).chmod(mode)
+            versions.append(files.version())
+    assert versions[0] == versions[1]
+    assert len(set(versions)) == 4
+
+
+def test_an_iterator_is_read_once() -> None:
+    once = Documents(document for document in [Document("a", "x"), Document("b", "x")])
+    assert once.units(None) is not None  # of which nothing was read
+    assert len(list(once.units(None))) == 2
+    with pytest.raises(InvalidInput, match="new IngestJob"):
+        once.units(None)
+    again = Documents([Document("a", "x")])
+    assert [len(list(again.units(None))) for _ in range(2)] == [1, 1]
 
 
 async def test_a_worker_returns_and_raises_and_is_gone_afterwards() -> None:

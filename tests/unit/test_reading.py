@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from tests.rights import ordinary
 
 from samespace.documents import Document, Rejected
 from samespace.errors import InvalidInput
@@ -86,6 +88,87 @@ def test_a_file_name_that_no_store_keeps_is_left_out(here: Path) -> None:
     (here / "caf\udce9.md").write_text("some text")
     (left_out,) = rejected(".")
     assert "file name" in str(left_out.error)
+
+
+def test_a_folder_that_cannot_be_read_is_named_among_the_others(here: Path) -> None:
+    for name in ("a/x.md", "b/x.md", "b.md", "c/x.md", "c/.d/x.md"):
+        (here / name).parent.mkdir(exist_ok=True)
+        (here / name).write_text("some text")
+    (here / "b").chmod(0)
+    (here / "c" / ".d").chmod(0)
+    with ordinary():
+        items = read(".")
+    assert [item.id for item in items] == ["a/x.md#0", "b", "b.md#0", "c/x.md#0"]
+    assert isinstance(items[1], Rejected)
+    assert str(items[1].error) == "cannot read 'b': Permission denied"
+
+
+def test_what_is_in_a_folder_may_be_what_cannot_be_read(here: Path) -> None:
+    (here / "a").mkdir()
+    (here / "a" / "x.md").write_text("some text")
+    (here / "a").chmod(0o600)
+    with ordinary():
+        (left_out,) = rejected(".")
+        assert str(left_out.error) == "cannot read 'a/x.md': Permission denied"
+        with pytest.raises(InvalidInput, match="cannot read 'a/x.md': Permission denied"):
+            read_sources([Path("a/x.md")])
+
+
+def test_a_link_to_what_is_elsewhere_now_is_left_out_and_no_other_kind_is(here: Path) -> None:
+    (here / "gone.md").symlink_to("nowhere.md")
+    (here / "round.md").symlink_to("round.md")
+    (here / "gone").symlink_to("nowhere")
+    os.mkfifo(here / "pipe.jsonl")
+    assert [left_out.id for left_out in rejected(".")] == ["gone.md", "round.md"]
+    with pytest.raises(InvalidInput, match="neither a file nor a folder"):
+        read_sources([Path("pipe.jsonl")])
+
+
+def test_files_of_a_folder_come_in_the_order_of_their_paths(here: Path) -> None:
+    names = ("a/b/c.md", "a/b.md", "a.md", "a-b/c.md", "B.md", "a/b/a.md", "a/c/a.md")
+    for name in names:
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text("some text")
+    wanted = [path.as_posix() for path in sorted(map(Path, names))]
+    assert [source.name for source in read_sources([Path()])] == wanted
+
+
+def test_records_are_not_in_memory_together(here: Path) -> None:
+    """The second line of a file that has grown meanwhile is the one that is there now."""
+    for name, first, second in (
+        ("r.jsonl", '{"text": "one"}\n', '{"text": "two"}\n'),
+        ("t.csv", "text\none\n", "two\n"),
+    ):
+        (here / name).write_text(first + " " * 2**20 + "\n")
+        (source,) = read_sources([Path(name)])
+        items = iter(source.items)
+        next(items)
+        with (here / name).open("a") as file:
+            file.write(second)
+        texts = [item.text for item in items if isinstance(item, Document)]
+        assert texts[-1] == "two"
+
+
+def test_a_file_of_records_that_is_not_utf_8_is_left_out_whole(here: Path) -> None:
+    good = b'\xef\xbb\xbf{"text": "one"}\r\n' * 90_000
+    (here / "r.jsonl").write_bytes(good + b"caf\xe9")
+    (left_out,) = read("r.jsonl")
+    assert isinstance(left_out, Rejected)
+    assert str(left_out.error) == f"'r.jsonl' is not UTF-8 at byte {len(good) + 3}; convert it"
+
+
+def test_a_file_of_records_that_changes_while_it_is_read_holds_up_no_others(here: Path) -> None:
+    (here / "r.jsonl").write_text('{"text": "one"}\n' + " " * 2**20)
+    (here / "s.jsonl").write_text('{"text": "two"}')
+    sources = read_sources([Path("r.jsonl"), Path("s.jsonl")])
+    items = iter(next(sources).items)
+    assert isinstance(next(items), Document)
+    with (here / "r.jsonl").open("ab") as file:
+        file.write(b"\xff")
+    (left_out,) = items
+    assert isinstance(left_out, Rejected)
+    assert "not UTF-8" in str(left_out.error)
+    assert len(list(next(sources).items)) == 1
 
 
 def test_a_passage_is_the_span_of_its_text(here: Path) -> None:

@@ -23,6 +23,9 @@ from samespace.protocols import ReportsUsage, SupportsLateChunking, VectorStore
 KINDS: Final = "Files and folders of .md .txt .html .jsonl .csv"
 NAMED: Final = 20
 """How many of the documents that were left out are named for people."""
+WITHHELD: Final = (
+    "nothing is pruned: nobody can say which rows all that was left out has; mend it first"
+)
 INTERRUPTED: Final = 130
 SPENT: Final = 4
 """The exit code of a job that its budget has ended."""
@@ -183,6 +186,8 @@ def _show_estimate(found: Estimate, price: float | None, *, as_json: bool) -> No
         typer.echo(f"{counted(found.pruned, 'row')} to prune")
     if found.rejected:
         typer.echo(f"{found.rejected:,} cannot be read or stored", err=True)
+    if found.prune_withheld:
+        typer.echo(WITHHELD, err=True)
 
 
 def _said_of_tokens(tokens: int | None, price: float | None) -> str:
@@ -203,6 +208,7 @@ def _estimated(found: Estimate, price: float | None) -> dict[str, object]:
         "tokens": found.tokens,
         "cost": _cost(found.tokens, price),
         "pruned": found.pruned,
+        "prune_withheld": found.prune_withheld,
         "rejected": found.rejected,
     }
 
@@ -232,6 +238,7 @@ def _reported(done: IngestReport, price: float | None) -> dict[str, object]:
         "unchanged": report.skipped,
         "removed": done.removed,
         "pruned": done.pruned,
+        "prune_withheld": done.prune_withheld,
         "embedded": done.embedded,
         "tokens": report.tokens,
         "cost": _cost(report.tokens, price),
@@ -267,3 +274,5 @@ def _show_rejected(done: IngestReport) -> None:
         typer.echo(f"left out {one_line(item.id, 60)}: {item.error}", err=True)
     if len(rejected) > NAMED:
         typer.echo(f"and {len(rejected) - NAMED:,} more, all named with --json", err=True)
+    if done.prune_withheld:
+        typer.echo(WITHHELD, err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from samespace.documents import (
     Document,
@@ -23,6 +23,8 @@ from samespace.protocols import Vector
 E = TypeVar("E", bound=SamespaceError)
 Key = tuple[str, str]
 """Whose rows a unit changes: that of an id, or those of a parent."""
+ALL_ROWS: Final = ""
+"""A name that all rows belong to: kept by what cannot be read where nobody can say whose it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Unit:
     """One item of a source: the documents that it is in the store.
 
     ``parent`` is whose other rows are old ones, None where there can be none. ``kept`` are names
-    whose rows stay, since something of them could not be read.
+    whose rows stay, since something of them could not be read; :data:`ALL_ROWS` is one.
     """
 
     pieces: tuple[Document, ...] = ()
@@ -59,7 +61,8 @@ def unit_of(item: object, chunker: Chunker | None) -> Unit:
     except InvalidInput as error:
         id = getattr(item, "id", None)
         named = id if isinstance(id, str) else excerpt(item)
-        return Unit(rejected=(Rejected(named, error),), kept=(named,))
+        kept = (named,) if isinstance(item, Document) and named == id else (named, ALL_ROWS)
+        return Unit(rejected=(Rejected(named, error),), kept=kept)
 
 
 def checked_unit(unit: Unit) -> Unit:
@@ -160,7 +163,7 @@ class Batch:
     @property
     def kept(self) -> list[str]:
         """Names whose rows stay."""
-        return [name for unit in self.units for name in unit.kept if _is_id(name)]
+        return [name for unit in self.units for name in unit.kept if not name or _is_id(name)]
 
     @property
     def ids(self) -> list[str]:

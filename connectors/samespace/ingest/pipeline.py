@@ -261,7 +261,10 @@ class Pipeline:
         self._tally = replace(self._tally, complete=True)
 
     async def _remove_unseen(self, prune: Prune, seen: SeenIds) -> None:
-        """Delete what the source no longer has."""
+        """Delete what the source no longer has, if that can be told."""
+        if seen.keeps_all:
+            self._tally = replace(self._tally, prune_withheld=True)
+            return
         async for gone in self._unseen(prune, seen):
             pruned = await self.target.delete(ids=gone, where=prune.where)
             self._tally = replace(self._tally, pruned=self._tally.pruned + pruned)
@@ -405,9 +408,12 @@ class Pipeline:
 
     def _acknowledge(self, batch: Batch, refused: Iterable[str]) -> None:
         """The marks first: a checkpoint says that they are there. What is refused stays whole."""
+        self._mark(batch, refused)
+        self._save(self._done.done(batch.first, batch.stop))
+
+    def _mark(self, batch: Batch, refused: Iterable[str] = ()) -> None:
         if self._seen is not None:
             self._seen.mark(batch.ids, kept=(*batch.kept, *refused))
-        self._save(self._done.done(batch.first, batch.stop))
 
     def _save(self, position: int) -> None:
         if self.settings.checkpoint is not None and self._job is not None:
@@ -437,24 +443,29 @@ class Pipeline:
         """What a run would do."""
         recorded = await self._recorded()
         position = await self._position(exists=recorded is not None)
-        await self.reading.do(lambda: self.reader.skip(position))
+        with ExitStack() as files:
+            if self.settings.prune is not None:
+                self._seen = files.enter_context(SeenIds(None))
+            total = await self._compared_from(position)
+            return await self._with_pruned(total)
+
+    async def _compared_from(self, position: int) -> Estimate:
+        """What would be stored; what the source brings is marked."""
+        await self.reading.do(lambda: self.reader.skip(position, passed=self._mark))
         total = Estimate(resumed_at=position)
         while (batch := await self.reading.do(self.reader.batch)) is not None:
+            await self.writing.do(partial(self._mark, batch))
             total = _added(total, batch, await self.compare(batch), self.settings.backend)
-        if self.settings.prune is not None:
-            total = replace(total, pruned=await self._to_prune(self.settings.prune))
         return total
 
-    async def _to_prune(self, prune: Prune) -> int:
-        """How many rows have left the source; it is read again, with marks that nobody keeps."""
-        settings, count = self.settings, 0
-        reader = Reader(settings.items.units(settings.chunker), batch_size=settings.batch_size)
-        with SeenIds(None) as seen:
-            while (batch := await self.reading.do(reader.batch)) is not None:
-                await self.writing.do(partial(seen.mark, batch.ids, kept=batch.kept))
-            async for gone in self._unseen(prune, seen):
-                count += len(gone)
-        return count
+    async def _with_pruned(self, total: Estimate) -> Estimate:
+        """How many rows have left the source too, if that can be told."""
+        prune, seen = self.settings.prune, self._seen
+        if prune is None or seen is None:
+            return total
+        if seen.keeps_all:
+            return replace(total, prune_withheld=True)
+        return replace(total, pruned=sum([len(gone) async for gone in self._unseen(prune, seen)]))
 
 
 def _gone(rows: Iterable[Document], prune: Prune, seen: SeenIds) -> list[str]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html.parser import HTMLParser
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import orjson
 
 from samespace.documents import Document, Parent, Rejected
 from samespace.errors import InvalidInput, excerpt
 from samespace.ingest.corpus import pack
+from samespace.ingest.pieces import ALL_ROWS
 from samespace.names import check_id
 
 _SILENT: Final = {"script", "style", "title", "template"}
@@ -28,6 +31,25 @@ _INLINE: Final = {
 _CLOSE: Final = {"br", "td", "th"}
 """Tags that end a line; those that are neither these nor inline end a paragraph."""
 _BLANK_LINES: Final = re.compile(r"\n(?:[^\S\n]*\n)+")
+_ENCODING: Final = "utf-8-sig"
+_PART: Final = 2**20
+"""How many characters of a file of records are in memory at once while its lines are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unread(Rejected):
+    """What could not be read, and the names whose rows stay, since it may be theirs."""
+
+    kept: tuple[str, ...] = (ALL_ROWS,)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file; or a folder that cannot be listed, with the ``error`` that says why."""
+
+    name: str
+    path: Path
+    error: OSError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +74,10 @@ def read_sources(paths: Sequence[Path], *, whole: bool = False) -> Iterator[Sour
     Texts are cut at blank lines into passages of at most 1,000 characters, with ids ``name#0``,
     ``name#1``, …; with ``whole`` a text is one document with the id ``name``, for a chunker to cut, and
     a blank one is none. A ``.jsonl`` line or a ``.csv`` row is one document: fields ``id`` (else
-    ``name#line``) and ``text``, and the rest as metadata. What is missing or of another kind is
-    :class:`InvalidInput` before anything is read; in folders other files are passed over. A file,
-    line or row that cannot be read is a :class:`Rejected` among the others.
+    ``name#line``) and ``text``, and the rest as metadata; they are read as they are asked for. What is
+    missing or of another kind is :class:`InvalidInput` before anything is read; in folders other files
+    are passed over. A folder, file, line or row that cannot be read is a :class:`Rejected` among the
+    others.
     """
     for path in paths:
         _check(path)
@@ -62,35 +85,75 @@ def read_sources(paths: Sequence[Path], *, whole: bool = False) -> Iterator[Sour
 
 
 def _check(path: Path) -> None:
-    if not path.exists():
-        raise InvalidInput(f"cannot read {excerpt(str(path))}: there is no such file or folder")
-    if not path.is_dir() and not is_readable(path):
+    named = excerpt(str(path))
+    mode = _mode_of(path, named)
+    if stat.S_ISDIR(mode):
+        return
+    if not is_readable(path):
         known = " ".join(sorted({*_TEXTS, *_RECORDS}))
-        raise InvalidInput(f"{excerpt(str(path))} is of no known kind; pass one of {known}")
+        raise InvalidInput(f"{named} is of no known kind; pass one of {known}")
+    if not stat.S_ISREG(mode):
+        raise InvalidInput(f"{named} is neither a file nor a folder; write it to a file first")
+
+
+def _mode_of(path: Path, named: str) -> int:
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last of a NUL
+        raise InvalidInput(f"cannot read {named}: there is no such file or folder") from None
+    except OSError as error:
+        raise InvalidInput(f"cannot read {named}: {error.strerror}") from error
 
 
 def _sources(paths: Iterable[Path], *, whole: bool) -> Iterator[Source]:
-    return (_source(path, name, whole=whole) for name, path in list_files(paths))
+    return (_source(found, whole=whole) for found in list_files(paths))
 
 
-def list_files(paths: Iterable[Path]) -> Iterator[tuple[str, Path]]:
-    """Name and path of every file that :func:`read_sources` reads, in its order."""
+def list_files(paths: Iterable[Path]) -> Iterator[Found]:
+    """Every file that :func:`read_sources` reads, and every folder that it cannot, in its order."""
     seen: set[str] = set()
-    for path in (found for named in paths for found in _files(named)):
+    for path, error in (found for named in paths for found in _files(named)):
         name = name_of(path)
         if name not in seen:
             seen.add(name)
-            yield name, path
+            yield Found(name, path, error)
 
 
-def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
+def _files(path: Path) -> Iterator[tuple[Path, OSError | None]]:
+    if not _is_folder(path):
+        yield path, None
         return
-    for found in sorted(path.rglob("*")):
-        hidden = any(part.startswith(".") for part in found.relative_to(path).parts)
-        if found.is_file() and not hidden and is_readable(found):
-            yield found
+    for found, error in sorted(_below(path), key=lambda each: each[0]):
+        if error is not None or _is_file(found):
+            yield found, error
+
+
+def _below(path: Path) -> Iterator[tuple[Path, OSError | None]]:
+    """What may be read in a folder, in no order."""
+    closed: list[OSError] = []
+    for folder, folders, names in os.walk(path, onerror=closed.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and is_readable(Path(name)):
+                yield Path(folder, name), None
+    yield from ((Path(error.filename or path), error) for error in closed)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    """Also what nobody may look at, and a link to a file that is elsewhere now: neither is gone."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return path.is_symlink()
+    except OSError:
+        return True
 
 
 def is_readable(path: Path) -> bool:
@@ -113,28 +176,66 @@ def name_of(path: Path) -> str:
     return (whole.relative_to(here) if whole.is_relative_to(here) else whole).as_posix()
 
 
-def _source(path: Path, name: str, *, whole: bool) -> Source:
-    kind, size = path.suffix.lower(), size_of(path)
+def _source(found: Found, *, whole: bool) -> Source:
+    name, path = found.name, found.path
+    if found.error is not None:
+        why = found.error.strerror
+        return Source(name, [Unread(name, InvalidInput(f"cannot read {excerpt(name)}: {why}"))])
     try:
-        text = _read(path, check_id(name, what="file name"))
+        check_id(name, what="file name")
+    except InvalidInput as error:  # nothing of it was ever stored
+        return Source(name, [Rejected(name, error)], size=size_of(path))
+    if path.suffix.lower() in _TEXTS:
+        return _text(path, name, whole=whole)
+    return _table(path, name)
+
+
+def _text(path: Path, name: str, *, whole: bool) -> Source:
+    """All its rows have its name as their ``source``."""
+    try:
+        with _readable(name):
+            text = path.read_text(encoding=_ENCODING)
     except InvalidInput as error:
-        return Source(name, [Rejected(name, error)], size=size)
-    if kind in _TEXTS:
-        cut = _whole if whole else _passages
-        return Source(name, cut(_TEXTS[kind](text), name), is_text=True, size=size)
-    records = _documents(_RECORDS[kind](text), name)
-    return Source(name, records, size=size, lines=text.count("\n") + 1)
+        return Source(name, [Rejected(name, error)], size=size_of(path))
+    cut, kind = _whole if whole else _passages, _TEXTS[path.suffix.lower()]
+    return Source(name, cut(kind(text), name), is_text=True, size=size_of(path))
 
 
-def _read(path: Path, name: str) -> str:
+def _table(path: Path, name: str) -> Source:
+    """Its rows may have a ``source`` of their own."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        lines = _lines(path, name)
+    except InvalidInput as error:
+        return Source(name, [Unread(name, error)], size=size_of(path))
+    return Source(name, _documents(path, name), size=size_of(path), lines=lines)
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """:class:`InvalidInput` where a file cannot be read, or is no text."""
+    try:
+        yield
     except OSError as error:
         raise InvalidInput(f"cannot read {excerpt(name)}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InvalidInput(
             f"{excerpt(name)} is not UTF-8 at byte {error.start}; convert it"
         ) from error
+    except csv.Error as error:
+        raise InvalidInput(f"{excerpt(name)} is no CSV ({error}); mend it") from error
+
+
+def _lines(path: Path, name: str) -> int:
+    """How many lines a file has, all of which are text."""
+    lines = 1
+    with _readable(name), path.open("rb") as raw, TextIOWrapper(raw, encoding=_ENCODING) as file:
+        try:
+            while part := file.read(_PART):
+                lines += part.count("\n")
+        except UnicodeDecodeError as error:
+            error.start += raw.tell() - len(error.object)
+            raise
+    return lines
 
 
 def _whole(text: str, name: str) -> Iterator[Document]:
@@ -184,39 +285,68 @@ def _html(text: str) -> str:
     return _BLANK_LINES.sub("\n\n", "".join(parser.parts)).strip()
 
 
+@dataclass(frozen=True, slots=True)
+class _Torn:
+    """A line or row that has no fields; which names may be those of its row."""
+
+    why: str
+    kept: tuple[str, ...] = (ALL_ROWS,)
+
+
 Record = tuple[int, Any]
-"""The number of a line or row, and what it holds: fields, or the error that says why not."""
+"""The number of a line or row, and what it holds: fields, or why not."""
 
 
-def _jsonl(text: str) -> Iterator[Record]:
-    for number, line in enumerate(text.split("\n"), start=1):
+def _jsonl(file: IO[str]) -> Iterator[Record]:
+    for number, line in enumerate(file, start=1):
         if line.strip():
             try:
-                yield number, orjson.loads(line)
+                yield number, orjson.loads(line.removesuffix("\n"))
             except orjson.JSONDecodeError as error:
-                yield number, InvalidInput(f"not JSON ({error.msg})")
+                yield number, _Torn(f"not JSON ({error.msg})")
 
 
-def _csv(text: str) -> Iterator[Record]:
-    # The limit is the process's; a text that is in memory whole needs none.
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    for number, fields in enumerate(csv.DictReader(io.StringIO(text)), start=2):
-        ragged = None in fields or None in fields.values()
-        yield number, InvalidInput("its columns are not those of the header") if ragged else fields
+def _csv(file: IO[str]) -> Iterator[Record]:
+    # The limit is the process's; a field that memory has room for needs none.
+    csv.field_size_limit(max(csv.field_size_limit(), os.fstat(file.fileno()).st_size))
+    reader = csv.DictReader(file)
+    for number, fields in enumerate(reader, start=2):
+        if None in fields or None in fields.values():
+            kept = (ALL_ROWS,) if "source" in (reader.fieldnames or ()) else ()
+            yield number, _Torn("its columns are not those of the header", kept)
+        else:
+            yield number, fields
 
 
-def _documents(records: Iterable[Record], name: str) -> Iterator[Document | Rejected]:
-    for number, fields in records:
-        place = f"{name}#{number}"
-        try:
-            yield _document(fields, name, place)
-        except InvalidInput as error:
-            yield Rejected(place, InvalidInput(f"{excerpt(name)}, line {number}: {error}"))
+def _documents(path: Path, name: str) -> Iterator[Document | Rejected]:
+    records = _RECORDS[path.suffix.lower()]
+    try:
+        with _readable(name), path.open(encoding=_ENCODING) as file:
+            yield from (_read(number, fields, name) for number, fields in records(file))
+    except InvalidInput as error:  # it has changed since its lines were counted
+        yield Unread(name, error)
+
+
+def _read(number: int, fields: Any, name: str) -> Document | Rejected:
+    place = f"{name}#{number}"
+    try:
+        return _document(fields, name, place)
+    except InvalidInput as error:
+        why = InvalidInput(f"{excerpt(name)}, line {number}: {error}")
+        return Unread(place, why, _kept(fields))
+
+
+def _kept(fields: Any) -> tuple[str, ...]:
+    """Which row a record without a document may have been: that of its id, or any."""
+    if isinstance(fields, _Torn):
+        return fields.kept
+    id = fields.get("id") if isinstance(fields, dict) else None
+    return (str(id),) if type(id) in {str, int} and id != "" else (ALL_ROWS,)
 
 
 def _document(fields: Any, name: str, place: str) -> Document:
-    if isinstance(fields, InvalidInput):
-        raise fields
+    if isinstance(fields, _Torn):
+        raise InvalidInput(fields.why)
     if not isinstance(fields, dict) or not isinstance(fields.get("text"), str):
         raise InvalidInput('no field "text" with a string')
     id = fields.get("id")
@@ -228,4 +358,4 @@ def _document(fields: Any, name: str, place: str) -> Document:
 
 
 _TEXTS: Final[dict[str, Callable[[str], str]]] = {".md": str, ".txt": str, ".html": _html}
-_RECORDS: Final[dict[str, Callable[[str], Iterator[Record]]]] = {".jsonl": _jsonl, ".csv": _csv}
+_RECORDS: Final[dict[str, Callable[[IO[str]], Iterator[Record]]]] = {".jsonl": _jsonl, ".csv": _csv}

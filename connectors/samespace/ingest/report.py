@@ -24,8 +24,9 @@ class IngestReport:
     ``skipped`` what was stored already as it is; its ``rejected`` names what was left out, also what
     the source could not read. ``documents`` counts the source's items that are done, ``resumed_at``
     those that earlier runs had done, ``embedded`` the texts that were embedded, ``removed`` the old
-    chunks that were deleted, ``pruned`` the documents that had left the source. ``seconds`` says how
-    long each stage was busy: the one with the most is what limits the job. ``complete`` is false
+    chunks that were deleted, ``pruned`` the documents that had left the source; ``prune_withheld`` says
+    that none were deleted, since of what could not be read nobody can say which rows it had. ``seconds``
+    says how long each stage was busy: the one with the most is what limits the job. ``complete`` is false
     where the job ended before its source, and ``stopped`` says why.
     """
 
@@ -35,6 +36,7 @@ class IngestReport:
     embedded: int = 0
     removed: int = 0
     pruned: int = 0
+    prune_withheld: bool = False
     complete: bool = False
     stopped: Literal["", "budget", "error", "cancelled"] = ""
     seconds: Mapping[Stage, float] = field(default_factory=_nothing)
@@ -53,7 +55,7 @@ class Estimate:
     ``documents`` counts the source's items, without the ``resumed_at`` that a checkpoint says are done;
     ``pieces`` the documents and chunks that they are in the store, ``to_embed`` the new texts among
     them, ``characters`` and ``tokens`` what these have; tokens are None where the backend counts
-    none. ``pruned`` counts the rows that have left the source.
+    none. ``pruned`` counts the rows that have left the source; ``prune_withheld`` is as a report's.
     """
 
     documents: int = 0
@@ -65,3 +67,4 @@ class Estimate:
     tokens: int | None = None
     rejected: int = 0
     pruned: int = 0
+    prune_withheld: bool = False

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from samespace.errors import InvalidInput, excerpt
+from samespace.ingest.pieces import ALL_ROWS
 
 _MAKE: Final = (
     "CREATE TABLE IF NOT EXISTS seen (id TEXT PRIMARY KEY) WITHOUT ROWID",
@@ -76,6 +77,11 @@ class SeenIds:
             for id, names in rows
             if not self._has(_IS_SEEN, id) and not any(self._has(_IS_KEPT, name) for name in names)
         ]
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether nobody can say of any row that it is gone."""
+        return self._has(_IS_KEPT, ALL_ROWS)
 
     def _has(self, query: str, value: str) -> bool:
         return self._database.execute(query, (value,)).fetchone() is not None

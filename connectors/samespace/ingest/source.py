@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,16 @@ from samespace.documents import Document, Rejected
 from samespace.errors import InvalidInput, excerpt
 from samespace.ingest.chunking import Chunker
 from samespace.ingest.pieces import Batch, Unit, checked_unit, unit_of
-from samespace.ingest.reading import Source, is_readable, list_files, name_of, read_sources, size_of
+from samespace.ingest.reading import (
+    Found,
+    Source,
+    Unread,
+    is_readable,
+    list_files,
+    name_of,
+    read_sources,
+    size_of,
+)
 
 BATCH_CHARACTERS = 16 * 2**20
 """A batch is closed once its texts are this long."""
@@ -55,12 +64,12 @@ class Files:
         read_sources(self._paths)  # what is missing is said now
 
     def version(self) -> str:
-        """A digest of which files there are, of their sizes and times."""
+        """A digest of which files there are, of their sizes and times, and of which can be read."""
         digest = hashlib.sha256()
         self._size = 0
-        for name, path in list_files(self._paths):
-            self._size += size_of(path)
-            digest.update(f"{name}\0{_stamp(path)}\0".encode(errors="surrogateescape"))
+        for found in list_files(self._paths):
+            self._size += 0 if found.error else size_of(found.path)
+            digest.update(f"{found.name}\0{_stamp(found)}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def units(self, chunker: Chunker | None) -> Iterator[Unit]:
@@ -118,12 +127,7 @@ class _Read:
 def _units_of(source: Source, chunker: Chunker | None) -> Iterator[Unit]:
     if not source.is_text:
         for item in source.items:
-            unit = unit_of(item, chunker)
-            yield (
-                Unit(rejected=unit.rejected, kept=(*unit.kept, source.name))
-                if isinstance(item, Rejected)
-                else unit
-            )
+            yield _left_out(item, source) if isinstance(item, Rejected) else unit_of(item, chunker)
         return
     pieces = tuple(item for item in source.items if isinstance(item, Document))
     if chunker is not None and pieces:
@@ -132,22 +136,38 @@ def _units_of(source: Source, chunker: Chunker | None) -> Iterator[Unit]:
         yield checked_unit(Unit(pieces, source.name))
 
 
+def _left_out(item: Rejected, source: Source) -> Unit:
+    kept = item.kept if isinstance(item, Unread) else ()
+    return Unit(rejected=(Rejected(item.id, item.error),), kept=(*kept, item.id, source.name))
+
+
 def _identity(paths: Iterable[Path]) -> str:
     """Ids begin with a file's name as it is seen from the working directory."""
     named = f"files {', '.join(map(name_of, paths))} in {Path.cwd()}"
     return named.encode(errors="backslashreplace").decode()  # a name may be bytes that are no text
 
 
-def _stamp(path: Path) -> str:
+def _stamp(found: Found) -> str:
+    """Changes with what is there, and where it becomes readable."""
+    if found.error is not None:
+        return f"unreadable {found.error.errno}"
     try:
-        found = path.stat()
-    except OSError:
-        return "unreadable"
-    return f"{found.st_size} {found.st_mtime_ns}"
+        seen = found.path.stat()
+    except OSError as error:
+        return f"unreadable {error.errno}"
+    return f"{seen.st_size} {seen.st_mtime_ns} {_may_read(found.path)}"
+
+
+def _may_read(path: Path) -> bool:
+    """Whether this process may, where the system tells it apart from who has started it."""
+    return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 class Documents:
-    """Any iterable of documents; ``identity`` says which, for a checkpoint."""
+    """Any iterable of documents; ``identity`` says which, for a checkpoint.
+
+    An iterator has its items once: what it has given is not there to be read again.
+    """
 
     def __init__(self, documents: Iterable[Any], *, identity: str | None = None) -> None:
         if isinstance(documents, bytes | Mapping) or not isinstance(documents, Iterable):
@@ -156,6 +176,8 @@ class Documents:
                 "Documents"
             )
         self._documents = documents
+        self._is_once = isinstance(documents, Iterator) and iter(documents) is documents
+        self._is_begun = False
         self.identity = identity or ""
         self.total = len(documents) if isinstance(documents, Sized) else None
 
@@ -164,8 +186,18 @@ class Documents:
         return ""
 
     def units(self, chunker: Chunker | None) -> Iterator[Unit]:
-        """Each document is one unit."""
-        return (unit_of(item, chunker) for item in self._documents)
+        """Each document is one unit; :class:`InvalidInput` for an iterator that was read from."""
+        if self._is_once and self._is_begun:
+            raise InvalidInput(
+                "this source can be read once, and was read from before: make a new IngestJob with a "
+                "new one, or pass a list or an object whose iteration begins anew"
+            )
+        return self._units(chunker)
+
+    def _units(self, chunker: Chunker | None) -> Iterator[Unit]:
+        self._is_begun = True
+        for item in self._documents:
+            yield unit_of(item, chunker)
 
 
 def items_of(source: object, *, identity: str | None) -> Items:
@@ -194,20 +226,24 @@ class Reader:
         self._position = 0
         self._held: Unit | None = None
 
-    def skip(self, items: int) -> None:
-        """Pass over what is stored; :class:`InvalidInput` if the source has fewer items."""
+    def skip(self, items: int, *, passed: Callable[[Batch], object] = lambda _: None) -> None:
+        """Pass over what is stored; :class:`InvalidInput` if the source has fewer items.
+
+        ``passed`` is called with what is passed over.
+        """
         while self._position < items:
-            if next(self._units, None) is None:
+            batch = self.batch(stop=items)
+            if batch is None:
                 raise InvalidInput(
                     f"the checkpoint says that {items} items are stored, and the source ends after "
                     f"{self._position}: it is not what it was; remove the checkpoint to begin anew"
                 )
-            self._position += 1
+            passed(batch)
 
-    def batch(self) -> Batch | None:
-        """The next batch; None at the source's end."""
+    def batch(self, *, stop: int | None = None) -> Batch | None:
+        """The next batch, which ends before item ``stop``; None at the source's end."""
         batch = Batch(self._position, self._position)
-        while not self._is_full(batch):
+        while not self._is_full(batch) and batch.stop != stop:
             unit = self._held or next(self._units, None)
             if unit is None:
                 break
