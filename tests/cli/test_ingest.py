@@ -174,6 +174,18 @@ def test_an_interrupted_ingest_goes_on_when_it_is_run_again(home: Path, tmp_path
     assert (again["unchanged"], again["resumed_at"]) == (4000, 0)
 
 
+def test_what_was_left_out_before_an_interruption_is_not_forgotten(
+    home: Path, tmp_path: Path
+) -> None:
+    lines_in(tmp_path, 1999)
+    (tmp_path / "a.md").write_bytes(b"\xff")
+    ingest = ("ingest", ".", "-c", "left_out", "--store", f"qdrant:{tmp_path / '.store'}")
+    assert run(home, *ingest, cwd=tmp_path, before=STOPPING).returncode == 130
+    done = run(home, *ingest, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines()[1].endswith(", and 1 left out before")
+
+
 def test_a_collection_that_is_dropped_takes_its_checkpoints_along(
     home: Path, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import gc
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, FunctionType, ModuleType, TracebackType
 from typing import Any
@@ -877,6 +878,66 @@ def test_a_dropped_collection_is_filled_from_the_beginning(
         store.drop()
     assert one.run(backend, made(60), **asked).resumed_at == 0
     assert len(one.stored()) == 60
+
+
+@pytest.mark.parametrize("kind", ["made again", "another store"])
+def test_a_store_without_the_rows_that_were_written_last_is_filled_from_the_beginning(
+    one: Place, backend: TaskBackend, tmp_path: Path, kind: str
+) -> None:
+    asked: dict[str, Any] = {
+        "identity": "numbers",
+        "checkpoint": tmp_path / "point",
+        "batch_size": BATCH,
+    }
+    with pytest.raises(Interrupted):
+        one.run(backend, Ending(made(60), 35), **asked)
+    place = one if kind == "made again" else replace(one, source=str(tmp_path / "other"))
+    with one.open() as store:
+        store.drop()
+    place.run(backend, made(BATCH))
+    with place.job(backend, made(60), **asked) as job:
+        assert job.estimate().resumed_at == 0
+        assert job.run().resumed_at == 0
+    assert len(place.stored()) == 60
+
+
+def test_rows_that_were_written_last_are_those_that_were_stored(one: Place, tmp_path: Path) -> None:
+    documents = made(60)
+    documents[28] = Document("d28", "poison")
+    documents[29] = Document("d29", "a\x00b")
+    point = tmp_path / "point"
+    asked: dict[str, Any] = {"identity": "numbers", "checkpoint": point, "batch_size": BATCH}
+    with pytest.raises(Interrupted):
+        one.run(RefusingBackend("poison"), Ending(documents, 35), **asked)
+    said = orjson.loads(point.read_bytes())
+    assert said["rows"] == [f"d{n}" for n in range(20, 28)]
+    point.write_bytes(orjson.dumps({**said, "rows": 7}))
+    with pytest.raises(InvalidInput, match="is no checkpoint"):
+        one.run(RefusingBackend("poison"), documents, **asked)
+    older = {name: value for name, value in said.items() if name not in {"rows", "rejected"}}
+    point.write_bytes(orjson.dumps(older))
+    assert one.run(RefusingBackend("poison"), documents, **asked).resumed_at == 30
+
+
+def test_what_earlier_runs_left_out_is_counted_by_those_that_go_on(
+    one: Place, tmp_path: Path
+) -> None:
+    documents = made(60)
+    for n in (3, 28, 45):
+        documents[n] = Document(f"d{n}", "poison")
+    asked: dict[str, Any] = {
+        "identity": "numbers",
+        "checkpoint": tmp_path / "point",
+        "batch_size": BATCH,
+    }
+    for after, before in ((35, 0), (55, 2)):
+        with one.job(RefusingBackend("poison"), Ending(documents, after), **asked) as job:
+            with pytest.raises(Interrupted):
+                job.run()
+            assert job.report.rejected_before == before
+    report = one.run(RefusingBackend("poison"), documents, **asked)
+    assert (report.resumed_at, report.rejected_before, report.write.rejected) == (50, 3, ())
+    assert one.run(RefusingBackend("poison"), documents, **asked).rejected_before == 0
 
 
 def test_files_are_cut_by_a_chunker_or_into_passages(one: Place, tmp_path: Path) -> None:

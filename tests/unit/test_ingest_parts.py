@@ -60,12 +60,13 @@ def test_a_checkpoint_is_whole_whenever_the_process_ends(
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(InvalidInput, match="No space left"):
         file.save(Checkpoint(job=JOB, position=6))
-    assert (calls, file.load(JOB, seen=False)) == (["sync"], 5)
+    assert (calls, file.load(JOB, seen=False).position) == (["sync"], 5)
     monkeypatch.undo()
-    file.save(Checkpoint(job=JOB, position=6, seen=True))
-    assert file.load(JOB, seen=True) == 6
+    whole = Checkpoint(job=JOB, position=6, seen=True, rows=("a", "b"), rejected=2)
+    file.save(whole)
+    assert file.load(JOB, seen=True) == whole
     file.remove()
-    assert file.load(JOB, seen=False) == 0
+    assert file.load(JOB, seen=False).position == 0
     assert not os.listdir(tmp_path / "deep")  # noqa: PTH208
 
 

@@ -39,6 +39,7 @@ REPORT = IngestReport(
             "100%, 123,456 documents, finishing, 1,200/s",
             "12 rejected, 4.5M tokens, 0 left",
         ),
+        (State(IngestReport(rejected_before=7)), "0 documents", "7 rejected"),
         (State(IngestReport(), part=0.0), "0%, 0 documents", ""),
         (State(IngestReport(resumed_at=1), part=0.5, began=0.5), "50%, 1 document", ""),
     ],

@@ -225,7 +225,7 @@ def _show(done: IngestReport, collection: str, price: float | None, *, as_json: 
     if done.stopped == "budget":
         typer.echo("the budget is spent; run it again to go on", err=True)
         raise typer.Exit(SPENT)
-    if done.write.rejected:
+    if done.write.rejected or done.rejected_before:
         raise typer.Exit(1)
 
 
@@ -245,6 +245,7 @@ def _reported(done: IngestReport, price: float | None) -> dict[str, object]:
         "truncated": list(report.truncated),
         "complete": done.complete,
         "stopped": done.stopped,
+        "rejected_before": done.rejected_before,
         "rejected": [{"id": item.id, "error": str(item.error)} for item in report.rejected],
     }
 
@@ -261,6 +262,7 @@ def _show_counts(done: IngestReport, collection: str, price: float | None) -> No
     before = f", {done.resumed_at:,} done before" if done.resumed_at else ""
     said = [f"{counted(report.written, 'row')} written"]
     said += [f"{count:,} {what}" for what, count in counts.items() if count]
+    said += [f"and {done.rejected_before:,} left out before"] if done.rejected_before else []
     said += [counted(report.tokens, "token")] if report.tokens else []
     said += [f"cost {cost_of(report.tokens, price)}"] if price is not None else []
     typer.echo(f"collection {collection}: {counted(done.documents, 'document')} read{before}")

@@ -91,7 +91,8 @@ class State:
     def balance(self) -> list[str]:
         """What was left out, and what was spent."""
         report, tokens = self.report, self.report.write.tokens
-        said = [f"{len(report.write.rejected):,} rejected"] if report.write.rejected else []
+        rejected = report.rejected_before + len(report.write.rejected)
+        said = [f"{rejected:,} rejected"] if rejected else []
         if tokens:
             said.append(f"{short(tokens)} tokens")
             if self.budget is not None:

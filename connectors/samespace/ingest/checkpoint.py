@@ -33,11 +33,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """``position`` items of the source are stored; ``seen`` says that their ids were marked."""
+    """``position`` items of the source are stored; ``seen`` says that their ids were marked.
+
+    ``rows`` are the ids of a few that were stored last: a store without them is another one.
+    ``rejected`` counts what was left out so far.
+    """
 
     job: Job
-    position: int
+    position: int = 0
     seen: bool = False
+    rows: tuple[str, ...] = ()
+    rejected: int = 0
 
 
 class CheckpointFile:
@@ -65,15 +71,15 @@ class CheckpointFile:
             beside.unlink(missing_ok=True)
             os.close(handle)
 
-    def load(self, job: Job, *, seen: bool) -> int:
-        """Where to go on: 0 without a checkpoint, or where its source has changed since.
+    def load(self, job: Job, *, seen: bool) -> Checkpoint:
+        """Where to go on: at 0 without a checkpoint, or where its source has changed since.
 
         ``seen`` asks for the marks of ids too. :class:`InvalidInput` for a checkpoint of another
         job, of a newer format, or that is none.
         """
         found = self._read()
         if found is None:
-            return 0
+            return Checkpoint(job=job)
         for name, mine in _refused_by(job).items():
             theirs = getattr(found.job, name)
             if theirs != mine:
@@ -82,8 +88,8 @@ class CheckpointFile:
                     f"{excerpt(mine)}; {self._mend}"
                 )
         if found.job.version != job.version or (seen and not found.seen):
-            return 0
-        return found.position
+            return Checkpoint(job=job)
+        return found
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace the file; it is on disk once this returns.
@@ -164,6 +170,8 @@ def _described(checkpoint: Checkpoint) -> dict[str, Any]:
         "version": job.version,
         "position": checkpoint.position,
         "seen": checkpoint.seen,
+        "rows": checkpoint.rows,
+        "rejected": checkpoint.rejected,
     }
 
 
@@ -171,11 +179,19 @@ def _checkpoint_of(values: Mapping[str, Any]) -> Checkpoint:
     parts = {
         name: values[name] for name in ("source", "version", "collection", "space", "chunking")
     }
+    rows, rejected = values.get("rows", []), values.get("rejected", 0)
     position, seen = values["position"], values["seen"]
-    well_formed = all(type(part) is str for part in parts.values()) and values["format"] == FORMAT
-    if not well_formed or type(position) is not int or position < 0 or type(seen) is not bool:
+    well_formed = (
+        values["format"] == FORMAT
+        and all(type(part) is str for part in (*parts.values(), *rows))
+        and all(type(count) is int and count >= 0 for count in (position, rejected))
+        and type(seen) is bool
+    )
+    if not well_formed:
         raise ValueError("not as a checkpoint is")
-    return Checkpoint(job=Job(**parts), position=position, seen=seen)
+    return Checkpoint(
+        job=Job(**parts), position=position, seen=seen, rows=tuple(rows), rejected=rejected
+    )
 
 
 def _locked(path: Path) -> int | None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +36,8 @@ from samespace.protocols import AnyBackend, CountsTokens, TakesCallsAtOnce, Vect
 
 IN_FLIGHT: Final = 4
 """How many batches are at most between the source and the store's acknowledgement."""
+LAST_ROWS: Final = 10
+"""Of how many rows a checkpoint says that they are in the store."""
 LATE: Final = {"late_chunking": "by document"}
 """What a collection records of chunks that were embedded in sight of one another."""
 
@@ -158,6 +168,7 @@ class Pipeline:
         self._seen: SeenIds | None = None
         self._is_proved = self._is_there = self._has_failed = False
         self._done = Watermark(0)
+        self._rows: tuple[str, ...] = ()
         self._room = asyncio.Semaphore(IN_FLIGHT)
         self._in_flight: list[Batch] = []
         self._to_embed: asyncio.Queue[tuple[Batch, Plan] | _End] = asyncio.Queue()
@@ -194,15 +205,16 @@ class Pipeline:
         recorded = await self._recorded()
         if settings.checkpoint is not None:
             files.enter_context(settings.checkpoint.held())
-        position = await self._position(exists=recorded is not None)
+        reached = await self._reached(exists=recorded is not None)
+        position, self._rows = reached.position, reached.rows
         if settings.prune is not None:
             self._seen = files.enter_context(SeenIds(settings.marks))
             if not position:
                 self._seen.clear()
+        self._tally = replace(self._tally, resumed_at=position, rejected_before=reached.rejected)
         self._save(position)
         await self.reading.do(lambda: self.reader.skip(position))
         self._done = Watermark(position)
-        self._tally = replace(self._tally, resumed_at=position)
 
     async def _recorded(self) -> Mapping[str, str] | None:
         """What the collection says of itself, which must be how this job embeds."""
@@ -219,8 +231,8 @@ class Pipeline:
             "or another collection"
         )
 
-    async def _position(self, *, exists: bool) -> int:
-        """What the checkpoint says, if the collection and the marks that go with it are there."""
+    async def _reached(self, *, exists: bool) -> Checkpoint:
+        """What the checkpoint says, if the rows and the marks that go with it are there."""
         settings = self.settings
         self._job = job = Job(
             source=settings.items.identity,
@@ -230,10 +242,16 @@ class Pipeline:
             chunking=settings.chunking,
         )
         if settings.checkpoint is None:
-            return 0
-        position = settings.checkpoint.load(job, seen=settings.prune is not None)
+            return Checkpoint(job=job)
+        found = settings.checkpoint.load(job, seen=settings.prune is not None)
         marked = settings.marks is not None and settings.marks.exists()
-        return position if exists and (settings.prune is None or marked) else 0
+        is_whole = exists and (settings.prune is None or marked)
+        return found if is_whole and await self._has(found.rows) else Checkpoint(job=job)
+
+    async def _has(self, rows: Sequence[str]) -> bool:
+        """Whether the store is the one that these rows were written to, as far as that shows."""
+        stored = await self.comparing.with_vectors(rows)
+        return stored is not None and stored.keys() >= set(rows)
 
     async def _staged(self) -> _End:
         """All three stages, until the last one has ended."""
@@ -374,6 +392,7 @@ class Pipeline:
 
     async def _store(self, batch: Batch, plan: Plan, made: Made) -> None:
         """Write a batch, then what it makes old, then how far the job is."""
+        before = len(self._tally.write.rejected)
         self._tally = replace(self._tally, embedded=self._tally.embedded + made.embedded)
         made.withhold(batch.units, plan)
         # A changed text comes last: until it is stored, its document is known to be unfinished.
@@ -388,6 +407,8 @@ class Pipeline:
             WriteReport(skipped=plan.unchanged, rejected=rejected, truncated=tuple(made.truncated))
         )
         self._tally = replace(self._tally, removed=self._tally.removed + removed)
+        left_out = refused | {item.id for item in self._tally.write.rejected[before:]}
+        self._rows = _last_rows(batch, left_out) or self._rows
         await self.writing.do(lambda: self._acknowledge(batch, refused))
         self._in_flight.remove(batch)
         self.embedder.forget(made.texts)
@@ -416,10 +437,16 @@ class Pipeline:
             self._seen.mark(batch.ids, kept=(*batch.kept, *refused))
 
     def _save(self, position: int) -> None:
-        if self.settings.checkpoint is not None and self._job is not None:
-            self.settings.checkpoint.save(
-                Checkpoint(job=self._job, position=position, seen=self._seen is not None)
-            )
+        if self.settings.checkpoint is None or self._job is None:
+            return
+        reached = Checkpoint(
+            job=self._job,
+            position=position,
+            seen=self._seen is not None,
+            rows=self._rows,
+            rejected=self._tally.rejected_before + len(self._tally.write.rejected),
+        )
+        self.settings.checkpoint.save(reached)
 
     # What comes of it
 
@@ -442,7 +469,7 @@ class Pipeline:
     async def estimate(self) -> Estimate:
         """What a run would do."""
         recorded = await self._recorded()
-        position = await self._position(exists=recorded is not None)
+        position = (await self._reached(exists=recorded is not None)).position
         with ExitStack() as files:
             if self.settings.prune is not None:
                 self._seen = files.enter_context(SeenIds(None))
@@ -470,6 +497,14 @@ class Pipeline:
 
 def _gone(rows: Iterable[Document], prune: Prune, seen: SeenIds) -> list[str]:
     return seen.unseen([(row.id, _names(row)) for row in rows if prune.only(row)])
+
+
+def _last_rows(batch: Batch, refused: Collection[str]) -> tuple[str, ...]:
+    """A few of the rows that a batch has in the store."""
+    parents = {piece.id: piece.parent.id for piece in batch.documents() if piece.parent}
+    ids = [piece.id for piece in batch.documents()]
+    stored = [id for id in ids if id not in refused and parents.get(id) not in refused]
+    return tuple(stored[-LAST_ROWS:])
 
 
 def _names(row: Document) -> list[str]:

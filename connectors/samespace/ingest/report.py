@@ -23,16 +23,18 @@ class IngestReport:
     ``write`` counts as ``written`` what was stored anew or changed, chunks one by one, and as
     ``skipped`` what was stored already as it is; its ``rejected`` names what was left out, also what
     the source could not read. ``documents`` counts the source's items that are done, ``resumed_at``
-    those that earlier runs had done, ``embedded`` the texts that were embedded, ``removed`` the old
-    chunks that were deleted, ``pruned`` the documents that had left the source; ``prune_withheld`` says
-    that none were deleted, since of what could not be read nobody can say which rows it had. ``seconds``
-    says how long each stage was busy: the one with the most is what limits the job. ``complete`` is false
-    where the job ended before its source, and ``stopped`` says why.
+    those that earlier runs had done, ``rejected_before`` what these have left out, ``embedded`` the
+    texts that were embedded, ``removed`` the old chunks that were deleted, ``pruned`` the documents
+    that had left the source; ``prune_withheld`` says that none were deleted, since of what could not
+    be read nobody can say which rows it had. ``seconds`` says how long each stage was busy: the one
+    with the most is what limits the job. ``complete`` is false where the job ended before its source,
+    and ``stopped`` says why.
     """
 
     write: WriteReport = field(default_factory=WriteReport)
     documents: int = 0
     resumed_at: int = 0
+    rejected_before: int = 0
     embedded: int = 0
     removed: int = 0
     pruned: int = 0
