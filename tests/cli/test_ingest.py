@@ -174,16 +174,18 @@ def test_an_interrupted_ingest_goes_on_when_it_is_run_again(home: Path, tmp_path
     assert (again["unchanged"], again["resumed_at"]) == (4000, 0)
 
 
-def test_what_was_left_out_before_an_interruption_is_not_forgotten(
-    home: Path, tmp_path: Path
-) -> None:
-    lines_in(tmp_path, 1999)
+def test_what_was_left_out_before_an_error_is_not_forgotten(home: Path, tmp_path: Path) -> None:
+    lines_in(tmp_path, 2000)
     (tmp_path / "a.md").write_bytes(b"\xff")
-    ingest = ("ingest", ".", "-c", "left_out", "--store", f"qdrant:{tmp_path / '.store'}")
-    assert run(home, *ingest, cwd=tmp_path, before=STOPPING).returncode == 130
-    done = run(home, *ingest, cwd=tmp_path)
+    ingest = ("ingest", ".", "-c", "left_out", "--backend", "jina@64")
+    with JinaServer(keys=(KEY,)) as server:
+        server.fail_next(402, times=9, skip=4)
+        failed = run(home, *ingest, cwd=tmp_path, environment=with_key(server))
+    assert "run it again to go on" in failed.stderr
+    with JinaServer(keys=(KEY,)) as server:
+        done = run(home, *ingest, cwd=tmp_path, environment=with_key(server))
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout.splitlines()[1].endswith(", and 1 left out before")
+    assert ", and 1 left out before, " in done.stdout
 
 
 def test_a_collection_that_is_dropped_takes_its_checkpoints_along(
@@ -357,7 +359,8 @@ BAD = {
     "share": (["--share", "0.5"], "leave share (--share) out"),
     "too great a share": (["--share", "2", "--backend", "jina"], "share is 2.0"),
     "no chunks": (["--chunk-size", "0"], "--chunk-size"),
-    "a folder": (["--checkpoint", "."], "cannot read the checkpoint '.': Is a directory"),
+    "a folder": (["--checkpoint", "."], "the checkpoint '.' is no regular file"),
+    "no path": ([""], 'a path is ""'),
     "no checkpoint": (["--checkpoint", "point"], "'point' is no checkpoint; remove the file"),
 }
 

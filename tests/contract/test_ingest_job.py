@@ -1018,6 +1018,13 @@ def test_a_checkpoint_is_of_one_job_at_a_time(one: Place, tmp_path: Path) -> Non
     assert not list(tmp_path.glob("point*"))
 
 
+class Silent:
+    """Does not say how it cuts."""
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        return [(0, len(text))]
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
@@ -1030,6 +1037,12 @@ def test_a_checkpoint_is_of_one_job_at_a_time(one: Place, tmp_path: Path) -> Non
         ({"late_chunking": True}, "chunker="),
         ({"late_chunking": True, "chunker": Bars()}, "embed_chunks"),
         ({"checkpoint": "/dev/null/x", "identity": "y"}, "checkpoint"),
+        ({"checkpoint": "/dev/full", "identity": "y"}, "'/dev/full' is no regular file"),
+        ({"checkpoint": "", "identity": "y"}, "'.' is no regular file"),
+        ({"checkpoint": 5, "identity": "y"}, "checkpoint is 5"),
+        ({"checkpoint": "here", "identity": "y", "chunker": Silent()}, "give Silent a __repr__"),
+        ({"chunker": 5}, "chunker 5 has no spans"),
+        ({"on_progress": 5}, "on_progress is 5"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is_embedded(
@@ -1038,6 +1051,39 @@ def test_what_cannot_be_done_is_said_before_anything_is_embedded(
     with pytest.raises(InvalidInput, match=said):
         one.run(backend, made(3), **asked)
     assert backend.documents == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"checkpoint": "/dev/full", "identity": "y"},
+        {"checkpoint": 5, "identity": "y"},
+        {"chunker": 5},
+        {"on_progress": 5},
+        {"source": ""},
+        {"source": ["here", ""]},
+    ],
+)
+def test_what_no_run_could_do_is_said_when_the_job_is_made(
+    one: Place, backend: TaskBackend, asked: dict[str, Any]
+) -> None:
+    with one.open(backend) as store, pytest.raises(InvalidInput):
+        IngestJob(store, **{"source": made(3), **asked})
+
+
+def test_a_document_on_which_the_chunker_fails_holds_up_no_others(
+    one: Place, backend: TaskBackend
+) -> None:
+    class Failing(Bars):
+        def spans(self, text: str) -> list[tuple[int, int]]:
+            if "torn" in text:
+                raise ValueError("no seam")
+            return super().spans(text)
+
+    report = one.run(backend, [Document("a", "x|y"), Document("b", "torn")], chunker=Failing())
+    (left_out,) = report.write.rejected
+    assert (left_out.id, report.write.written) == ("b", 2)
+    assert "no seam" in str(left_out.error)
 
 
 def test_a_source_may_say_what_it_cannot_read(one: Place, backend: TaskBackend) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,17 @@ def test_a_chunker_says_what_it_is() -> None:
     assert repr(TextChunker()) == "TextChunker(max_characters=1000, markdown=True)"
 
 
+def test_a_chunker_says_which_tokenizer_it_counts_with(tmp_path: Path) -> None:
+    path, changed = tmp_path / "tokenizer.json", words()
+    changed.save(str(path))
+    changed.add_tokens(["more"])
+    said = {repr(TextChunker(max_tokens=9, tokenizer=each)) for each in (words(), path, str(path))}
+    assert len(said) == 1
+    assert "TextChunker(max_tokens=9, tokenizer=<sha256 " in said.pop()
+    others = {repr(TextChunker(max_tokens=9, tokenizer=each)) for each in (words(), changed)}
+    assert len(others) == 2
+
+
 # Chunks of a document
 
 
@@ -237,9 +248,28 @@ def test_a_chunker_has_to_return_a_sequence(answer: object) -> None:
         chunks(Document("a", "one two"), chunker)
 
 
-def test_what_is_no_chunker_is_refused() -> None:
+def failing(text: str) -> Iterator[Span]:
+    yield 0, 3
+    raise ValueError("no seam")
+
+
+@pytest.mark.parametrize(
+    "spans", [failing, lambda text: text.index("no seam"), dict[str, Any]().pop]
+)
+def test_a_text_on_which_a_chunker_fails_is_named(spans: Callable[[str], Any]) -> None:
+    class Failing:
+        def spans(self, text: str) -> Sequence[Span]:
+            found: Sequence[Span] = spans(text)
+            return found
+
+    with pytest.raises(InvalidInput, match="chunker Failing raised .*Error: .*'a', 7 characters"):
+        chunks(Document("a", "one two"), Failing())
+
+
+@pytest.mark.parametrize("given", [str.split, TextChunker, 5])
+def test_what_is_no_chunker_is_refused(given: Any) -> None:
     with pytest.raises(InvalidInput, match=r"has no spans\(text\)"):
-        chunks(Document("a", "one two"), str.split)  # type: ignore[arg-type]
+        chunks(Document("a", "one two"), given)
 
 
 @pytest.mark.parametrize(

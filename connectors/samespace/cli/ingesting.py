@@ -68,7 +68,7 @@ Share = Annotated[
 
 def ingest(
     context: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(help=KINDS)],
+    paths: Annotated[list[str], typer.Argument(help=KINDS)],
     collection: Collection = "documents",
     store: Store = "embedded",
     backend: Backend = "hashing",

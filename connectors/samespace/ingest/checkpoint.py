@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -47,10 +48,14 @@ class Checkpoint:
 
 
 class CheckpointFile:
-    """The checkpoint at ``path``."""
+    """The checkpoint at ``path``; :class:`InvalidInput` where something is that is no file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if _is_no_file(path):
+            raise InvalidInput(
+                f"the checkpoint {self._named} is no regular file; pass the path of one, or of none yet"
+            )
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -192,6 +197,13 @@ def _checkpoint_of(values: Mapping[str, Any]) -> Checkpoint:
     return Checkpoint(
         job=Job(**parts), position=position, seen=seen, rows=tuple(rows), rejected=rejected
     )
+
+
+def _is_no_file(path: Path) -> bool:
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:  # it is not there yet, or whoever reads it hears why
+        return False
 
 
 def _locked(path: Path) -> int | None:

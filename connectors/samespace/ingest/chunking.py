@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -21,6 +22,8 @@ WINDOW: Final = 32
 """How many of the longest chunks the splitter sees at once: it looks at all that is left, for each."""
 _SHORTEST_WINDOW: Final = 8192
 _CHARACTERS_PER_TOKEN: Final = 4
+_FAILURES: Final = (ValueError, LookupError, ArithmeticError)
+"""What a chunker may raise for one text; anything else concerns all of them."""
 _FENCE: Final = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
 
 Span = tuple[int, int]
@@ -34,7 +37,7 @@ class Chunker(Protocol):
     The spans of ``spans(text)`` are in order and leave nothing out: the first starts at 0, each
     other one where the one before it ends, and the last ends at ``len(text)``. None of them is
     empty or white space alone. The same text is always cut in the same places, or a second run
-    would store all of it anew.
+    would store all of it anew. ``repr(chunker)`` names its options: a job's checkpoint records it.
     """
 
     def spans(self, text: str) -> Sequence[Span]:
@@ -66,11 +69,17 @@ class TextChunker:
         if max_tokens is None and max_characters is None:
             max_characters = DEFAULT_CHARACTERS
         _check_options(max_characters, max_tokens, tokenizer, minimum)
-        self._said = {"max_characters": max_characters, "max_tokens": max_tokens}
-        self._said |= {"minimum": minimum, "markdown": markdown}
+        json = None if tokenizer is None else _tokenizer_json(tokenizer)
+        self._said = {
+            "max_characters": max_characters,
+            "max_tokens": max_tokens,
+            "tokenizer": None if json is None else _digest(json),
+            "minimum": minimum,
+            "markdown": markdown,
+        }
         most = max_tokens or max_characters or DEFAULT_CHARACTERS
         self._markdown = markdown
-        self._split = _splitter(most, minimum, tokenizer, markdown=markdown)
+        self._split = _splitter(most, minimum, json, markdown=markdown)
         longest = most * _CHARACTERS_PER_TOKEN if max_tokens else most
         self._window = max(WINDOW * longest, _SHORTEST_WINDOW)
 
@@ -126,19 +135,21 @@ def _check_options(
         raise InvalidInput(f"minimum {minimum} is more than a chunk may have; lower it")
 
 
-def _splitter(
-    most: int, minimum: int | None, tokenizer: str | Path | Tokenizer | None, *, markdown: bool
-) -> Split:
+def _digest(json: str) -> str:
+    """Which tokenizer it is, wherever it came from."""
+    return f"<sha256 {hashlib.sha256(json.encode()).hexdigest()[:16]}>"
+
+
+def _splitter(most: int, minimum: int | None, json: str | None, *, markdown: bool) -> Split:
     try:
         import semantic_text_splitter as library  # noqa: PLC0415  of an extra
     except ModuleNotFoundError as error:
         raise _not_installed("semantic_text_splitter") from error
     kind: Any = library.MarkdownSplitter if markdown else library.TextSplitter
     capacity = most if minimum is None else (minimum, most)
-    if tokenizer is None:
+    if json is None:
         split: Split = kind(capacity).chunk_indices
     else:
-        json = _tokenizer_json(tokenizer)
         split = kind.from_huggingface_tokenizer_str(json, capacity).chunk_indices
     return split
 
@@ -174,7 +185,7 @@ def chunks(document: Document, chunker: Chunker) -> list[Document]:
     The text of a chunk is exactly its span of the document's text; its metadata is the document's.
     :class:`~samespace.errors.InvalidInput` for a document that cannot be cut (blank, a chunk
     already, or with an ``embed_text``), for an id that leaves no room for an ordinal, and for a
-    chunker whose spans do not cover the text.
+    chunker whose spans do not cover the text, or that fails on it.
     """
     _check_whole(document)
     spans = _checked(document, chunker)
@@ -215,17 +226,22 @@ def _check_room(id: str, last: int) -> None:
 
 def _checked(document: Document, chunker: Chunker) -> list[Span]:
     """What a chunker returns, if its spans cover the text as :class:`Chunker` says."""
+    check_chunker(chunker)
     name = type(chunker).__name__
-    if not callable(getattr(chunker, "spans", None)):
-        raise InvalidInput(f"{excerpt(chunker)} has no spans(text); pass a Chunker")
-    found = chunker.spans(document.text)
+    place = f"(text of {excerpt(document.id)}, {len(document.text)} characters); mend its spans()"
     try:
-        return list(_contiguous(found, document.text))
+        return list(_contiguous(chunker.spans(document.text), document.text))
     except InvalidInput as defect:
-        raise InvalidInput(
-            f"chunker {name}: {defect} (text of {excerpt(document.id)}, {len(document.text)} "
-            "characters); mend its spans()"
-        ) from None
+        raise InvalidInput(f"chunker {name}: {defect} {place}") from None
+    except _FAILURES as error:
+        said = f"{type(error).__name__}: {excerpt(str(error))}"
+        raise InvalidInput(f"chunker {name} raised {said} {place}") from error
+
+
+def check_chunker(chunker: object) -> None:
+    """:class:`InvalidInput` for what is no :class:`Chunker`."""
+    if isinstance(chunker, type) or not callable(getattr(chunker, "spans", None)):
+        raise InvalidInput(f"chunker {excerpt(chunker)} has no spans(text); pass a Chunker")
 
 
 def _contiguous(found: object, text: str) -> Iterator[Span]:

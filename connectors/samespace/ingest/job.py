@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from samespace.errors import InvalidInput, excerpt
 from samespace.filters import Filter, field
 from samespace.ingest.checkpoint import CheckpointFile
-from samespace.ingest.chunking import Chunker
+from samespace.ingest.chunking import Chunker, check_chunker
 from samespace.ingest.pipeline import Prune, Settings, open_pipeline
 from samespace.ingest.report import Estimate, IngestReport
 from samespace.ingest.source import Files, Items, items_of
@@ -31,8 +31,11 @@ class IngestJob:
     """Brings a source's documents into a store, and can be ended and run again at any moment.
 
     ``source`` is a file or a folder, a list of them, or any iterable of documents that come in the
-    same order each time. With a ``chunker`` documents are cut into chunks; storing one again with
-    fewer of them leaves none of the old ones. ``late_chunking`` embeds a document's chunks in sight
+    same order each time; one that can be read once, like a generator, is for one run. With a
+    ``chunker`` documents are cut into chunks; storing one again with fewer of them leaves none of the
+    old ones. A document that was stored without a chunker stays beside its chunks, and chunks beside
+    a document that is whole now: ``prune`` deletes what the source does not bring any more.
+    ``late_chunking`` embeds a document's chunks in sight
     of one another, for which the backend must have ``embed_chunks``; a change of one chunk embeds its
     document again, and a collection that the job creates records it.
 
@@ -45,12 +48,14 @@ class IngestJob:
 
     ``checkpoint`` is a path. The file there says how far the source is stored, is written after the
     store has acknowledged, and is removed once the job is complete: running the same job again goes
-    on from there. For an iterable it needs ``identity``, a name for what it yields. Where files have
+    on from there. For an iterable it needs ``identity``, a name for what it yields, and a chunker must
+    have a ``__repr__`` that names its options. Where files have
     changed meanwhile, all are compared anew, and what is stored is not embedded again. A second job
     with the same checkpoint at the same time is refused.
 
     ``prune`` is a filter: rows that pass it and that the source no longer brings are deleted after a
-    complete run; what of a source could not be read is not taken for gone. ``prune=True`` is for
+    complete run; what of a source could not be read is not taken for gone, and where nobody can say
+    which rows that had, as of a folder, none are deleted in that run. ``prune=True`` is for
     files: it concerns the rows that came from files at or below the job's paths. ``budget_tokens``
     ends the job before a batch is embedded once this run has spent so many, by the backend's count.
     ``on_progress`` is called with the report so far after each batch, in the job's thread.
@@ -72,11 +77,13 @@ class IngestJob:
     ) -> None:
         _check_number(batch_size, what="batch_size")
         _check_number(1 if budget_tokens is None else budget_tokens, what="budget_tokens")
-        items = items_of(source, identity=identity)
-        if checkpoint is not None and not items.identity:
+        if chunker is not None:
+            check_chunker(chunker)
+        if on_progress is not None and not callable(on_progress):
             raise InvalidInput(
-                "a checkpoint says which source it is of: pass identity=, a name for this iterable"
+                f"on_progress is {excerpt(on_progress)}; pass a function of a report"
             )
+        items = items_of(source, identity=identity)
         self._on_progress = on_progress
         self._report = IngestReport()
         self._settings = Settings(
@@ -87,7 +94,7 @@ class IngestJob:
             items=items,
             chunker=chunker,
             together=late_chunking,
-            checkpoint=None if checkpoint is None else CheckpointFile(Path(checkpoint)),
+            checkpoint=_file_of(checkpoint, items, chunker),
             batch_size=batch_size,
             prune=_pruned(prune, items),
             budget=budget_tokens,
@@ -104,7 +111,8 @@ class IngestJob:
 
         An async store is closed in the end, in the loop that it was used in, and so is an async
         backend: pass fresh ones. An error that concerns the whole job leaves a valid checkpoint and
-        carries the report of what was written. So do Ctrl-C and whatever else a signal's handler
+        carries the report of what was written; since this thread reads the source, it is raised once
+        the source has given the item that it is at. So do Ctrl-C and whatever else a signal's handler
         raises: what is being written is written, and nothing is left running, but for a call of a
         sync backend that does not end soon.
         """
@@ -118,7 +126,8 @@ class IngestJob:
     def estimate(self) -> Estimate:
         """Read the source, compare it with what is stored, and say what a run would embed.
 
-        It begins where the checkpoint says. Nothing is written.
+        It begins where the checkpoint says. Nothing is written. As :meth:`run` it closes an async
+        store and an async backend: a job on them runs afterwards with fresh ones.
         """
         return _served(self._estimate)
 
@@ -144,6 +153,24 @@ class IngestJob:
 def _check_number(value: object, *, what: str) -> None:
     if type(value) is not int or value < 1:
         raise InvalidInput(f"{what} is {excerpt(value)}; pass a whole number from 1 on")
+
+
+def _file_of(checkpoint: object, items: Items, chunker: Chunker | None) -> CheckpointFile | None:
+    """Where a checkpoint is kept, of a job that it can tell from others."""
+    if checkpoint is None:
+        return None
+    if not isinstance(checkpoint, str | Path):
+        raise InvalidInput(f"checkpoint is {excerpt(checkpoint)}; pass the path of a file")
+    if not items.identity:
+        raise InvalidInput(
+            "a checkpoint says which source it is of: pass identity=, a name for this iterable"
+        )
+    if chunker is not None and type(chunker).__repr__ is object.__repr__:
+        raise InvalidInput(
+            f"a checkpoint says how documents are cut, as repr(chunker): give {type(chunker).__name__} "
+            "a __repr__ that names its options"
+        )
+    return CheckpointFile(Path(checkpoint))
 
 
 def _pruned(prune: object, items: Items) -> Prune | None:

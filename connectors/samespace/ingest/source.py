@@ -55,7 +55,7 @@ class Files:
     total: int | None = None
 
     def __init__(self, paths: Iterable[str | Path], *, identity: str | None = None) -> None:
-        self._paths = [Path(path) for path in paths]
+        self._paths = [_path(path) for path in paths]
         self.identity = identity or _identity(self._paths)
         self._roots = [os.path.abspath(path) for path in self._paths]  # noqa: PTH100  as name_of()
         self._size = 0
@@ -134,6 +134,12 @@ def _units_of(source: Source, chunker: Chunker | None) -> Iterator[Unit]:
         yield from (unit_of(piece, chunker) for piece in pieces)
     else:
         yield checked_unit(Unit(pieces, source.name))
+
+
+def _path(given: str | Path) -> Path:
+    if given == "":
+        raise InvalidInput('a path is ""; pass "." for the working directory')
+    return Path(given)
 
 
 def _left_out(item: Rejected, source: Source) -> Unit:
