@@ -1061,7 +1061,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_embedded(
         {"chunker": 5},
         {"on_progress": 5},
         {"source": ""},
-        {"source": ["here", ""]},
+        {"source": [".", ""]},
     ],
 )
 def test_what_no_run_could_do_is_said_when_the_job_is_made(
