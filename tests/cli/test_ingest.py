@@ -17,6 +17,7 @@ from samespace.cli.checkpoints import checkpoint_of
 from samespace.cli.ingesting import WITHHELD
 from samespace.testing.jina_server import Answer, JinaServer
 
+ENDING = "ending what is under way; Ctrl-C again ends it at once, which does no harm"
 MAIN = "from samespace.cli import main; main()"
 ORDINARY = (
     f"import sys; sys.path.append({str(Path(__file__).parents[2])!r})\n"
@@ -55,8 +56,7 @@ def in_terminal(
 
 
 def ctrl_c(terminal: Terminal) -> None:
-    for _ in range(2):  # somebody is impatient
-        terminal.press(CTRL_C)
+    terminal.press(CTRL_C)
 
 
 def sigterm(terminal: Terminal) -> None:
@@ -80,13 +80,52 @@ def test_a_terminal_shows_how_far_it_is_and_is_clean_after_an_interruption(
         end(terminal)
         assert terminal.end() == code
     said = "samespace: interrupted; 1,000 documents done, run it again to go on"
-    assert "".join(terminal.screen.text.split()) == "".join(said.split())
+    before = f"samespace: {ENDING}" if end is ctrl_c else ""
+    assert "".join(terminal.screen.text.split()) == "".join((before + said).split())
 
 
 def until_held(terminal: Terminal) -> str:
     """What it shows once two batches are stored."""
     last = r" left, cost 0\.\d{4}$" if terminal.screen.columns == 80 else " left$"
     return terminal.until(lambda text: re.search(f"1,000 documents.*\n.*{last}", text))
+
+
+LOCKING = """
+import os, signal, threading
+from samespace.ingest.target import Target
+write, batches = Target.write, []
+async def holding(self, rows):
+    batches.extend(rows)
+    if len(batches) > 1000:
+        os.kill(os.getpid(), signal.SIGINT)
+        await self._worker.do(threading.Event().wait)
+    return await write(self, rows)
+Target.write = holding
+"""
+
+
+def test_a_second_ctrl_c_ends_what_waits_for_ever(home: Path, tmp_path: Path) -> None:
+    lines_in(tmp_path, 2000)
+    named = ("-c", "waiting", "--backend", "hashing@64")
+    environment = {**WITHOUT_KEY, "SAMESPACE_HOME": str(home)}
+    arguments = ("ingest", ".", *named)
+    with Terminal(
+        LOCKING + MAIN, arguments, columns=80, cwd=tmp_path, environment=environment
+    ) as terminal:
+        terminal.until(lambda text: "Ctrl-C again" in text)
+        terminal.press(CTRL_C)
+        assert terminal.end() == -signal.SIGINT
+    done = run(home, *arguments, "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["resumed_at"] == 1000
+
+
+def test_what_an_earlier_run_stored_is_not_denied(home: Path, tmp_path: Path) -> None:
+    lines_in(tmp_path, 10)
+    assert run(home, "ingest", ".", "-c", "twice", cwd=tmp_path).returncode == 0
+    at_once = STOPPING.replace("await store(self, *batch)", "").replace("== 2", "== 1")
+    stopped = run(home, "ingest", ".", "-c", "twice", cwd=tmp_path, before=at_once)
+    assert stopped.returncode == 130
+    assert "no document done in this run" in stopped.stderr
 
 
 def test_what_a_terminal_interrupted_goes_on_when_it_is_run_again(
@@ -163,8 +202,9 @@ def test_an_interrupted_ingest_goes_on_when_it_is_run_again(home: Path, tmp_path
     ingest = ("ingest", ".", "-c", "stopped")
     stopped = run(home, *ingest, cwd=tmp_path, before=STOPPING)
     assert stopped.returncode == 130
-    assert len(stopped.stderr.splitlines()) == 1
-    assert "run it again to go on" in stopped.stderr
+    first, second = stopped.stderr.splitlines()
+    assert first == f"samespace: {ENDING}"
+    assert "run it again to go on" in second
     dry = json.loads(run(home, *ingest, "--dry-run", "--json", cwd=tmp_path).stdout)
     done = json.loads(run(home, *ingest, "--json", cwd=tmp_path).stdout)
     assert done["resumed_at"] >= 1000

@@ -434,7 +434,7 @@ def test_metadata_that_is_equal_in_python_alone_is_written(place: Place, value: 
 
 def frames_behind(start: object) -> list[object]:
     """Frames and tracebacks that an object holds on to, but for those behind code."""
-    found, known, ahead = [], set[int](), [start]
+    found, known, ahead = list[object](), set[int](), [start]
     while ahead:
         each = ahead.pop()
         if id(each) not in known and not isinstance(each, type | ModuleType | FunctionType):

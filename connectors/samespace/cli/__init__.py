@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import warnings
+from contextlib import suppress
 from typing import Annotated, Final, cast
 
 import typer
@@ -32,6 +33,7 @@ app.add_typer(server.app, name="embedded")
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 """The base of all of typer's complaints; typer may or may not bring its own click."""
 _INTERRUPTED: Final = 130
+_SHOW_CURSOR: Final = "\x1b[?25h"
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -80,14 +82,25 @@ def _end(number: int, _frame: object) -> None:
 
 def _interrupt(_number: int, _frame: object) -> None:
     _hear_no_more()
+    with suppress(OSError, RuntimeError):  # RuntimeError if it was in the middle of a line
+        _announce("ending what is under way; Ctrl-C again ends it at once, which does no harm")
     raise KeyboardInterrupt
 
 
+def _announce(message: str) -> None:
+    """Say it above what is being shown, and leave a terminal as it should be."""
+    if sys.__stderr__ is not None and sys.__stderr__.isatty():
+        sys.__stderr__.write(_SHOW_CURSOR)
+        sys.__stderr__.flush()
+    sys.stderr.write(f"samespace: {message}\n")
+
+
 def _hear_no_more() -> None:
-    """What is ending is not ended again in the middle of that; SIGQUIT still does."""
+    """What is ending is not ended again in the middle of that, but for Ctrl-C, which ends it hard."""
     for number in _ENDING:
         if callable(signal.getsignal(number)):
-            signal.signal(number, lambda *_: None)
+            last = signal.SIG_DFL if number == signal.SIGINT else lambda *_: None
+            signal.signal(number, last)
 
 
 def _run() -> int:

@@ -166,7 +166,7 @@ def _done(job: IngestJob) -> int:
 def _how_far(job: IngestJob) -> str:
     done = _done(job)
     if not done:
-        return "nothing is stored yet"
+        return "no document done in this run, run it again to go on"
     return f"{counted(done, 'document')} done, run it again to go on"
 
 
