@@ -95,8 +95,8 @@ def test_documents_are_ingested_searched_and_dropped(home: Path, tmp_path: Path)
     done = run(home, "ingest", str(tmp_path), "-c", "fruit", "--json")
     said: dict[str, object] = {
         "documents": 4, "resumed_at": 0, "written": 4, "unchanged": 0, "removed": 0, "pruned": 0,
-        "embedded": 4, "tokens": 0, "cost": None, "truncated": [], "complete": True, "stopped": "",
-        "rejected": [],
+        "prune_withheld": False, "embedded": 4, "tokens": 0, "cost": None, "truncated": [],
+        "complete": True, "stopped": "", "rejected_before": 0, "rejected": [],
     }  # fmt: skip
     assert (done.returncode, json.loads(done.stdout)) == (0, said)
     found = run(home, "search", "blue plums", "-c", "fruit", "--where", "lang=en", "--json")
