@@ -427,7 +427,7 @@ class Pipeline:
         self._count(report)
         return [item.id for item in report.rejected]
 
-    def _acknowledge(self, batch: Batch, refused: Iterable[str]) -> None:
+    def _acknowledge(self, batch: Batch, refused: Iterable[str] = ()) -> None:
         """The marks first: a checkpoint says that they are there. What is refused stays whole."""
         self._mark(batch, refused)
         self._save(self._done.done(batch.first, batch.stop))
