@@ -21,7 +21,7 @@ demo: .venv/installed-demo ## ingest, search and refuse, on an embedded Postgres
 	@$(BIN)/samespace demo $(ARGS)
 
 test: check ## everything that a change needs (ARGS="-k name" for a part of it)
-	$(BIN)/python -m pytest -m "not soak" $(ARGS)
+	$(BIN)/python -m pytest -m "not soak" --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 soak: .venv/installed-all .bench/installed-peers ## the full figures: races, kills, a million documents (ARGS as for test)
 	$(BIN)/python -m pytest -m soak $(ARGS)

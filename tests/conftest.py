@@ -7,6 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -110,6 +111,11 @@ def qdrant_grpc(pytestconfig: pytest.Config, qdrant_server: QdrantServer) -> int
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     untested.finish(session)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    untested.take_over(node.config, getattr(node, "workeroutput", {}))
 
 
 def pytest_terminal_summary(

@@ -132,6 +132,7 @@ def test_a_server_that_recovers_is_asked_again(serve: Callable[..., Server], sta
         format_datetime(datetime.now(UTC) - timedelta(days=9999)),
         "é",
     ],
+    ids=range(12),
 )
 def test_no_word_about_waiting_does_harm(serve: Callable[..., Server], wait: str) -> None:
     server = serve(said(429, "slow down", **{"Retry-After": wait}), NOT_FOUND)

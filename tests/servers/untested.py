@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager as Offer
 from contextlib import ExitStack, contextmanager
-from typing import Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import pytest
 
@@ -77,11 +77,24 @@ def environment(variable: str) -> str:
     raise NotHere(f"{variable} is not set")
 
 
+def take_over(config: pytest.Config, told: Mapping[str, Any]) -> None:
+    """Count what a worker has used and left out; one that broke down has told nothing."""
+    config.stash[_used].update(told.get("used", ()))
+    config.stash[_untested].update(told.get("untested", {}))
+
+
 def finish(session: pytest.Session) -> None:
-    """Name what a run of all tests left out; fail it where ``CI=true`` asks for more."""
+    """Name what a run of all tests left out; fail it where ``CI=true`` asks for more.
+
+    A worker, which has a part of the tests, tells who gave it that.
+    """
+    used, untested = session.config.stash[_used], session.config.stash[_untested]
+    told: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told |= {"used": sorted(used), "untested": untested}
+        return
     if not _is_whole(session):
         return
-    used, untested = session.config.stash[_used], session.config.stash[_untested]
     for store in (*REQUIRED, *OPTIONAL):
         if store not in used:
             untested.setdefault(store, "no test asked for it")

@@ -17,6 +17,10 @@ def pytest_configure(config):
 def pytest_sessionfinish(session):
     untested.finish(session)
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    untested.take_over(node.config, node.workeroutput)
+
 def pytest_terminal_summary(terminalreporter, config):
     untested.report(config, terminalreporter)
 
@@ -77,6 +81,23 @@ def test_only_what_is_required_fails_the_run(
     result = asking_for(run, "required")
     assert result.ret == 0
     result.stdout.fnmatch_lines([f"NOT TESTED: {name}: *" for name in untested.OPTIONAL])
+
+
+@pytest.mark.parametrize(
+    ("fixture", "exit_code", "said"),
+    [
+        ("required", 0, "NOT TESTED: Qdrant server (REST): no test asked for it"),
+        ("absent", 1, "NOT TESTED: Elasticsearch: nobody sells it"),
+    ],
+)
+def test_what_workers_used_and_left_out_is_counted_together(
+    run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, fixture: str, exit_code: int, said: str
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    result = asking_for(run, fixture, "-p", "xdist", "-n", "2")
+    assert result.ret == exit_code
+    result.stdout.fnmatch_lines([said])
+    result.stdout.no_fnmatch_line(f"NOT TESTED: {untested.REQUIRED[0]}: nobody*")
 
 
 def test_a_part_of_the_tests_need_not_use_every_store(
