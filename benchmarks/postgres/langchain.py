@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from langchain_postgres import PGEngine, PGVectorStore
 from langchain_postgres.v2.indexes import HNSWIndex
 from psycopg.conninfo import conninfo_to_dict
@@ -36,6 +38,10 @@ class Paced:
         self.pace.take(len(texts))
         start, self._given = self._given, self._given + len(texts)
         return self._lists[start : self._given]
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        """In a thread, as LangChain has it done for those who have no such method."""
+        return await asyncio.to_thread(self.embed_documents, texts)
 
     def embed_query(self, text: str) -> list[float]:
         raise NotImplementedError
