@@ -114,6 +114,14 @@ def tokens_of(usage: object) -> int:
     return next((count for count in counts if type(count) is int and count > 0), 0)
 
 
+def heard_in(answers: str, code: str, detail: str, *, wait: float | None) -> str:
+    """A sentence on a refusal, which begins with who ``answers`` what status."""
+    code = plain_code(code)
+    said = f"{answers} {code}" if code else answers
+    said += f", {excerpt(detail)}" if detail else ""
+    return said + (f", and asks to wait {wait:g} s" if wait else "")
+
+
 def plain_code(value: object) -> str:
     """A code that is a plain word, else the empty string: what else it is may not be shown."""
     text = value if isinstance(value, str) else ""

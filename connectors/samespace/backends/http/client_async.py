@@ -7,6 +7,7 @@ import math
 import os
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -60,7 +61,7 @@ _OTHER_LOOP: Final = "this backend belongs to another event loop; make one in ea
 _JSON: Final = {"Content-Type": "application/json", "Accept": "application/json"}
 
 
-class AsyncHTTPBackend:
+class AsyncHTTPBackend(ABC):
     """What backends have in common that ask a server over HTTP, whichever it is.
 
     A subclass says what is sent and what an answer means: :meth:`_body`, :meth:`_decoded`,
@@ -93,33 +94,33 @@ class AsyncHTTPBackend:
         self._loop: asyncio.AbstractEventLoop | None = None  # async only
         self._closed = False
 
+    @abstractmethod
     def _body(self, question: Question) -> bytes:
         """The JSON of one request."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _decoded(self, content: bytes, count: int) -> Answer:
         """The vectors of an answer 200; :class:`BadResponse` if it has no right ones."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _fault(self, status: int, content: bytes, *, wait: float | None) -> Fault:
         """What any other answer means; like a :class:`BadResponse` it quotes all but the key."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _instead(self, question: Question, fault: Fault) -> Question | None:
         """What to ask in place of a question that was refused; None if there is nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _bad(self, reason: str) -> BadResponse:
         """For an answer that cannot be used."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _unreachable(self, reason: str) -> Fault:
         """For a request that got no whole answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _most_bytes(self, count: int) -> int:
         """How long a true answer for ``count`` texts can be."""
-        raise NotImplementedError
 
     @property
     def space(self) -> EmbeddingSpace:

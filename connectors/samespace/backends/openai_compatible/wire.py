@@ -16,6 +16,7 @@ from samespace.backends.http.answers import (
     begins,
     check_model,
     first_text,
+    heard_in,
     json_object,
     opened,
     plain_code,
@@ -207,10 +208,8 @@ def fault_of(
 ) -> Fault:
     """What an answer other than 200 means. ``wait`` is what its ``Retry-After`` asks for."""
     said = _said(content, hide)
-    code = plain_code(hide(said.code))
-    heard = f"the embedding server answers {status}{code and ' ' + code}"
-    heard += f", {excerpt(hide(said.detail))}" if said.detail else ""
-    heard += f", and asks to wait {wait:g} s" if wait else ""
+    answers = f"the embedding server answers {status}"
+    heard = heard_in(answers, hide(said.code), hide(said.detail), wait=wait)
     if status in {401, 403}:
         return Fault(AuthenticationFailed(f"{heard}: pass a key that may, in api_key= or {KEY}"))
     if status == 402 or said.code == "insufficient_quota":
