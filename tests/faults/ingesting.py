@@ -105,7 +105,7 @@ def acknowledge_before_writing() -> None:
     store: Callable[..., Any] = Pipeline._store
 
     async def early(self: Pipeline, batch: Any, *others: Any) -> None:
-        await self.writing.do(lambda: self._acknowledge(batch))
+        await self.writing.do(lambda: self._acknowledge(batch, ()))
         await store(self, batch, *others)
 
     Pipeline._store = early  # type: ignore[method-assign, assignment]

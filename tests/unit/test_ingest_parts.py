@@ -18,9 +18,9 @@ from tests.rights import ordinary
 from samespace import Document, Parent
 from samespace.errors import InvalidInput
 from samespace.ingest.checkpoint import Checkpoint, CheckpointFile, Job, Watermark
+from samespace.ingest.clock import StageClock
 from samespace.ingest.embedder import Embedder, Made
 from samespace.ingest.pieces import Plan, Unit, compared, unit_of
-from samespace.ingest.pipeline import StageClock
 from samespace.ingest.seen import SeenIds
 from samespace.ingest.source import Documents, Files, Reader
 from samespace.ingest.worker import Left, Worker, in_a_thread

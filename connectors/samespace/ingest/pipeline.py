@@ -9,11 +9,10 @@ from collections.abc import (
     Callable,
     Collection,
     Iterable,
-    Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from samespace.errors import CollectionNotFound, InvalidInput, SamespaceError, e
 from samespace.filters import Filter
 from samespace.ingest.checkpoint import Checkpoint, CheckpointFile, Job, Watermark
 from samespace.ingest.chunking import Chunker
+from samespace.ingest.clock import StageClock
 from samespace.ingest.embedder import Embedder, Made
 from samespace.ingest.pieces import Batch, Plan, asked_for, compared
 from samespace.ingest.report import STAGES, Estimate, IngestReport, Stage
@@ -86,32 +86,6 @@ class Settings:
         if self.budget is not None or not isinstance(self.backend, TakesCallsAtOnce):
             return 1
         return max(1, min(self.backend.calls_at_once, IN_FLIGHT - 1))
-
-
-class StageClock:
-    """How long a stage was busy; what is done at the same time counts once."""
-
-    def __init__(self) -> None:
-        self._before = self._since = 0.0
-        self._running = 0
-
-    @property
-    def seconds(self) -> float:
-        """So far."""
-        return self._before + (time.monotonic() - self._since if self._running else 0.0)
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Count the seconds of a ``with`` block."""
-        if not self._running:
-            self._since = time.monotonic()
-        self._running += 1
-        try:
-            yield
-        finally:
-            if self._running == 1:
-                self._before = self.seconds
-            self._running -= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,7 +401,7 @@ class Pipeline:
         self._count(report)
         return [item.id for item in report.rejected]
 
-    def _acknowledge(self, batch: Batch, refused: Iterable[str] = ()) -> None:
+    def _acknowledge(self, batch: Batch, refused: Iterable[str]) -> None:
         """The marks first: a checkpoint says that they are there. What is refused stays whole."""
         self._mark(batch, refused)
         self._save(self._done.done(batch.first, batch.stop))
