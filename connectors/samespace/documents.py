@@ -148,11 +148,11 @@ class CollectionInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PendingRow:
-    """A row whose slot is to be filled.
+class VersionedRow:
+    """A row as it was read, whose slot may be filled.
 
     ``version`` is what the row was when it was read: ``fill`` writes only if it still is.
-    ``vector`` is the row's vector in another slot, where that was asked for.
+    ``vector`` is the row's vector in the slot that was asked for, if one was.
     """
 
     document: Document

@@ -266,6 +266,12 @@ class _FieldFactory:
 field: Final = _FieldFactory()
 
 
+def id_in(ids: Iterable[str], where: Filter | None = None) -> Filter:
+    """The documents of these ids, of those that pass."""
+    among = field.id.in_(list(ids))
+    return among if where is None else among & where
+
+
 def target_of(named: object) -> tuple[Target, tuple[str, ...]]:
     """What a field, or the name of one, looks at; :class:`InvalidInput` for anything else."""
     found = field(named) if isinstance(named, str) else named

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         FillReport,
         Hit,
         Metadata,
-        PendingRow,
+        VersionedRow,
         WriteReport,
     )
     from samespace.filters import Field, Filter
@@ -235,12 +235,24 @@ class VectorStore(Protocol):
         shard: Shard | None = None,
         where: Filter | None = None,
         with_vectors_of: EmbeddingSpace | None = None,
-    ) -> tuple[list[PendingRow], str | None]: ...
+    ) -> tuple[list[VersionedRow], str | None]: ...
+    def filled(
+        self,
+        space: EmbeddingSpace,
+        *,
+        limit: int,
+        after: str | None = None,
+        shard: Shard | None = None,
+        where: Filter | None = None,
+    ) -> tuple[list[VersionedRow], str | None]: ...
+    def sample(
+        self, space: EmbeddingSpace, *, size: int, where: Filter | None = None
+    ) -> list[VersionedRow]: ...
     def stale(
         self, space: EmbeddingSpace, *, since: str | None = None, limit: int
-    ) -> tuple[list[PendingRow], str | None]: ...
+    ) -> tuple[list[VersionedRow], str | None]: ...
     def fill(
-        self, space: EmbeddingSpace, rows: Sequence[PendingRow], vectors: Matrix
+        self, space: EmbeddingSpace, rows: Sequence[VersionedRow], vectors: Matrix
     ) -> FillReport: ...
     def mark(self, space: EmbeddingSpace, state: SlotState) -> None: ...
     def drop_slot(self, space: EmbeddingSpace) -> None: ...
@@ -364,12 +376,24 @@ class AsyncVectorStore(Protocol):
         shard: Shard | None = None,
         where: Filter | None = None,
         with_vectors_of: EmbeddingSpace | None = None,
-    ) -> tuple[list[PendingRow], str | None]: ...
+    ) -> tuple[list[VersionedRow], str | None]: ...
+    async def filled(
+        self,
+        space: EmbeddingSpace,
+        *,
+        limit: int,
+        after: str | None = None,
+        shard: Shard | None = None,
+        where: Filter | None = None,
+    ) -> tuple[list[VersionedRow], str | None]: ...
+    async def sample(
+        self, space: EmbeddingSpace, *, size: int, where: Filter | None = None
+    ) -> list[VersionedRow]: ...
     async def stale(
         self, space: EmbeddingSpace, *, since: str | None = None, limit: int
-    ) -> tuple[list[PendingRow], str | None]: ...
+    ) -> tuple[list[VersionedRow], str | None]: ...
     async def fill(
-        self, space: EmbeddingSpace, rows: Sequence[PendingRow], vectors: Matrix
+        self, space: EmbeddingSpace, rows: Sequence[VersionedRow], vectors: Matrix
     ) -> FillReport: ...
     async def mark(self, space: EmbeddingSpace, state: SlotState) -> None: ...
     async def drop_slot(self, space: EmbeddingSpace) -> None: ...

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import samespace
-from samespace.documents import PendingRow
+from samespace.documents import VersionedRow
 from samespace.protocols import AsyncVectorStore, Matrix, VectorStore
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
@@ -33,7 +33,7 @@ def report(filled: int) -> None:
     print(filled, flush=True)  # noqa: T201  the test reads it
 
 
-def embedded(backend: TaskBackend, rows: list[PendingRow]) -> Matrix:
+def embedded(backend: TaskBackend, rows: list[VersionedRow]) -> Matrix:
     return backend.embed_documents([row.document.embedded_text for row in rows])
 
 

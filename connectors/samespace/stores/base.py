@@ -25,8 +25,8 @@ from samespace.documents import (
     Document,
     Hit,
     Metadata,
-    PendingRow,
     Rejected,
+    VersionedRow,
     WriteReport,
     check_document,
     encode_metadata,
@@ -563,12 +563,13 @@ def checked_matrix(vectors: object, space: EmbeddingSpace, count: int) -> Matrix
 
 
 def check_pending(rows: object) -> None:
-    """:class:`InvalidInput` unless ``rows`` are what ``pending`` and ``stale`` return."""
+    """:class:`InvalidInput` unless ``rows`` are what ``pending`` and its like return."""
     listed = rows if isinstance(rows, Sequence) and not isinstance(rows, str) else [rows]
     for row in listed:
-        if not isinstance(row, PendingRow):
+        if not isinstance(row, VersionedRow):
             raise InvalidInput(
-                f"rows has {excerpt(row)}; pass rows that pending() or stale() returned"
+                f"rows has {excerpt(row)}; pass rows that pending(), filled(), sample() or stale() "
+                "returned"
             )
 
 

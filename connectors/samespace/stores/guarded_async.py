@@ -228,6 +228,16 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
             state = await self._describe()
         return self._recorded(state).require(space, collection=self._collection)
 
+    async def _slot_to_read(self, space: EmbeddingSpace) -> SlotRecord:
+        """:meth:`_slot_named`; without a record this handle's slot, where it may be searched."""
+        check_space(space)
+        state = await self._describe()
+        if not state.exists:
+            raise self._not_found()
+        if state.record is None and space == self._space:
+            return self._slot_of(state, writing=False)
+        return await self._slot_named(space)
+
     # Creating and telling
 
     async def create(

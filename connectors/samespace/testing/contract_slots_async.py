@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
-from samespace.documents import Document, FillReport, Parent
+from samespace.documents import Document, FillReport, Parent, VersionedRow
 from samespace.errors import InvalidInput, SlotNotReady, SpaceMismatch
 from samespace.filters import everything, field
 from samespace.guard import SlotState
@@ -125,6 +125,82 @@ class AsyncSlotsContract(DeclaresGaps):
             assert one.vector is not None
             assert two.vector is not None
             np.testing.assert_array_equal(one.vector, two.vector)
+
+    async def test_filled_rows_come_page_by_page_with_their_vectors(
+        self, old: AsyncVectorStore
+    ) -> None:
+        await old.upsert_vectors([Document("bare", "no vector")], [None], space=V3)
+        assert await old.filled(UNLIKE, limit=100) == ([], None)
+        found: dict[str, VersionedRow] = {}
+        cursor: str | None = None
+        while not found or cursor is not None:
+            rows, cursor = await old.filled(V3, limit=5, after=cursor)
+            assert len(rows) <= 5
+            found |= {row.document.id: row for row in rows}
+        assert found.keys() == {document.id for document in documents(ROWS)}
+        for document in documents(ROWS):
+            row = found[document.id]
+            assert row.document == document
+            expected = TaskBackend().embed_documents([document.text])[0]
+            assert row.vector is not None
+            np.testing.assert_allclose(row.vector, expected, atol=1e-6)
+        parts = [await old.filled(V3, limit=100, shard=(part, 3)) for part in range(3)]
+        assert sorted(row.document.id for rows, _ in parts for row in rows) == sorted(found)
+
+    async def test_a_filled_row_that_is_as_read_is_filled_again(
+        self, old: AsyncVectorStore
+    ) -> None:
+        await _fill(old)
+        wrong = _other().embed_documents(["something else"])
+        where = field.id == "d3"
+        for _ in range(2):
+            rows, _ = await old.filled(UNLIKE, limit=2, where=where)
+            assert await old.fill(UNLIKE, rows, wrong) == FillReport(filled=1, changed=0)
+        rows, _ = await old.filled(UNLIKE, limit=2, where=where)
+        assert rows[0].vector is not None
+        np.testing.assert_allclose(rows[0].vector, wrong[0], atol=1e-6)
+        assert await _ids(old) == set()
+
+    async def test_a_filled_row_that_has_changed_since_is_left_alone(
+        self, old: AsyncVectorStore, new: AsyncVectorStore
+    ) -> None:
+        await _fill(old)
+        rows, _ = await old.filled(UNLIKE, limit=100)
+        await new.upsert([replace(documents(ROWS)[3], text="another text")])
+        await old.delete(ids=["d4"])
+        vectors = np.repeat(_other().embed_documents(["something else"]), len(rows), axis=0)
+        assert await old.fill(UNLIKE, rows, vectors) == FillReport(filled=ROWS - 2, changed=2)
+        kept, _ = await old.filled(UNLIKE, limit=1, where=field.id == "d3")
+        assert kept[0].vector is not None
+        expected = _other().embed_documents(["another text"])[0]
+        np.testing.assert_allclose(kept[0].vector, expected, atol=1e-6)
+        assert await old.get(["d4"]) == []
+
+    async def test_a_sample_is_of_filled_rows_and_each_of_them_may_come(
+        self, old: AsyncVectorStore
+    ) -> None:
+        await old.upsert_vectors([Document("bare", "no vector")], [None], space=V3)
+        everyone = {document.id for document in documents(ROWS)}
+        rows = await old.sample(V3, size=1000)
+        assert {row.document.id for row in rows} == everyone
+        assert all(row.vector is not None for row in rows)
+        seen: set[str] = set()
+        for _ in range(100):  # 12 rows by 4: one is missed for ever with a chance of 3e-17
+            drawn = [row.document.id for row in await old.sample(V3, size=4)]
+            assert len(set(drawn)) == len(drawn) == 4
+            seen.update(drawn)
+            if seen == everyone:
+                break
+        assert seen == everyone
+        few = await old.sample(V3, size=4, where=field.id.in_(["d1", "d2", "bare"]))
+        assert {row.document.id for row in few} == {"d1", "d2"}
+
+    @pytest.mark.parametrize("size", [0, -1, 1.5, True, 10_001, None])
+    async def test_what_is_no_size_of_a_sample_is_refused(
+        self, old: AsyncVectorStore, size: Any
+    ) -> None:
+        with pytest.raises(InvalidInput, match="size"):
+            await old.sample(V3, size=size)
 
     @pytest.mark.parametrize("fault", BAD_VECTORS)
     async def test_vectors_that_cannot_be_of_the_space_fill_nothing(

@@ -361,6 +361,11 @@ def is_pending(slot: str, *, has_source: bool) -> Query:
     return neither(every(parts))
 
 
+def shuffled(query: Query) -> Query:
+    """The rows that pass, in an order that is another each time."""
+    return {"function_score": {"query": query, "random_score": {}, "boost_mode": "replace"}}
+
+
 def nearest(
     field: str,
     vector: Vector,

@@ -22,7 +22,7 @@ from samespace.documents import (
     FillReport,
     Hit,
     Metadata,
-    PendingRow,
+    VersionedRow,
     decode_metadata,
     encode_value,
 )
@@ -35,7 +35,7 @@ from samespace.errors import (
     StoreUnavailable,
     excerpt,
 )
-from samespace.filters import Field, Filter, In, Target, check_filter, target_of
+from samespace.filters import Field, Filter, In, Target, check_filter, id_in, target_of
 from samespace.guard import (
     Canary,
     SlotRecord,
@@ -1098,7 +1098,7 @@ class ElasticsearchStore(GuardedStore[_State]):
         shard: Shard | None = None,
         where: Filter | None = None,
         with_vectors_of: EmbeddingSpace | None = None,
-    ) -> tuple[list[PendingRow], str | None]:
+    ) -> tuple[list[VersionedRow], str | None]:
         """The next rows whose slot is empty, and the cursor to go on from.
 
         Rows of ours come in the order of their ids, those of an adopted index in that of their last
@@ -1117,11 +1117,68 @@ class ElasticsearchStore(GuardedStore[_State]):
                 dsl.reading(fields, state.version, vectors=other is not None),
                 size=limit, after=after, shard=shard, through=quote(shape.through(slot.name)),
             )  # fmt: skip
-        return self._pending_rows(shape, hits, other), cursor
+        return self._versioned_rows(shape, hits, other), cursor
+
+    def filled(
+        self,
+        space: EmbeddingSpace,
+        *,
+        limit: int,
+        after: str | None = None,
+        shard: Shard | None = None,
+        where: Filter | None = None,
+    ) -> tuple[list[VersionedRow], str | None]:
+        """The next rows that have a vector in the slot, with that vector, and the cursor to go on from.
+
+        In the order of :meth:`pending`. ``shard`` is ``(i, n)``, the i-th of n disjoint parts. The
+        cursor is None at the end.
+        """
+        check_page(limit, after, shard, where, None)
+        with self._gone_explained():
+            state, shape, slot = self._to_read(space)
+            if after is None:
+                self._refresh(state)
+            hits, cursor = self._page(
+                state,
+                every([exists(slot.name), self._query(shape, where)]),
+                dsl.reading([*shape.parts(), slot.name], state.version, vectors=True),
+                size=limit, after=after, shard=shard,
+            )  # fmt: skip
+        return self._versioned_rows(shape, hits, slot.name), cursor
+
+    def sample(
+        self, space: EmbeddingSpace, *, size: int, where: Filter | None = None
+    ) -> list[VersionedRow]:
+        """At most ``size`` rows that have a vector in the slot, with that vector, drawn at random.
+
+        Without replacement; each row is as likely as any other.
+        """
+        check_limit(size, what="size")
+        check_filter(where)
+        with self._gone_explained():
+            state, shape, slot = self._to_read(space)
+            self._refresh(state)
+            passing = every([exists(slot.name), self._query(shape, where)])
+            drawn = self._search(
+                f"/{self._through(state)}",
+                {"query": dsl.shuffled(passing), "size": size, "_source": False},
+            )
+        found: list[VersionedRow] = []
+        for start in range(0, len(drawn), PAGE):
+            part = [hit["_id"] for hit in drawn[start : start + PAGE]]
+            found += self.filled(space, limit=len(part), where=id_in(part, where))[0]
+        return found
+
+    def _to_read(self, space: EmbeddingSpace) -> tuple[_State, Shape, SlotRecord]:
+        """As :meth:`_slot_of_space`; of an index without a record where that may be searched, too."""
+        slot = self._slot_to_read(space)
+        assert self._state is not None  # noqa: S101  it was read for the slot
+        assert self._state.shape is not None  # noqa: S101  it exists
+        return self._state, self._state.shape, slot
 
     def stale(
         self, space: EmbeddingSpace, *, since: str | None = None, limit: int
-    ) -> tuple[list[PendingRow], str | None]:
+    ) -> tuple[list[VersionedRow], str | None]:
         """The next rows whose vector was made from another text than they have now.
 
         Only vectors with a source can be judged; ``since`` is the cursor of the last call. Elasticsearch
@@ -1147,17 +1204,17 @@ class ElasticsearchStore(GuardedStore[_State]):
                 found += judged[: limit - len(found)]
                 if len(found) == limit and found[-1] is not (hits[-1] if hits else None):
                     seen = hits[: hits.index(found[-1]) + 1]
-                    return self._pending_rows(shape, found), dsl.cursor(seen, since)
+                    return self._versioned_rows(shape, found), dsl.cursor(seen, since)
                 since = cursor
                 if cursor is None:
                     break
-        return self._pending_rows(shape, found), since
+        return self._versioned_rows(shape, found), since
 
-    def _pending_rows(
+    def _versioned_rows(
         self, shape: Shape, hits: Sequence[SearchHit], vectors: str | None = None
-    ) -> list[PendingRow]:
+    ) -> list[VersionedRow]:
         return [
-            PendingRow(
+            VersionedRow(
                 document=document,
                 version=orjson.dumps([hit["_seq_no"], hit["_primary_term"], hit.get("_routing")]),
                 vector=_vector(hit, vectors) if vectors is not None else None,
@@ -1166,7 +1223,7 @@ class ElasticsearchStore(GuardedStore[_State]):
         ]
 
     def fill(
-        self, space: EmbeddingSpace, rows: Sequence[PendingRow], vectors: Matrix
+        self, space: EmbeddingSpace, rows: Sequence[VersionedRow], vectors: Matrix
     ) -> FillReport:
         """Write vectors, shape ``(len(rows), dimensions)``, into rows that are still what was read."""
         check_pending(rows)
@@ -1272,7 +1329,7 @@ def _as_read(hit: SearchHit) -> dict[str, Any]:
     }
 
 
-def _filling(shape: Shape, slot: str, row: PendingRow, vector: Any) -> Operation:
+def _filling(shape: Shape, slot: str, row: VersionedRow, vector: Any) -> Operation:
     """A vector and what it was made from, as one update of a row that is still what was read."""
     seq_no, primary_term, routing = orjson.loads(row.version)
     source = dsl.source_of(row.document.id, row.document.embedded_text)

@@ -13,7 +13,7 @@ import orjson
 from numpy.typing import NDArray
 from psycopg import sql
 
-from samespace.documents import Document, Parent, PendingRow
+from samespace.documents import Document, Parent, VersionedRow
 from samespace.errors import InvalidInput, excerpt
 from samespace.filters import Filter, Scalar, Target
 from samespace.index import Index
@@ -375,7 +375,7 @@ def float_expression(table: Table, slot: str, dimensions: int) -> sql.Composable
 
 def vector_bytes(slot: str) -> sql.Composed:
     """A slot's vectors in their binary form, whatever a connection makes of their type."""
-    return sql.SQL("vector_send({})").format(Name(slot))
+    return sql.SQL("vector_send({}::vector)").format(Name(slot))
 
 
 def half_expression(slot: str, dimensions: int) -> sql.Composable:
@@ -874,6 +874,14 @@ def version_expression(table: Table, row: str | None = None) -> sql.Composable:
     return source_expression(table, row)
 
 
+def filled_version(table: Table, slot: str, row: str | None = None) -> sql.Composable:
+    """What a row was made of, and its vector; never what :func:`version_expression` says."""
+    vector = Name(row, slot) if row else Name(slot)
+    return sql.SQL("sha256({} || vector_send({}::vector))").format(
+        version_expression(table, row), vector
+    )
+
+
 def _unfilled(table: Table, slot: str, space: EmbeddingSpace) -> sql.Composable:
     if table.is_foreign(slot, space) or not table.has_source(slot):
         return sql.SQL("{} IS NULL").format(Name(slot))
@@ -893,14 +901,50 @@ def pending(
 ) -> Statement:
     """The next rows in key order whose slot is to be filled, each with its version."""
     parameters = Parameters()
-    more = [_unfilled(table, slot, space), *_after(table, after, parameters)]
-    if shard is not None:
-        key = Name(table.layout.id)
-        part, parts = (sql.Literal(number) for number in shard)
-        hashed = sql.SQL("(hashtextextended({}::text, 0) & 2147483647) %% {} = {}")
-        more.append(hashed.format(key, parts, part))
-    clause = where_clause(table, parameters, where, *more)
+    more = [*_after(table, after, parameters), *_part(table, shard)]
+    clause = where_clause(table, parameters, where, _unfilled(table, slot, space), *more)
     return _versioned(table, clause, limit, vectors_of), parameters
+
+
+def filled(
+    table: Table,
+    slot: str,
+    *,
+    limit: int,
+    after: str | None,
+    shard: Shard | None,
+    where: Filter | None,
+) -> Statement:
+    """The next rows in key order that have a vector in a slot, each with that and its version."""
+    parameters = Parameters()
+    more = [*_after(table, after, parameters), *_part(table, shard)]
+    clause = where_clause(table, parameters, where, _present(slot), *more)
+    selected = _select(table, [filled_version(table, slot), vector_bytes(slot)], clause)
+    return _ordered(selected, table, limit), parameters
+
+
+def sample(table: Table, slot: str, where: Filter | None, *, size: int) -> Statement:
+    """The keys of rows that have a vector in a slot, each set of ``size`` as likely as another."""
+    parameters = Parameters()
+    statement = sql.SQL("SELECT {}::text FROM {}{} ORDER BY random() LIMIT {}").format(
+        Name(table.layout.id),
+        table.qualified,
+        where_clause(table, parameters, where, _present(slot)),
+        sql.Literal(size),
+    )
+    return statement, parameters
+
+
+def _present(slot: str) -> sql.Composed:
+    return sql.SQL("{} IS NOT NULL").format(Name(slot))
+
+
+def _part(table: Table, shard: Shard | None) -> list[sql.Composable]:
+    if shard is None:
+        return []
+    part, parts = (sql.Literal(number) for number in shard)
+    hashed = sql.SQL("(hashtextextended({}::text, 0) & 2147483647) %% {} = {}")
+    return [hashed.format(Name(table.layout.id), parts, part)]
 
 
 def stale(table: Table, slot: str, *, limit: int, after: str | None) -> Statement:
@@ -923,6 +967,7 @@ def _versioned(
 def fill(table: Table, slot: str) -> Statement:
     """Write vectors into the rows that are what was read and that nobody else has filled.
 
+    A row that :func:`filled` read is written over while it is that row.
     Answers as many rows as were filled; the rows' own parameters are :func:`fill_parameters`.
     """
     # The prefix keeps these apart from the columns that a TextQuery may name.
@@ -937,7 +982,8 @@ def fill(table: Table, slot: str) -> Statement:
     key = sql.SQL("t.{}").format(Name(table.layout.id))
     statement = sql.SQL(
         'WITH locked AS (SELECT {key} AS "$key", r."$vector", r."$source" FROM {rows} '
-        'JOIN {table} AS t ON {key} = {id} WHERE {version} = r."$version" AND ({unfilled}){mine} '
+        'JOIN {table} AS t ON {key} = {id} WHERE (({version} = r."$version" AND ({unfilled})) '
+        'OR {whole} = r."$version"){mine} '
         'ORDER BY {key}::text COLLATE "C" FOR NO KEY UPDATE OF t) '
         'UPDATE {table} AS t SET {changes} FROM locked WHERE {key} = locked."$key" RETURNING 1'
     ).format(
@@ -946,6 +992,7 @@ def fill(table: Table, slot: str) -> Statement:
         table=table.qualified,
         id=_cast('r."$id"', table.id_type),
         version=version_expression(table, "t"),
+        whole=filled_version(table, slot, "t"),
         unfilled=sql.SQL(" OR ").join(unfilled),
         mine=sql.SQL(" AND ({})").format(scope) if scope is not None else sql.SQL(""),
         changes=sql.SQL(", ").join(changes),
@@ -962,7 +1009,7 @@ _FILL_COLUMNS: Final = (
 
 
 def fill_parameters(
-    rows: Sequence[tuple[PendingRow, NDArray[np.float32]]], vector_oid: int
+    rows: Sequence[tuple[VersionedRow, NDArray[np.float32]]], vector_oid: int
 ) -> dict[str, Array]:
     """The columns of some rows and their vectors for :func:`fill`."""
     documents = [row.document for row, _ in rows]

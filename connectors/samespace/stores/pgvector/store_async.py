@@ -33,7 +33,7 @@ from samespace.documents import (
     Hit,
     Metadata,
     Parent,
-    PendingRow,
+    VersionedRow,
     decode_metadata,
     encode_value,
 )
@@ -46,7 +46,7 @@ from samespace.errors import (
     StoreUnavailable,
     excerpt,
 )
-from samespace.filters import Field, Filter, check_filter, target_of
+from samespace.filters import Field, Filter, check_filter, id_in, target_of
 from samespace.findings import Finding, Level
 from samespace.guard import (
     Canary,
@@ -101,6 +101,7 @@ from samespace.stores.running import T
 LOCK_NAME: Final = "samespace"
 DDL_LOCK_TIMEOUT_MS: Final = 500
 DDL_ATTEMPTS: Final = 60
+ROWS_PER_READ: Final = 500
 Item = TypeVar("Item")
 ATTEMPTS: Final = 5
 _UNPREPARED: Final = (pg.InvalidSqlStatementName, pg.DuplicatePreparedStatement)
@@ -969,7 +970,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         shard: Shard | None = None,
         where: Filter | None = None,
         with_vectors_of: EmbeddingSpace | None = None,
-    ) -> tuple[list[PendingRow], str | None]:
+    ) -> tuple[list[VersionedRow], str | None]:
         """The next rows in key order whose slot is empty, and the cursor to go on from.
 
         ``shard`` is ``(i, n)``, the i-th of n disjoint parts. The cursor is None at the end.
@@ -983,11 +984,58 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
                 vectors_of=others[1].name if others else None,
             )  # fmt: skip
             rows = await self._rows(statement)
-        return self._pending_rows(table, rows), rows[-1][0] if len(rows) == limit else None
+        return self._versioned_rows(table, rows), rows[-1][0] if len(rows) == limit else None
+
+    async def filled(
+        self,
+        space: EmbeddingSpace,
+        *,
+        limit: int,
+        after: str | None = None,
+        shard: Shard | None = None,
+        where: Filter | None = None,
+    ) -> tuple[list[VersionedRow], str | None]:
+        """The next rows in key order that have a vector in the slot, with that vector; and the cursor.
+
+        ``shard`` is ``(i, n)``, the i-th of n disjoint parts. The cursor is None at the end.
+        """
+        check_page(limit, after, shard, where, None)
+        async with self._gone_explained():
+            table, slot = await self._table_to_read(space)
+            statement = sql.filled(
+                table, slot.name, limit=limit, after=after, shard=shard, where=where
+            )
+            rows = await self._rows(statement)
+        return self._versioned_rows(table, rows), rows[-1][0] if len(rows) == limit else None
+
+    async def sample(
+        self, space: EmbeddingSpace, *, size: int, where: Filter | None = None
+    ) -> list[VersionedRow]:
+        """At most ``size`` rows that have a vector in the slot, with that vector, drawn at random.
+
+        Without replacement; each set of rows is as likely as any other. Every key is read.
+        """
+        check_limit(size, what="size")
+        check_filter(where)
+        async with self._gone_explained():
+            table, slot = await self._table_to_read(space)
+            drawn = await self._rows(sql.sample(table, slot.name, where, size=size))
+        found: list[VersionedRow] = []
+        for part in _parts([id for (id,) in drawn], ROWS_PER_READ):
+            among = id_in(part, where)
+            found += (await self.filled(space, limit=len(part), where=among))[0]
+        return found
+
+    async def _table_to_read(self, space: EmbeddingSpace) -> tuple[Table, SlotRecord]:
+        """As :meth:`_table_of`; of a collection without a record where that may be searched, too."""
+        slot = await self._slot_to_read(space)
+        table = self._state.table if self._state else None
+        assert table is not None  # noqa: S101  a slot is in one
+        return table, slot
 
     async def stale(
         self, space: EmbeddingSpace, *, since: str | None = None, limit: int
-    ) -> tuple[list[PendingRow], str | None]:
+    ) -> tuple[list[VersionedRow], str | None]:
         """The next rows whose vector was made from another text than they have now.
 
         Only vectors with a source can be judged; ``since`` is the cursor of the last call.
@@ -999,11 +1047,11 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
             if table.external_text or not table.has_source(slot.name):
                 return [], None
             rows = await self._rows(sql.stale(table, slot.name, limit=limit, after=since))
-        return self._pending_rows(table, rows), rows[-1][0] if len(rows) == limit else None
+        return self._versioned_rows(table, rows), rows[-1][0] if len(rows) == limit else None
 
-    def _pending_rows(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> list[PendingRow]:
+    def _versioned_rows(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> list[VersionedRow]:
         return [
-            PendingRow(
+            VersionedRow(
                 document=document,
                 version=bytes(row[8]),
                 vector=load_vector(row[9]) if len(row) > 9 else None,
@@ -1012,7 +1060,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         ]
 
     async def fill(
-        self, space: EmbeddingSpace, rows: Sequence[PendingRow], vectors: Matrix
+        self, space: EmbeddingSpace, rows: Sequence[VersionedRow], vectors: Matrix
     ) -> FillReport:
         """Write vectors, shape ``(len(rows), dimensions)``, into rows that are still what was read."""
         check_pending(rows)

@@ -19,7 +19,7 @@ from samespace.documents import (
     FillReport,
     Hit,
     Metadata,
-    PendingRow,
+    VersionedRow,
     decode_metadata,
     encode_value,
 )
@@ -828,7 +828,7 @@ class QdrantStore(GuardedStore[State]):
         shard: Shard | None = None,
         where: Filter | None = None,
         with_vectors_of: EmbeddingSpace | None = None,
-    ) -> tuple[list[PendingRow], str | None]:
+    ) -> tuple[list[VersionedRow], str | None]:
         """The next rows in the order of points' ids whose slot is empty, and the cursor to go on from.
 
         ``shard`` is ``(i, n)``, the i-th of n disjoint parts; then a page may have fewer rows than
@@ -850,11 +850,74 @@ class QdrantStore(GuardedStore[State]):
             )
         mine = [point for point in points if _is_in(shard, point.id)]
         cursor = None if following is None else str(points[-1].id)
-        return self._pending_rows(state, slot, mine, other), cursor
+        return self._versioned_rows(state, slot, mine, other), cursor
+
+    def filled(
+        self,
+        space: EmbeddingSpace,
+        *,
+        limit: int,
+        after: str | None = None,
+        shard: Shard | None = None,
+        where: Filter | None = None,
+    ) -> tuple[list[VersionedRow], str | None]:
+        """The next rows that have a vector in the slot, with that vector, and the cursor to go on from.
+
+        In the order of points' ids. ``shard`` is ``(i, n)``, the i-th of n disjoint parts; then a page
+        may have fewer rows than there are to come. The cursor is None at the end.
+        """
+        check_page(limit, after, shard, where, None)
+        start = _start(after)
+        with self._gone_explained():
+            state, slot = self._to_read(space)
+            points, following = self._transport.scroll(
+                self._collection,
+                to.every(to.has_vector(slot.name), state.rows.condition(where)),
+                limit=limit,
+                start=start,
+                read=Read(vectors=(slot.name,)),
+            )
+        mine = [point for point in points if _is_in(shard, point.id)]
+        cursor = None if following is None else str(points[-1].id)
+        return self._versioned_rows(state, slot, mine, slot), cursor
+
+    def sample(
+        self, space: EmbeddingSpace, *, size: int, where: Filter | None = None
+    ) -> list[VersionedRow]:
+        """At most ``size`` rows that have a vector in the slot, with that vector, drawn at random.
+
+        Without replacement; each row is as likely as any other.
+        """
+        check_limit(size, what="size")
+        check_filter(where)
+        with self._gone_explained():
+            state, slot = self._to_read(space)
+            passing = to.every(to.has_vector(slot.name), state.rows.condition(where))
+            drawn = self._ask(
+                lambda client: client.query_points(
+                    self._collection,
+                    query=models.SampleQuery(sample=models.Sample.RANDOM),
+                    query_filter=passing,
+                    limit=size,
+                    with_payload=False,
+                )
+            )
+            read = Read(vectors=(slot.name,))
+            found: list[Point] = []
+            for part in _parts([point.id for point in drawn.points], POINTS_PER_READ):
+                found += self._transport.retrieve(self._collection, part, read)
+        held = [point for point in found if slot.name in point.vectors]
+        return self._versioned_rows(state, slot, held, slot)
+
+    def _to_read(self, space: EmbeddingSpace) -> tuple[State, SlotRecord]:
+        """The collection as it is now, and its slot of a space: claimed, where it has no record."""
+        slot = self._slot_to_read(space)
+        assert self._state is not None  # noqa: S101  it was read for the slot
+        return self._state, slot
 
     def stale(
         self, space: EmbeddingSpace, *, since: str | None = None, limit: int
-    ) -> tuple[list[PendingRow], str | None]:
+    ) -> tuple[list[VersionedRow], str | None]:
         """The next rows whose vector was made from another text than they have now.
 
         Only vectors with a source can be judged, those of slots made here; ``since`` is the cursor
@@ -881,7 +944,7 @@ class QdrantStore(GuardedStore[State]):
                 if start is None:
                     return self._stale_rows(state, slot, found), None
 
-    def _pending_rows(
+    def _versioned_rows(
         self,
         state: State,
         slot: SlotRecord,
@@ -889,9 +952,9 @@ class QdrantStore(GuardedStore[State]):
         other: SlotRecord | None = None,
         *,
         has_vector: bool | None = None,
-    ) -> list[PendingRow]:
+    ) -> list[VersionedRow]:
         return [
-            PendingRow(
+            VersionedRow(
                 document=document,
                 version=_version(point, slot, has_vector=has_vector),
                 vector=_vector(point, other) if other else None,
@@ -901,11 +964,11 @@ class QdrantStore(GuardedStore[State]):
 
     def _stale_rows(
         self, state: State, slot: SlotRecord, points: Sequence[Point]
-    ) -> list[PendingRow]:
-        return self._pending_rows(state, slot, points, has_vector=True)
+    ) -> list[VersionedRow]:
+        return self._versioned_rows(state, slot, points, has_vector=True)
 
     def fill(
-        self, space: EmbeddingSpace, rows: Sequence[PendingRow], vectors: Matrix
+        self, space: EmbeddingSpace, rows: Sequence[VersionedRow], vectors: Matrix
     ) -> FillReport:
         """Write vectors, shape ``(len(rows), dimensions)``, into rows that are still what was read."""
         check_pending(rows)
@@ -1034,14 +1097,14 @@ class _Filling:
     vector: Vector
 
     @classmethod
-    def of(cls, row: PendingRow, vector: Vector) -> _Filling:
+    def of(cls, row: VersionedRow, vector: Vector) -> _Filling:
         """From what :meth:`pending` said of the row."""
         try:
             id, had_vector, source, claim = orjson.loads(row.version)
         except (ValueError, TypeError) as error:
             raise InvalidInput(
                 f"the version of row {excerpt(row.document.id)} is not from this store; pass rows that "
-                "pending() or stale() returned"
+                "pending(), filled(), sample() or stale() returned"
             ) from error
         return cls(id, row.document, had_vector, SlotData(source=source, claim=claim), vector)
 
