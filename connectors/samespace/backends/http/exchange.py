@@ -152,8 +152,8 @@ def wait_of(retry_after: str | None, *, now: datetime) -> float | None:
     """
     if retry_after is None:
         return None
-    is_number = _NUMBER.fullmatch(retry_after.strip())
-    seconds = float(retry_after) if is_number else _seconds_until(retry_after, now)
+    said = retry_after.strip()
+    seconds = float(said) if _NUMBER.fullmatch(said) else _seconds_until(said, now)
     return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else None
 
 
