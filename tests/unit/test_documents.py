@@ -38,7 +38,7 @@ SCALARS = (
     | TEXTS
 )
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=20
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner), max_leaves=10
 )
 METADATA = st.dictionaries(KEYS, VALUES)
 
@@ -151,15 +151,12 @@ def test_two_documents_do_not_share_their_default_metadata() -> None:
 
 @given(METADATA)
 def test_metadata_comes_back_as_it_went_in(metadata: dict[str, Any]) -> None:
-    decoded = decode_metadata(encode_metadata(metadata))
+    encoded = encode_metadata(metadata)
+    assert orjson.loads(encoded) == metadata
+    decoded = decode_metadata(encoded)
     assert repr(decoded) == repr(
         metadata
     )  # stricter than ==: 1 is not 1.0 is not True, 0.0 not -0.0
-
-
-@given(METADATA)
-def test_what_is_encoded_is_json(metadata: dict[str, Any]) -> None:
-    assert orjson.loads(encode_metadata(metadata)) == metadata
 
 
 @pytest.mark.parametrize("number", [1e16, -1e16, 1.5e300, 2.0**63, 1e22])
