@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import uuid
@@ -23,7 +24,11 @@ from samespace.stores.pgvector import embedded
 
 pytest.register_assert_rewrite("samespace.testing")
 pytest_plugins = ["pytester"]
-settings.register_profile("samespace", deadline=None)  # no test depends on time passing
+settings.register_profile(
+    "samespace",
+    deadline=None,  # no test depends on time passing
+    derandomize="CI" in os.environ,  # what is sent to it is judged, new inputs are tried at home
+)
 settings.load_profile("samespace")
 
 
