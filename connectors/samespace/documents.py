@@ -119,7 +119,11 @@ class WriteReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotInfo:
-    """One slot of a collection. ``pending`` counts its rows without a vector."""
+    """One slot of a collection. ``pending`` counts its rows without a vector.
+
+    ``documents_cosine`` and ``queries_cosine`` say how alike the asking handle's backend embeds the
+    canary texts to what filled the slot: the lowest of their cosines, None while it has not.
+    """
 
     name: str
     space: EmbeddingSpace
@@ -127,6 +131,8 @@ class SlotInfo:
     pending: int
     has_canary: bool
     provenance: Mapping[str, str]
+    documents_cosine: float | None = None
+    queries_cosine: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

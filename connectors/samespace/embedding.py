@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samespace.errors import BadResponse, InvalidInput, excerpt
-from samespace.guard import CANARY_TEXTS, Canary
+from samespace.errors import BadResponse, EmbeddingError, InvalidInput, excerpt
+from samespace.guard import CANARY_TEXTS, Canary, Direction
 from samespace.protocols import (
+    AnswersFromMemory,
     AnyBackend,
     EmbeddingBackend,
     Matrix,
@@ -24,6 +25,8 @@ from samespace.vectors import embedded
 
 _METHODS: Final = ("embed_documents", "embed_query", "embed_queries")
 _NOTHING = Usage(0)
+Embedded = tuple[Matrix, Usage]
+"""Checked vectors, shape ``(n, dimensions)``, and what they cost."""
 
 
 def require_sync(backend: AnyBackend | None) -> EmbeddingBackend | None:
@@ -63,31 +66,105 @@ async def close_async(backend: AnyBackend) -> None:
         await close()
 
 
-def embed_documents(backend: EmbeddingBackend, texts: Sequence[str]) -> tuple[Matrix, Usage]:
-    """Embed passages; checked, shape ``(len(texts), dimensions)``, with what it cost."""
-    answer = backend.embed_documents(texts)
+def uncached(backend: AnyBackend) -> AnyBackend:
+    """The backend that asks its model for every text: this one, or the one beneath its caches.
+
+    :class:`InvalidInput` if what a cache names is no backend of its own kind and space.
+    """
+    seen = [backend]
+    while isinstance(backend, AnswersFromMemory) and backend.uncached is not backend:
+        beneath = require_any(backend.uncached)
+        if beneath is None or any(beneath is other for other in seen):
+            raise InvalidInput(f"{excerpt(backend)} has no backend beneath it as its uncached")
+        if (beneath.space, is_async(beneath)) != (backend.space, is_async(backend)):
+            raise InvalidInput(
+                f"{excerpt(backend)} is of {backend.space} and its uncached of {beneath.space}; they "
+                "must be of one space, and both sync or both async"
+            )
+        seen.append(beneath)
+        backend = beneath
+    return backend
+
+
+def embed(backend: EmbeddingBackend, direction: Direction, texts: Sequence[str]) -> Embedded:
+    """Embed texts in one direction; checked, shape ``(len(texts), dimensions)``, with the cost."""
+    asked = backend.embed_documents if direction == "documents" else backend.embed_queries
+    try:
+        answer = asked(texts)
+    except EmbeddingError as error:
+        error.tokens = usage_of(backend).tokens
+        raise
     return embedded(answer, backend.space, count=len(texts)), usage_of(backend)
+
+
+async def embed_async(backend: AnyBackend, direction: Direction, texts: Sequence[str]) -> Embedded:
+    """:func:`embed` of either kind of backend; a sync one runs in a worker thread."""
+    if not is_async(backend):
+        return await asyncio.to_thread(embed, backend, direction, texts)  # type: ignore[arg-type]
+    asked: Any = backend.embed_documents if direction == "documents" else backend.embed_queries
+    try:
+        answer = await asked(texts)
+    except EmbeddingError as error:
+        error.tokens = usage_of(backend).tokens
+        raise
+    return embedded(answer, backend.space, count=len(texts)), usage_of(backend)
+
+
+def embed_documents(backend: EmbeddingBackend, texts: Sequence[str]) -> Embedded:
+    """Embed passages; checked, shape ``(len(texts), dimensions)``, with what it cost."""
+    return embed(backend, "documents", texts)
 
 
 def embed_queries(backend: EmbeddingBackend, texts: Sequence[str]) -> Matrix:
     """Embed queries; checked, shape ``(len(texts), dimensions)``."""
-    return embedded(backend.embed_queries(texts), backend.space, count=len(texts))
+    return embed(backend, "queries", texts)[0]
 
 
-async def embed_documents_async(backend: AnyBackend, texts: Sequence[str]) -> tuple[Matrix, Usage]:
+async def embed_documents_async(backend: AnyBackend, texts: Sequence[str]) -> Embedded:
     """:func:`embed_documents` of either kind of backend; a sync one runs in a worker thread."""
-    if not is_async(backend):
-        return await asyncio.to_thread(embed_documents, backend, texts)  # type: ignore[arg-type]
-    answer = await backend.embed_documents(texts)  # type: ignore[misc]
-    return embedded(answer, backend.space, count=len(texts)), usage_of(backend)
+    return await embed_async(backend, "documents", texts)
 
 
 async def embed_queries_async(backend: AnyBackend, texts: Sequence[str]) -> Matrix:
     """:func:`embed_queries` of either kind of backend; a sync one runs in a worker thread."""
-    if not is_async(backend):
-        return await asyncio.to_thread(embed_queries, backend, texts)  # type: ignore[arg-type]
-    answer = await backend.embed_queries(texts)  # type: ignore[misc]
-    return embedded(answer, backend.space, count=len(texts))
+    return (await embed_async(backend, "queries", texts))[0]
+
+
+def embed_proving(
+    backend: EmbeddingBackend, direction: Direction, texts: Sequence[str]
+) -> tuple[Embedded, Matrix]:
+    """:func:`embed`, and the canary texts' vectors: they ride along, unless a memory could answer them.
+
+    Then they are asked for first, of the backend beneath.
+    """
+    beneath = uncached(backend)
+    if beneath is backend:
+        return _apart(embed(backend, direction, [*texts, *CANARY_TEXTS]), len(texts))
+    canary, usage = embed(beneath, direction, CANARY_TEXTS)  # type: ignore[arg-type]
+    found = embed(backend, direction, texts) if texts else (canary[:0], _NOTHING)
+    return _with_tokens(found, usage), canary
+
+
+async def embed_proving_async(
+    backend: AnyBackend, direction: Direction, texts: Sequence[str]
+) -> tuple[Embedded, Matrix]:
+    """:func:`embed_proving` of either kind of backend."""
+    beneath = uncached(backend)
+    if beneath is backend:
+        return _apart(await embed_async(backend, direction, [*texts, *CANARY_TEXTS]), len(texts))
+    canary, usage = await embed_async(beneath, direction, CANARY_TEXTS)
+    found = await embed_async(backend, direction, texts) if texts else (canary[:0], _NOTHING)
+    return _with_tokens(found, usage), canary
+
+
+def _apart(answer: Embedded, count: int) -> tuple[Embedded, Matrix]:
+    vectors, usage = answer
+    return (vectors[:count], usage), vectors[count:]
+
+
+def _with_tokens(found: Embedded, others: Usage) -> Embedded:
+    vectors, usage = found
+    return vectors, usage._replace(tokens=usage.tokens + others.tokens)
 
 
 def embed_chunks(
@@ -120,15 +197,17 @@ def _checked_chunks(
 
 
 def make_canary(backend: EmbeddingBackend) -> Canary:
-    """Embed the canary texts in both directions."""
-    documents, _ = embed_documents(backend, CANARY_TEXTS)
-    return _canary(documents, embed_queries(backend, CANARY_TEXTS))
+    """Embed the canary texts in both directions, by the model itself and no cache."""
+    beneath: Any = uncached(backend)
+    documents, _ = embed_documents(beneath, CANARY_TEXTS)
+    return _canary(documents, embed_queries(beneath, CANARY_TEXTS))
 
 
 async def make_canary_async(backend: AnyBackend) -> Canary:
     """:func:`make_canary` of either kind of backend."""
-    documents, _ = await embed_documents_async(backend, CANARY_TEXTS)
-    return _canary(documents, await embed_queries_async(backend, CANARY_TEXTS))
+    beneath = uncached(backend)
+    documents, _ = await embed_documents_async(beneath, CANARY_TEXTS)
+    return _canary(documents, await embed_queries_async(beneath, CANARY_TEXTS))
 
 
 def _canary(documents: Matrix, queries: Matrix) -> Canary:

@@ -129,7 +129,12 @@ class DocumentExists(SamespaceError):
 
 
 class EmbeddingError(SamespaceError):
-    """The backend could not embed. ``indices`` are the positions of the texts concerned."""
+    """The backend could not embed. ``indices`` are the positions of the texts concerned.
+
+    ``tokens`` is what the call cost that failed, where that is known.
+    """
+
+    tokens = 0
 
     def __init__(self, message: str, *, indices: Sequence[int] = ()) -> None:
         super().__init__(message)

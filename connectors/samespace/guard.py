@@ -64,6 +64,17 @@ class Canary:
         """The inverse of :meth:`to_dict`; ValueError on anything else."""
         return cls(_decode(values["documents"]), _decode(values["queries"]))
 
+    def of(self, direction: Direction) -> NDArray[np.float16]:
+        """The vectors of one direction, shape ``(3, dimensions)``."""
+        return self.documents if direction == "documents" else self.queries
+
+    def equals(self, other: Canary | None) -> bool:
+        """Whether both are the same to the last bit."""
+        return other is not None and (
+            np.array_equal(self.documents, other.documents)
+            and np.array_equal(self.queries, other.queries)
+        )
+
     def fits(self, space: EmbeddingSpace) -> bool:
         """Whether both matrices have the dimensions of ``space``."""
         sizes = {self.documents.shape[1], self.queries.shape[1]}
@@ -264,6 +275,20 @@ def check_distinct_ids(spaces: Iterable[EmbeddingSpace]) -> None:
             )
 
 
+def check_threshold(threshold: Any) -> float:
+    """The smallest cosine of a canary that passes, or :class:`InvalidInput`.
+
+    It is below 1, since a canary is kept in half precision.
+    """
+    is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+    if not is_number or not 0 < threshold < 1:
+        raise InvalidInput(
+            f"canary_threshold is {excerpt(threshold)}; pass a cosine between 0 and 1, such as "
+            f"{CANARY_THRESHOLD}"
+        )
+    return float(threshold)
+
+
 def check_canary(
     slot: SlotRecord,
     direction: Direction,
@@ -271,37 +296,66 @@ def check_canary(
     *,
     collection: str,
     threshold: float = CANARY_THRESHOLD,
-) -> None:
+) -> float | None:
     """Refuse a backend that embeds the first canary texts otherwise than the slot's backend did.
 
-    ``answers`` has shape ``(n, dimensions)`` for the first n of :data:`CANARY_TEXTS`.
-    :class:`SpaceMismatch` says what the lowest cosine suggests.
+    ``answers`` has shape ``(n, dimensions)`` for the first n of :data:`CANARY_TEXTS`. The lowest
+    cosine is returned, None of a slot without a canary; :class:`SpaceMismatch` says what the answers
+    suggest.
     """
     if slot.canary is None:
-        return
-    kept: NDArray[np.float16] = getattr(slot.canary, direction)[: len(answers)]
-    cosine = float(cosines(answers, kept.astype(np.float32)).min())
+        return None
+    cosine = _lowest(answers, slot.canary.of(direction))
     if not cosine >= threshold:
         raise SpaceMismatch(
-            f"the backend says {slot.space}, but embeds a known text as {direction} otherwise than "
+            f"the backend says {slot.space}, but embeds known texts as {direction} otherwise than "
             f"what filled collection {excerpt(collection)}: cosine {cosine:.3f}, at least {threshold} "
-            f"expected. This suggests {suggestion(cosine)}. Nothing was written or searched.",
+            f"expected. This suggests {_suspicion(slot.canary, direction, answers, threshold)}. "
+            "Nothing was written or searched. Open the collection with the backend that filled it; if "
+            "this one is meant, give its space a variant, add a slot for it (add_slot) and embed the "
+            "texts again.",
             stored=slot.space,
             offered=slot.space,
         )
+    return cosine
+
+
+def _lowest(answers: NDArray[np.float32], kept: NDArray[np.float16]) -> float:
+    return float(cosines(answers, kept[: len(answers)].astype(np.float32)).min())
+
+
+def _suspicion(
+    canary: Canary, direction: Direction, answers: NDArray[np.float32], threshold: float
+) -> str:
+    """What answers that differ from a canary most likely are."""
+    other: Direction = "queries" if direction == "documents" else "documents"
+    if _lowest(answers, canary.of(other)) >= threshold:
+        return f"that documents and queries are swapped: these are the vectors of {other}"
+    size = int(np.flatnonzero(np.any(answers != 0, axis=0)).max(initial=-1)) + 1
+    kept = canary.of(direction)
+    if 0 < size < answers.shape[1] and _lowest(answers[:, :size], kept[:, :size]) >= threshold:
+        return f"vectors cut to {size} dimensions and filled up with zeros"
+    turned = [np.roll(kept, place, axis=0).astype(np.float32) for place in range(len(kept))]
+    if len(answers) == len(kept):
+        best = np.max([cosines(answers, each) for each in turned], axis=0)
+        if best.min() >= threshold:
+            return "vectors in another order than their texts"
+    return suggestion(_lowest(answers, kept))
 
 
 _SUGGESTIONS: Final[Sequence[tuple[float, str]]] = (
     (0.95, "another revision of the weights, a lower precision or a changed prompt"),
-    (0.72, "documents and queries swapped, or a wrong task"),
+    (0.72, "a wrong task, or a prompt that was changed or left out"),
     (0.45, "a task or prompt that was ignored or left out"),
 )
 
 
 def suggestion(cosine: float) -> str:
-    """What a canary's cosine suggests; the bounds are those measured between v3's tasks.
+    """What a canary's cosine suggests where nothing but the number is known.
 
-    Query against passage of one text is near 0.8, no task against passage near 0.63.
+    The bounds are those measured between v3's tasks: query against passage of one text is near 0.8,
+    no task against passage near 0.63. A prompt that is left out moves vectors by as much or less
+    (docs/canary.md).
     """
     return next(
         (cause for bound, cause in _SUGGESTIONS if cosine >= bound),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         WriteReport,
     )
     from samespace.filters import Field, Filter
-    from samespace.guard import Canary, SlotState
+    from samespace.guard import Canary, Direction, SlotState
     from samespace.space import EmbeddingSpace
 
 Vector = NDArray[np.float32]
@@ -113,6 +113,18 @@ class SupportsLateChunking(Protocol):
 
 
 @runtime_checkable
+class AnswersFromMemory(Protocol):
+    """A backend that may answer without asking its model, as a cache does.
+
+    ``uncached`` is the backend beneath, which always asks it and is of the same kind, sync or async;
+    itself where there is none. A canary is embedded by that one.
+    """
+
+    @property
+    def uncached(self) -> EmbeddingBackend | AsyncEmbeddingBackend: ...
+
+
+@runtime_checkable
 class ReportsProvenance(Protocol):
     """A backend that says how it makes vectors, beyond the space: kind, revision, truncation."""
 
@@ -148,7 +160,7 @@ class VectorStore(Protocol):
     def adopt(self, *, canary: bool = True) -> None: ...
     def build_index(self, space: EmbeddingSpace | None = None, *, wait: bool = True) -> None: ...
 
-    def prove(self) -> None: ...
+    def prove(self, direction: Direction = "documents") -> None: ...
     def bulk(self, *, resumed: bool = False) -> AbstractContextManager[None]: ...
     def upsert(
         self,
@@ -289,7 +301,7 @@ class AsyncVectorStore(Protocol):
         self, space: EmbeddingSpace | None = None, *, wait: bool = True
     ) -> None: ...
 
-    async def prove(self) -> None: ...
+    async def prove(self, direction: Direction = "documents") -> None: ...
     def bulk(self, *, resumed: bool = False) -> AbstractAsyncContextManager[None]: ...
     async def upsert(
         self,

@@ -29,6 +29,7 @@ from samespace.errors import (
     SpaceUnknown,
     StoreUnavailable,
 )
+from samespace.guard import CANARY_TEXTS
 from samespace.space import EmbeddingSpace
 from samespace.testing.backends import UNLIKE, V3, LyingBackend, RefusingBackend, TaskBackend
 from samespace.testing.jina_server import JinaServer
@@ -205,7 +206,7 @@ def test_5000_mixed_actions_come_out_right(
     done, errors = bulk(client, IngestHook(backend, client=client, text_field="body")(plan.actions))
     assert (done, errors) == (5000, [])
     assert plan.actions == before
-    assert backend.canaries == 1
+    assert backend.canaries == len(CANARY_TEXTS)
     asked = [path for method, path in TellingNode.asked if method == "GET"]
     assert sorted(asked) == ["/", "/foreign", "/manuals", "/notes"]
     check_mixed(client, plan, stores, bystander)
@@ -258,7 +259,7 @@ def test_the_other_helpers_take_it_too(
     done = [ok for ok, _ in helper(client, hook(pairs(2500)))]
     assert done == [True] * 2500
     assert stored(client, "manuals").keys() == {str(n) for n in range(2500)}
-    assert backend.canaries == 1
+    assert backend.canaries == len(CANARY_TEXTS)
 
 
 def test_a_search_finds_what_the_hook_wrote_and_the_store_reads_it_as_its_own(

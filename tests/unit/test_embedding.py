@@ -20,6 +20,7 @@ from samespace.embedding import (
     provenance_of,
     require_any,
     require_sync,
+    uncached,
 )
 from samespace.errors import BadResponse, InvalidInput, RateLimited
 from samespace.guard import CANARY_TEXTS
@@ -250,6 +251,53 @@ async def test_a_canary_has_both_directions() -> None:
         assert canary.documents.dtype == canary.queries.dtype == np.float16
         np.testing.assert_array_equal(canary.documents, [DOCUMENT] * len(CANARY_TEXTS))
         np.testing.assert_array_equal(canary.queries, [QUERY] * len(CANARY_TEXTS))
+
+
+class _Cache:
+    """A backend that says what is beneath it, and would answer nothing right itself."""
+
+    def __init__(self, beneath: Any, space: EmbeddingSpace = SPACE) -> None:
+        self.uncached, self.space, self.is_async = beneath, space, beneath.is_async
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        return np.array([(0.6, 0.8)] * len(texts), dtype=np.float32)
+
+    embed_queries = embed_query = embed_documents
+
+
+Cache: Any = _Cache  # its attributes are an instance's, as somebody's may be
+
+
+async def test_a_canary_is_never_embedded_by_a_cache() -> None:
+    for canary in (
+        make_canary(Cache(Cache(SyncBackend()))),
+        await make_canary_async(Cache(AsyncBackend())),
+    ):
+        np.testing.assert_array_equal(canary.documents, [DOCUMENT] * len(CANARY_TEXTS))
+        np.testing.assert_array_equal(canary.queries, [QUERY] * len(CANARY_TEXTS))
+
+
+def test_what_is_beneath_caches_is_found_at_the_end() -> None:
+    model = SyncBackend()
+    assert uncached(model) is model
+    assert uncached(Cache(Cache(model))) is model
+    itself = Cache(model)
+    itself.uncached = itself
+    assert uncached(itself) is itself
+
+
+def test_a_cache_in_front_of_another_kind_or_space_or_of_nothing_is_refused() -> None:
+    around: Any = Cache(SyncBackend())
+    around.uncached = Cache(around)
+    asynchronous: Any = Cache(AsyncBackend())
+    asynchronous.is_async = False
+    for wrong in (
+        Cache(SyncBackend(), EmbeddingSpace(model="own", dimensions=3)),
+        asynchronous,
+        around,
+    ):
+        with pytest.raises(InvalidInput, match="uncached"):
+            uncached(wrong)
 
 
 def test_a_canary_of_long_vectors_keeps_their_directions() -> None:

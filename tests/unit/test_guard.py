@@ -25,6 +25,7 @@ from samespace.guard import (
     SpaceRecord,
     check_canary,
     check_distinct_ids,
+    check_threshold,
     mismatch,
     missing_record,
     not_ready,
@@ -302,7 +303,9 @@ WITH_CANARY = slot(SMALL, canary=canary(4))
 
 
 def check(direction: Direction, answers: NDArray[np.float32], **options: Any) -> None:
-    check_canary(WITH_CANARY, direction, answers, collection="manuals", **options)
+    found = check_canary(WITH_CANARY, direction, answers, collection="manuals", **options)
+    assert found is not None
+    assert found >= options.get("threshold", CANARY_THRESHOLD)
 
 
 def kept(direction: Direction) -> NDArray[np.float16]:
@@ -322,9 +325,9 @@ def test_the_same_backend_passes(direction: Direction, count: int, cosine: float
     [
         (0.994, "another revision of the weights, a lower precision or a changed prompt"),
         (0.96, "another revision of the weights"),
-        (0.94, "documents and queries swapped, or a wrong task"),
-        (0.80, "documents and queries swapped"),
-        (0.73, "documents and queries swapped"),
+        (0.94, "a wrong task, or a prompt that was changed or left out"),
+        (0.80, "a wrong task"),
+        (0.73, "a wrong task"),
         (0.71, "a task or prompt that was ignored or left out"),
         (0.63, "a task or prompt that was ignored"),
         (0.46, "a task or prompt that was ignored"),
@@ -353,8 +356,39 @@ def test_one_text_that_differs_is_enough() -> None:
 
 
 def test_documents_and_queries_have_each_their_own() -> None:
-    with pytest.raises(SpaceMismatch, match="as documents otherwise"):
-        check("documents", kept("queries").astype(np.float32))
+    directions: tuple[Direction, ...] = ("documents", "queries")
+    for direction, other in zip(directions, reversed(directions), strict=True):
+        with pytest.raises(
+            SpaceMismatch, match=f"as {direction} otherwise.*the vectors of {other}"
+        ):
+            check(direction, kept(other).astype(np.float32))
+
+
+def test_vectors_that_were_cut_and_filled_up_are_recognised() -> None:
+    answers = kept("documents").astype(np.float32)
+    answers[:, 3] = 0
+    with pytest.raises(SpaceMismatch, match="cut to 3 dimensions and filled up with zeros"):
+        check("documents", answers)
+
+
+def test_vectors_in_another_order_are_recognised() -> None:
+    answers = kept("documents").astype(np.float32)
+    for order in ([1, 2, 0], [0, 2, 1], [2, 1, 0]):
+        with pytest.raises(SpaceMismatch, match="in another order than their texts"):
+            check("documents", answers[order])
+
+
+@pytest.mark.parametrize("threshold", [0, 1, -0.5, 1.5, float("nan"), True, "0.9", None])
+def test_a_threshold_is_a_cosine_that_can_be_reached_and_missed(threshold: Any) -> None:
+    with pytest.raises(InvalidInput, match="^canary_threshold is .*between 0 and 1"):
+        check_threshold(threshold)
+    assert check_threshold(0.98) == 0.98
+
+
+def test_a_canary_is_the_same_to_the_last_bit_or_another() -> None:
+    assert canary(4).equals(canary(4))
+    assert not canary(4).equals(canary(4, seed=2))
+    assert not canary(4).equals(None)
 
 
 def test_the_length_of_a_vector_does_not_matter() -> None:
@@ -375,7 +409,8 @@ def test_what_is_not_a_number_is_refused() -> None:
 
 
 def test_a_slot_without_a_canary_proves_nothing() -> None:
-    check_canary(slot(SMALL), "documents", np.ones((1, 4), np.float32), collection="manuals")
+    ones = np.ones((1, 4), np.float32)
+    assert check_canary(slot(SMALL), "documents", ones, collection="manuals") is None
 
 
 def test_a_canary_knows_its_size() -> None:

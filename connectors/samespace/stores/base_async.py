@@ -31,7 +31,7 @@ from samespace.documents import (
     check_document,
     encode_metadata,
 )
-from samespace.embedding import embed_documents_async, embed_queries_async, require_any
+from samespace.embedding import require_any
 from samespace.errors import (
     AuthenticationFailed,
     DocumentExists,
@@ -45,17 +45,18 @@ from samespace.errors import (
 )
 from samespace.filters import Filter, check_filter
 from samespace.guard import (
-    CANARY_TEXTS,
+    CANARY_THRESHOLD,
     Canary,
     Direction,
     SlotRecord,
     SlotState,
-    check_canary,
+    check_threshold,
 )
 from samespace.layout import Layout
 from samespace.names import check_storable
 from samespace.protocols import AnyBackend, Matrix, OnConflict, OnError, Usage, Vector
 from samespace.space import EmbeddingSpace, differences
+from samespace.stores.proofs_async import AsyncProofs
 from samespace.stores.refusals import RowsRefused
 from samespace.stores.running import AsyncBeside
 from samespace.vectors import as_matrix, as_vector, as_vectors
@@ -105,6 +106,12 @@ class _Batch:
     truncated: tuple[str, ...] = ()
     pending: int = 0
 
+    def note(self, usage: Usage, rows: Sequence[Row]) -> None:
+        """What it cost to embed these rows, and which texts were cut for one slot or another."""
+        self.tokens += usage.tokens
+        cut = [rows[i].document.id for i in usage.truncated if i < len(rows)]
+        self.truncated = tuple(dict.fromkeys([*self.truncated, *cut]))
+
 
 class AsyncStoreBase(ABC):
     """A store is a subclass with the hooks below; ``tests`` show with the contract suite."""
@@ -119,6 +126,7 @@ class AsyncStoreBase(ABC):
         backend: AnyBackend | None,
         mirrors: Sequence[AnyBackend],
         layout: Layout | None,
+        canary_threshold: float = CANARY_THRESHOLD,
     ) -> None:
         self._backend = require_any(backend)
         self._space = _agreed_space(space, self._backend)
@@ -128,11 +136,9 @@ class AsyncStoreBase(ABC):
         self._closing: list[Callable[[], object]] = []
         self._bulks = 0
         self._owed = False
-        self._unproved: set[tuple[EmbeddingSpace, Direction]] = {
-            (mirror.space, "documents") for mirror in self._mirrors
-        }
-        if backend is not None:
-            self._unproved |= {(self._space, "documents"), (self._space, "queries")}
+        self._proofs = AsyncProofs(
+            collection=collection, threshold=check_threshold(canary_threshold)
+        )
 
     @property
     def collection(self) -> str:
@@ -220,18 +226,25 @@ class AsyncStoreBase(ABC):
 
     # Writing
 
-    async def prove(self) -> None:
-        """Have the backend embed a canary text as a passage, and compare it with the collection's.
+    async def prove(self, direction: Direction = "documents") -> None:
+        """Have the backend embed the canary texts, and compare them with the collection's.
 
-        :class:`SpaceMismatch` if it embeds otherwise than what is stored. Once for each handle;
-        :meth:`upsert` does it by itself. For those who embed with :attr:`backend` and write with
-        :meth:`upsert_vectors`; the collection is created if there is none.
+        :class:`SpaceMismatch` if it embeds otherwise than what is stored. Once for each handle and
+        direction; :meth:`upsert` and :meth:`search` do it by themselves. For those who embed with
+        :attr:`backend` and write with :meth:`upsert_vectors`: for ``"documents"`` the collection is
+        created if there is none. :meth:`info` has the cosines from then on.
         """
+        if direction not in get_args(Direction):
+            raise InvalidInput(
+                f"direction is {excerpt(direction)}; choose one of {', '.join(get_args(Direction))}"
+            )
         if self._backend is None:
             raise InvalidInput("this handle has no backend to prove: pass backend=")
-        slot = await self._for_writing()
-        if (self._space, "documents") in self._unproved:
-            await self._passages(self._backend, [], slot)
+        writing = direction == "documents"
+        look = self._for_writing if writing else partial(self._for_searching, allow_filling=True)
+        slot = await look()
+        if not self._proofs.holds(slot, direction):
+            await self._proofs.embed(self._backend, direction, [], slot)
 
     @asynccontextmanager
     async def bulk(self, *, resumed: bool = False) -> AsyncIterator[None]:
@@ -404,14 +417,12 @@ class AsyncStoreBase(ABC):
             try:
                 vectors, usage = await self._passages(self._backend, batch.rows, slot)
             except EmbeddingError as error:
+                batch.tokens += error.tokens
                 if not error.indices or isinstance(error, AuthenticationFailed | QuotaExhausted):
                     raise
                 _reject(batch, set(error.indices), error)
                 continue
-            batch.tokens += usage.tokens
-            batch.truncated += tuple(
-                batch.rows[i].document.id for i in usage.truncated if i < len(batch.rows)
-            )
+            batch.note(usage, batch.rows)
             batch.rows = [
                 Row(row.document, row.metadata, vector)
                 for row, vector in zip(batch.rows, vectors, strict=True)
@@ -421,14 +432,9 @@ class AsyncStoreBase(ABC):
     async def _passages(
         self, backend: AnyBackend, rows: Sequence[Row], slot: SlotRecord
     ) -> tuple[Matrix, Usage]:
-        """Passages' vectors; a canary rides along the first time."""
+        """Passages' vectors; the canary rides along the first time."""
         texts = [row.document.embedded_text for row in rows]
-        if (backend.space, "documents") not in self._unproved:
-            return await embed_documents_async(backend, texts)
-        vectors, usage = await embed_documents_async(backend, [*texts, CANARY_TEXTS[0]])
-        check_canary(slot, "documents", vectors[-1:], collection=self._collection)
-        self._unproved.discard((backend.space, "documents"))
-        return vectors[:-1], usage
+        return await self._proofs.embed(backend, "documents", texts, slot)
 
     async def _mirror(self, batch: _Batch, mirror: AnyBackend) -> None:
         """Fill a further slot; a text that its backend fails on leaves the row pending there."""
@@ -438,6 +444,7 @@ class AsyncStoreBase(ABC):
             try:
                 vectors, usage = await self._passages(mirror, rows, slot)
             except EmbeddingError as error:
+                batch.tokens += error.tokens
                 failed = {i for i in error.indices if i < len(rows)} or set(range(len(rows)))
                 logger.warning(
                     "%d row(s) of %s stay pending in slot %s: %s",
@@ -445,7 +452,7 @@ class AsyncStoreBase(ABC):
                 )  # fmt: skip
                 rows = [row for i, row in enumerate(rows) if i not in failed]
                 continue
-            batch.tokens += usage.tokens
+            batch.note(usage, rows)
             made = {row.document.id: vector for row, vector in zip(rows, vectors, strict=True)}
             batch.rows = [_with_mirrored(row, mirror.space, made) for row in batch.rows]
             return
@@ -519,12 +526,7 @@ class AsyncStoreBase(ABC):
 
     async def _embedded_queries(self, queries: list[str], slot: SlotRecord) -> Matrix:
         assert self._backend is not None  # noqa: S101  search has refused a handle without one
-        if (self._space, "queries") not in self._unproved:
-            return await embed_queries_async(self._backend, queries)
-        vectors = await embed_queries_async(self._backend, [*queries, CANARY_TEXTS[0]])
-        check_canary(slot, "queries", vectors[-1:], collection=self._collection)
-        self._unproved.discard((self._space, "queries"))
-        return vectors[:-1]
+        return (await self._proofs.embed(self._backend, "queries", queries, slot))[0]
 
     async def search_vector(
         self,

@@ -257,7 +257,7 @@ class GuardedStore(StoreBase, Generic[State]):
         slot = self._new_slot(self._space, self._own_canary(self._space))
         slot = replace(slot, provenance={**slot.provenance, **(provenance or {})})
         if self._make(slot):
-            self._unproved -= {(self._space, "documents"), (self._space, "queries")}
+            self._proofs.made(slot)
             self._describe()
         elif not self._is_created(exist_ok=exist_ok):
             raise StoreUnavailable(
@@ -319,6 +319,8 @@ class GuardedStore(StoreBase, Generic[State]):
             pending=self._count_pending(slot),
             has_canary=slot.canary is not None,
             provenance=slot.provenance,
+            documents_cosine=self._proofs.cosine(slot, "documents"),
+            queries_cosine=self._proofs.cosine(slot, "queries"),
         )
 
 

@@ -258,7 +258,7 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         slot = self._new_slot(self._space, await self._own_canary(self._space))
         slot = replace(slot, provenance={**slot.provenance, **(provenance or {})})
         if await self._make(slot):
-            self._unproved -= {(self._space, "documents"), (self._space, "queries")}
+            self._proofs.made(slot)
             await self._describe()
         elif not await self._is_created(exist_ok=exist_ok):
             raise StoreUnavailable(
@@ -320,6 +320,8 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
             pending=await self._count_pending(slot),
             has_canary=slot.canary is not None,
             provenance=slot.provenance,
+            documents_cosine=self._proofs.cosine(slot, "documents"),
+            queries_cosine=self._proofs.cosine(slot, "queries"),
         )
 
 

@@ -90,17 +90,22 @@ class LyingBackend(TaskBackend):
 
 
 class RefusingBackend(TaskBackend):
-    """Refuses every text that contains a word; with ``error`` everything, in that way."""
+    """Refuses every text that contains a word; with ``error`` everything, in that way.
 
-    def __init__(self, word: str, *, error: EmbeddingError | None = None) -> None:
+    A call that is refused costs ``charged`` tokens.
+    """
+
+    def __init__(self, word: str, *, error: EmbeddingError | None = None, charged: int = 0) -> None:
         super().__init__()
         self._word = word
         self._error = error
+        self._charged = charged
 
     def embed_documents(self, texts: Sequence[str]) -> Matrix:
         """Shape ``(len(texts), dimensions)``, or the refusal."""
         found = [place for place, text in enumerate(texts) if self._word in text]
         if found:
+            self._usage = Usage(self._charged)
             raise self._error or EmbeddingError("text refused; shorten it", indices=found)
         return super().embed_documents(texts)
 

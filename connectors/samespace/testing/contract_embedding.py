@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from samespace.errors import (
     SpaceMismatch,
 )
 from samespace.filters import field
-from samespace.guard import CANARY_TEXTS, SlotState
+from samespace.guard import CANARY_TEXTS, Direction, SlotState
 from samespace.protocols import Matrix, VectorStore
 from samespace.space import EmbeddingSpace
 from samespace.testing.backends import (
@@ -38,8 +38,11 @@ from samespace.testing.backends import (
 from samespace.testing.corpus import documents, texts
 from samespace.testing.gaps import DeclaresGaps
 from samespace.testing.harness import StoreHarness
+from samespace.testing.together import together
 
 RAW: Final = EmbeddingSpace(model="un-normalised", dimensions=DIMENSIONS, normalized=False)
+AT_ONCE: Final = 8
+DIRECTIONS: Final[tuple[Direction, ...]] = get_args(Direction)
 WRONG_SHAPES: Final = ("one row too few", "one dimension too few", "one axis")
 WRONG_ROWS: Final = ("not finite", "zero", "too long")
 
@@ -157,9 +160,9 @@ class EmbeddingContract(DeclaresGaps):
             assert store.count() == 0
 
     def test_a_batch_that_is_refused_whole_writes_nothing(self, harness: StoreHarness) -> None:
-        with harness.open("embedding", backend=RefusingBackend("part")) as store:
+        with harness.open("embedding", backend=RefusingBackend("part", charged=7)) as store:
             report = store.upsert(documents(3), on_error="report")
-            assert (report.written, len(report.rejected)) == (0, 3)
+            assert (report.written, len(report.rejected), report.tokens) == (0, 3, 7)
             assert store.count() == 0
 
     # Without a backend
@@ -215,7 +218,7 @@ class EmbeddingContract(DeclaresGaps):
             for _ in range(3):
                 store.upsert(documents(2))
                 assert len(store.search(CANARY_TEXTS[0], limit=100)) == 2
-            assert 2 <= backend.canaries <= 2 * len(CANARY_TEXTS) + 3
+            assert backend.canaries == 2 * len(CANARY_TEXTS) + 3  # those that were searched for
             assert {d.id for d in store.scan()} == {"d0", "d1"}
             assert store.info().slots[0].has_canary
 
@@ -252,7 +255,7 @@ class EmbeddingContract(DeclaresGaps):
             store.prove()
             store.prove()
             store.upsert([Document("x", "text")])
-            assert (backend.canaries, backend.documents) == (1, ["text"])
+            assert (backend.canaries, backend.documents) == (len(CANARY_TEXTS), ["text"])
         with harness.open("embedding", space=V3) as store:
             with pytest.raises(InvalidInput, match="backend="):
                 store.prove()
@@ -281,6 +284,55 @@ class EmbeddingContract(DeclaresGaps):
             with pytest.raises(SpaceMismatch, match="queries"):
                 store.search("text")
             assert store.count(field.id == "x") == 1
+
+    def test_a_handle_knows_how_alike_its_backend_embeds(
+        self, harness: StoreHarness, honest: VectorStore
+    ) -> None:
+        honest.upsert(documents(2))
+        with harness.open("embedding", backend=TaskBackend()) as store:
+            for proved, direction in enumerate(DIRECTIONS):
+                slot = store.info().slots[0]
+                found = [slot.documents_cosine, slot.queries_cosine]
+                assert [cosine is not None for cosine in found] == [proved > 0, False]
+                store.prove(direction)
+            slot = store.info().slots[0]
+            assert [slot.documents_cosine, slot.queries_cosine] == pytest.approx([1, 1], abs=1e-6)
+            with pytest.raises(InvalidInput, match="direction"):
+                store.prove("both")  # type: ignore[arg-type]
+        with harness.open("embedding", backend=LyingBackend()) as liar:
+            for direction in DIRECTIONS:
+                with pytest.raises(SpaceMismatch, match=direction):
+                    liar.prove(direction)
+            slot = liar.info().slots[0]
+            assert (slot.documents_cosine, slot.queries_cosine) == (None, None)
+
+    def test_first_searches_at_once_prove_the_backend_once(
+        self, harness: StoreHarness, honest: VectorStore
+    ) -> None:
+        honest.upsert(documents(2))
+        backend = TaskBackend()
+        with harness.open("embedding", backend=backend) as store:
+            found = together([lambda: store.search("text")] * AT_ONCE)
+            assert [len(hits) for hits in found] == [2] * AT_ONCE
+            assert backend.canaries == len(CANARY_TEXTS)
+        with harness.open("embedding", backend=LyingBackend()) as liar:
+            refused = together([lambda: liar.search("text")] * AT_ONCE)
+            assert [type(error) for error in refused] == [SpaceMismatch] * AT_ONCE
+
+    def test_a_collection_that_is_made_anew_is_proved_anew(
+        self, harness: StoreHarness, honest: VectorStore
+    ) -> None:
+        honest.upsert(documents(2))
+        with harness.open("embedding", backend=LyingBackend()) as other:
+            honest.drop()
+            other.upsert(documents(2))
+            for refused in (
+                lambda: honest.upsert([Document("x", "text")]),
+                lambda: honest.search("text"),
+            ):
+                with pytest.raises(SpaceMismatch, match="suggests another model"):
+                    refused()
+            assert other.count() == 2
 
     def test_a_slot_without_a_canary_believes_its_writers(self, harness: StoreHarness) -> None:
         with harness.open("embedding", space=V3) as store:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from samespace.errors import (
     SpaceMismatch,
 )
 from samespace.filters import field
-from samespace.guard import CANARY_TEXTS, SlotState
+from samespace.guard import CANARY_TEXTS, Direction, SlotState
 from samespace.protocols import AsyncVectorStore, Matrix
 from samespace.space import EmbeddingSpace
 from samespace.testing.backends import (
@@ -37,8 +37,11 @@ from samespace.testing.backends import (
 from samespace.testing.corpus import documents, texts
 from samespace.testing.gaps import DeclaresGaps
 from samespace.testing.harness_async import AsyncStoreHarness
+from samespace.testing.together import together_async
 
 RAW: Final = EmbeddingSpace(model="un-normalised", dimensions=DIMENSIONS, normalized=False)
+AT_ONCE: Final = 8
+DIRECTIONS: Final[tuple[Direction, ...]] = get_args(Direction)
 WRONG_SHAPES: Final = ("one row too few", "one dimension too few", "one axis")
 WRONG_ROWS: Final = ("not finite", "zero", "too long")
 
@@ -158,9 +161,9 @@ class AsyncEmbeddingContract(DeclaresGaps):
     async def test_a_batch_that_is_refused_whole_writes_nothing(
         self, harness: AsyncStoreHarness
     ) -> None:
-        async with harness.open("embedding", backend=RefusingBackend("part")) as store:
+        async with harness.open("embedding", backend=RefusingBackend("part", charged=7)) as store:
             report = await store.upsert(documents(3), on_error="report")
-            assert (report.written, len(report.rejected)) == (0, 3)
+            assert (report.written, len(report.rejected), report.tokens) == (0, 3, 7)
             assert await store.count() == 0
 
     # Without a backend
@@ -220,7 +223,7 @@ class AsyncEmbeddingContract(DeclaresGaps):
             for _ in range(3):
                 await store.upsert(documents(2))
                 assert len(await store.search(CANARY_TEXTS[0], limit=100)) == 2
-            assert 2 <= backend.canaries <= 2 * len(CANARY_TEXTS) + 3
+            assert backend.canaries == 2 * len(CANARY_TEXTS) + 3  # those that were searched for
             assert {d.id async for d in store.scan()} == {"d0", "d1"}
             assert (await store.info()).slots[0].has_canary
 
@@ -259,7 +262,7 @@ class AsyncEmbeddingContract(DeclaresGaps):
             await store.prove()
             await store.prove()
             await store.upsert([Document("x", "text")])
-            assert (backend.canaries, backend.documents) == (1, ["text"])
+            assert (backend.canaries, backend.documents) == (len(CANARY_TEXTS), ["text"])
         async with harness.open("embedding", space=V3) as store:
             with pytest.raises(InvalidInput, match="backend="):
                 await store.prove()
@@ -290,6 +293,55 @@ class AsyncEmbeddingContract(DeclaresGaps):
             with pytest.raises(SpaceMismatch, match="queries"):
                 await store.search("text")
             assert await store.count(field.id == "x") == 1
+
+    async def test_a_handle_knows_how_alike_its_backend_embeds(
+        self, harness: AsyncStoreHarness, honest: AsyncVectorStore
+    ) -> None:
+        await honest.upsert(documents(2))
+        async with harness.open("embedding", backend=TaskBackend()) as store:
+            for proved, direction in enumerate(DIRECTIONS):
+                slot = (await store.info()).slots[0]
+                found = [slot.documents_cosine, slot.queries_cosine]
+                assert [cosine is not None for cosine in found] == [proved > 0, False]
+                await store.prove(direction)
+            slot = (await store.info()).slots[0]
+            assert [slot.documents_cosine, slot.queries_cosine] == pytest.approx([1, 1], abs=1e-6)
+            with pytest.raises(InvalidInput, match="direction"):
+                await store.prove("both")  # type: ignore[arg-type]
+        async with harness.open("embedding", backend=LyingBackend()) as liar:
+            for direction in DIRECTIONS:
+                with pytest.raises(SpaceMismatch, match=direction):
+                    await liar.prove(direction)
+            slot = (await liar.info()).slots[0]
+            assert (slot.documents_cosine, slot.queries_cosine) == (None, None)
+
+    async def test_first_searches_at_once_prove_the_backend_once(
+        self, harness: AsyncStoreHarness, honest: AsyncVectorStore
+    ) -> None:
+        await honest.upsert(documents(2))
+        backend = TaskBackend()
+        async with harness.open("embedding", backend=backend) as store:
+            found = await together_async([lambda: store.search("text")] * AT_ONCE)
+            assert [len(hits) for hits in found] == [2] * AT_ONCE
+            assert backend.canaries == len(CANARY_TEXTS)
+        async with harness.open("embedding", backend=LyingBackend()) as liar:
+            refused = await together_async([lambda: liar.search("text")] * AT_ONCE)
+            assert [type(error) for error in refused] == [SpaceMismatch] * AT_ONCE
+
+    async def test_a_collection_that_is_made_anew_is_proved_anew(
+        self, harness: AsyncStoreHarness, honest: AsyncVectorStore
+    ) -> None:
+        await honest.upsert(documents(2))
+        async with harness.open("embedding", backend=LyingBackend()) as other:
+            await honest.drop()
+            await other.upsert(documents(2))
+            for refused in (
+                lambda: honest.upsert([Document("x", "text")]),
+                lambda: honest.search("text"),
+            ):
+                with pytest.raises(SpaceMismatch, match="suggests another model"):
+                    await refused()
+            assert await other.count() == 2
 
     async def test_a_slot_without_a_canary_believes_its_writers(
         self, harness: AsyncStoreHarness

@@ -68,6 +68,16 @@ class MirrorsContract(DeclaresGaps):
                 np.testing.assert_allclose(document.vector, expected, atol=1e-6)
         assert two.stale(UNLIKE, limit=10)[0] == []
 
+    def test_a_text_that_a_mirror_cuts_is_reported_once(
+        self, harness: StoreHarness, two: VectorStore
+    ) -> None:
+        rows = [Document("a", "short"), Document("b", "far too long"), Document("c", "long too")]
+        backend = TaskBackend(truncated=["far too long"])
+        mirror = TaskBackend(UNLIKE, seed=5, truncated=["far too long", "long too"])
+        assert self._pending(two) == []
+        with harness.open("mirrored", backend=backend, mirrors=[mirror]) as store:
+            assert store.upsert(rows).truncated == ("b", "c")
+
     def test_ready_vectors_are_mirrored_where_there_is_text(
         self, harness: StoreHarness, two: VectorStore
     ) -> None:

@@ -69,6 +69,16 @@ class AsyncMirrorsContract(DeclaresGaps):
                 np.testing.assert_allclose(document.vector, expected, atol=1e-6)
         assert (await two.stale(UNLIKE, limit=10))[0] == []
 
+    async def test_a_text_that_a_mirror_cuts_is_reported_once(
+        self, harness: AsyncStoreHarness, two: AsyncVectorStore
+    ) -> None:
+        rows = [Document("a", "short"), Document("b", "far too long"), Document("c", "long too")]
+        backend = TaskBackend(truncated=["far too long"])
+        mirror = TaskBackend(UNLIKE, seed=5, truncated=["far too long", "long too"])
+        assert await self._pending(two) == []
+        async with harness.open("mirrored", backend=backend, mirrors=[mirror]) as store:
+            assert (await store.upsert(rows)).truncated == ("b", "c")
+
     async def test_ready_vectors_are_mirrored_where_there_is_text(
         self, harness: AsyncStoreHarness, two: AsyncVectorStore
     ) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from elasticsearch import AsyncElasticsearch
 
-from samespace.embedding import embed_documents_async, require_any
+from samespace.embedding import embed_documents_async, embed_proving_async, require_any
 from samespace.errors import EmbeddingError, InvalidInput, excerpt
-from samespace.guard import CANARY_TEXTS, SpaceRecord, check_canary, missing_record
+from samespace.guard import SpaceRecord, check_canary, missing_record
 from samespace.layout import Layout
 from samespace.names import check_part
 from samespace.protocols import AnyBackend, Matrix
@@ -149,9 +149,12 @@ class AsyncIngestHook:
         self, drafts: Mapping[str, Sequence[tuple[Prepared, Draft]]]
     ) -> tuple[Matrix, Matrix]:
         """The texts' vectors, and the canary's."""
-        texts = [*drafts, *([CANARY_TEXTS[0]] if self._canary is None else [])]
+        texts = list(drafts)
         try:
-            vectors, _ = await embed_documents_async(self._backend, texts)
+            if self._canary is None:
+                (vectors, _), canary = await embed_proving_async(self._backend, "documents", texts)
+                return vectors, canary
+            return (await embed_documents_async(self._backend, texts))[0], self._canary
         except EmbeddingError as error:
             groups = list(drafts.values())
             named = [each for i in error.indices if i < len(groups) for each, _ in groups[i]]
@@ -159,8 +162,6 @@ class AsyncIngestHook:
                 raise
             error.indices = tuple(each.place for each in named)
             raise located(error, [(each.place, each.action.id) for each in named]) from None
-        canary = vectors[-1:] if self._canary is None else self._canary
-        return vectors[: len(drafts)], canary
 
     # The server's side
 

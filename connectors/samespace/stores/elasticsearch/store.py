@@ -37,6 +37,7 @@ from samespace.errors import (
 )
 from samespace.filters import Field, Filter, In, Target, check_filter, id_in, target_of
 from samespace.guard import (
+    CANARY_THRESHOLD,
     Canary,
     SlotRecord,
     SlotState,
@@ -134,7 +135,8 @@ class ElasticsearchStore(GuardedStore[_State]):
     Without ``layout`` the collection is an index of ours, created on first use; with one it is an
     index that exists, or an alias of one, read as the layout says and written once :meth:`adopt` has
     been called. ``mirrors`` are backends of further slots, which upserts fill too while the collection
-    has them.
+    has them. ``canary_threshold`` is the smallest cosine at which a backend still counts as the one
+    that filled the slot.
     """
 
     def __init__(
@@ -147,6 +149,7 @@ class ElasticsearchStore(GuardedStore[_State]):
         space: EmbeddingSpace | None = None,
         layout: Layout | None = None,
         index: Index | None = None,
+        canary_threshold: float = CANARY_THRESHOLD,
         api_key: str | tuple[str, str] | None = None,
         basic_auth: str | tuple[str, str] | None = None,
         ca_certs: str | None = None,
@@ -165,7 +168,12 @@ class ElasticsearchStore(GuardedStore[_State]):
             check_layout(layout)
         dsl.check_name(collection)
         super().__init__(
-            collection=collection, space=space, backend=backend, mirrors=mirrors, layout=layout
+            collection=collection,
+            space=space,
+            backend=backend,
+            mirrors=mirrors,
+            layout=layout,
+            canary_threshold=canary_threshold,
         )
         self._index = dsl.check_index(index or Index())
         self._transport = Transport(given, timeout=timeout)

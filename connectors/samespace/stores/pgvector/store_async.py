@@ -49,6 +49,7 @@ from samespace.errors import (
 from samespace.filters import Field, Filter, check_filter, id_in, target_of
 from samespace.findings import Finding, Level
 from samespace.guard import (
+    CANARY_THRESHOLD,
     Canary,
     SlotRecord,
     SlotState,
@@ -173,6 +174,8 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
     called. Records live in the table ``collections`` of the schema ``registry``. Reading needs
     ``SELECT`` on both tables. A transaction-mode pooler between here and the server is fine.
     ``mirrors`` are backends of further slots, which upserts fill too while the collection has them.
+    ``canary_threshold`` is the smallest cosine at which a backend still counts as the one that filled
+    the slot.
     """
 
     def __init__(
@@ -186,6 +189,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         layout: Layout | None = None,
         schema: str = "public",
         index: Index | None = None,
+        canary_threshold: float = CANARY_THRESHOLD,
         registry: str = "samespace",
     ) -> None:
         check_source(source)
@@ -195,7 +199,12 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         for part, name in [("collection", collection), *named]:
             check_identifier(name, what=part)
         super().__init__(
-            collection=collection, space=space, backend=backend, mirrors=mirrors, layout=layout
+            collection=collection,
+            space=space,
+            backend=backend,
+            mirrors=mirrors,
+            layout=layout,
+            canary_threshold=canary_threshold,
         )
         self._schema = check_identifier(schema, what="schema")
         self._registry = check_identifier(registry, what="registry")

@@ -33,6 +33,7 @@ from samespace.errors import (
 )
 from samespace.filters import Field, Filter, check_filter, target_of
 from samespace.guard import (
+    CANARY_THRESHOLD,
     Canary,
     SlotRecord,
     SlotState,
@@ -103,6 +104,8 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
     ``metadata="*"`` is all the payload but the other parts. The record is in the collection's
     metadata. Adding and dropping slots needs Qdrant 1.18, ``on_conflict`` other than
     ``"overwrite"`` 1.17. ``mirrors`` are backends of further slots, which upserts fill too.
+    ``canary_threshold`` is the smallest cosine at which a backend still counts as the one that filled
+    the slot.
 
     Local mode keeps all vectors in memory, compares them one by one and has no index, so that
     ``index`` changes nothing there; a folder serves one handle at a time.
@@ -118,6 +121,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         space: EmbeddingSpace | None = None,
         layout: Layout | None = None,
         index: Index | None = None,
+        canary_threshold: float = CANARY_THRESHOLD,
         grpc_port: int | None = None,
         api_key: str | None = None,
         timeout: float = 60.0,
@@ -130,7 +134,12 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
             check_text(layout)
             shape.check_name(collection)
         super().__init__(
-            collection=collection, space=space, backend=backend, mirrors=mirrors, layout=layout
+            collection=collection,
+            space=space,
+            backend=backend,
+            mirrors=mirrors,
+            layout=layout,
+            canary_threshold=canary_threshold,
         )
         self._index = index or Index()
         self._transport = AsyncTransport(source, grpc_port=grpc_port, api_key=key, timeout=timeout)
