@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from samespace.backends.caching import CachingBackend as CachingBackend
+    from samespace.backends.caching_async import AsyncCachingBackend as AsyncCachingBackend
     from samespace.backends.callable import CallableBackend as CallableBackend
     from samespace.backends.callable_async import AsyncCallableBackend as AsyncCallableBackend
     from samespace.backends.hashing import HashingBackend as HashingBackend
@@ -80,6 +82,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES: Final = {
+    "backends.caching": ("CachingBackend",),
+    "backends.caching_async": ("AsyncCachingBackend",),
     "backends.callable": ("CallableBackend",),
     "backends.callable_async": ("AsyncCallableBackend",),
     "backends.hashing": ("HashingBackend",),

@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from samespace.embedding import require_any
 from samespace.errors import InvalidInput, excerpt
 from samespace.names import check_texts_listed
-from samespace.protocols import Matrix, Vector
+from samespace.protocols import AnyBackend, Matrix, Vector
 from samespace.space import EmbeddingSpace
 from samespace.vectors import embedded, stack
 
@@ -37,6 +38,10 @@ class AsyncCallableBackend:
     pass the methods: ``embed_documents`` and ``embed_query``, or ``aembed_documents`` and
     ``aembed_query`` to the async twin. Which space its vectors live in only you can say; that it stays
     the same is what a collection's canary watches.
+
+    Where the functions answer from a cache, ``uncached`` is a backend of the same space that does not,
+    such as one of what a LangChain ``CacheBackedEmbeddings`` has as its ``underlying_embeddings``: the
+    canary is embedded by that.
     """
 
     is_async: ClassVar[bool] = True
@@ -46,6 +51,8 @@ class AsyncCallableBackend:
         space: EmbeddingSpace,
         embed_documents: Callable[[list[str]], Awaitable[ArrayLike]],
         embed_query: Callable[[str], Awaitable[ArrayLike]] | None = None,
+        *,
+        uncached: AnyBackend | None = None,
     ) -> None:
         if not isinstance(space, EmbeddingSpace):
             raise InvalidInput(f"space is {excerpt(space)}; pass an EmbeddingSpace")
@@ -61,6 +68,7 @@ class AsyncCallableBackend:
                 "pass embed_query= too"
             )
         self._space = space
+        self._uncached = require_any(uncached)
         self._documents = embed_documents
         self._query = embed_query
 
@@ -68,6 +76,11 @@ class AsyncCallableBackend:
     def space(self) -> EmbeddingSpace:
         """The space that the functions' vectors are said to live in."""
         return self._space
+
+    @property
+    def uncached(self) -> AnyBackend:
+        """The backend that answers from no cache, this one unless another was passed."""
+        return self._uncached or self
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self._space)!r})"
