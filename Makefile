@@ -35,9 +35,11 @@ check: .venv/installed-all ## lint, format, types, import contracts, drift of ge
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate_sync.py --check
+	$(BIN)/python tools/generate_spaces.py --check
 
-generate: .venv/installed-all ## write the sync twins of the async sources
+generate: .venv/installed-all ## write the sync twins of the async sources, and docs/spaces.md
 	$(BIN)/python tools/generate_sync.py
+	$(BIN)/python tools/generate_spaces.py
 
 clean: ## remove all that was made here
 	rm -rf .venv .bench .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace.errors import InvalidInput, SlotNotReady, SpaceMismatch, SpaceUnknown, excerpt
-from samespace.space import EmbeddingSpace, Verdict, compare, differences
+from samespace.legality import Use, legality
+from samespace.space import EmbeddingSpace, Verdict, differences
 from samespace.vectors import cosines
 
 FORMAT: Final = 1
@@ -169,11 +170,11 @@ class SpaceRecord:
         """The slot of this space, if there is one."""
         return next((slot for slot in self.slots if slot.space == space), None)
 
-    def require(self, space: EmbeddingSpace, *, collection: str) -> SlotRecord:
+    def require(self, space: EmbeddingSpace, *, collection: str, use: Use = "write") -> SlotRecord:
         """The slot of this space, or :class:`SpaceMismatch` with the differences."""
         slot = self.find(space)
         if slot is None:
-            raise mismatch(self, space, collection=collection)
+            raise mismatch(self, space, collection=collection, use=use)
         return slot
 
     def with_slot(self, slot: SlotRecord) -> SpaceRecord:
@@ -208,7 +209,9 @@ def _unreadable(collection: str, reason: str) -> str:
     )
 
 
-def mismatch(record: SpaceRecord, offered: EmbeddingSpace, *, collection: str) -> SpaceMismatch:
+def mismatch(
+    record: SpaceRecord, offered: EmbeddingSpace, *, collection: str, use: Use = "write"
+) -> SpaceMismatch:
     """The refusal: a diff against the nearest slot, the verdict, and what mends it."""
     nearest = min(record.slots, key=lambda slot: len(differences(slot.space, offered)))
     stored = nearest.space
@@ -217,10 +220,10 @@ def mismatch(record: SpaceRecord, offered: EmbeddingSpace, *, collection: str) -
     rows += [(d.field, _shown(d.stored), _shown(d.offered)) for d in found]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     table = "\n".join(f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
-    verdict = compare(stored, offered)
+    judged = legality(stored, offered, use)
     message = (
         f"collection {excerpt(collection)} holds {stored}; this handle offers {offered}\n"
-        f"{table}\nverdict: {verdict}. {_advice(verdict, stored, offered)}"
+        f"{table}\nverdict: {judged.verdict}. {judged.reason} {_mend(judged.verdict, stored, offered)}"
     )
     return SpaceMismatch(message, stored=stored, offered=offered, differences=found)
 
@@ -229,18 +232,12 @@ def _shown(value: object) -> str:
     return str(value) if not isinstance(value, str) else excerpt(value).strip("'")
 
 
-def _advice(verdict: Verdict, stored: EmbeddingSpace, offered: EmbeddingSpace) -> str:
+def _mend(verdict: Verdict, stored: EmbeddingSpace, offered: EmbeddingSpace) -> str:
     if verdict is Verdict.DERIVABLE:
-        return (
-            "The offered vectors can be computed from the stored ones without the model "
-            f"(samespace.space.derive): add_slot({offered}) and fill it, or open with {stored}."
-        )
-    same_size = (
-        " though the dimensions are equal" if stored.dimensions == offered.dimensions else ""
-    )
+        return f"Open the collection with {stored}, or add_slot({offered}) and fill it."
     return (
-        f"Such vectors cannot be compared{same_size}: open the collection with {stored}, use another "
-        "collection, or add a slot for the offered space (add_slot) and embed the texts again."
+        f"Open the collection with {stored}, use another collection, or add a slot for the offered "
+        "space (add_slot) and embed the texts again."
     )
 
 

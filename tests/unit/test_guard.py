@@ -237,8 +237,8 @@ def test_a_refusal_is_a_diff() -> None:
         "  field  stored              offered\n"
         "  model  jina-embeddings-v3  jina-embeddings-v2-base-en\n"
         "  task   retrieval.passage   None\n"
-        "verdict: incompatible. Such vectors cannot be compared though the dimensions are equal: "
-        "open the collection with jina-embeddings-v3@768:retrieval.passage, use another "
+        "verdict: incompatible. Vectors of another model cannot be compared though the dimensions "
+        "are equal. Open the collection with jina-embeddings-v3@768:retrieval.passage, use another "
         "collection, or add a slot for the offered space (add_slot) and embed the texts again."
     )
 

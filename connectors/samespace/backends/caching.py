@@ -10,7 +10,13 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
-from samespace.embedding import embed, embed_chunks, is_async, provenance_of, require_sync
+from samespace.embedding import (
+    embed,
+    embed_chunks,
+    is_async,
+    provenance_of,
+    require_sync,
+)
 from samespace.errors import EmbeddingError, InvalidInput, excerpt
 from samespace.guard import Direction
 from samespace.names import check_texts_listed

@@ -141,7 +141,9 @@ class GuardedStore(StoreBase, Generic[State]):
     def _slot_of(self, state: State, *, writing: bool) -> SlotRecord:
         """This handle's slot; or the refusal that the record or its absence asks for."""
         if state.record is not None:
-            slot = state.record.require(self._space, collection=self._collection)
+            slot = state.record.require(
+                self._space, collection=self._collection, use="write" if writing else "query"
+            )
             if not self._holds(state, slot.name):
                 raise self._lost(slot)
             return slot

@@ -93,7 +93,7 @@ class GuardContract(DeclaresGaps):
                 error = caught.value
                 assert [difference.field for difference in error.differences] == [field]
                 assert (error.stored, error.offered) == (V3, offered)
-                verdict = "derivable" if field == "dimensions" else "incompatible"
+                verdict = "derivable" if field in {"dimensions", "normalized"} else "incompatible"
                 assert f"verdict: {verdict}" in str(error)
         assert (harness.dump("guarded"), harness.get_record("guarded")) == before
 

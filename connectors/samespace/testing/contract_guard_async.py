@@ -92,7 +92,7 @@ class AsyncGuardContract(DeclaresGaps):
                 error = caught.value
                 assert [difference.field for difference in error.differences] == [field]
                 assert (error.stored, error.offered) == (V3, offered)
-                verdict = "derivable" if field == "dimensions" else "incompatible"
+                verdict = "derivable" if field in {"dimensions", "normalized"} else "incompatible"
                 assert f"verdict: {verdict}" in str(error)
         assert (await harness.dump("guarded"), await harness.get_record("guarded")) == before
 
