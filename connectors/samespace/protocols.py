@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from samespace.filters import Field, Filter
     from samespace.guard import Canary, Direction, SlotState
+    from samespace.hardening import Change, RawWrite
     from samespace.space import EmbeddingSpace
 
 Vector = NDArray[np.float32]
@@ -409,3 +410,21 @@ class AsyncVectorStore(Protocol):
     ) -> FillReport: ...
     async def mark(self, space: EmbeddingSpace, state: SlotState) -> None: ...
     async def drop_slot(self, space: EmbeddingSpace) -> None: ...
+
+
+@runtime_checkable
+class FacesRawWriters(Protocol):
+    """A store that knows what its server makes of writes that go around this library."""
+
+    def guard_check(self) -> tuple[RawWrite, ...]: ...
+    def guard_install(self, *, dry_run: bool = False) -> tuple[Change, ...]: ...
+    def guard_remove(self, *, dry_run: bool = False) -> tuple[Change, ...]: ...
+
+
+@runtime_checkable
+class AsyncFacesRawWriters(Protocol):
+    """:class:`FacesRawWriters` with async methods."""
+
+    async def guard_check(self) -> tuple[RawWrite, ...]: ...
+    async def guard_install(self, *, dry_run: bool = False) -> tuple[Change, ...]: ...
+    async def guard_remove(self, *, dry_run: bool = False) -> tuple[Change, ...]: ...

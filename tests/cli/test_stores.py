@@ -193,3 +193,30 @@ def test_the_store_may_be_named_in_the_environment(home: Path, tmp_path: Path) -
     told = run(home, "doctor", "-c", "named", environment=environment)
     assert "Qdrant's local mode opens" in told.stdout
     assert "collection 'named'" in told.stdout
+
+
+@pytest.mark.parametrize("address", STORES, indirect=True)
+def test_what_raw_writers_may_do_is_told_and_narrowed(
+    home: Path, tmp_path: Path, address: str, collection: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"id": "x", "text": "blue plums"}\n')
+    place = ("--store", address, "--collection", collection)
+    assert run(home, "ingest", "rows.jsonl", *place, cwd=tmp_path).returncode == 0
+    told = json.loads(run(home, "guard", "check", *place, "--json").stdout)
+    assert {row["act"]: row["outcome"] for row in told}["another space's slot"].startswith(
+        "refused"
+    )
+    shown = run(home, "guard", "check", *place)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "un-normalised vector" in shown.stdout
+    dry = run(home, "guard", "install", *place, "--dry-run")
+    assert ("final_pipeline" in dry.stdout) == address.startswith("elasticsearch")
+    assert ("nothing to change" in dry.stdout) != address.startswith("elasticsearch")
+    printed = run(home, "guard", "install", *place, "--ddl").stdout
+    assert ("PUT _ingest/pipeline/" in printed) == address.startswith("elasticsearch")
+    installed = json.loads(run(home, "guard", "install", *place, "--json").stdout)
+    assert bool(installed) == address.startswith("elasticsearch")
+    printed = run(home, "guard", "remove", *place, "--ddl").stdout
+    assert ("/_settings" in printed) == address.startswith("elasticsearch")
+    assert run(home, "guard", "remove", *place).returncode == 0
+    assert run(home, "drop", *place, "--yes").returncode == 0

@@ -16,7 +16,7 @@ from samespace.stores.elasticsearch.final_pipeline import (
 from samespace.testing.backends import UNLIKE, V3
 
 RECORD = SpaceRecord(slots=(SlotRecord(name=V3.id, space=V3),))
-VECTORS = {"type": "dense_vector"}
+VECTORS = {"type": "dense_vector", "similarity": "dot_product"}
 MAPPING = {"properties": {V3.id: VECTORS, "text": {"type": "text"}}}
 
 
@@ -33,6 +33,15 @@ def test_a_pipeline_asks_for_one_of_the_slots_and_for_the_length_of_each() -> No
         f"!fits(ctx['{V3.id}'], 64)",
         f"!fits(ctx['{UNLIKE.id}'], 64)",
     ]
+
+
+def test_the_norm_is_asked_for_where_the_engine_does_not_look_at_it() -> None:
+    cosine = {"properties": {V3.id: {**VECTORS, "similarity": "cosine"}}}
+    assert not any("!unit(" in condition for condition in conditions(RECORD))
+    assert conditions(RECORD, cosine)[-1].endswith(f"return !unit(ctx['{V3.id}'])")
+    raw = replace(V3, normalized=False)
+    of_any_norm = SpaceRecord(slots=(SlotRecord(name=V3.id, space=raw),))
+    assert not any("!unit(" in condition for condition in conditions(of_any_norm, cosine))
 
 
 def test_a_mapped_vector_that_is_no_slot_is_refused() -> None:

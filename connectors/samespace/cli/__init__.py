@@ -13,7 +13,7 @@ from typing import Annotated, Final, cast
 import typer
 
 from samespace import __version__
-from samespace.cli import collections, demo, doctor, ingesting, server
+from samespace.cli import collections, demo, doctor, guard, ingesting, server
 from samespace.errors import InvalidInput, SamespaceError, SpaceError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("info")(collections.info)
 app.command("drop")(collections.drop)
 app.command("doctor")(doctor.doctor)
 app.add_typer(server.app, name="embedded")
+app.add_typer(guard.app, name="guard")
 
 
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])

@@ -46,6 +46,18 @@ boolean fits(def value, int dims) {
   return value instanceof String && (bytes(value) == 4 * dims || bytes(value) == 2 * dims)
 }
 """
+_UNIT: Final = """
+boolean unit(def value) {
+  if (!(value instanceof List)) { return true }
+  double sum = 0;
+  for (def number : value) {
+    if (!(number instanceof Number)) { return true }
+    double each = number.doubleValue();
+    sum += each * each;
+  }
+  return Math.abs(Math.sqrt(sum) - 1) < 1e-3
+}
+"""
 _STRAY: Final = """
 boolean isVector(def value, int least) {
   if (!(value instanceof List) || value.size() < least) { return false }
@@ -81,7 +93,9 @@ def pipeline_body(
     """The pipeline of an index with this record: what comes before it, then the checks.
 
     A document passes with a vector of the right length in a slot, or if a slot is there and null,
-    which says that it is to be filled later. ``chained`` was the index's final pipeline before.
+    which says that it is to be filled later. Where the space is normalized and the engine does not
+    look at norms, a list of numbers is to be of unit norm; one that comes as base64 is not read.
+    ``chained`` was the index's final pipeline before.
     """
     before = [] if chained is None else [{"pipeline": {"name": chained}}]
     return {
@@ -95,14 +109,8 @@ def _checks(
     record: SpaceRecord, index: str, mapping: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     names = [slot.name for slot in record.slots]
-    fields = ", ".join(f"{slot.name} ({slot.space})" for slot in record.slots)
-    mend = f"the slots are {fields}; {_MEND}"
-    yield _fail(
-        _on_fields(names, "!({})", _there),
-        f"a document for {index} has no vector: {mend}; null in a slot says that it is to be filled later",
-    )
-    for slot in record.slots:
-        yield _length_check(slot, index)
+    yield from _slot_checks(record, index, mapping)
+    mend = _mend(record)
     strays = [name for name, kind in _leaves(mapping) if kind == _VECTORS and name not in names]
     if strays:
         yield _fail(
@@ -112,6 +120,44 @@ def _checks(
     if record.layout is not None:
         others = {name for name, kind in _leaves(mapping) if kind != _VECTORS}
         yield _dynamic_check({*names, *others}, index, mend)
+
+
+def _slot_checks(
+    record: SpaceRecord, index: str, mapping: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """What is asked of the slots themselves, however the other fields are mapped."""
+    names = [slot.name for slot in record.slots]
+    yield _fail(
+        _on_fields(names, "!({})", _there),
+        f"a document for {index} has no vector: {_mend(record)}; null in a slot says that it is to be "
+        "filled later",
+    )
+    for slot in record.slots:
+        yield _length_check(slot, index)
+        if slot.space.normalized and _takes_any_norm(mapping, slot.name):
+            yield _norm_check(slot, index)
+
+
+def _mend(record: SpaceRecord) -> str:
+    fields = ", ".join(f"{slot.name} ({slot.space})" for slot in record.slots)
+    return f"the slots are {fields}; {_MEND}"
+
+
+def _takes_any_norm(mapping: Mapping[str, Any], path: str) -> bool:
+    """Whether the engine stores vectors there without a look at their norm."""
+    found: Any = mapping
+    for key in path.split("."):
+        found = found.get("properties", {}).get(key, {})
+    return bool(found) and found.get("similarity") != "dot_product"
+
+
+def _norm_check(slot: SlotRecord, index: str) -> dict[str, Any]:
+    nested = _NESTED if "." in slot.name else ""
+    return _fail(
+        f"{nested}{_UNIT}return !unit({_value(slot.name)})",
+        f"a document for {index} has a vector in {slot.name} that is not of unit norm, and {slot.space} "
+        "is normalized: divide it by its norm",
+    )
 
 
 def _length_check(slot: SlotRecord, index: str) -> dict[str, Any]:
@@ -176,6 +222,15 @@ def _leaves(mapping: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, s
 def is_ours(body: Mapping[str, Any] | None) -> bool:
     """Whether a pipeline was made here."""
     return body is not None and dsl.RECORD in (body.get("_meta") or {})
+
+
+def is_current(
+    body: Mapping[str, Any] | None, record: SpaceRecord, *, index: str, mapping: Mapping[str, Any]
+) -> bool:
+    """Whether a pipeline is ours and asks of the slots what it should."""
+    if body is None or not is_ours(body):
+        return False
+    return all(each in body["processors"] for each in _slot_checks(record, index, mapping))
 
 
 def chained_in(body: Mapping[str, Any]) -> str | None:

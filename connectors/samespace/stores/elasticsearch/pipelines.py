@@ -18,6 +18,7 @@ from samespace.stores.elasticsearch.final_pipeline import (
     PipelineChange,
     chained_in,
     final_pipeline_in,
+    is_current,
     is_ours,
     pipeline_body,
     pipeline_name,
@@ -100,6 +101,14 @@ def uninstall(transport: Transport, index: FoundIndex, *, dry_run: bool) -> Pipe
         _set_final(transport, index.name, after)
         _delete_pipeline(transport, name)
     return change
+
+
+def is_guarded(transport: Transport, index: FoundIndex, record: SpaceRecord) -> bool:
+    """Whether our pipeline is the index's final one, and asks of the slots what it should."""
+    if index.final_pipeline != pipeline_name(index.name):
+        return False
+    body = _read_pipeline(transport, index.final_pipeline)
+    return is_current(body, record, index=index.name, mapping=index.mapping)
 
 
 def refresh_pipeline(transport: Transport, collection: str) -> None:

@@ -17,6 +17,7 @@ from samespace.stores.elasticsearch.final_pipeline import (
     PipelineChange,
     chained_in,
     final_pipeline_in,
+    is_current,
     is_ours,
     pipeline_body,
     pipeline_name,
@@ -101,6 +102,14 @@ async def uninstall(
         await _set_final(transport, index.name, after)
         await _delete_pipeline(transport, name)
     return change
+
+
+async def is_guarded(transport: AsyncTransport, index: FoundIndex, record: SpaceRecord) -> bool:
+    """Whether our pipeline is the index's final one, and asks of the slots what it should."""
+    if index.final_pipeline != pipeline_name(index.name):
+        return False
+    body = await _read_pipeline(transport, index.final_pipeline)
+    return is_current(body, record, index=index.name, mapping=index.mapping)
 
 
 async def refresh_pipeline(transport: AsyncTransport, collection: str) -> None:

@@ -46,6 +46,7 @@ from samespace.guard import (
     check_distinct_ids,
     missing_record,
 )
+from samespace.hardening import Change, RawWrite
 from samespace.index import Index
 from samespace.layout import Layout
 from samespace.names import check_collection_name
@@ -66,14 +67,17 @@ from samespace.stores.base import (
     check_state,
     checked_matrix,
 )
-from samespace.stores.elasticsearch import dsl
+from samespace.stores.elasticsearch import dsl, hardening
 from samespace.stores.elasticsearch.conditions import Query, condition, every, exists
 from samespace.stores.elasticsearch.dsl import Operation, Version, operation
 from samespace.stores.elasticsearch.faults import Expired, Overtaken, Taken, of_documents, of_row
 from samespace.stores.elasticsearch.pipelines import (
     forget_pipeline,
+    install,
+    is_guarded,
     read_index,
     refresh_pipeline,
+    uninstall,
 )
 from samespace.stores.elasticsearch.shape import (
     Shape,
@@ -1275,6 +1279,44 @@ class ElasticsearchStore(GuardedStore[_State]):
                 f"field {excerpt(slot.name)} is indexed as {kind}, which is searched exactly; for a graph "
                 "make the collection anew with Index(kind='hnsw')"
             )
+
+    # Raw writers
+
+    def guard_check(self) -> tuple[RawWrite, ...]:
+        """What becomes of writes that go around this library, in the index as it is now."""
+        state = self._describe()
+        if state.shape is None:
+            raise self._not_found()
+        slot = self._slot_of(state, writing=False)
+        record = state.record or SpaceRecord(slots=(slot,))
+        index = read_index(self._transport, state.shape.name)
+        guarded = is_guarded(self._transport, index, record)
+        return hardening.raw_writes(state.shape, slot, guarded=guarded)
+
+    def guard_install(self, *, dry_run: bool = False) -> tuple[Change, ...]:
+        """Have the server refuse documents without a vector that can be of a slot's space; what changes.
+
+        A pipeline becomes the index's final one, and calls the one that was there first. Partial
+        updates go past it. Doing it again changes nothing unless slots or fields have changed.
+        """
+        record, name = self._for_hardening()
+        index = read_index(self._transport, name)
+        change = install(self._transport, index, record, dry_run=dry_run)
+        return hardening.changes(change)
+
+    def guard_remove(self, *, dry_run: bool = False) -> tuple[Change, ...]:
+        """Give the index back the final pipeline that it had before :meth:`guard_install`."""
+        _, name = self._for_hardening()
+        index = read_index(self._transport, name)
+        return hardening.changes(uninstall(self._transport, index, dry_run=dry_run))
+
+    def _for_hardening(self) -> tuple[SpaceRecord, str]:
+        """The record, and the index's own name."""
+        state = self._describe()
+        record = self._recorded(state)
+        self._slot_of(state, writing=True)
+        assert state.shape is not None  # noqa: S101  a record is in an index
+        return record, state.shape.name
 
 
 @dataclass(frozen=True, slots=True)

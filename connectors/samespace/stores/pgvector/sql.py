@@ -633,7 +633,7 @@ def _replacing(table: Table, columns: Collection[str]) -> sql.Composable:
     update = sql.SQL("DO UPDATE SET {}").format(sql.SQL(", ").join(changed + absent))
     if table.layout.scope is None:
         return update
-    mine = [sql.SQL("t.{}").format(part) for part in _pinned_columns(table)]
+    mine = [sql.SQL("t.{}").format(part) for part in pinned_columns(table)]
     return sql.SQL("{} WHERE {}").format(update, sql.SQL(" AND ").join(mine))
 
 
@@ -786,7 +786,7 @@ def trigger_name(table: Table) -> str:
     return bounded(f"{table.name}_{digest}", "__sources")
 
 
-def _scope_suffix(table: Table) -> str:
+def scope_suffix(table: Table) -> str:
     """What tells names of one collection from those of others in its table; empty if it is alone."""
     key = table.scope_key
     return "_" + _digest(key.encode()) if key else ""
@@ -827,12 +827,10 @@ def _trigger_body(table: Table, slots: Sequence[str]) -> sql.Composed:
 
 def _was_mine(table: Table) -> sql.Composable:
     """Other collections of the table have triggers of their own, or want none."""
-    return sql.SQL("").join(
-        [sql.SQL(" AND OLD.{}").format(part) for part in _pinned_columns(table)]
-    )
+    return sql.SQL("").join([sql.SQL(" AND OLD.{}").format(part) for part in pinned_columns(table)])
 
 
-def _pinned_columns(table: Table) -> list[sql.Composable]:
+def pinned_columns(table: Table) -> list[sql.Composable]:
     """The layout's scope with its values written out, one condition a column."""
     return [
         sql.SQL("{} IN ({})").format(Name(column), _typed(table, column, values))
@@ -1032,7 +1030,7 @@ def uses_half(space: EmbeddingSpace, index: Index) -> bool:
 
 def index_name(table: Table, slot: str) -> str:
     """The name of a slot's index."""
-    return bounded(f"{table.name}_{slot}{_scope_suffix(table)}", "__hnsw")
+    return bounded(f"{table.name}_{slot}{scope_suffix(table)}", "__hnsw")
 
 
 def create_index(
@@ -1041,7 +1039,7 @@ def create_index(
     """The HNSW index over a slot; of this collection's rows alone where the table has others."""
     half = uses_half(space, index)
     indexed = half_expression(slot, space.dimensions) if half else None
-    mine = sql.SQL(" AND ").join(_pinned_columns(table))
+    mine = sql.SQL(" AND ").join(pinned_columns(table))
     return sql.SQL(
         "CREATE INDEX {}{} ON {} USING hnsw ({} {}) WITH (m = {}, ef_construction = {}){}{}"
     ).format(

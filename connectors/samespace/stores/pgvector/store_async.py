@@ -12,7 +12,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from math import isnan
@@ -59,6 +59,7 @@ from samespace.guard import (
     mismatch,
     missing_record,
 )
+from samespace.hardening import Change, RawWrite
 from samespace.index import Index
 from samespace.layout import Layout
 from samespace.names import check_collection_name, check_identifier
@@ -81,7 +82,7 @@ from samespace.stores.base_async import (
     logger,
 )
 from samespace.stores.guarded_async import AsyncGuardedStore, looked_up, slot_name
-from samespace.stores.pgvector import diagnosis, sql
+from samespace.stores.pgvector import diagnosis, hardening, sql
 from samespace.stores.pgvector.binary import (
     Array,
     ArrayDumper,
@@ -1162,6 +1163,116 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
             finally:
                 if not before and not connection.closed:
                     await connection.set_autocommit(False)
+
+    # Raw writers
+
+    async def guard_check(self) -> tuple[RawWrite, ...]:
+        """What becomes of writes that go around this library, in the table as it is now."""
+        state = await self._describe()
+        if state.table is None:
+            raise self._not_found()
+        slot = self._slot_of(state, writing=False)
+        return hardening.raw_writes(state.table, slot, await self._facts(state.table))
+
+    async def guard_install(self, *, dry_run: bool = False) -> tuple[Change, ...]:
+        """Have the server itself refuse vectors of another size or norm in the slots; what changes.
+
+        CHECK constraints are added without a look at the rows that are there, and then validated
+        while others read and write. Nothing is added, and :class:`StoreRejected` says how many, where
+        rows would not pass. Doing it again changes nothing, or goes on with what was interrupted.
+        """
+        table, wanted, facts = await self._checks()
+        changes = hardening.installing(table, wanted, facts)
+        unproved = [check for check in wanted if not facts.checks.get(check.name, (False,))[0]]
+        await self._refuse_offenders(table, unproved)
+        if changes and not dry_run:
+            with _ddl_explained("guard install"):
+                await self._add_checks(unproved)
+                await self._validate(table, unproved)
+        return changes
+
+    async def guard_remove(self, *, dry_run: bool = False) -> tuple[Change, ...]:
+        """Take away what :meth:`guard_install` has added; what changes."""
+        table, wanted, facts = await self._checks()
+        changes = hardening.removing(table, wanted, facts)
+        if changes and not dry_run:
+            with _ddl_explained("guard remove"):
+                await self._remove_checks([check.name for check in wanted])
+        return changes
+
+    async def _facts(self, table: Table) -> hardening.Facts:
+        ((is_table, obligatory, checks, has_trigger),) = await self._rows(
+            (hardening.FACTS.as_bytes(None), hardening.facts_parameters(table))
+        )
+        found = {name: (valid, text) for name, (valid, text) in orjson.loads(checks).items()}
+        return hardening.Facts(is_table, frozenset(orjson.loads(obligatory)), found, has_trigger)
+
+    async def _checks(self) -> tuple[Table, list[hardening.Check], hardening.Facts]:
+        """The table, the checks that hardening has for it, and what is there."""
+        record, table = self._recorded_table(await self._describe())
+        self._slot_of(await self._known(), writing=True)
+        facts = await self._facts(table)
+        if not facts.is_table:
+            raise InvalidInput(
+                f"{excerpt(self._collection)} is a view or a foreign table, which takes no checks; "
+                "harden the table behind it"
+            )
+        return table, list(hardening.checks(table, record.slots, facts)), facts
+
+    async def _refuse_offenders(self, table: Table, checks: Sequence[hardening.Check]) -> None:
+        for check in checks:
+            ((rows,),) = await self._rows(hardening.count_offenders(table, check))
+            if rows:
+                raise StoreRejected(
+                    f"{rows} rows of collection {excerpt(self._collection)} have a vector in "
+                    f"{excerpt(check.slot)} that is not of {check.what}, so nothing was changed; "
+                    "samespace audit names them and samespace repair mends them, then install again"
+                )
+
+    async def _add_checks(self, checks: Sequence[hardening.Check]) -> None:
+        async def change(cursor: psycopg.AsyncCursor[Any], state: _State) -> None:
+            _, table = self._recorded_table(state)
+            await cursor.execute(hardening.FACTS, hardening.facts_parameters(table))
+            ((_, _, found, _),) = await cursor.fetchall()
+            for check in checks:
+                if check.name not in orjson.loads(found):
+                    await cursor.execute(hardening.add(table, check), ())
+
+        await self._alter(change)
+
+    async def _validate(self, table: Table, checks: Sequence[hardening.Check]) -> None:
+        """Have all rows looked at; one that came in between takes the checks away again."""
+        try:
+            for check in checks:
+                async with self._transaction(prepares=False) as cursor:
+                    await cursor.execute(hardening.validate(table, check.name), ())
+        except StoreError as error:
+            if not isinstance(error.__cause__, pg.CheckViolation):
+                raise
+            await self._remove_checks([check.name for check in checks])
+            await self._refuse_offenders(table, checks)
+            raise
+
+    async def _remove_checks(self, names: Sequence[str]) -> None:
+        async def change(cursor: psycopg.AsyncCursor[Any], state: _State) -> None:
+            _, table = self._recorded_table(state)
+            for name in names:
+                await cursor.execute(hardening.remove(table, name), ())
+
+        await self._alter(change)
+
+
+@contextmanager
+def _ddl_explained(command: str) -> Iterator[None]:
+    """Where a role may not change the table, say who can."""
+    try:
+        yield
+    except StoreRejected as error:
+        if not isinstance(error.__cause__, pg.InsufficientPrivilege):
+            raise
+        raise StoreRejected(
+            f"{error}; have the table's owner run what samespace {command} --ddl prints"
+        ) from error.__cause__
 
 
 def _rejected(finding: Finding) -> StoreRejected:

@@ -42,6 +42,7 @@ from samespace.guard import (
     check_distinct_ids,
     missing_record,
 )
+from samespace.hardening import Change, RawWrite
 from samespace.index import Index
 from samespace.layout import Layout
 from samespace.names import check_collection_name
@@ -64,6 +65,7 @@ from samespace.stores.base import (
 )
 from samespace.stores.guarded import GuardedStore, looked_up, slot_name
 from samespace.stores.qdrant import collection as shape
+from samespace.stores.qdrant import hardening
 from samespace.stores.qdrant import requests as to
 from samespace.stores.qdrant.adopted import AdoptedRows, check_text
 from samespace.stores.qdrant.collection import State
@@ -1093,6 +1095,26 @@ class QdrantStore(GuardedStore[State]):
                 rest += self._counted(to.has_vector(name))
                 largest = max(largest, stored.size)
         return max(0, rest) * largest * 4
+
+    # Raw writers
+
+    def guard_check(self) -> tuple[RawWrite, ...]:
+        """What becomes of writes that go around this library, in the collection as it is now."""
+        state = self._current(writing=False)
+        slot = self._slot_of(state, writing=False)
+        return hardening.raw_writes(state, slot, is_local=self._transport.kind == "local")
+
+    def guard_install(self, *, dry_run: bool = False) -> tuple[Change, ...]:
+        """Nothing: Qdrant has its named vectors, and no conditions on what they hold."""
+        del dry_run  # there is nothing to do either way
+        self._current()
+        return ()
+
+    def guard_remove(self, *, dry_run: bool = False) -> tuple[Change, ...]:
+        """Nothing, as :meth:`guard_install` adds nothing."""
+        del dry_run
+        self._current()
+        return ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,104 @@
+"""``samespace guard``: what a store refuses of writers who go around us, and what adds to that."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from samespace.cli.options import AsJson, Collection, Store, opened_as_it_is
+from samespace.errors import InvalidInput
+from samespace.hardening import Change, RawWrite
+from samespace.protocols import FacesRawWriters, VectorStore
+
+app = typer.Typer(no_args_is_help=True, help="See and add to what a store itself refuses.")
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
+]
+Ddl = Annotated[
+    bool, typer.Option("--ddl", help="Print the statements for who may run them; change nothing.")
+]
+
+
+@app.command("check")
+def check(
+    context: typer.Context,
+    collection: Collection = "documents",
+    store: Store = "embedded",
+    as_json: AsJson = False,
+) -> None:
+    """Say what becomes of writes with the store's own driver, in the collection as it is now."""
+    with opened_as_it_is(store, collection, context) as source:
+        found = _facing(source).guard_check()
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in found], ensure_ascii=False))
+    else:
+        _show(found)
+
+
+def _show(found: Sequence[RawWrite]) -> None:
+    table = Table("raw write", "what becomes of it", "why", "what mends it", box=None)
+    for each in found:
+        table.add_row(*(escape(str(cell)) for cell in asdict(each).values()))
+    Console().print(table)
+
+
+@app.command("install")
+def install(
+    context: typer.Context,
+    collection: Collection = "documents",
+    store: Store = "embedded",
+    dry_run: DryRun = False,
+    ddl: Ddl = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have the server refuse more: checks in PostgreSQL, a final pipeline in Elasticsearch."""
+    with opened_as_it_is(store, collection, context) as source:
+        changes = _facing(source).guard_install(dry_run=dry_run or ddl)
+    _tell(changes, ddl=ddl, as_json=as_json)
+
+
+@app.command("remove")
+def remove(
+    context: typer.Context,
+    collection: Collection = "documents",
+    store: Store = "embedded",
+    dry_run: DryRun = False,
+    ddl: Ddl = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take away what install has added."""
+    with opened_as_it_is(store, collection, context) as source:
+        changes = _facing(source).guard_remove(dry_run=dry_run or ddl)
+    _tell(changes, ddl=ddl, as_json=as_json)
+
+
+def _facing(store: VectorStore) -> FacesRawWriters:
+    if not isinstance(store, FacesRawWriters):
+        raise InvalidInput("this store does not say what becomes of raw writes")
+    return store
+
+
+def _tell(changes: Sequence[Change], *, ddl: bool, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([asdict(change) for change in changes], ensure_ascii=False))
+    elif ddl:
+        typer.echo("\n".join(change.statement for change in changes))
+    else:
+        typer.echo("\n".join(map(_diff, changes)) or "nothing to change")
+
+
+def _diff(change: Change) -> str:
+    before, after = change.before.splitlines(), change.after.splitlines()
+    lines = difflib.unified_diff(
+        before, after, f"{change.what} (before)", f"{change.what} (after)", lineterm=""
+    )
+    return "\n".join([*lines, *([f"note: {change.note}"] if change.note else [])])

@@ -1,0 +1,291 @@
+"""What guard_install() adds: once, by its own statements too, and without a trace once removed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import errors as pg
+from psycopg.sql import SQL, Identifier
+from tests.contract.test_elasticsearch_contract import Harness as ElasticsearchHarness
+from tests.contract.test_pgvector_contract import Harness as PostgresHarness
+from tests.contract.test_pgvector_locks import wait_until_blocked
+from tests.contract.test_qdrant_contract import Harness as QdrantHarness
+from tests.cross.conftest import make_harness
+
+from samespace import Document, Layout, field
+from samespace.errors import InvalidInput, StoreRejected
+from samespace.hardening import Change
+from samespace.testing.backends import UNLIKE, V3, TaskBackend
+
+UNIT = str([1.0] + 63 * [0.0])
+LONGER = str([2.0] + 63 * [0.0])
+CONSTRAINTS = """
+SELECT conname, convalidated, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE conrelid = %s::regclass ORDER BY conname
+"""
+
+
+@pytest.fixture(params=["PostgreSQL", "Elasticsearch"])
+def hardenable(request: pytest.FixtureRequest) -> Any:
+    """The stores that can refuse more."""
+    return make_harness(request.param, request)
+
+
+@contextmanager
+def adopted(harness: Any) -> Iterator[Any]:
+    """A collection that somebody made, with a row, and a handle that has adopted it."""
+    backend = TaskBackend()
+    row = Document("1", "a text", {"lang": "en", "year": 2020})
+    name, layout = harness.make_foreign([row], backend.embed_documents([row.text]))
+    with harness.open(name, backend=backend, layout=layout) as store:
+        store.adopt()
+        yield store
+
+
+@contextmanager
+def own(harness: Any) -> Iterator[Any]:
+    """A collection of ours, of the same name."""
+    with harness.open("foreign", backend=TaskBackend()) as store:
+        store.upsert([Document("1", "a text")])
+        yield store
+
+
+def described(harness: Any, collection: str = "foreign") -> object:
+    """All of a collection that hardening could have changed, and its rows."""
+    if isinstance(harness, PostgresHarness):
+        named = f'"{harness.schema}"."{collection}"'
+        return harness.dump(collection), harness.execute(CONSTRAINTS, (named,))
+    if isinstance(harness, ElasticsearchHarness):
+        name = harness.named(collection)
+        index = harness.client.indices.get(index=name)[name]
+        found = harness.client.options(ignore_status=404).ingest.get_pipeline(
+            id=f"samespace--{name}"
+        )
+        bodies = [
+            {key: value for key, value in body.items() if not key.endswith(("_date", "_millis"))}
+            for body in found.body.values()
+            if isinstance(body, dict)
+        ]
+        return dict(index), bodies, harness.dump(collection)
+    return harness.dump(collection)
+
+
+def run(harness: Any, changes: Sequence[Change]) -> None:
+    """What an administrator does with the statements."""
+    for statement in (change.statement for change in changes):
+        if isinstance(harness, PostgresHarness):
+            with psycopg.connect(harness.conninfo, autocommit=True) as connection:
+                for line in statement.splitlines():
+                    connection.execute(line)
+        else:
+            request, _, body = statement.partition("\n")
+            method, path = request.split()
+            harness.client.perform_request(
+                method,
+                f"/{path}",
+                headers={"accept": "application/json", "content-type": "application/json"},
+                body=json.loads(body) if body else None,
+            )
+
+
+@pytest.mark.parametrize("kind", ["own", "adopted"])
+def test_removing_leaves_what_was_there_before(harness: Any, kind: str) -> None:
+    with own(harness) if kind == "own" else adopted(harness) as store:
+        before = described(harness)
+        assert store.guard_install(dry_run=True) == store.guard_install(dry_run=True)
+        assert described(harness) == before
+        planned = store.guard_install(dry_run=True)
+        assert store.guard_install() == planned
+        assert (described(harness) != before) == bool(planned)
+        assert store.guard_install() == ()
+        assert store.guard_remove(dry_run=True) == store.guard_remove()
+        assert described(harness) == before
+        assert store.guard_remove() == ()
+
+
+def test_there_is_nothing_to_add_to_qdrant(request: pytest.FixtureRequest) -> None:
+    harness = make_harness("Qdrant local", request)
+    assert isinstance(harness, QdrantHarness)
+    with adopted(harness) as store:
+        assert store.guard_install() == store.guard_remove() == ()
+
+
+def test_an_administrator_comes_to_the_same_end(hardenable: Any) -> None:
+    with adopted(hardenable) as store:
+        before = described(hardenable)
+        run(hardenable, store.guard_install(dry_run=True))
+        by_hand = described(hardenable)
+        assert store.guard_install() == ()
+        run(hardenable, store.guard_remove(dry_run=True))
+        assert described(hardenable) == before
+        store.guard_install()
+        assert described(hardenable) == by_hand
+
+
+def test_whoever_made_the_collection_writes_on(hardenable: Any) -> None:
+    vector = TaskBackend().embed_documents(["more"])[0].tolist()
+    with adopted(hardenable) as store:
+        store.guard_install()
+        if isinstance(hardenable, PostgresHarness):
+            hardenable.execute(
+                "INSERT INTO {t} VALUES (7, 'more', 'de', 2024, %s)", (str(vector),), t="foreign"
+            )
+            hardenable.execute("UPDATE {t} SET body = 'again' WHERE chunk_id = 1", t="foreign")
+        else:
+            row = {"body": "more", "lang": "de", "year": 2024, "new": "x", "embedding": vector}
+            hardenable.client.index(index=hardenable.named("foreign"), id="7", document=row)
+            hardenable.client.indices.refresh(index=hardenable.named("foreign"))
+        assert store.count() == 2
+        store.upsert([Document("8", "ours")])
+        assert store.search("more")[0].document.id == "7"
+
+
+def test_a_handle_without_a_record_hardens_nothing(hardenable: Any) -> None:
+    with adopted(hardenable) as store:
+        hardenable.set_record("foreign", None)
+        before = described(hardenable)
+        for refused in (store.guard_install, store.guard_remove):
+            with pytest.raises(Exception, match="which embedding space"):
+                refused()
+        assert len(store.guard_check()) == 8
+        assert described(hardenable) == before
+
+
+# PostgreSQL
+
+
+@pytest.fixture
+def table(postgres: str, schema: str) -> PostgresHarness:
+    return PostgresHarness(postgres, schema)
+
+
+SHARED = """
+CREATE TABLE {t} (id text PRIMARY KEY, body text, meta jsonb, embedding vector, tenant text)
+"""
+
+
+def shared(table: PostgresHarness, tenant: str) -> Any:
+    layout = Layout(
+        id="id", text="body", slot="embedding", metadata="meta", scope=field("tenant") == tenant
+    )
+    return table.open("shared", backend=TaskBackend(), layout=layout)
+
+
+def put(table: PostgresHarness, id: str, vector: str, tenant: str | None) -> None:
+    values = (id, vector, tenant)
+    table.execute("INSERT INTO {t} VALUES (%s, 'x', '{{}}', %s, %s)", values, t="shared")
+
+
+def test_other_collections_of_a_table_are_not_concerned(table: PostgresHarness) -> None:
+    table.execute(SHARED, t="shared")
+    put(table, "of nobody", "[3]", None)
+    put(table, "of another", "[1, 2]", "b")
+    with shared(table, "a") as store:
+        store.adopt()
+        store.guard_install()
+        put(table, "more of nobody", "[3]", None)
+        put(table, "more of another", "[1, 2]", "b")
+        put(table, "good", UNIT, "a")
+        for id, vector in (("short", "[1, 0]"), ("long", LONGER)):
+            with pytest.raises(pg.CheckViolation, match="guard"):
+                put(table, id, vector, "a")
+        with pytest.raises(pg.CheckViolation, match="guard"):
+            table.execute("UPDATE {t} SET tenant = 'a' WHERE id = 'of another'", t="shared")
+
+
+def test_two_collections_of_a_table_are_hardened_by_themselves(table: PostgresHarness) -> None:
+    table.execute(SHARED, t="shared")
+    with shared(table, "a") as one, shared(table, "b") as other:
+        for store in (one, other):
+            store.adopt()
+            assert len(store.guard_install()) == 2
+        one.guard_remove()
+        put(table, "long", LONGER, "a")
+        with pytest.raises(pg.CheckViolation, match="guard_norm"):
+            put(table, "long too", LONGER, "b")
+
+
+def test_rows_that_would_not_pass_are_counted_and_nothing_is_added(table: PostgresHarness) -> None:
+    with adopted(table) as store:
+        for number in range(10, 13):
+            values = (number, LONGER)
+            table.execute("INSERT INTO {t} VALUES (%s, 'x', '', 1, %s)", values, t="foreign")
+        before = described(table)
+        with pytest.raises(StoreRejected, match=r"3 rows .*unit norm.*nothing was changed.*audit"):
+            store.guard_install()
+        assert described(table) == before
+
+
+def test_an_install_that_was_interrupted_goes_on(table: PostgresHarness) -> None:
+    with adopted(table) as store:
+        (change,) = store.guard_install(dry_run=True)
+        add, validate = change.statement.splitlines()
+        table.execute(add.replace("{", "{{").replace("}", "}}"))
+        (rest,) = store.guard_install(dry_run=True)
+        assert rest.statement == validate
+        assert store.guard_install() == (rest,)
+        assert store.guard_install() == ()
+
+
+def test_a_row_that_comes_in_between_leaves_nothing_half_done(table: PostgresHarness) -> None:
+    with adopted(table) as store, psycopg.connect(table.conninfo) as stranger:
+        before = described(table)
+        row = SQL("INSERT INTO {} VALUES (9, 'x', '', 1, {})")
+        stranger.execute(row.format(Identifier(table.schema, "foreign"), LONGER))
+        with ThreadPoolExecutor(1) as thread:
+            installing = thread.submit(store.guard_install)
+            wait_until_blocked(table, stranger)
+            stranger.commit()
+            with pytest.raises(StoreRejected, match="1 rows .*unit norm"):
+                installing.result()
+        table.execute("DELETE FROM {t} WHERE chunk_id = 9", t="foreign")
+        assert described(table) == before
+
+
+def test_a_view_is_refused(table: PostgresHarness) -> None:
+    with adopted(table):
+        table.execute("CREATE VIEW {v} AS SELECT * FROM {t}", v="seen", t="foreign")
+    layout = Layout(id="chunk_id", text="body", slot="embedding", metadata=("lang", "year"))
+    with table.open("seen", backend=TaskBackend(), layout=layout) as store:
+        store.adopt()
+        with pytest.raises(InvalidInput, match="view"):
+            store.guard_install()
+
+
+def test_a_slot_that_was_added_needs_nothing_more(table: PostgresHarness) -> None:
+    with adopted(table) as store:
+        store.add_slot(UNLIKE)
+        (change,) = store.guard_install()
+        assert "embedding" in change.what
+        assert V3.id not in change.what
+
+
+# Elasticsearch
+
+
+def test_a_pipeline_that_was_there_is_called_and_comes_back(
+    request: pytest.FixtureRequest,
+) -> None:
+    harness = make_harness("Elasticsearch", request)
+    assert isinstance(harness, ElasticsearchHarness)
+    client, name = harness.client, harness.named("foreign")
+    client.ingest.put_pipeline(
+        id=f"{name}-theirs", processors=[{"set": {"field": "lang", "value": "fr"}}]
+    )
+    with adopted(harness) as store:
+        client.indices.put_settings(index=name, settings={"final_pipeline": f"{name}-theirs"})
+        store.guard_install()
+        vector = json.loads(UNIT)
+        client.index(index=name, id="9", document={"body": "x", "embedding": vector})
+        assert client.get(index=name, id="9")["_source"]["lang"] == "fr"
+        store.guard_remove()
+        settings = client.indices.get_settings(index=name)[name]["settings"]["index"]
+        assert settings["final_pipeline"] == f"{name}-theirs"
+        client.indices.put_settings(index=name, settings={"final_pipeline": None})
+    client.ingest.delete_pipeline(id=f"{name}-theirs")
