@@ -204,8 +204,9 @@ class SpaceRecord:
 def _unreadable(collection: str, reason: str) -> str:
     return (
         f"the record of collection {excerpt(collection)} cannot be read ({reason}), so its embedding "
-        "space is unknown; restore it from a backup, or pass layout= and space= and call adopt(), "
-        "which writes another in its place"
+        "space is unknown; where slots are named after their spaces, repair_record() (samespace guard "
+        "repair-record) writes another; else restore it from a backup, or pass layout= and space= and "
+        "call adopt()"
     )
 
 
@@ -245,7 +246,9 @@ def missing_record(collection: str) -> SpaceUnknown:
     """The refusal of a collection that has rows and no record."""
     return SpaceUnknown(
         f"collection {excerpt(collection)} exists and does not say which embedding space it holds; "
-        "if you know, pass space= and layout= and call adopt(), or use another name"
+        "where slots are named after their spaces, repair_record() (samespace guard repair-record) "
+        "writes its record anew; else, if you know, pass space= and layout= and call adopt(), or use "
+        "another name"
     )
 
 

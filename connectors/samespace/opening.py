@@ -147,6 +147,14 @@ def open_as_it_is(url: str, *, collection: str) -> VectorStore:
     return open_store(url, collection=collection, space=space)
 
 
+def open_unrecorded(
+    url: str, *, collection: str, backend: EmbeddingBackend | None = None
+) -> VectorStore:
+    """A handle whose space, without a backend, says nothing: for a collection that lost its record."""
+    space = _ANY if backend is None else None
+    return open_store(url, collection=collection, backend=backend, space=space)
+
+
 def _check_options(kind: type, options: dict[str, Any]) -> None:
     """:class:`InvalidInput` that names options which a store's constructor does not have."""
     parameters = inspect.signature(kind).parameters.values()

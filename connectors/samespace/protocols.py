@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         FillReport,
         Hit,
         Metadata,
+        SlotInfo,
         VersionedRow,
         WriteReport,
     )
@@ -422,9 +423,25 @@ class FacesRawWriters(Protocol):
 
 
 @runtime_checkable
+class RebuildsRecords(Protocol):
+    """A store that can write a lost record anew, of the names of its slots."""
+
+    def repair_record(self, *, spaces: Sequence[EmbeddingSpace] = ()) -> tuple[SlotInfo, ...]: ...
+
+
+@runtime_checkable
 class AsyncFacesRawWriters(Protocol):
     """:class:`FacesRawWriters` with async methods."""
 
     async def guard_check(self) -> tuple[RawWrite, ...]: ...
     async def guard_install(self, *, dry_run: bool = False) -> tuple[Change, ...]: ...
     async def guard_remove(self, *, dry_run: bool = False) -> tuple[Change, ...]: ...
+
+
+@runtime_checkable
+class AsyncRebuildsRecords(Protocol):
+    """:class:`RebuildsRecords` with async methods."""
+
+    async def repair_record(
+        self, *, spaces: Sequence[EmbeddingSpace] = ()
+    ) -> tuple[SlotInfo, ...]: ...

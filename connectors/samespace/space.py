@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace.errors import InvalidInput, excerpt
-from samespace.models import Model, documents_task, find_model, queries_task
+from samespace.models import MODELS, Model, documents_task, find_model, queries_task
 from samespace.names import is_unstorable
 
 MAX_DIMENSIONS: Final = 16_000
 """pgvector's limit for the type ``vector``, the widest of the stores'."""
 
 _READABLE_BYTES: Final = 54
+_NUMBERS = re.compile(r"(?<=_)[0-9]{1,9}(?=_)")
 _NOT_PLAIN = re.compile(r"[^a-z0-9]+")
 _SPEC = re.compile(r"(?P<model>[^@:]+)(?:@(?P<dimensions>[0-9]{1,9}))?(?::(?P<task>[^:@\s]+))?\Z")
 
@@ -144,6 +145,32 @@ def _check_against(model: Model, space: EmbeddingSpace) -> None:
             f"{model.name} cannot embed documents as {excerpt(space.task)}; tasks for documents: "
             f"{known} (queries get theirs by themselves)"
         )
+
+
+def spaces_named(slot: str) -> list[EmbeddingSpace]:
+    """The spaces of known models whose :attr:`~EmbeddingSpace.id` is ``slot``: one, or none.
+
+    None for a model that is not in the registry, and for a space with a variant.
+    """
+    sizes = {int(digits) for digits in _NUMBERS.findall(slot)}
+    return [
+        space
+        for model in MODELS.values()
+        for size in sizes
+        if model.min_dimensions <= size <= model.dimensions
+        for space in _spaces_of(model, size)
+        if space.id == slot
+    ]
+
+
+def _spaces_of(model: Model, dimensions: int) -> list[EmbeddingSpace]:
+    """Every space of a model at a size, but for variants."""
+    tasks = {documents_task(model, task) for task in (None, *_document_tasks(model))}
+    return [
+        EmbeddingSpace(model=model.name, dimensions=dimensions, task=task, normalized=normalized)
+        for task in sorted(tasks, key=str)
+        for normalized in (True, False)
+    ]
 
 
 def _document_tasks(model: Model) -> tuple[str, ...]:

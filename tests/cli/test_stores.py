@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from qdrant_client import QdrantClient
 from tests.cli.running import run
+
+from samespace.stores.qdrant.requests import RECORD
 
 STORES = ("embedded", "qdrant", "elasticsearch")
 
@@ -220,3 +223,21 @@ def test_what_raw_writers_may_do_is_told_and_narrowed(
     assert ("/_settings" in printed) == address.startswith("elasticsearch")
     assert run(home, "guard", "remove", *place).returncode == 0
     assert run(home, "drop", *place, "--yes").returncode == 0
+
+
+def test_a_lost_record_is_written_anew(
+    qdrant_local: None, home: Path, tmp_path: Path, collection: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"id": "x", "text": "blue plums"}\n')
+    place = ("--store", f"qdrant:{tmp_path / 'qdrant'}", "--collection", collection)
+    assert run(home, "ingest", "rows.jsonl", *place, cwd=tmp_path).returncode == 0
+    client = QdrantClient(path=str(tmp_path / "qdrant"))
+    client.update_collection(collection, metadata={RECORD: None})
+    client.close()
+    refused = run(home, "guard", "repair-record", *place)
+    assert refused.returncode == 3
+    assert "--space" in refused.stderr
+    done = run(home, "guard", "repair-record", *place, "--backend", "hashing", "--json")
+    (slot,) = json.loads(done.stdout)
+    assert (slot["state"], slot["pending"], slot["has_canary"]) == ("ready", 0, True)
+    assert run(home, "info", *place).returncode == 0

@@ -5,21 +5,33 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from samespace.cli.options import AsJson, Collection, Store, opened_as_it_is
+from samespace.cli.options import (
+    AsJson,
+    Collection,
+    Store,
+    check_shown,
+    opened_as_it_is,
+    opened_backend,
+)
+from samespace.documents import SlotInfo
 from samespace.errors import InvalidInput
 from samespace.hardening import Change, RawWrite
-from samespace.protocols import FacesRawWriters, VectorStore
+from samespace.opening import open_unrecorded
+from samespace.protocols import FacesRawWriters, RebuildsRecords, VectorStore
+from samespace.space import EmbeddingSpace
 
 app = typer.Typer(no_args_is_help=True, help="See and add to what a store itself refuses.")
 
+_CANARY: Final = "repair-record with --backend keeps one, if whole documents show that it is right"
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
 ]
@@ -79,6 +91,52 @@ def remove(
     with opened_as_it_is(store, collection, context) as source:
         changes = _facing(source).guard_remove(dry_run=dry_run or ddl)
     _tell(changes, ddl=ddl, as_json=as_json)
+
+
+@app.command("repair-record")
+def repair_record(
+    context: typer.Context,
+    collection: Collection = "documents",
+    store: Store = "embedded",
+    space: Annotated[
+        list[str] | None,
+        typer.Option("--space", help="MODEL@DIMENSIONS:TASK of a slot; may be given again."),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option("--backend", help="What made the vectors; it is compared with some rows."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a lost record anew, of the names of the collection's slots."""
+    check_shown(store, context)
+    spaces = [EmbeddingSpace.parse(spec) for spec in space or []]
+    with (
+        opened_backend(backend) if backend else nullcontext() as embedder,
+        open_unrecorded(store, collection=collection, backend=embedder) as source,
+    ):
+        slots = _rebuilding(source).repair_record(spaces=spaces)
+    if as_json:
+        typer.echo(json.dumps([_described(slot) for slot in slots]))
+        return
+    for slot in slots:
+        canary = "with a canary" if slot.has_canary else f"without a canary; {_CANARY}"
+        typer.echo(
+            f"slot {slot.name}: {slot.space}, {slot.state}, {slot.pending} pending, {canary}"
+        )
+
+
+def _described(slot: SlotInfo) -> dict[str, object]:
+    return {
+        "name": slot.name, "space": slot.space.to_dict(), "state": slot.state,
+        "pending": slot.pending, "has_canary": slot.has_canary,
+    }  # fmt: skip
+
+
+def _rebuilding(store: VectorStore) -> RebuildsRecords:
+    if not isinstance(store, RebuildsRecords):
+        raise InvalidInput("this store cannot write a record anew")
+    return store
 
 
 def _facing(store: VectorStore) -> FacesRawWriters:

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+import numpy as np
+
 from samespace import __version__
-from samespace.documents import CollectionInfo, SlotInfo
-from samespace.embedding import make_canary, provenance_of
+from samespace.documents import CollectionInfo, SlotInfo, VersionedRow
+from samespace.embedding import embed_documents, make_canary, provenance_of
 from samespace.errors import (
     CollectionNotFound,
     InvalidInput,
@@ -26,6 +28,7 @@ from samespace.filters import Filter
 from samespace.guard import Canary, SlotRecord, SlotState, SpaceRecord, not_ready
 from samespace.index import Index
 from samespace.layout import Layout
+from samespace.rebuilding import SAMPLE, check_alike
 from samespace.space import EmbeddingSpace
 from samespace.stores.base import StoreBase, check_space, logger
 from samespace.stores.refusals import Gone
@@ -103,8 +106,22 @@ class GuardedStore(StoreBase, Generic[State]):
         """How many documents pass."""
 
     @abstractmethod
+    def sample(
+        self, space: EmbeddingSpace, *, size: int, where: Filter | None = None
+    ) -> list[VersionedRow]:
+        """Rows that have a vector in the slot, drawn at random."""
+
+    @abstractmethod
     def _is_indexed(self, state: State, space: EmbeddingSpace) -> bool:
         """Whether the index of a space's slot is built."""
+
+    @abstractmethod
+    def _rebuild(self, spaces: Sequence[EmbeddingSpace]) -> dict[str, int]:
+        """Write anew a record that is lost; how many rows are pending in each of its slots."""
+
+    @abstractmethod
+    def _rewrite(self, change: Callable[[SpaceRecord], SpaceRecord]) -> None:
+        """Change the record, alone."""
 
     @abstractmethod
     def _make(self, slot: SlotRecord) -> bool:
@@ -171,7 +188,10 @@ class GuardedStore(StoreBase, Generic[State]):
         if not self._warned:
             self._warned = True
             logger.warning(
-                "collection %s has no record: %s", excerpt(self._collection), consequence
+                "collection %s has no record: %s (repair_record(), samespace guard repair-record, or "
+                "adopt() mends that)",
+                excerpt(self._collection),
+                consequence,
             )
 
     def _for_writing(self) -> SlotRecord:
@@ -293,6 +313,64 @@ class GuardedStore(StoreBase, Generic[State]):
                 "samespace": __version__,
             },
             canary=canary,
+        )
+
+    def repair_record(self, *, spaces: Sequence[EmbeddingSpace] = ()) -> tuple[SlotInfo, ...]:
+        """Write the record of a collection of ours anew, of the names of its slots; what it says.
+
+        For a record that is missing, cannot be read, or names a slot that is not there; one that is in
+        order stays. ``spaces`` are those that slots may be named after, beside those of known models and
+        of this handle; each must be one's. A slot in which rows are pending is to be filled, unless it
+        is the fullest. A backend of a slot's space has its canary kept once it was compared with rows;
+        :class:`SpaceMismatch` if it embeds otherwise than they are stored. :class:`SpaceUnknown` where
+        a name tells of no known space, or none was made here.
+        """
+        if self._claimed_layout is not None:
+            raise InvalidInput(
+                "a handle with layout= is for a collection that others made: call adopt(), which writes "
+                "its record anew"
+            )
+        given = [*map(check_space, spaces), *([self._backend.space] if self._backend else [])]
+        pending = self._rebuild(given)
+        self._keep_canary()
+        record = self._recorded(self._describe())
+        return tuple(
+            SlotInfo(
+                name=slot.name,
+                space=slot.space,
+                state=str(slot.state),
+                pending=pending[slot.name],
+                has_canary=slot.canary is not None,
+                provenance=slot.provenance,
+            )
+            for slot in record.slots
+        )
+
+    def _keep_canary(self) -> None:
+        """Keep the canary of a slot that has none, if the backend embeds rows as they are stored."""
+        slot = self._recorded(self._describe()).find(self._space)
+        if self._backend is None or slot is None or slot.canary is not None:
+            return
+        rows = self.sample(self._space, size=SAMPLE)
+        # A chunk may have been embedded in sight of its neighbours.
+        whole = [row for row in rows if row.document.parent is None and row.document.embedded_text]
+        if rows and not whole:
+            return
+        if whole:
+            texts = [row.document.embedded_text for row in whole]
+            again, _ = embed_documents(self._backend, texts)
+            stored = np.stack([row.vector for row in whole if row.vector is not None])
+            check_alike(stored, again, space=self._space, collection=self._collection)
+        made = make_canary(self._backend)
+        made_by = provenance_of(self._backend)
+
+        def proved(each: SlotRecord) -> SlotRecord:
+            if each.space != self._space:
+                return each
+            return replace(each, canary=made, provenance={**each.provenance, **made_by})
+
+        self._rewrite(
+            lambda record: replace(record, slots=tuple(proved(each) for each in record.slots))
         )
 
     def info(self) -> CollectionInfo:

@@ -12,6 +12,7 @@ from samespace.errors import InvalidInput, excerpt
 from samespace.filters import Compares, Differs, Exists, In, Scalar, Target
 from samespace.layout import Layout
 from samespace.protocols import Vector
+from samespace.rebuilding import is_slot_name
 from samespace.space import EmbeddingSpace
 from samespace.stores.elasticsearch import dsl
 from samespace.stores.elasticsearch.conditions import (
@@ -95,6 +96,13 @@ class Shape:
         layout = replace(self.layout, id=dsl.ID, parent=dsl.PARENT, order=dsl.ORDINAL)
         mapped = (dsl.TERMS, *dsl.PARTS, dsl.source_name(space.id))
         return layout == own_layout(space) and all(name in self.properties for name in mapped)
+
+    def slots_by_name(self) -> list[str]:
+        """The slots of an index that was made as ours are, whatever is recorded; of another's none."""
+        if not {dsl.TERMS, *dsl.PARTS} <= self.properties.keys():
+            return []
+        named = (name for name in self.properties if is_slot_name(name))
+        return [name for name in named if self.holds(name) and self.has_source(name)]
 
     # Places
 

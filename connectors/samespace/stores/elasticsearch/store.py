@@ -51,6 +51,7 @@ from samespace.index import Index
 from samespace.layout import Layout
 from samespace.names import check_collection_name
 from samespace.protocols import EmbeddingBackend, Matrix, OnConflict, Shard, Vector
+from samespace.rebuilding import check_given, rebuilt, with_states
 from samespace.space import EmbeddingSpace
 from samespace.stores.base import (
     Row,
@@ -252,7 +253,9 @@ class ElasticsearchStore(GuardedStore[_State]):
     def _lost(self, slot: SlotRecord) -> SpaceUnknown:
         return SpaceUnknown(
             f"collection {excerpt(self._collection)} says that its vectors are in the field "
-            f"{excerpt(slot.name)}, which the index lacks: restore the index from a snapshot, or delete it"
+            f"{excerpt(slot.name)}, which the index lacks: restore the index from a snapshot; or, where the "
+            "rows have vectors in other slots, have repair_record() (samespace guard repair-record) take "
+            "it out of the record"
         )
 
     def _unrecorded(self, state: _State) -> SpaceUnknown:  # noqa: ARG002  the same whatever it is
@@ -344,6 +347,58 @@ class ElasticsearchStore(GuardedStore[_State]):
         self._save(state.shape, wanted)
         self._describe()
 
+    def _rebuild(self, spaces: Sequence[EmbeddingSpace]) -> dict[str, int]:
+        for _ in range(ATTEMPTS):
+            state = self._read_state(adopting=True)
+            if state.shape is None:
+                raise self._not_found()
+            self._refresh(state)
+            names = self._slots_left(state, state.shape)
+            check_given(spaces, names, collection=self._collection)
+            known = [*spaces, self._space]
+            found = rebuilt(state.record, names, known=known, collection=self._collection)
+            pending = {
+                slot.name: self._count(
+                    state,
+                    dsl.is_pending(slot.name, has_source=state.shape.has_source(slot.name)),
+                )
+                for slot in found.slots
+            }
+            with suppress(Overtaken):
+                if found != state.record:
+                    wanted = with_states(found, state.record, pending)
+                    counted = dsl.next_change(state.shape.properties, secrets.token_hex(8))
+                    self._save(state.shape, wanted, counted)
+                self._restore_aliases()
+                return pending
+        raise self._contended()
+
+    def _slots_left(self, state: _State, shape: Shape) -> list[str]:
+        """The slots that an index has, by its record and, if it is one of ours, by their names.
+
+        The field of a slot that was dropped stays, without an alias and without vectors.
+        """
+        recorded = [slot.name for slot in state.record.slots] if state.record else []
+        left = [name for name in recorded if shape.holds(name)]
+        more = shape.slots_by_name() if shape.own else []
+        named = [name for name in more if name not in left]
+        used = [
+            name
+            for name in named
+            if shape.through(name) != shape.collection or self._count(state, exists(name))
+        ]
+        return [*left, *used] or named
+
+    def _restore_aliases(self) -> None:
+        """The aliases that handles of the slots ask through, and the pipeline that names the slots."""
+        state = self._describe()
+        for slot in self._recorded(state).slots:
+            self._add_alias(state, slot.name)
+        refresh_pipeline(self._transport, self._collection)
+
+    def _rewrite(self, change: Callable[[SpaceRecord], SpaceRecord]) -> None:
+        self._alter(change)
+
     def _check_vectors(self, state: _State, shape: Shape) -> None:
         """:class:`InvalidInput` if a row's vector cannot be of this handle's space."""
         slot = shape.layout.slot
@@ -396,7 +451,10 @@ class ElasticsearchStore(GuardedStore[_State]):
             counted = dsl.next_change(state.shape.properties, secrets.token_hex(8))
             with suppress(Overtaken), self._gone_explained():
                 self._save(state.shape, wanted, {**missing, **counted})
-        raise StoreUnavailable(
+        raise self._contended()
+
+    def _contended(self) -> StoreUnavailable:
+        return StoreUnavailable(
             f"the record of collection {excerpt(self._collection)} is changed by others all the time; "
             "try again"
         )

@@ -62,6 +62,7 @@ from samespace.index import Index
 from samespace.layout import Layout
 from samespace.names import check_collection_name, check_identifier
 from samespace.protocols import EmbeddingBackend, Matrix, OnConflict, Shard, Vector
+from samespace.rebuilding import check_given, rebuilt, with_states
 from samespace.space import EmbeddingSpace
 from samespace.stores.base import (
     Row,
@@ -423,9 +424,9 @@ class PgVectorStore(GuardedStore[_State]):
     def _lost(self, slot: SlotRecord) -> SpaceUnknown:
         return SpaceUnknown(
             f"collection {excerpt(self._collection)} says that its vectors are in the column "
-            f"{excerpt(slot.name)}, which the table lacks: restore the column from a backup, or drop "
-            "the table and the collection's row in "
-            f"{self._registry}.collections"
+            f"{excerpt(slot.name)}, which the table lacks: restore the column from a backup; or, "
+            "where the rows have vectors in other slots, have repair_record() (samespace guard "
+            "repair-record) take it out of the record"
         )
 
     # Creating, dropping, adopting
@@ -521,6 +522,41 @@ class PgVectorStore(GuardedStore[_State]):
             slot = replace(self._new_slot(self._space, made), name=layout.slot)
             kept = None if state.table.made_here(self._space) else layout.to_dict()
             self._save(cursor, state.table, SpaceRecord(slots=(slot,), layout=kept))
+        self._describe()
+
+    def _rebuild(self, spaces: Sequence[EmbeddingSpace]) -> dict[str, int]:
+        pending: dict[str, int] = {}
+
+        def change(cursor: psycopg.Cursor[Any], state: _State) -> None:
+            if state.table is None:
+                raise self._not_found()
+            names = _slots_left(state.table, state.record)
+            check_given(spaces, names, collection=self._collection)
+            known = [*spaces, self._space]
+            found = rebuilt(state.record, names, known=known, collection=self._collection)
+            for slot in found.slots:
+                cursor.execute(*sql.count_pending(state.table, [slot.name], None))
+                ((pending[slot.name],),) = cursor.fetchall()
+            if found != state.record:
+                self._prepare_database(cursor, state)
+                self._watch_texts(cursor, state.table, found)
+                self._save(cursor, state.table, with_states(found, state.record, pending))
+
+        self._alter(change, adopting=True)
+        return pending
+
+    def _watch_texts(self, cursor: psycopg.Cursor[Any], table: Table, record: SpaceRecord) -> None:
+        """The trigger of these slots, in place of one that names others."""
+        cursor.execute(sql.drop_trigger(table, self._registry), ())
+        names = [slot.name for slot in record.slots if table.has_source(slot.name)]
+        if names and not table.external_text:
+            for statement in sql.create_trigger(table, self._registry, names):
+                cursor.execute(statement, ())
+
+    def _rewrite(self, change: Callable[[SpaceRecord], SpaceRecord]) -> None:
+        with self._locked() as cursor:
+            record, table = self._recorded_table(self._describe_in(cursor))
+            self._save(cursor, table, change(record))
         self._describe()
 
     def _check_key(self, cursor: psycopg.Cursor[Any], table: Table) -> None:
@@ -888,15 +924,11 @@ class PgVectorStore(GuardedStore[_State]):
             record, table = self._recorded_table(state)
             slot = record.require(space, collection=self._collection)
             left = record.without(space)
-            cursor.execute(sql.drop_trigger(table, self._registry), ())
             if self._is_shared(cursor, table, slot):
                 cursor.execute(*sql.empty_columns(table, slot.name))
             else:
                 cursor.execute(sql.drop_columns(table, slot.name), ())
-            names = [other.name for other in left.slots if table.has_source(other.name)]
-            if names and not table.external_text:
-                for statement in sql.create_trigger(table, self._registry, names):
-                    cursor.execute(statement, ())
+            self._watch_texts(cursor, table, left)
             self._save(cursor, table, left)
 
         self._alter(change)
@@ -908,7 +940,7 @@ class PgVectorStore(GuardedStore[_State]):
         records = self._read_neighbours(cursor, self._key(table.columns))
         return any(slot.name == other.name for record in records.values() for other in record.slots)
 
-    def _alter(self, change: Any) -> None:
+    def _alter(self, change: Any, *, adopting: bool = False) -> None:
         """Change the table under a short lock timeout, again and again: a waiting DDL blocks all."""
         for attempt in range(DDL_ATTEMPTS):
             try:
@@ -919,7 +951,7 @@ class PgVectorStore(GuardedStore[_State]):
                         ),
                         (),
                     )
-                    change(cursor, self._describe_in(cursor))
+                    change(cursor, self._read_state(cursor, adopting=adopting))
                 self._describe()
             except StoreUnavailable as error:
                 if not isinstance(error.__cause__, pg.LockNotAvailable):
@@ -1252,6 +1284,14 @@ def _ddl_explained(command: str) -> Iterator[None]:
 
 def _rejected(finding: Finding) -> StoreRejected:
     return StoreRejected(f"{finding.what}; {finding.mend}")
+
+
+def _slots_left(table: Table, record: SpaceRecord | None) -> list[str]:
+    """The slots that a table has, by its record and, if it is one of ours, by their names."""
+    recorded = [slot.name for slot in record.slots] if record else []
+    left = [name for name in recorded if name in table.columns]
+    more = table.slots_by_name() if table.own else []
+    return [*left, *(name for name in more if name not in left)]
 
 
 def _supported(index: Index, space: EmbeddingSpace) -> Index:

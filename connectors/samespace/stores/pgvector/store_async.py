@@ -64,6 +64,7 @@ from samespace.index import Index
 from samespace.layout import Layout
 from samespace.names import check_collection_name, check_identifier
 from samespace.protocols import AnyBackend, Matrix, OnConflict, Shard, Vector
+from samespace.rebuilding import check_given, rebuilt, with_states
 from samespace.space import EmbeddingSpace
 from samespace.stores.base_async import (
     Row,
@@ -433,9 +434,9 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
     def _lost(self, slot: SlotRecord) -> SpaceUnknown:
         return SpaceUnknown(
             f"collection {excerpt(self._collection)} says that its vectors are in the column "
-            f"{excerpt(slot.name)}, which the table lacks: restore the column from a backup, or drop "
-            "the table and the collection's row in "
-            f"{self._registry}.collections"
+            f"{excerpt(slot.name)}, which the table lacks: restore the column from a backup; or, "
+            "where the rows have vectors in other slots, have repair_record() (samespace guard "
+            "repair-record) take it out of the record"
         )
 
     # Creating, dropping, adopting
@@ -535,6 +536,43 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
             slot = replace(self._new_slot(self._space, made), name=layout.slot)
             kept = None if state.table.made_here(self._space) else layout.to_dict()
             await self._save(cursor, state.table, SpaceRecord(slots=(slot,), layout=kept))
+        await self._describe()
+
+    async def _rebuild(self, spaces: Sequence[EmbeddingSpace]) -> dict[str, int]:
+        pending: dict[str, int] = {}
+
+        async def change(cursor: psycopg.AsyncCursor[Any], state: _State) -> None:
+            if state.table is None:
+                raise self._not_found()
+            names = _slots_left(state.table, state.record)
+            check_given(spaces, names, collection=self._collection)
+            known = [*spaces, self._space]
+            found = rebuilt(state.record, names, known=known, collection=self._collection)
+            for slot in found.slots:
+                await cursor.execute(*sql.count_pending(state.table, [slot.name], None))
+                ((pending[slot.name],),) = await cursor.fetchall()
+            if found != state.record:
+                await self._prepare_database(cursor, state)
+                await self._watch_texts(cursor, state.table, found)
+                await self._save(cursor, state.table, with_states(found, state.record, pending))
+
+        await self._alter(change, adopting=True)
+        return pending
+
+    async def _watch_texts(
+        self, cursor: psycopg.AsyncCursor[Any], table: Table, record: SpaceRecord
+    ) -> None:
+        """The trigger of these slots, in place of one that names others."""
+        await cursor.execute(sql.drop_trigger(table, self._registry), ())
+        names = [slot.name for slot in record.slots if table.has_source(slot.name)]
+        if names and not table.external_text:
+            for statement in sql.create_trigger(table, self._registry, names):
+                await cursor.execute(statement, ())
+
+    async def _rewrite(self, change: Callable[[SpaceRecord], SpaceRecord]) -> None:
+        async with self._locked() as cursor:
+            record, table = self._recorded_table(await self._describe_in(cursor))
+            await self._save(cursor, table, change(record))
         await self._describe()
 
     async def _check_key(self, cursor: psycopg.AsyncCursor[Any], table: Table) -> None:
@@ -907,15 +945,11 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
             record, table = self._recorded_table(state)
             slot = record.require(space, collection=self._collection)
             left = record.without(space)
-            await cursor.execute(sql.drop_trigger(table, self._registry), ())
             if await self._is_shared(cursor, table, slot):
                 await cursor.execute(*sql.empty_columns(table, slot.name))
             else:
                 await cursor.execute(sql.drop_columns(table, slot.name), ())
-            names = [other.name for other in left.slots if table.has_source(other.name)]
-            if names and not table.external_text:
-                for statement in sql.create_trigger(table, self._registry, names):
-                    await cursor.execute(statement, ())
+            await self._watch_texts(cursor, table, left)
             await self._save(cursor, table, left)
 
         await self._alter(change)
@@ -929,7 +963,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         records = await self._read_neighbours(cursor, self._key(table.columns))
         return any(slot.name == other.name for record in records.values() for other in record.slots)
 
-    async def _alter(self, change: Any) -> None:
+    async def _alter(self, change: Any, *, adopting: bool = False) -> None:
         """Change the table under a short lock timeout, again and again: a waiting DDL blocks all."""
         for attempt in range(DDL_ATTEMPTS):
             try:
@@ -940,7 +974,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
                         ),
                         (),
                     )
-                    await change(cursor, await self._describe_in(cursor))
+                    await change(cursor, await self._read_state(cursor, adopting=adopting))
                 await self._describe()
             except StoreUnavailable as error:
                 if not isinstance(error.__cause__, pg.LockNotAvailable):
@@ -1277,6 +1311,14 @@ def _ddl_explained(command: str) -> Iterator[None]:
 
 def _rejected(finding: Finding) -> StoreRejected:
     return StoreRejected(f"{finding.what}; {finding.mend}")
+
+
+def _slots_left(table: Table, record: SpaceRecord | None) -> list[str]:
+    """The slots that a table has, by its record and, if it is one of ours, by their names."""
+    recorded = [slot.name for slot in record.slots] if record else []
+    left = [name for name in recorded if name in table.columns]
+    more = table.slots_by_name() if table.own else []
+    return [*left, *(name for name in more if name not in left)]
 
 
 def _supported(index: Index, space: EmbeddingSpace) -> Index:

@@ -18,6 +18,7 @@ from samespace.errors import InvalidInput, excerpt
 from samespace.filters import Scalar
 from samespace.layout import Layout, TextQuery
 from samespace.names import bounded
+from samespace.rebuilding import is_slot_name
 from samespace.space import EmbeddingSpace
 
 OWN_COLUMNS: Final = ("embed_text", "parent_id", "ordinal", "span_start", "span_end")
@@ -199,6 +200,12 @@ class Table:
             and self.has_source(space.id)
             and all(name in self.columns for name in OWN_COLUMNS)
         )
+
+    def slots_by_name(self) -> list[str]:
+        """The slots of a table that was made as ours are, whatever is recorded; of another's none."""
+        if not {"id", "text", "metadata", *OWN_COLUMNS} <= self.columns.keys():
+            return []
+        return [name for name in self.columns if is_slot_name(name) and self.has_source(name)]
 
     def canonical_ids(self, ids: Sequence[str]) -> list[str]:
         """Those ids that a key of this table's type can have, in their one spelling."""

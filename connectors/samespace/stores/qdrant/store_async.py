@@ -47,6 +47,7 @@ from samespace.index import Index
 from samespace.layout import Layout
 from samespace.names import check_collection_name
 from samespace.protocols import AnyBackend, Matrix, OnConflict, Shard, Vector
+from samespace.rebuilding import check_given, is_slot_name, rebuilt, with_states
 from samespace.space import EmbeddingSpace
 from samespace.stores.base_async import (
     Row,
@@ -216,8 +217,9 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
     def _lost(self, slot: SlotRecord) -> SpaceUnknown:
         return SpaceUnknown(
             f"collection {excerpt(self._collection)} says that its vectors are named "
-            f"{excerpt(slot.name)}, which it lacks: restore it from a snapshot, or drop it, or take "
-            f"the key {to.RECORD!r} out of its metadata"
+            f"{excerpt(slot.name)}, which it lacks: restore it from a snapshot; or, where the "
+            "points have vectors in other slots, have repair_record() (samespace guard repair-record) "
+            "take it out of the record"
         )
 
     async def _count_pending(self, slot: SlotRecord) -> int:
@@ -314,6 +316,41 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         kept = None if shape.is_made_here(layout, self._space) else layout.to_dict()
         await self._put_record(SpaceRecord(slots=(slot,), layout=kept))
         self._recorded(await self._describe()).require(self._space, collection=self._collection)
+
+    async def _rebuild(self, spaces: Sequence[EmbeddingSpace]) -> dict[str, int]:
+        state = await self._read_state(adopting=True)
+        if not state.exists:
+            raise self._not_found()
+        names = await self._slots_left(state)
+        check_given(spaces, names, collection=self._collection)
+        known = [*spaces, self._space]
+        found = rebuilt(state.record, names, known=known, collection=self._collection)
+        pending = {
+            slot.name: await self._counted(to.pending(slot.name, slot.space))
+            for slot in found.slots
+        }
+        if found != state.record:
+            await self._put_record(with_states(found, state.record, pending))
+        return pending
+
+    async def _slots_left(self, state: State) -> list[str]:
+        """The slots that a collection has, by its record and, if it is one of ours, by their names."""
+        recorded = [slot.name for slot in state.record.slots] if state.record else []
+        left = [name for name in recorded if name in state.vectors]
+        named = [name for name in state.vectors if is_slot_name(name)]
+        if not state.rows.own or len(named) < len(state.vectors) or not await self._is_like_ours():
+            return left
+        return [*left, *(name for name in named if name not in left)]
+
+    async def _is_like_ours(self) -> bool:
+        """Whether points were written as those of ours are, if there are any."""
+        marked = await self._counted(to.opposite(to.is_empty(f"{to.RESERVED}.version")))
+        return marked > 0 or await self._counted(models.Filter()) == 0
+
+    async def _rewrite(self, change: Callable[[SpaceRecord], SpaceRecord]) -> None:
+        await self._change_record(
+            change, lambda record: change(record).to_dict() == record.to_dict()
+        )
 
     async def _check_norms(self, slot: str) -> None:
         """:class:`InvalidInput` if a vector is not of unit norm."""

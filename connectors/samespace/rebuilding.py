@@ -1,0 +1,123 @@
+"""The record of a collection that has lost it, out of the names of its slots. Nothing here asks a store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from samespace import __version__
+from samespace.errors import SpaceMismatch, SpaceUnknown, excerpt
+from samespace.guard import CANARY_THRESHOLD, SlotRecord, SlotState, SpaceRecord, suggestion
+from samespace.protocols import Matrix
+from samespace.space import EmbeddingSpace, spaces_named
+from samespace.vectors import cosines
+
+SAMPLE: Final = 16
+"""Rows that are embedded again before a backend's canary is kept."""
+_SLOT: Final = re.compile(r"[a-z0-9_]+_[0-9a-f]{8}\Z")
+
+
+def is_slot_name(name: str) -> bool:
+    """Whether a name may be the id of a space."""
+    return len(name.encode()) <= 63 and _SLOT.match(name) is not None
+
+
+def rebuilt(
+    record: SpaceRecord | None,
+    names: Sequence[str],
+    *,
+    known: Iterable[EmbeddingSpace],
+    collection: str,
+) -> SpaceRecord:
+    """A record with the slots that are there: those of ``record`` as it says, others by name.
+
+    ``names`` are the physical slots, ``known`` the spaces that may be meant. :class:`SpaceUnknown`
+    where a name tells of no space.
+    """
+    known = list(known)
+    kept = [slot for slot in record.slots if slot.name in names] if record else []
+    held = {slot.name for slot in kept}
+    named = [_named(name, known, collection) for name in names if name not in held]
+    if not kept and not named:
+        raise nothing_left(collection)
+    layout = record.layout if record else None
+    return SpaceRecord(slots=(*kept, *named), layout=layout)
+
+
+def _named(name: str, known: Sequence[EmbeddingSpace], collection: str) -> SlotRecord:
+    spaces = [space for space in (*known, *spaces_named(name)) if space.id == name]
+    if not spaces:
+        raise SpaceUnknown(
+            f"slot {excerpt(name)} of collection {excerpt(collection)} is named after the space of a "
+            "model that is not known here, so nothing was written: pass that space (spaces=, or "
+            "--space MODEL@DIMENSIONS:TASK) or its backend (backend=, or --backend)"
+        )
+    return SlotRecord(
+        name=name,
+        space=spaces[0],
+        state=SlotState.FILLING,
+        provenance={"samespace": __version__, "record": "rebuilt from the slot's name"},
+    )
+
+
+def nothing_left(collection: str) -> SpaceUnknown:
+    """The refusal of a collection in which no slot is named after its space."""
+    return SpaceUnknown(
+        f"no slot of collection {excerpt(collection)} is named after its space, as those of collections "
+        "made here are; pass layout= and space= and call adopt() (samespace adopt)"
+    )
+
+
+def check_given(given: Iterable[EmbeddingSpace], names: Sequence[str], *, collection: str) -> None:
+    """:class:`SpaceUnknown` for a space that was given and that no slot is named after."""
+    if not names:
+        raise nothing_left(collection)
+    for space in given:
+        if space.id not in names:
+            raise SpaceUnknown(
+                f"no slot of collection {excerpt(collection)} is named {space.id}, after {space}; there "
+                f"is {', '.join(map(excerpt, names)) or 'none'}; give the space that wrote it"
+            )
+
+
+def with_states(
+    record: SpaceRecord, before: SpaceRecord | None, pending: Mapping[str, int]
+) -> SpaceRecord:
+    """The record with each new slot ready if all rows have a vector there.
+
+    The one with the fewest rows to fill is ready in any case: without it nothing could be searched,
+    though a row may always be pending.
+    """
+    kept = {slot.name for slot in before.slots} if before else set()
+    found = tuple(
+        slot if slot.name in kept or pending[slot.name] else replace(slot, state=SlotState.READY)
+        for slot in record.slots
+    )
+    if not any(slot.state is SlotState.READY for slot in found):
+        fullest = min(found, key=lambda slot: pending[slot.name])
+        found = tuple(
+            replace(slot, state=SlotState.READY) if slot is fullest else slot for slot in found
+        )
+    return replace(record, slots=found)
+
+
+def check_alike(stored: Matrix, again: Matrix, *, space: EmbeddingSpace, collection: str) -> None:
+    """:class:`SpaceMismatch` unless most rows' vectors are what their texts give now.
+
+    Shapes ``(n, dimensions)``. Some may differ: a text may have changed since.
+    """
+    alike = cosines(stored, again)
+    middle = float(np.median(alike))
+    if not middle >= CANARY_THRESHOLD:
+        raise SpaceMismatch(
+            f"the record of collection {excerpt(collection)} is there again, without a canary: the "
+            f"backend says {space}, but embeds the texts of {len(alike)} rows otherwise than they are "
+            f"stored: median cosine {middle:.3f}, at least {CANARY_THRESHOLD} expected. This suggests "
+            f"{suggestion(middle)}",
+            stored=space,
+            offered=space,
+        )
