@@ -29,17 +29,20 @@ DRIVERS = {
 """Import names of what the extras install, and of what only a backend needs."""
 
 CORE = (
+    "alembic",
     "documents",
     "embedding",
     "errors",
     "filters",
     "findings",
     "guard",
+    "hardening",
     "index",
     "layout",
     "models",
     "names",
     "protocols",
+    "rebuilding",
     "space",
     "vectors",
 )
