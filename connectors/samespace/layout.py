@@ -134,6 +134,27 @@ class Layout:
             scope=field("collection_id") == collection_id,
         )
 
+    @classmethod
+    def langchain_qdrant(
+        cls, *, slot: str = "", text: str = "page_content", metadata: str = "metadata"
+    ) -> Layout:
+        """A collection made by LangChain's ``QdrantVectorStore``; ``slot`` is its ``vector_name``."""
+        return cls(id="id", text=text, slot=slot, metadata=metadata)
+
+    @classmethod
+    def langchain_elasticsearch(
+        cls,
+        *,
+        text: str = "text",
+        slot: str = "vector",
+        metadata: str | Sequence[str] = "metadata",
+    ) -> Layout:
+        """An index made by LangChain's ``ElasticsearchStore``.
+
+        Pass ``metadata=()`` for one whose documents have none: it lacks that field.
+        """
+        return cls(id="_id", text=text, slot=slot, metadata=metadata)
+
 
 def _scope(recorded: dict[str, list[Any]] | None) -> Filter | None:
     conditions = [field(key).in_(allowed) for key, allowed in (recorded or {}).items()]

@@ -15,6 +15,7 @@ from samespace.errors import InvalidInput, SpaceMismatch, excerpt
 from samespace.models import find_model
 from samespace.protocols import EmbeddingBackend, VectorStore
 from samespace.space import EmbeddingSpace
+from samespace.survey import Survey
 
 EMBEDDED: Final = "embedded"
 FORMS: Final = (
@@ -153,6 +154,27 @@ def open_unrecorded(
     """A handle whose space, without a backend, says nothing: for a collection that lost its record."""
     space = _ANY if backend is None else None
     return open_store(url, collection=collection, backend=backend, space=space)
+
+
+def survey(url: str, *, collection: str, **options: Any) -> Survey:
+    """What a table, collection or index is that anybody may have made; nothing in it changes.
+
+    ``url`` and ``options`` are as for :func:`open_store`; of the store's options those matter that
+    say where to look and who asks. :class:`~samespace.errors.CollectionNotFound` names the collections
+    that there are.
+    """
+    address = parse_address(url)
+    look = loaded(f"stores.{address.store}.survey", extra=address.store).survey
+    store = loaded(f"stores.{address.store}.store", extra=address.store)
+    _check_options(getattr(store, _CLASSES[address.store]), options)
+    given = {**credentials(address, options), **options}
+    known = inspect.signature(look).parameters
+    found: Survey = look(
+        address.source,
+        collection=collection,
+        **{name: value for name, value in given.items() if name in known},
+    )
+    return found
 
 
 def _check_options(kind: type, options: dict[str, Any]) -> None:

@@ -44,6 +44,7 @@ CORE = (
     "protocols",
     "rebuilding",
     "space",
+    "survey",
     "vectors",
 )
 

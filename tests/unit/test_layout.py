@@ -187,3 +187,13 @@ def test_langchains_tables() -> None:
 def test_vectors_are_no_metadata() -> None:
     with pytest.raises(InvalidInput, match="'e', which holds the vectors; leave it out"):
         Layout(id="id", text="text", slot="e", metadata=("lang", "e"))
+
+
+def test_langchains_other_stores() -> None:
+    assert Layout.langchain_qdrant() == Layout(
+        id="id", text="page_content", slot="", metadata="metadata"
+    )
+    assert Layout.langchain_elasticsearch() == Layout(
+        id="_id", text="text", slot="vector", metadata="metadata"
+    )
+    assert Layout.langchain_elasticsearch(metadata=()).metadata_columns == ()

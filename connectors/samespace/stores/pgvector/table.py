@@ -27,7 +27,7 @@ _BOOLEANS: Final = {
     **dict.fromkeys(("t", "true", "yes", "on", "1"), True),
     **dict.fromkeys(("f", "false", "no", "off", "0"), False),
 }
-_ID_TYPES: Final = (*_INTEGERS, "uuid", "text", "character varying")
+ID_TYPES: Final = (*_INTEGERS, "uuid", "text", "character varying")
 _MODIFIER: Final = re.compile(r"\([0-9,-]+\)")
 _COMPARED: Final = (*_INTEGERS, "uuid", "text", "character varying", "boolean")
 """Types of which two values are equal only if :func:`_canonical` writes them alike."""
@@ -81,7 +81,7 @@ def scope_key(layout: Layout | None, columns: Mapping[str, str]) -> str:
     if layout is None or layout.scope is None:
         return ""
     pinned = {
-        column: _canonical_values(values, _base(columns.get(column, "")))
+        column: _canonical_values(values, base_type(columns.get(column, "")))
         for column, values in filters.equalities(layout.scope).items()
     }
     return orjson.dumps(pinned, option=orjson.OPT_SORT_KEYS).decode()
@@ -110,7 +110,7 @@ def _canonical(value: Scalar, kind: str) -> Scalar:
     return text if kind in _COMPARED else value
 
 
-def _base(kind: str) -> str:
+def base_type(kind: str) -> str:
     """A type without its length or precision; an array's keeps its brackets."""
     return _MODIFIER.sub("", kind)
 
@@ -121,7 +121,7 @@ def can_share_rows(one: str, other: str, columns: Mapping[str, str]) -> bool:
     apart = [
         column
         for column in set(scopes[0]) & set(scopes[1])
-        if _base(columns.get(column, "")) in _COMPARED
+        if base_type(columns.get(column, "")) in _COMPARED
         and not set(scopes[0][column]) & set(scopes[1][column])
     ]
     return not apart
@@ -148,8 +148,8 @@ class Table:
         return self.kind(self.layout.id)
 
     def kind(self, column: str) -> str:
-        """A column's SQL type as :func:`_base` has it."""
-        return _base(self.columns.get(column, "text"))
+        """A column's SQL type as :func:`base_type` has it."""
+        return base_type(self.columns.get(column, "text"))
 
     @property
     def scope_key(self) -> str:
@@ -274,7 +274,7 @@ class Table:
                     f"{excerpt(self.schema)}.{excerpt(self.name)} lacks; it has "
                     f"{', '.join(self.columns)}"
                 )
-        if self.id_type not in _ID_TYPES:
+        if self.id_type not in ID_TYPES:
             raise InvalidInput(f"keys of type {self.id_type} are not supported; use text or bigint")
         if self.layout.order and self.kind(self.layout.order) not in _INTEGERS:
             raise InvalidInput(

@@ -1,0 +1,72 @@
+"""Looking at an index that somebody else made, without changing anything there."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final
+from urllib.parse import quote
+
+from samespace.errors import CollectionNotFound, InvalidInput, StoreRejected, excerpt
+from samespace.stores.elasticsearch import dsl, recognition
+from samespace.stores.elasticsearch.transport_async import AsyncTransport, access
+from samespace.stores.refusals import Gone
+from samespace.survey import SAMPLED_ROWS, Survey, not_found
+
+SECONDS: Final = 60.0
+"""For each request, with all that it is sent again."""
+
+
+async def survey_async(
+    source: str | None = None,
+    *,
+    collection: str,
+    api_key: str | tuple[str, str] | None = None,
+    basic_auth: str | tuple[str, str] | None = None,
+    ca_certs: str | None = None,
+    cloud_id: str | None = None,
+) -> Survey:
+    """What an index is; :class:`~samespace.errors.CollectionNotFound` names what there is."""
+    dsl.check_name(collection)
+    given = access(
+        source, api_key=api_key, basic_auth=basic_auth, ca_certs=ca_certs, cloud_id=cloud_id
+    )
+    del source, api_key, basic_auth, cloud_id  # a traceback with locals must not show them
+    if isinstance(given, InvalidInput):
+        raise given
+    transport = AsyncTransport(given, timeout=SECONDS)
+    try:
+        return await _surveyed(transport, collection)
+    finally:
+        await transport.close()
+
+
+async def _surveyed(transport: AsyncTransport, collection: str) -> Survey:
+    await transport.version()
+    try:
+        found = await transport.ask("GET", f"/{quote(collection)}")
+    except Gone:
+        raise await _missing(transport, collection) from None
+    if len(found) != 1 or next(iter(found.values())).get("data_stream"):
+        raise InvalidInput(
+            f"{excerpt(collection)} stands for several indices, or for a data stream; name one index as "
+            "the collection"
+        )
+    mapping = next(iter(found.values()))["mappings"]
+    left_out = {"excludes": recognition.vectors_of(mapping)}
+    body = {"size": SAMPLED_ROWS, "_source": left_out, "track_total_hits": True}
+    answer = await transport.ask("POST", f"/{quote(collection)}/_search", body)
+    sources = [hit.get("_source", {}) for hit in answer["hits"]["hits"]]
+    rows = answer["hits"]["total"]["value"]
+    return recognition.survey_of(collection, mapping, sources=sources, rows=rows)
+
+
+async def _missing(transport: AsyncTransport, collection: str) -> CollectionNotFound:
+    names: list[str] = []
+    with suppress(StoreRejected):  # a key may be for one index alone
+        mappings = await transport.ask("GET", "/*,-.*/_mapping")
+        names = sorted(
+            name
+            for name, index in mappings.items()
+            if recognition.vectors_of(index.get("mappings", {}))
+        )
+    return not_found(collection, "Elasticsearch", names)

@@ -1,0 +1,357 @@
+"""What a table that somebody else made is, as the catalog and a few rows describe it; no I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from psycopg import sql
+
+from samespace.errors import excerpt
+from samespace.layout import Layout
+from samespace.stores.pgvector.table import ID_TYPES, Name, base_type
+from samespace.survey import (
+    Choice,
+    Column,
+    Proposal,
+    Survey,
+    VectorSlot,
+    guesses,
+    lacking,
+    records_of,
+)
+
+EXACT_ROWS: Final = 100_000
+"""Tables that the planner takes for larger are not counted."""
+MOST_COLLECTIONS: Final = 50
+COLLECTIONS: Final = "langchain_pg_collection"
+_TEXTS: Final = ("text", "character varying", "character", "citext")
+_OBJECTS: Final = ("jsonb", "json")
+_VECTORS: Final = re.compile(r"(?:\S+\.)?(vector|halfvec|sparsevec|bit)(?:\((\d+)\))?\Z")
+_METRICS: Final = {
+    "cosine": "cosine",
+    "ip": "inner product",
+    "l2": "l2",
+    "l1": "l1",
+    "hamming": "hamming",
+    "jaccard": "jaccard",
+}
+_METADATA_NAMES: Final = ("metadata", "meta", "metadata_", "langchain_metadata", "cmetadata")
+
+CATALOG: Final = sql.SQL("""
+SELECT c.relkind::text, c.reltuples::float8,
+  (SELECT coalesce(jsonb_agg(jsonb_build_array(attname, format_type(atttypid, atttypmod),
+      attnotnull AND NOT atthasdef AND attidentity = '', attgenerated <> '') ORDER BY attnum), '[]')::text
+    FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped),
+  (SELECT coalesce(jsonb_agg(jsonb_build_array(a.attname, i.indisprimary)
+      ORDER BY i.indisprimary DESC, a.attnum), '[]')::text
+    FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+      AND i.indnkeyatts = 1 AND i.indpred IS NULL),
+  (SELECT coalesce(jsonb_agg(jsonb_build_array(a.attname, o.opcname)), '[]')::text
+    FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    JOIN pg_opclass o ON o.oid = i.indclass[0] JOIN pg_class x ON x.oid = i.indexrelid
+    JOIN pg_am m ON m.oid = x.relam
+    WHERE i.indrelid = c.oid AND i.indisvalid AND m.amname IN ('hnsw', 'ivfflat')),
+  EXISTS (SELECT FROM pg_class s WHERE s.relnamespace = c.relnamespace
+    AND s.relname = 'langchain_pg_collection'),
+  coalesce(has_table_privilege(to_regclass(%(registry)s), 'SELECT'), FALSE)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+""")
+"""Parameters: schema, name, registry. One row, the fields of :class:`Catalog`; none without a table."""
+
+CANDIDATES: Final = sql.SQL("""
+SELECT DISTINCT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid
+WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT a.attisdropped
+  AND t.typname IN ('vector', 'halfvec', 'sparsevec') ORDER BY 1
+""")
+"""Tables of a schema that have vectors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A column as the catalog has it; ``required`` where a row must bring its value."""
+
+    name: str
+    kind: str
+    required: bool
+    generated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """One collection of a table that has several."""
+
+    id: str
+    name: str
+    rows: int
+    dimensions: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """What the catalog says of a table."""
+
+    kind: str
+    tuples: float
+    columns: tuple[Declared, ...]
+    keys: tuple[tuple[str, bool], ...]
+    indexes: tuple[tuple[str, str], ...]
+    has_collections: bool
+    may_read_records: bool
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether counting is cheap; of a view or a table never analysed nobody knows."""
+        return self.tuples < EXACT_ROWS
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of all columns."""
+        return frozenset(column.name for column in self.columns)
+
+    def texts(self) -> list[str]:
+        """Columns of text."""
+        return [column.name for column in self.columns if base_type(column.kind) in _TEXTS]
+
+    def vectors(self) -> list[str]:
+        """Columns whose vectors can be measured."""
+        found = [(column.name, _VECTORS.match(column.kind)) for column in self.columns]
+        return [name for name, match in found if match and match[1] in {"vector", "halfvec"}]
+
+    def shares_rows(self) -> bool:
+        """Whether this is the table of all collections of LangChain's older ``PGVector``."""
+        return self.has_collections and self.names >= {
+            "collection_id", "embedding", "document", "cmetadata",
+        }  # fmt: skip
+
+
+def sampled(schema: str, name: str, catalog: Catalog, rows: int) -> sql.Composed:
+    """For each column of text how many values there are and how long; for each of vectors its sizes.
+
+    The first value is how many rows were looked at.
+    """
+    columns: list[sql.Composable] = [Name(each) for each in (*catalog.texts(), *catalog.vectors())]
+    of_texts = sql.SQL("count({0}), avg(length({0}))::float8")
+    of_vectors = sql.SQL("min(vector_dims({0})), max(vector_dims({0}))")
+    measured = [
+        *(of_texts.format(Name(each)) for each in catalog.texts()),
+        *(of_vectors.format(Name(each)) for each in catalog.vectors()),
+    ]
+    return sql.SQL("SELECT {} FROM (SELECT {} FROM {} LIMIT {}) AS some_rows").format(
+        sql.SQL(", ").join([sql.SQL("count(*)"), *measured]),
+        sql.SQL(", ").join(columns or [sql.SQL("1")]),
+        Name(schema, name),
+        sql.Literal(rows),
+    )
+
+
+def counted(schema: str, name: str) -> sql.Composed:
+    """How many rows there are."""
+    return sql.SQL("SELECT count(*) FROM {}").format(Name(schema, name))
+
+
+def collections(schema: str, name: str) -> sql.Composed:
+    """Id, name, rows and size of vectors of each collection in LangChain's one table."""
+    return sql.SQL(
+        "SELECT c.uuid::text, c.name::text, "
+        "(SELECT count(*) FROM {rows} e WHERE e.collection_id = c.uuid), "
+        "(SELECT vector_dims(e.embedding) FROM {rows} e "
+        "WHERE e.collection_id = c.uuid AND e.embedding IS NOT NULL LIMIT 1) "
+        "FROM {collections} c ORDER BY 3 DESC, 2 LIMIT {most}"
+    ).format(
+        rows=Name(schema, name),
+        collections=Name(schema, COLLECTIONS),
+        most=sql.Literal(MOST_COLLECTIONS),
+    )
+
+
+def all_records(registry: str) -> sql.Composed:
+    """The records of all collections in a table. Parameters: schema, table."""
+    return sql.SQL(
+        "SELECT record::text FROM {} WHERE schema_name = %s AND table_name = %s ORDER BY scope"
+    ).format(Name(registry, "collections"))
+
+
+def survey_of(
+    collection: str,
+    catalog: Catalog,
+    *,
+    measured: Sequence[Any],
+    rows: int,
+    records: Sequence[object],
+    shared: Sequence[Shared],
+) -> Survey:
+    """All that is known of a table, put together."""
+    columns, sizes = _columns(catalog, measured)
+    slots = tuple(_slots(catalog, sizes))
+    key = _key(catalog)
+    proposals = _proposals(catalog, columns, slots, key, shared)
+    return Survey(
+        store="pgvector",
+        collection=collection,
+        columns=tuple(columns),
+        slots=slots,
+        rows=rows,
+        rows_estimated=not catalog.is_counted,
+        key=key.value if key else None,
+        records=records_of(records, collection=collection),
+        proposals=tuple(proposals),
+        missing=() if proposals else tuple(lacking(columns, slots, key.value if key else None)),
+    )
+
+
+def _columns(
+    catalog: Catalog, measured: Sequence[Any]
+) -> tuple[list[Column], dict[str, tuple[int | None, int | None]]]:
+    total, *values = measured
+    texts, vectors = catalog.texts(), catalog.vectors()
+    pairs = list(zip(values[::2], values[1::2], strict=True))
+    lengths = dict(zip(texts, pairs, strict=False))
+    sizes = dict(zip(vectors, pairs[len(texts) :], strict=True))
+    columns = []
+    for column in catalog.columns:
+        count, length = lengths.get(column.name, (0, None))
+        columns.append(
+            Column(
+                name=column.name,
+                kind=column.kind,
+                is_text=column.name in lengths,
+                is_object=column.kind in _OBJECTS,
+                filled=count / total if total else 0.0,
+                length=length or 0.0,
+            )
+        )
+    return columns, sizes
+
+
+def _slots(
+    catalog: Catalog, sizes: Mapping[str, tuple[int | None, int | None]]
+) -> Iterator[VectorSlot]:
+    indexed = dict(catalog.indexes)
+    for column in catalog.columns:
+        match = _VECTORS.match(column.kind)
+        if match is None or (match[1] == "bit" and column.name not in indexed):
+            continue
+        least, most = sizes.get(column.name, (None, None))
+        fixed = int(match[2]) if match[2] else None
+        yield VectorSlot(
+            name=column.name,
+            dimensions=fixed or (most if least == most else None),
+            metric=_metric(indexed.get(column.name)),
+            element=match[1],
+            indexed=column.name in indexed,
+            unusable="" if match[1] == "vector" else f"it is of type {match[1]}, not vector",
+        )
+
+
+def _metric(opclass: str | None) -> str | None:
+    """What an operator class such as ``vector_cosine_ops`` compares by."""
+    return None if opclass is None else _METRICS.get(opclass.split("_")[-2], opclass)
+
+
+def _key(catalog: Catalog) -> Choice | None:
+    kinds = {column.name: base_type(column.kind) for column in catalog.columns}
+    for name, primary in catalog.keys:
+        if kinds[name] in ID_TYPES:
+            why = "the primary key" if primary else "unique"
+            return Choice(name, f"id {excerpt(name)}: {why}, of type {kinds[name]}")
+    if catalog.kind in {"v", "m", "f"} and kinds.get("id") in ID_TYPES:
+        return Choice("id", "id 'id': by its name; nothing says that it is unique")
+    return None
+
+
+def _proposals(
+    catalog: Catalog,
+    columns: Sequence[Column],
+    slots: Sequence[VectorSlot],
+    key: Choice | None,
+    shared: Sequence[Shared],
+) -> list[Proposal]:
+    known = list(_known(catalog, slots, shared))
+    if known or key is None:
+        return known
+    return guesses(
+        [column for column in columns if not column.name.endswith("__source")],
+        slots,
+        key,
+        lambda text: _metadata(catalog, {text, key.value}, slots),
+    )
+
+
+def _metadata(catalog: Catalog, taken: set[str], slots: Sequence[VectorSlot]) -> Choice:
+    """One JSON column, or all plain columns by name."""
+    objects = [column.name for column in catalog.columns if column.kind in _OBJECTS]
+    vectors = {slot.name for slot in slots}
+    plain = [
+        column.name
+        for column in catalog.columns
+        if column.name not in taken | vectors
+        and not column.generated
+        and not column.name.endswith("__source")
+        and column.kind not in {"bytea", "tsvector"}
+        and not _VECTORS.match(column.kind)
+    ]
+    named = [name for name in objects if name in _METADATA_NAMES] or objects
+    if not named or (len(named) > 1 and len(plain) > len(named)):
+        return Choice(tuple(plain), f"metadata: {_listed(plain)}, column by column")
+    beside = [name for name in plain if name != named[0]]
+    left = f"; not in it: {_listed(beside)}" if beside else ""
+    return Choice(named[0], f"metadata {excerpt(named[0])}: the column of JSON{left}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(excerpt, names)) or "none"
+
+
+def _known(
+    catalog: Catalog, slots: Sequence[VectorSlot], shared: Sequence[Shared]
+) -> Iterator[Proposal]:
+    """Layouts of known makers: their columns have these names."""
+    if catalog.shares_rows():
+        yield from (_langchain_pgvector(catalog, each) for each in shared)
+        return
+    usable = {slot.name: slot for slot in slots if not slot.unusable}
+    for maker, layout, signs in _MAKERS:
+        parts = {layout.id, layout.text, layout.metadata, layout.slot, *signs}
+        if catalog.names >= parts and layout.slot in usable:
+            reasons = (f"{maker} names its columns {_listed(sorted(map(str, parts)))}",)
+            found = usable[layout.slot].dimensions
+            yield Proposal(maker=maker, layout=layout, dimensions=found, reasons=reasons)
+            return
+
+
+_MAKERS: Final[Sequence[tuple[str, Layout, tuple[str, ...]]]] = (
+    ("LangChain PGVectorStore", Layout.langchain_pgvectorstore(), ()),
+    (
+        "LlamaIndex PGVectorStore",
+        Layout(id="id", text="text", slot="embedding", metadata="metadata_"),
+        ("node_id",),
+    ),
+    (
+        "Haystack PgvectorDocumentStore",
+        Layout(id="id", text="content", slot="embedding", metadata="meta"),
+        ("blob_data", "blob_meta", "blob_mime_type"),
+    ),
+)
+
+
+def _langchain_pgvector(catalog: Catalog, shared: Shared) -> Proposal:
+    layout = Layout.langchain_pgvector(collection_id=shared.id)
+    reason = (
+        f"LangChain's PGVector keeps all collections in this table; {excerpt(shared.name)} "
+        f"({shared.rows} rows) has collection_id {shared.id}"
+    )
+    if "id" not in catalog.names:  # before langchain_postgres
+        layout = replace(layout, id="uuid")
+    return Proposal(
+        maker="LangChain PGVector",
+        layout=layout,
+        dimensions=shared.dimensions,
+        reasons=(reason,),
+        title=shared.name,
+    )

@@ -1,0 +1,244 @@
+"""What a collection is that somebody else made, and where things probably are in it; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from samespace.errors import CollectionNotFound, excerpt
+from samespace.guard import SpaceRecord, UnreadableRecord
+from samespace.layout import Layout
+
+SAMPLED_ROWS: Final = 100
+"""Of so many rows a survey looks at how full and how long each column is."""
+MOST_PROPOSALS: Final = 6
+UNKNOWN: Final = "unknown"
+"""The maker of what is recognised by its types alone."""
+RIVAL: Final = 1 / 8
+"""A column this much shorter than the longest is a title or a tag, not another body."""
+_BODIES: Final = ("text", "content", "body", "page_content", "document", "chunk", "passage")
+_FAVOUR: Final = 1.5
+"""How much longer a column must be than one that has a body's name to be taken before it."""
+_SHOWN_NAMES: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column or field.
+
+    ``filled`` is the share of the sampled rows that have a value in it, ``length`` the mean number of
+    characters of such values where they are text.
+    """
+
+    name: str
+    kind: str
+    is_text: bool = False
+    is_object: bool = False
+    filled: float = 0.0
+    length: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorSlot:
+    """One place of vectors; ``unusable`` says why it cannot be adopted, if it cannot.
+
+    ``dimensions`` is None where nothing fixes the size and no sampled row has a vector.
+    """
+
+    name: str
+    dimensions: int | None
+    metric: str | None = None
+    element: str = "float"
+    indexed: bool = False
+    unusable: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """Where things probably are, who made it so, and what speaks for that."""
+
+    maker: str
+    layout: Layout
+    dimensions: int | None
+    reasons: tuple[str, ...]
+    title: str = ""
+    """What its maker calls the collection, where several share a table."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "maker": self.maker,
+            "title": self.title,
+            "layout": self.layout.to_dict(),
+            "dimensions": self.dimensions,
+            "reasons": list(self.reasons),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What a table, a collection or an index is.
+
+    ``rows`` is an estimate where ``rows_estimated``. ``records`` are those that samespace has written
+    there, one for each collection of a table. ``proposals`` come best first; where there are none,
+    ``missing`` says what a layout would need.
+    """
+
+    store: str
+    collection: str
+    columns: tuple[Column, ...]
+    slots: tuple[VectorSlot, ...]
+    rows: int
+    rows_estimated: bool
+    key: str | None
+    records: tuple[SpaceRecord, ...]
+    proposals: tuple[Proposal, ...]
+    missing: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "store": self.store,
+            "collection": self.collection,
+            "columns": [asdict(column) for column in self.columns],
+            "slots": [asdict(slot) for slot in self.slots],
+            "rows": self.rows,
+            "rows_estimated": self.rows_estimated,
+            "key": self.key,
+            "recorded": [
+                {
+                    "layout": dict(record.layout) if record.layout is not None else None,
+                    "spaces": [str(slot.space) for slot in record.slots],
+                }
+                for record in self.records
+            ],
+            "proposals": [proposal.to_dict() for proposal in self.proposals],
+            "missing": list(self.missing),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A part of a layout, and why it is that."""
+
+    value: Any
+    reason: str
+
+
+def records_of(found: Sequence[object], *, collection: str) -> tuple[SpaceRecord, ...]:
+    """The records that can be read; :class:`~samespace.errors.SpaceUnknown` for a newer one."""
+    records: list[SpaceRecord] = []
+    for each in found:
+        try:
+            records.append(SpaceRecord.from_dict(each, collection=collection))
+        except UnreadableRecord:
+            continue  # adopting writes another in its place
+    return tuple(records)
+
+
+def guesses(
+    columns: Sequence[Column],
+    slots: Sequence[VectorSlot],
+    key: Choice,
+    metadata: Callable[[str], Choice],
+) -> list[Proposal]:
+    """Layouts by types, names and lengths alone: each usable slot with each column of texts.
+
+    ``metadata`` says where metadata is when the named column has the texts.
+    """
+    texts = bodies([column for column in columns if column.name != key.value])
+    made = [
+        _guess(slot, text, key, metadata(text.value))
+        for text in texts
+        for slot in sorted(slots, key=lambda slot: not slot.indexed)
+        if not slot.unusable
+    ]
+    return made[:MOST_PROPOSALS]
+
+
+def _guess(slot: VectorSlot, text: Choice, key: Choice, metadata: Choice) -> Proposal:
+    size = "of no fixed size" if slot.dimensions is None else f"of {slot.dimensions} dimensions"
+    named = f"slot {excerpt(slot.name)}" if slot.name else "the unnamed vector"
+    return Proposal(
+        maker=UNKNOWN,
+        layout=Layout(id=key.value, text=text.value, slot=slot.name, metadata=metadata.value),
+        dimensions=slot.dimensions,
+        reasons=(
+            f"{named}: vectors {size}",
+            text.reason,
+            key.reason,
+            metadata.reason,
+        ),
+    )
+
+
+def bodies(columns: Sequence[Column]) -> list[Choice]:
+    """The columns that may be what was embedded, the longest first, with their reasons."""
+    texts = [column for column in columns if column.is_text]
+    seen = [column for column in texts if column.length > 0] or texts
+    ranked = sorted(seen, key=_weight, reverse=True)
+    longest = max((column.length for column in ranked), default=0.0)
+    rivals = [column for column in ranked if column.length >= longest * RIVAL]
+    return [Choice(column.name, _why_text(column)) for column in rivals[:3]]
+
+
+def _weight(column: Column) -> float:
+    favoured = _FAVOUR if column.name.lower() in _BODIES else 1.0
+    return (column.length * column.filled or 1e-9) * favoured
+
+
+def _why_text(column: Column) -> str:
+    if not column.length:
+        return f"text {excerpt(column.name)}: of type {column.kind}; no row tells more"
+    return (
+        f"text {excerpt(column.name)}: {column.length:.0f} characters on average, in "
+        f"{column.filled:.0%} of the sampled rows"
+    )
+
+
+def lacking(
+    columns: Sequence[Column], slots: Sequence[VectorSlot], key: str | None
+) -> Iterator[str]:
+    """What keeps a collection from being adopted as it is."""
+    usable = [slot for slot in slots if not slot.unusable]
+    for slot in slots:
+        if slot.unusable:
+            yield f"vectors {excerpt(slot.name)} cannot be used: {slot.unusable}"
+    if not usable and not slots:
+        yield "it has no vectors"
+    if not any(column.is_text for column in columns if column.name != key):
+        yield "it has no column or field of texts; where these are elsewhere, a layout has a function"
+    if key is None:
+        yield "it has no key of one column that is an integer, a uuid or a text"
+
+
+def observed(rows: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
+    """The fields that sampled rows have, where nothing else says which there are."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: column_of(name, [row.get(name) for row in rows]) for name in names}
+
+
+def column_of(name: str, values: Sequence[Any], kind: str = "") -> Column:
+    """A field by its sampled values; ``kind`` where the store declares one."""
+    present = [value for value in values if value is not None]
+    texts = [value for value in present if isinstance(value, str)]
+    objects = [value for value in present if isinstance(value, dict)]
+    is_text = bool(texts) and len(texts) == len(present)
+    return Column(
+        name=name,
+        kind=kind or (type(present[0]).__name__ if present else "null"),
+        is_text=is_text,
+        is_object=bool(objects) and len(objects) == len(present),
+        filled=len(present) / len(values) if values else 0.0,
+        length=sum(map(len, texts)) / len(texts) if texts else 0.0,
+    )
+
+
+def not_found(collection: str, where: str, candidates: Sequence[str]) -> CollectionNotFound:
+    """The error for a name that is not there, with those that are."""
+    shown = ", ".join(map(excerpt, candidates[:_SHOWN_NAMES])) or "none"
+    more = ", …" if len(candidates) > _SHOWN_NAMES else ""
+    return CollectionNotFound(
+        f"there is no collection {excerpt(collection)} in {where}; with vectors there are: {shown}{more}"
+    )
