@@ -8,14 +8,17 @@ import re
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from samespace.backends.http.limits import Limits
 from samespace.errors import InvalidInput, SpaceMismatch, excerpt
+from samespace.layout import Layout
 from samespace.models import find_model
 from samespace.protocols import EmbeddingBackend, VectorStore
 from samespace.space import EmbeddingSpace
 from samespace.survey import Survey
+
+if TYPE_CHECKING:
+    from samespace.backends.http.limits import Limits
 
 EMBEDDED: Final = "embedded"
 FORMS: Final = (
@@ -177,6 +180,15 @@ def survey(url: str, *, collection: str, **options: Any) -> Survey:
     return found
 
 
+def with_title(url: str, layout: Layout, *, title: str, join: str) -> Layout | None:
+    """``layout`` with a text that begins with a title from the metadata; None if the store makes none."""
+    address = parse_address(url)
+    recognition = loaded(f"stores.{address.store}.recognition", extra=address.store)
+    made = getattr(recognition, "with_title", None)
+    found: Layout | None = made(layout, title=title, join=join) if made else None
+    return found
+
+
 def _check_options(kind: type, options: dict[str, Any]) -> None:
     """:class:`InvalidInput` that names options which a store's constructor does not have."""
     parameters = inspect.signature(kind).parameters.values()
@@ -251,11 +263,11 @@ def open_backend(
     match = _BACKEND.match(spec)
     size = _agreed_size(spec, match["dimensions"], dimensions) if match else None
     if match and match["name"] == "hashing" and not match["model"] and not match["task"]:
-        from samespace.backends.hashing import HashingBackend  # noqa: PLC0415  loaded when named
-
         if share is not None:
             raise InvalidInput("backend hashing has no rate limits; leave share (--share) out")
-        return HashingBackend() if size is None else HashingBackend(size)
+        hashing = loaded("backends.hashing", extra="all").HashingBackend
+        lexical: EmbeddingBackend = hashing() if size is None else hashing(size)
+        return lexical
     if match and match["name"] == "jina" and (not match["model"] or find_model(match["model"])):
         named: dict[str, Any] = {name: match[name] for name in ("model", "task") if match[name]}
         api = loaded("backends.jina_api.client", extra="jina")
@@ -272,7 +284,10 @@ def _shown(spec: str) -> str:
 
 
 def _shared(share: float | None) -> Limits | None:
-    return None if share is None else Limits(share=share)
+    if share is None:
+        return None
+    made: Limits = loaded("backends.http.limits", extra="jina").Limits(share=share)
+    return made
 
 
 def _open_served(

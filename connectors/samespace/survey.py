@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from samespace import filters
 from samespace.errors import CollectionNotFound, excerpt
 from samespace.guard import SpaceRecord, UnreadableRecord
 from samespace.layout import Layout
@@ -233,6 +234,12 @@ def column_of(name: str, values: Sequence[Any], kind: str = "") -> Column:
         filled=len(present) / len(values) if values else 0.0,
         length=sum(map(len, texts)) / len(texts) if texts else 0.0,
     )
+
+
+def scope_text(layout: Layout) -> str:
+    """A layout's scope as the command line takes it: ``collection_id=…``, one condition a column."""
+    pinned = filters.equalities(layout.scope) if layout.scope is not None else {}
+    return " ".join(f"{column}={value}" for column, values in pinned.items() for value in values)
 
 
 def not_found(collection: str, where: str, candidates: Sequence[str]) -> CollectionNotFound:

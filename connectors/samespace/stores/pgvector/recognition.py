@@ -10,7 +10,7 @@ from typing import Any, Final
 from psycopg import sql
 
 from samespace.errors import excerpt
-from samespace.layout import Layout
+from samespace.layout import Layout, TextQuery
 from samespace.stores.pgvector.table import ID_TYPES, Name, base_type
 from samespace.survey import (
     Choice,
@@ -355,3 +355,20 @@ def _langchain_pgvector(catalog: Catalog, shared: Shared) -> Proposal:
         reasons=(reason,),
         title=shared.name,
     )
+
+
+def with_title(layout: Layout, *, title: str, join: str) -> Layout | None:
+    """A layout whose text is a title from the metadata, ``join`` and the text.
+
+    A row without a title has its text alone.
+    """
+    if not isinstance(layout.text, str):
+        return None
+    column = isinstance(layout.metadata, str)
+    of_json = sql.SQL("({})::jsonb->>{}").format(
+        sql.Identifier(str(layout.metadata)), sql.Literal(title)
+    )
+    expression = sql.SQL("concat_ws({}, nullif({}, ''), {})").format(
+        sql.Literal(join), of_json if column else sql.Identifier(title), sql.Identifier(layout.text)
+    )
+    return replace(layout, text=TextQuery(expression.as_string(None)))

@@ -1,0 +1,1 @@
+"""What a collection really holds: whose vectors they are, and what sets them right."""

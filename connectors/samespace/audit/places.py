@@ -1,0 +1,142 @@
+"""Where the vectors of a collection may be, and a sample of the rows there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from samespace.audit.judging import tells_too_little
+from samespace.documents import Document
+from samespace.errors import InvalidInput, excerpt
+from samespace.layout import Layout
+from samespace.opening import open_store
+from samespace.protocols import Matrix
+from samespace.space import EmbeddingSpace
+from samespace.survey import Proposal, Survey, scope_text
+from samespace.vectors import stack
+
+GIVEN: Final = "as given"
+"""The maker of a layout that was passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One way to read the vectors; ``layout`` is what to claim, None in a collection of ours."""
+
+    proposal: Proposal
+    space: EmbeddingSpace
+    layout: Layout | None
+    recorded: EmbeddingSpace | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rows with text and vector; ``vectors`` has shape ``(len(documents), dimensions)``.
+
+    ``useless`` says why they show nothing, if so.
+    """
+
+    documents: list[Document]
+    vectors: Matrix
+    useless: str
+
+
+def places_of(found: Survey, layout: Layout | None) -> list[Place]:
+    """Where vectors may be: as passed, as recorded, or as the survey proposes."""
+    if layout is not None:
+        return [_given(layout, found)]
+    if found.records:
+        return _recorded(found)
+    if not found.proposals:
+        raise InvalidInput(
+            f"where things are in collection {excerpt(found.collection)} cannot be told: "
+            f"{'; '.join(found.missing)}; pass a layout"
+        )
+    _check_chosen(found, [(each.layout, each.title) for each in found.proposals if each.title])
+    return [_claimed(each, found) for each in found.proposals]
+
+
+def _given(layout: Layout, found: Survey) -> Place:
+    sizes = {slot.name: slot.dimensions for slot in found.slots}
+    if layout.slot not in sizes:
+        raise InvalidInput(
+            f"Layout.slot is {excerpt(layout.slot)}; collection {excerpt(found.collection)} has the "
+            f"vectors {', '.join(map(excerpt, sizes)) or 'none'}"
+        )
+    alike = (each for each in found.proposals if each.layout.scope == layout.scope)
+    known = {each.layout.slot: each.dimensions for each in alike}
+    size = sizes[layout.slot] or known.get(layout.slot)
+    place = _claimed(Proposal(maker=GIVEN, layout=layout, dimensions=size, reasons=()), found)
+    for record in found.records:
+        if record.layout is None or record.layout.get("scope") == layout.to_dict()["scope"]:
+            held = next((slot.space for slot in record.slots if slot.name == layout.slot), None)
+            return place if held is None else replace(place, space=held, recorded=held)
+    return place
+
+
+def _claimed(proposal: Proposal, found: Survey) -> Place:
+    if proposal.dimensions is None:
+        raise InvalidInput(
+            f"how many dimensions the vectors {excerpt(proposal.layout.slot)} of collection "
+            f"{excerpt(found.collection)} have cannot be told: no row has one, or they differ; pass a "
+            "layout with another slot, or with a scope"
+        )
+    claims_nothing = EmbeddingSpace(model="unknown", dimensions=proposal.dimensions)
+    return Place(proposal, claims_nothing, proposal.layout)
+
+
+def _recorded(found: Survey) -> list[Place]:
+    layouts = [
+        Layout.from_dict(dict(record.layout))
+        for record in found.records
+        if record.layout is not None
+    ]
+    _check_chosen(found, [(layout, "") for layout in layouts])
+    (record,) = found.records
+    layout = layouts[0] if layouts else None
+    return [
+        Place(
+            Proposal(
+                maker="samespace",
+                layout=replace(layout or _OURS, slot=slot.name),
+                dimensions=slot.space.dimensions,
+                reasons=(f"its record says that slot {excerpt(slot.name)} holds {slot.space}",),
+            ),
+            slot.space,
+            layout,
+            slot.space,
+        )
+        for slot in record.slots
+    ]
+
+
+_OURS: Final = Layout(id="id", text="text", slot="")
+
+
+def _check_chosen(found: Survey, collections: Sequence[tuple[Layout, str]]) -> None:
+    """:class:`InvalidInput` where several collections share a table and none was chosen."""
+    if len(collections) < 2:
+        return
+    listed = "\n".join(f"  {scope_text(layout)}  {title}" for layout, title in collections)
+    raise InvalidInput(
+        f"{excerpt(found.collection)} holds {len(collections)} collections; choose one by its scope "
+        f"(--scope, or layout= with a scope):\n{listed}"
+    )
+
+
+def sampled(url: str, collection: str, place: Place, size: int, options: dict[str, Any]) -> Sample:
+    """Rows of a place, those without text or with a vector of zeros aside."""
+    with open_store(
+        url, collection=collection, space=place.space, **{**options, "layout": place.layout}
+    ) as store:
+        rows = store.sample(place.space, size=size)
+    kept = [
+        (row.document, row.vector)
+        for row in rows
+        if row.vector is not None and row.vector.any() and row.document.embedded_text.strip()
+    ]
+    documents = [document for document, _ in kept]
+    vectors = stack([vector for _, vector in kept], place.space.dimensions)
+    useless = tells_too_little([each.embedded_text for each in documents], vectors)
+    return Sample(documents, vectors, useless)
