@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 import psycopg
+import pytest
 from elasticsearch import Elasticsearch
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
@@ -210,3 +211,18 @@ def dump_index(client: Elasticsearch, name: str) -> Any:
     )["hits"]["hits"]
     rows = sorted((hit["_id"], hit["_seq_no"], orjson.dumps(hit["_source"])) for hit in hits)
     return found, {key: kept for key, kept in meta.items() if key != "samespace"}, rows
+
+
+@contextmanager
+def opened_place(store: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[Place]:
+    """One of the :data:`STORES` with nothing of this test in it; a folder may be made by it."""
+    if store == "PostgreSQL":
+        with database(request.getfixturevalue("postgres")) as conninfo:
+            yield Table(conninfo)
+    elif store == "Qdrant":
+        request.getfixturevalue("qdrant_local")
+        yield Points(folder / "points")
+    else:
+        index = Documents(request.getfixturevalue("elasticsearch"))
+        yield index
+        index.drop()

@@ -29,6 +29,7 @@ Each can be pickled. A message says what is wrong, where, and what mends it; it 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,14 @@ def excerpt(value: object) -> str:
     """Quote at most 80 characters of a user's value, safe to print on one line."""
     shown = repr(value if not isinstance(value, str) else value[: EXCERPT_LENGTH + 1])
     return shown if len(shown) <= EXCERPT_LENGTH else shown[: EXCERPT_LENGTH - 2] + "…'"
+
+
+def command(words: str, collection: str) -> str:
+    """What to type for a collection; its store is ``--store``, or that of ``SAMESPACE_STORE``."""
+    shown = shlex.quote(collection)
+    if len(collection) > EXCERPT_LENGTH or not shown.isprintable():
+        shown = excerpt(collection)
+    return f"samespace {words} --collection {shown}"
 
 
 class SamespaceError(Exception):

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from samespace.errors import InvalidInput, SlotNotReady, SpaceMismatch, SpaceUnknown, excerpt
+from samespace.errors import InvalidInput, SlotNotReady, SpaceMismatch, SpaceUnknown, command, excerpt
 from samespace.legality import Use, legality
 from samespace.space import EmbeddingSpace, Verdict, differences
 from samespace.vectors import cosines
@@ -204,9 +204,9 @@ class SpaceRecord:
 def _unreadable(collection: str, reason: str) -> str:
     return (
         f"the record of collection {excerpt(collection)} cannot be read ({reason}), so its embedding "
-        "space is unknown; where slots are named after their spaces, repair_record() (samespace guard "
-        "repair-record) writes another; else restore it from a backup, or pass layout= and space= and "
-        "call adopt()"
+        "space is unknown. Restore it from a backup; or, where slots are named after their spaces, "
+        f"rebuild it: {command('guard repair-record', collection)} (repair_record()); or write another: "
+        f"{command('adopt', collection)} --backend SPEC (pass layout= and space= and call adopt())"
     )
 
 
@@ -246,9 +246,10 @@ def missing_record(collection: str) -> SpaceUnknown:
     """The refusal of a collection that has rows and no record."""
     return SpaceUnknown(
         f"collection {excerpt(collection)} exists and does not say which embedding space it holds; "
-        "where slots are named after their spaces, repair_record() (samespace guard repair-record) "
-        "writes its record anew; else, if you know, pass space= and layout= and call adopt(), or use "
-        "another name"
+        f"where its slots are named after their spaces: {command('guard repair-record', collection)} "
+        f"(repair_record()); else find out: {command('identify', collection)}, and record it: "
+        f"{command('adopt', collection)} --backend SPEC (pass layout= and space= and call adopt()); or "
+        "use another name"
     )
 
 

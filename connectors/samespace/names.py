@@ -24,13 +24,18 @@ def check_collection_name(name: object) -> str:
 
     Lower-case ASCII letters, digits and ``_``, starting with a letter, at most 48 bytes.
     """
-    if not isinstance(name, str) or not _COLLECTION.match(name) or len(name) > COLLECTION_BYTES:
+    if not isinstance(name, str) or not is_collection_name(name):
         raise InvalidInput(
             f"collection name {excerpt(name)} is not usable: use 1 to {COLLECTION_BYTES} characters "
             "of a-z, 0-9 and _, starting with a letter "
-            "(for an existing collection of another name pass layout=)"
+            "(an existing collection of another name: samespace adopt, or pass layout=)"
         )
     return name
+
+
+def is_collection_name(name: str) -> bool:
+    """Whether a collection of ours may have this name."""
+    return _COLLECTION.match(name) is not None and len(name) <= COLLECTION_BYTES
 
 
 def check_part(name: object, *, what: str) -> str:

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from samespace.errors import InvalidInput, SpaceMismatch, excerpt
+from samespace.errors import CollectionNotFound, InvalidInput, SpaceMismatch, excerpt
+from samespace.guard import missing_record
 from samespace.layout import Layout
 from samespace.models import find_model
+from samespace.names import is_collection_name
 from samespace.protocols import EmbeddingBackend, VectorStore
 from samespace.space import EmbeddingSpace
-from samespace.survey import Survey
+from samespace.survey import Survey, scope_text
 
 if TYPE_CHECKING:
     from samespace.backends.http.limits import Limits
@@ -64,6 +66,8 @@ _BACKENDS: Final = (
     "jina:jina-embeddings-v2-base-en (NAME:MODEL@DIMENSIONS:TASK, of which only NAME is needed), "
     f"{_SERVER}"
 )
+GENERIC: Final = "generic"
+"""What a backend's spec says for no task, where leaving it out means another."""
 _PASSWORD: Final = re.compile(r"://[^@:/?]*:[^?]*@|password\s*=")
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*(?=:)")
 _ANY: Final = EmbeddingSpace(model="any", dimensions=1)
@@ -118,12 +122,15 @@ def open_store(
     spec (:func:`open_backend`), and what is made from a spec is closed with the store. ``options``
     are the store's own. Without ``api_key`` or ``basic_auth`` the environment is asked:
     ``QDRANT_API_KEY``; ``ELASTIC_API_KEY``, or ``ELASTIC_PASSWORD`` with ``ELASTIC_USERNAME``
-    (``elastic``), and ``ELASTIC_CA_CERTS``.
+    (``elastic``), and ``ELASTIC_CA_CERTS``. A collection that was adopted needs no ``layout``, whatever
+    its name: its record has it.
     """
     address = parse_address(url)
     module = loaded(f"stores.{address.store}.store", extra=address.store)
     kind = getattr(module, _CLASSES[address.store])
     _check_options(kind, options)
+    if options.get("layout") is None and not is_collection_name(collection):
+        options["layout"] = _recorded_layout(url, collection, options)
     with ExitStack() as made:
         if isinstance(backend, str):
             backend = open_backend(backend)
@@ -138,6 +145,27 @@ def open_store(
         store.on_close(made.pop_all().close)
     opened: VectorStore = store
     return opened
+
+
+def _recorded_layout(url: str, collection: str, options: dict[str, Any]) -> Layout | None:
+    """Where things are in a collection with a name that none of ours has, as its record says.
+
+    None where there is no such collection; :class:`~samespace.errors.SpaceUnknown` without a record.
+    """
+    try:
+        found = survey(url, collection=collection, **{**options, "layout": None})
+    except (InvalidInput, CollectionNotFound):
+        return None  # that the name is none is what there is to say
+    if not found.records:
+        raise missing_record(collection)
+    layouts = [record.layout for record in found.records if record.layout is not None]
+    if len(layouts) > 1:
+        scopes = "; ".join(scope_text(Layout.from_dict(dict(each))) for each in layouts)
+        raise InvalidInput(
+            f"several collections of {excerpt(collection)} are recorded; pass layout= with the scope of "
+            f"one: {scopes}"
+        )
+    return Layout.from_dict(dict(layouts[0])) if layouts else None
 
 
 def open_as_it_is(url: str, *, collection: str) -> VectorStore:
@@ -170,14 +198,18 @@ def survey(url: str, *, collection: str, **options: Any) -> Survey:
     look = loaded(f"stores.{address.store}.survey", extra=address.store).survey
     store = loaded(f"stores.{address.store}.store", extra=address.store)
     _check_options(getattr(store, _CLASSES[address.store]), options)
-    given = {**credentials(address, options), **options}
-    known = inspect.signature(look).parameters
     found: Survey = look(
         address.source,
         collection=collection,
-        **{name: value for name, value in given.items() if name in known},
+        **_taken({**credentials(address, options), **options}, look),
     )
     return found
+
+
+def _taken(options: dict[str, Any], function: Any) -> dict[str, Any]:
+    """Those of the options that a function takes."""
+    known = inspect.signature(function).parameters
+    return {name: value for name, value in options.items() if name in known}
 
 
 def with_title(url: str, layout: Layout, *, title: str, join: str) -> Layout | None:
@@ -243,7 +275,7 @@ def open_backend(
 
     ``hashing`` and ``hashing@256`` are lexical; ``jina``, ``jina@768``,
     ``jina@1024:retrieval.passage`` and ``jina:jina-embeddings-v2-base-en`` ask Jina's API, with the
-    key in ``JINA_API_KEY``.
+    key in ``JINA_API_KEY``; the task ``generic`` is none.
 
     ``openai:URL#MODEL@DIMENSIONS:TASK``, such as ``openai:http://localhost:8080/v1#m@384``, asks a
     server of OpenAI's shape at ``URL/embeddings``, with the key, if it wants one, in
@@ -270,6 +302,8 @@ def open_backend(
         return lexical
     if match and match["name"] == "jina" and (not match["model"] or find_model(match["model"])):
         named: dict[str, Any] = {name: match[name] for name in ("model", "task") if match[name]}
+        if match["task"] == GENERIC:
+            named["task"] = None
         api = loaded("backends.jina_api.client", extra="jina")
         made: EmbeddingBackend = api.JinaAPIBackend(dimensions=size, limits=_shared(share), **named)
         return made
@@ -342,6 +376,11 @@ def _agreed_size(spec: str, said: str | None, dimensions: int | None) -> int | N
             f"{dimensions}; leave one out"
         )
     return int(said)
+
+
+def has_key() -> bool:
+    """Whether the environment has a key for Jina's API."""
+    return bool(os.environ.get("JINA_API_KEY"))
 
 
 def has_password(url: str) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from samespace import filters
-from samespace.errors import CollectionNotFound, excerpt
+from samespace.errors import CollectionNotFound, InvalidInput, excerpt
+from samespace.filters import Filter
 from samespace.guard import SpaceRecord, UnreadableRecord
 from samespace.layout import Layout
 
@@ -234,6 +235,56 @@ def column_of(name: str, values: Sequence[Any], kind: str = "") -> Column:
         filled=len(present) / len(values) if values else 0.0,
         length=sum(map(len, texts)) / len(texts) if texts else 0.0,
     )
+
+
+def choose(
+    found: Survey,
+    *,
+    parts: Mapping[str, Any],
+    metadata: Sequence[str] | None = None,
+    scope: Filter | None = None,
+) -> Layout | None:
+    """A layout with these parts (``id``, ``text``, ``slot``, ``parent``, ``order``); the others as proposed.
+
+    ``metadata`` are names of columns, or one of an object; ``()`` is none. None if nothing is given;
+    :class:`~samespace.errors.InvalidInput` if a part is not given and no proposal has it.
+    """
+    given = {part: name for part, name in parts.items() if name is not None}
+    if metadata is not None:
+        given["metadata"] = _metadata_named(found, metadata)
+    if scope is not None:
+        given["scope"] = scope
+    if not given:
+        return None
+    fitting = (each.layout for each in found.proposals if _fits(each.layout, given))
+    base = next(fitting, None) or next((each.layout for each in found.proposals), None)
+    if base is not None:
+        return replace(base, **_without_slot(base, given))
+    lacking = sorted({"id", "text", "slot"} - given.keys())
+    if lacking:
+        raise InvalidInput(
+            f"where things are in {excerpt(found.collection)} cannot be told ({'; '.join(found.missing)}): "
+            f"give {', '.join('--' + part for part in lacking)} too"
+        )
+    return Layout(**{"metadata": (), **given})
+
+
+def _fits(layout: Layout, given: Mapping[str, Any]) -> bool:
+    return all(getattr(layout, part) == given[part] for part in ("slot", "scope") if part in given)
+
+
+def _without_slot(base: Layout, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given parts; a column that has become the text or the id is no metadata any more."""
+    taken = {given.get(part) for part in ("slot", "text", "id")}
+    if "metadata" in given or isinstance(base.metadata, str) or not taken & {*base.metadata}:
+        return dict(given)
+    return {**given, "metadata": tuple(name for name in base.metadata if name not in taken)}
+
+
+def _metadata_named(found: Survey, names: Sequence[str]) -> str | tuple[str, ...]:
+    """One object's name, or several columns'; ``*`` is all of a payload."""
+    objects = {column.name for column in found.columns if column.is_object} | {"*"}
+    return names[0] if len(names) == 1 and names[0] in objects else tuple(filter(None, names))
 
 
 def scope_text(layout: Layout) -> str:

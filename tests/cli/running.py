@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from samespace.cli import _run
 from samespace.testing.jina_server import JinaServer
 
 KEY = "jina_sentinel_4711"
@@ -37,3 +40,19 @@ def run(
 
 def with_key(server: JinaServer) -> dict[str, str]:
     return {"JINA_API_KEY": KEY, "JINA_BASE_URL": server.url}
+
+
+class Caller:
+    """The command in this process, which spares the tests its start."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._patches, self._captured = monkeypatch, capsys
+        monkeypatch.delenv("JINA_API_KEY", raising=False)
+        monkeypatch.setenv("COLUMNS", "200")
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr."""
+        self._patches.setattr(sys, "argv", ["samespace", *arguments])
+        code = _run()
+        told = self._captured.readouterr()
+        return code, told.out, told.err

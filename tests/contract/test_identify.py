@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.addresses import postgres_address
 from tests.contract.test_pgvector_layouts import MAKERS
-from tests.places import STORES, Documents, Place, Points, Table, database
+from tests.places import STORES, Place, Table, opened_place
 
 from samespace import CallableBackend, Document, EmbeddingSpace, HashingBackend, Layout
 from samespace.audit.identify import Identification, identify
@@ -59,17 +59,8 @@ CANDIDATES = tuple(map(Counting, SPACES))
 
 @pytest.fixture
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    ask: Callable[[str], Any] = request.getfixturevalue
-    if request.param == "PostgreSQL":
-        with database(ask("postgres")) as conninfo:
-            yield Table(conninfo)
-    elif request.param == "Qdrant":
-        ask("qdrant_local")
-        yield Points(tmp_path / "points")
-    else:
-        index = Documents(ask("elasticsearch"))
-        yield index
-        index.drop()
+    with opened_place(request.param, request, tmp_path) as place:
+        yield place
 
 
 everywhere = pytest.mark.parametrize("place", STORES, indirect=True)

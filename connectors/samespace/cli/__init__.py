@@ -13,7 +13,7 @@ from typing import Annotated, Final, cast
 import typer
 
 from samespace import __version__
-from samespace.cli import collections, demo, doctor, guard, ingesting, server
+from samespace.cli import adopting, collections, demo, doctor, guard, ingesting, server
 from samespace.errors import InvalidInput, SamespaceError, SpaceError
 
 app = typer.Typer(
@@ -27,6 +27,8 @@ app.command("search")(collections.search)
 app.command("info")(collections.info)
 app.command("drop")(collections.drop)
 app.command("doctor")(doctor.doctor)
+app.command("identify")(adopting.identify_collection)
+app.command("adopt")(adopting.adopt)
 app.add_typer(server.app, name="embedded")
 app.add_typer(guard.app, name="guard")
 

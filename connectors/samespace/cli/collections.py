@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import fields
 from typing import Annotated
 
@@ -20,12 +19,12 @@ from samespace.cli.options import (
     Dimensions,
     Store,
     condition,
+    is_confirmed,
     one_line,
     opened,
     opened_as_it_is,
 )
 from samespace.documents import CollectionInfo, Hit
-from samespace.errors import InvalidInput
 from samespace.layout import Layout
 
 CONDITION = "lang=de, or with != < <= > >=; several options must all hold."
@@ -137,7 +136,7 @@ def drop(
     """Remove a collection with all its documents."""
     with opened_as_it_is(store, collection, context) as source:
         rows = source.count()
-        if not yes and not _is_confirmed(f"Remove {collection} with {rows} documents?"):
+        if not yes and not is_confirmed(f"Remove {collection} with {rows} documents?", "removed"):
             typer.echo("nothing removed", err=True)
             raise typer.Exit(1)
         source.drop()
@@ -146,12 +145,3 @@ def drop(
         typer.echo(json.dumps({"name": collection, "rows": rows}))
     else:
         typer.echo(f"removed {collection} ({rows} documents)")
-
-
-def _is_confirmed(question: str) -> bool:
-    try:
-        return typer.confirm(question, err=True)
-    except typer.Abort:
-        if sys.stdin.isatty():  # somebody pressed Ctrl-C
-            raise
-    raise InvalidInput("nobody answered, so nothing was removed; pass --yes to be asked nothing")

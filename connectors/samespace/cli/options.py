@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Annotated, Any, Final
@@ -144,3 +145,13 @@ def one_line(text: str, width: int) -> str:
     """A text's beginning on one line, without what would steer a terminal."""
     shown = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * width]).split())
     return shown if len(shown) <= width else shown[: width - 1] + "…"
+
+
+def is_confirmed(question: str, done: str) -> bool:
+    """Whether somebody at the terminal agrees; ``done`` is what was not done if nobody is there."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        if sys.stdin.isatty():  # somebody pressed Ctrl-C
+            raise
+    raise InvalidInput(f"nobody answered, so nothing was {done}; pass --yes to be asked nothing")

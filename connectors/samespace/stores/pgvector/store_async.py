@@ -142,7 +142,7 @@ class _State:
     table: Table | None
     record: SpaceRecord | None
     neighbours: Mapping[str, SpaceRecord]
-    """The records of the table's other collections, by scope; looked at without a record only."""
+    """The records of the table's other collections, by scope; looked at without an own record only."""
     indexes: tuple[tuple[str, bool, str, str, str, bool], ...]
     """Name, valid, operator class, key, method, whether of some rows only."""
     vector_oid: int
@@ -318,8 +318,10 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         typed = orjson.loads(columns) if oid is not None else {}
         key = self._key(typed)
         record = await self._read_record(cursor, key, adopting=adopting) if may_read else None
-        claims = record is None and self._claimed_layout is not None
-        neighbours = await self._read_neighbours(cursor, key) if claims and may_read else {}
+        lacks = record is None and oid is not None
+        neighbours = await self._read_neighbours(cursor, key) if lacks and may_read else {}
+        if self._claimed_layout is None and len(neighbours) == 1:
+            (record,) = neighbours.values()  # the one collection of the table that was adopted
         table = self._table(typed, record) if oid is not None else None
         found = tuple(tuple(index) for index in orjson.loads(indexes)) if indexes else ()
         return _State(
@@ -423,6 +425,12 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
                 f"this role may not read the record of collection {excerpt(self._collection)}; "
                 f"have GRANT SELECT ON {self._registry}.collections run for it"
             )
+        if state.neighbours and self._claimed_layout is None:
+            return SpaceUnknown(
+                f"{len(state.neighbours)} collections of table {excerpt(self._collection)} have records, "
+                f"each for its scope: {', '.join(sorted(state.neighbours))}; pass layout= with the scope "
+                "of one (--scope column=value)"
+            )
         return missing_record(self._collection)
 
     def _recorded_table(self, state: _State) -> tuple[SpaceRecord, Table]:
@@ -487,7 +495,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
     ) -> None:
         check_distinct_ids(slot.space for slot in record.slots)
         data = Json(orjson.dumps(record.to_dict()))
-        key = self._key(table.columns)
+        key = (self._schema, self._collection, table.scope_key)
         await cursor.execute(sql.write_record(self._registry), (*key, data))
 
     async def drop(self) -> None:
@@ -960,7 +968,8 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         """Whether another collection in the table has this slot, or may have it unrecorded."""
         if table.layout.scope is not None and table.is_foreign(slot.name, slot.space):
             return True
-        records = await self._read_neighbours(cursor, self._key(table.columns))
+        key = (self._schema, self._collection, table.scope_key)
+        records = await self._read_neighbours(cursor, key)
         return any(slot.name == other.name for record in records.values() for other in record.slots)
 
     async def _alter(self, change: Any, *, adopting: bool = False) -> None:
