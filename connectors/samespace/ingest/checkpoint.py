@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from samespace.errors import InvalidInput, excerpt
+from samespace.ingest.durable import CheckpointPath
 
 FORMAT: Final = 1
 
@@ -47,34 +43,8 @@ class Checkpoint:
     rejected: int = 0
 
 
-class CheckpointFile:
+class CheckpointFile(CheckpointPath):
     """The checkpoint at ``path``; :class:`InvalidInput` where something is that is no file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        if _is_no_file(path):
-            raise InvalidInput(
-                f"the checkpoint {self._named} is no regular file; pass the path of one, or of none yet"
-            )
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """No other job uses the checkpoint meanwhile; :class:`InvalidInput` if one does.
-
-        The lock is a file beside it, and ends with the process whatever happens.
-        """
-        beside = self.path.parent / f"{self.path.name}.lock"  # "." has no name
-        with self._writing():
-            handle = _locked(beside)
-        if handle is None:
-            raise InvalidInput(
-                f"another job uses the checkpoint {self._named}; let it end, or pass another path"
-            )
-        try:
-            yield
-        finally:
-            beside.unlink(missing_ok=True)
-            os.close(handle)
 
     def load(self, job: Job, *, seen: bool) -> Checkpoint:
         """Where to go on: at 0 without a checkpoint, or where its source has changed since.
@@ -101,41 +71,15 @@ class CheckpointFile:
 
         :class:`InvalidInput` where it cannot be written.
         """
-        with self._writing():
-            beside = self.path.with_name(f"{self.path.name}.new")
-            _write_through(beside, orjson.dumps(_described(checkpoint)))
-            beside.replace(self.path)
-            _sync(self.path.parent)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            yield
-        except OSError as error:
-            raise InvalidInput(
-                f"cannot write the checkpoint {self._named}: {error.strerror}; pass a path that can be "
-                "written to"
-            ) from error
-
-    def remove(self) -> None:
-        """The job is done."""
-        for path in (self.path, self.path.with_name(f"{self.path.name}.new")):
-            path.unlink(missing_ok=True)
-        with suppress(OSError):
-            _sync(self.path.parent)
+        self.replace(orjson.dumps(_described(checkpoint)))
 
     def _read(self) -> Checkpoint | None:
+        values = self.values()
+        if values is None:
+            return None
         try:
-            values = orjson.loads(self.path.read_bytes())
             self._check_format(values["format"])
             return _checkpoint_of(values)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise InvalidInput(
-                f"cannot read the checkpoint {self._named}: {error.strerror}; pass another path"
-            ) from error
         except InvalidInput:
             raise
         except (ValueError, KeyError, TypeError) as error:
@@ -147,14 +91,6 @@ class CheckpointFile:
                 f"the checkpoint {self._named} has format {format}, which a newer samespace wrote; "
                 f"upgrade, or {self._mend}"
             )
-
-    @property
-    def _named(self) -> str:
-        return excerpt(str(self.path))
-
-    @property
-    def _mend(self) -> str:
-        return "remove the file to begin anew, or pass another path"
 
 
 def _refused_by(job: Job) -> dict[str, str]:
@@ -197,50 +133,6 @@ def _checkpoint_of(values: Mapping[str, Any]) -> Checkpoint:
     return Checkpoint(
         job=Job(**parts), position=position, seen=seen, rows=tuple(rows), rejected=rejected
     )
-
-
-def _is_no_file(path: Path) -> bool:
-    try:
-        return not stat.S_ISREG(path.stat().st_mode)
-    except OSError:  # it is not there yet, or whoever reads it hears why
-        return False
-
-
-def _locked(path: Path) -> int | None:
-    """The open file, which nobody else has; None if somebody does."""
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_there(handle, path):
-                return handle
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        os.close(handle)  # whoever had it has removed it meanwhile
-
-
-def _is_there(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """A rename is on disk once its folder is."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class Watermark:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, wait
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from samespace.errors import InvalidInput, excerpt
 from samespace.filters import Filter, field
@@ -16,6 +12,7 @@ from samespace.ingest.checkpoint import CheckpointFile
 from samespace.ingest.chunking import Chunker, check_chunker
 from samespace.ingest.pipeline import Prune, Settings, open_pipeline
 from samespace.ingest.report import Estimate, IngestReport
+from samespace.ingest.running import served
 from samespace.ingest.source import Files, Items, items_of
 from samespace.ingest.target import AnyStore
 from samespace.ingest.worker import GRACE, Worker, in_a_thread
@@ -23,8 +20,6 @@ from samespace.protocols import AnyBackend, ReportsUsage, SupportsLateChunking
 
 BATCH_SIZE: Final = 500
 """How many documents or chunks are compared, embedded and written together."""
-
-T = TypeVar("T")
 
 
 class IngestJob:
@@ -116,7 +111,7 @@ class IngestJob:
         raises: what is being written is written, and nothing is left running, but for a call of a
         sync backend that does not end soon.
         """
-        return _served(lambda reading: self._run(reading, closing=self._settings.store.is_async))
+        return served(lambda reading: self._run(reading, closing=self._settings.store.is_async))
 
     async def run_async(self) -> IngestReport:
         """:meth:`run` in the caller's loop; the source is read in a thread."""
@@ -129,7 +124,7 @@ class IngestJob:
         It begins where the checkpoint says. Nothing is written. As :meth:`run` it closes an async
         store and an async backend: a job on them runs afterwards with fresh ones.
         """
-        return _served(self._estimate)
+        return served(self._estimate)
 
     async def _run(self, reading: Worker, *, closing: bool) -> IngestReport:
         async with open_pipeline(self._settings, reading, closing=closing) as pipeline:
@@ -205,45 +200,3 @@ def _checked_backend(
             "out, or open the store with another backend"
         )
     return backend
-
-
-def _served(work: Callable[[Worker], Awaitable[T]]) -> T:
-    """What ``work`` returns in a loop and thread of its own; this thread serves as its worker.
-
-    What interrupts this thread, and wherever, cancels the work, and passes on once that has ended.
-    """
-    reading, outcome = Worker(), Future[T]()
-    begun, ending = list[Callable[[], object]](), threading.Event()
-
-    async def run() -> T:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None  # noqa: S101  asyncio.run makes one
-        begun.append(lambda: loop.call_soon_threadsafe(task.cancel))
-        if ending.is_set():  # nobody may have seen that it has begun
-            raise asyncio.CancelledError
-        return await work(reading)
-
-    def in_a_loop() -> None:
-        try:
-            outcome.set_result(asyncio.run(run()))
-        except BaseException as error:  # noqa: BLE001  raised in the caller's thread
-            outcome.set_exception(error)
-        finally:
-            reading.end()
-
-    thread = threading.Thread(target=in_a_loop, name="samespace-job", daemon=True)
-    try:
-        thread.start()
-        reading.serve()
-        thread.join()
-    except BaseException:
-        ending.set()
-        reading.leave()
-        with suppress(RuntimeError):  # it has ended
-            for cancel in begun:
-                cancel()
-        if thread.ident is not None:  # it has begun, though start() may not have heard of it
-            wait([outcome])
-            thread.join()
-        raise
-    return outcome.result()
