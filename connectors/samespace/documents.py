@@ -15,6 +15,7 @@ from samespace.errors import InvalidInput, SamespaceError, excerpt
 from samespace.names import check_id, check_key, is_unstorable
 
 if TYPE_CHECKING:
+    from samespace.guard import Canary
     from samespace.index import Index
     from samespace.layout import Layout
     from samespace.space import EmbeddingSpace
@@ -123,6 +124,7 @@ class SlotInfo:
 
     ``documents_cosine`` and ``queries_cosine`` say how alike the asking handle's backend embeds the
     canary texts to what filled the slot: the lowest of their cosines, None while it has not.
+    ``canary`` is what its backend made of known texts, where that was recorded.
     """
 
     name: str
@@ -133,6 +135,7 @@ class SlotInfo:
     provenance: Mapping[str, str]
     documents_cosine: float | None = None
     queries_cosine: float | None = None
+    canary: Canary | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

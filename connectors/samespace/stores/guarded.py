@@ -401,6 +401,7 @@ class GuardedStore(StoreBase, Generic[State]):
             provenance=slot.provenance,
             documents_cosine=self._proofs.cosine(slot, "documents"),
             queries_cosine=self._proofs.cosine(slot, "queries"),
+            canary=slot.canary,
         )
 
 

@@ -402,6 +402,7 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
             provenance=slot.provenance,
             documents_cosine=self._proofs.cosine(slot, "documents"),
             queries_cosine=self._proofs.cosine(slot, "queries"),
+            canary=slot.canary,
         )
 
 
