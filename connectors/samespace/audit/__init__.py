@@ -1,1 +1,5 @@
 """What a collection really holds: whose vectors they are, and what sets them right."""
+
+from samespace.audit.auditing import AuditJob as AuditJob
+from samespace.audit.auditing import audit as audit
+from samespace.audit.report import AuditReport as AuditReport

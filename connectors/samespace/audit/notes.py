@@ -1,0 +1,241 @@
+"""How far an audit is and what it has found, in files that are whole at every moment."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from samespace.audit.outliers import Centre
+from samespace.audit.verdicts import BINS, Finding, Verdict
+from samespace.errors import InvalidInput, excerpt
+from samespace.ingest.durable import CheckpointPath
+
+FORMAT: Final = 1
+KIND: Final = "audit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What an audit is of: its checkpoint is resumed by one that is of the same."""
+
+    collection: str
+    space: str
+    rows: str
+    judged_by: str
+    threshold: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What was counted so far, of all runs."""
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(map(str, Verdict), 0))
+    histogram: list[int] = field(default_factory=lambda: [0] * BINS)
+    suspects: int = 0
+    right: int = 0
+
+    @property
+    def looked_at(self) -> int:
+        """How many rows."""
+        return sum(self.counts.values())
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """Where an audit goes on: after ``after``, a store's cursor or the number of sampled rows."""
+
+    after: str | None = None
+    tally: Tally = field(default_factory=Tally)
+    sampled: list[str] | None = None
+    centre: Centre | None = None
+    found: int = 0
+    """Bytes of the findings that are part of this."""
+    complete: bool = False
+
+
+class Findings:
+    """Findings in a file, a line each, so that a million of them need no memory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def keep(self, size: int) -> None:
+        """Forget what was added after the file had this size."""
+        with self._written("ab") as file:
+            if file.tell() < size:
+                raise InvalidInput(
+                    f"the findings {excerpt(str(self.path))} are shorter than the checkpoint beside them "
+                    "says; remove both files to begin anew"
+                )
+            file.truncate(size)
+
+    def add(self, findings: Iterable[Finding]) -> int:
+        """Add these; the size then, which is on disk."""
+        with self._written("ab") as file:
+            file.writelines(orjson.dumps(each.to_dict()) + b"\n" for each in findings)
+            return int(file.tell())
+
+    def restate(self, change: Callable[[Finding], Finding]) -> None:
+        """Put another finding in the place of each, none of them longer.
+
+        The file keeps its size, so that a checkpoint is right about it before and after.
+        """
+        beside = self.path.with_name(f"{self.path.name}.new")
+        with self.path.open("rb") as old, self._written("wb", beside) as new:
+            new.writelines(_restated(line, change) for line in old)
+        beside.replace(self.path)
+
+    @contextmanager
+    def _written(self, mode: str, path: Path | None = None) -> Iterator[Any]:
+        try:
+            with (path or self.path).open(mode) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise InvalidInput(
+                f"cannot write the findings {excerpt(str(self.path))}: {error.strerror}; pass a "
+                "checkpoint in a folder that can be written to"
+            ) from error
+
+    def first(self, count: int) -> list[Finding]:
+        """At most so many."""
+        return list(islice(self, count))
+
+    def __iter__(self) -> Iterator[Finding]:
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            for line in file:
+                yield Finding.from_dict(orjson.loads(line))
+
+
+def _restated(line: bytes, change: Callable[[Finding], Finding]) -> bytes:
+    changed = orjson.dumps(change(Finding.from_dict(orjson.loads(line))).to_dict())
+    return changed.ljust(len(line) - 1) + b"\n"
+
+
+class AuditFile(CheckpointPath):
+    """An audit's checkpoint; what it has found is in a file beside it."""
+
+    @property
+    def findings(self) -> Findings:
+        """All rows that do not agree."""
+        return Findings(self.path.with_name(f"{self.path.name}.found"))
+
+    def load(self, subject: Subject) -> Progress:
+        """Where to go on: at the beginning without a checkpoint, or after one that is complete."""
+        values = self._checked()
+        if values is None:
+            return Progress()
+        for name, mine in asdict(subject).items():
+            theirs = values["subject"].get(name)
+            if theirs != mine:
+                raise InvalidInput(
+                    f"the checkpoint {self._named} is of another audit: {name} {excerpt(theirs)}, not "
+                    f"{excerpt(mine)}; {self._mend}"
+                )
+        found = self._progress(values)
+        return Progress() if found.complete else found
+
+    def subject(self) -> Subject:
+        """Which audit this is of; :class:`InvalidInput` if there is none."""
+        values = self._checked()
+        if values is None:
+            raise InvalidInput(f"there is no checkpoint {self._named}; check the path")
+        try:
+            return Subject(**values["subject"])
+        except TypeError as error:
+            raise self._foreign() from error
+
+    def save(self, subject: Subject, progress: Progress) -> None:
+        """Replace the file; it is on disk once this returns."""
+        values = {
+            "format": FORMAT,
+            "kind": KIND,
+            "subject": asdict(subject),
+            "after": progress.after,
+            "tally": asdict(progress.tally),
+            "sampled": progress.sampled,
+            "centre": progress.centre.to_dict() if progress.centre else None,
+            "found": progress.found,
+            "complete": progress.complete,
+        }
+        self.replace(orjson.dumps(values))
+
+    def _checked(self) -> dict[str, Any] | None:
+        values = self.values()
+        if values is None:
+            return None
+        if not isinstance(values, dict) or values.get("kind") != KIND:
+            raise self._foreign()
+        if not isinstance(values.get("format"), int) or values["format"] > FORMAT:
+            raise InvalidInput(
+                f"the checkpoint {self._named} is of a newer samespace; upgrade, or {self._mend}"
+            )
+        if not isinstance(values.get("subject"), dict):
+            raise self._foreign()
+        return values
+
+    def _progress(self, values: dict[str, Any]) -> Progress:
+        try:
+            return Progress(
+                after=values["after"],
+                tally=Tally(**values["tally"]),
+                sampled=values["sampled"],
+                centre=Centre.from_dict(values["centre"]) if values["centre"] else None,
+                found=int(values["found"]),
+                complete=bool(values["complete"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._foreign() from error
+
+    def _foreign(self) -> InvalidInput:
+        return InvalidInput(f"{self._named} is no checkpoint of an audit; {self._mend}")
+
+
+class Notes:
+    """What an audit notes: on disk where there is a checkpoint, else for as long as it runs."""
+
+    def __init__(self, file: AuditFile | None, findings: Findings, subject: Subject) -> None:
+        self._file, self._subject = file, subject
+        self.findings = findings
+        self.progress = Progress() if file is None else file.load(subject)
+        findings.keep(self.progress.found)
+
+    def note(self, findings: Iterable[Finding], after: str | None) -> None:
+        """The findings first: a checkpoint says that they are there."""
+        self.progress.found = self.findings.add(findings)
+        self.progress.after = after
+        self.save()
+
+    def save(self) -> None:
+        """Have the checkpoint say what ``progress`` says."""
+        if self._file is not None:
+            self._file.save(self._subject, self.progress)
+
+    def settle(self, change: Callable[[Finding], Finding]) -> None:
+        """The end: every finding has been looked at once more."""
+        self.findings.restate(change)
+        self.progress.complete = True
+        self.save()
+
+
+@contextmanager
+def taking_notes(file: AuditFile | None, subject: Subject) -> Iterator[Notes]:
+    """Notes that nobody else writes meanwhile."""
+    with ExitStack() as held:
+        if file is None:
+            folder = held.enter_context(tempfile.TemporaryDirectory(prefix="samespace-audit-"))
+            yield Notes(None, Findings(Path(folder, "found")), subject)
+        else:
+            held.enter_context(file.held())
+            yield Notes(file, file.findings, subject)

@@ -1,0 +1,75 @@
+"""The vectors that rows would have if their texts were embedded now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from samespace.documents import Document
+from samespace.errors import InvalidInput
+from samespace.ingest.embedder import Embedder, Made
+from samespace.ingest.pieces import Plan
+from samespace.ingest.pipeline import LATE
+from samespace.protocols import AnyBackend, SupportsLateChunking, Vector
+
+BLANK = "there is nothing to embed"
+Chunks = Mapping[str, Sequence[Document]]
+"""The chunks of documents, in their order, by the document's id."""
+
+
+@dataclass(slots=True)
+class Remade:
+    """Vectors by the rows' ids, and for the others the reason."""
+
+    vectors: dict[str, Vector] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    embedded: int = 0
+
+
+def is_late(provenance: Mapping[str, str]) -> bool:
+    """Whether a slot's vectors were made from chunks in sight of one another."""
+    return LATE.items() <= dict(provenance).items()
+
+
+def check_can_embed_chunks(backend: AnyBackend, collection: str) -> None:
+    """:class:`InvalidInput` for a backend that embeds each chunk alone."""
+    if not isinstance(backend, SupportsLateChunking):
+        raise InvalidInput(
+            f"the chunks of collection {collection!r} are embedded in sight of one another, and "
+            f"{type(backend).__name__} has no embed_chunks, so that every row would look foreign; pass "
+            "a backend that has it"
+        )
+
+
+async def remade(embedder: Embedder, rows: Sequence[Document], chunks: Chunks) -> Remade:
+    """Embed the texts of rows; those with a parent in ``chunks`` together with its chunks."""
+    alone = [row for row in rows if row.parent is None or row.parent.id not in chunks]
+    parents = dict.fromkeys(row.parent.id for row in rows if row.parent is not None)
+    together = {parent: chunks[parent] for parent in parents if parent in chunks}
+    result = Remade()
+    for row in [*alone, *(chunk for each in together.values() for chunk in each)]:
+        if _is_blank(row):
+            result.refused[row.id] = BLANK
+    plan = Plan(
+        embed=[row for row in alone if not _is_blank(row)],
+        together=[
+            tuple(chunk for chunk in each if not _is_blank(chunk)) for each in together.values()
+        ],
+    )
+    plan.together = [each for each in plan.together if each]
+    made = await embedder.embed(plan)
+    embedder.forget(made.texts)
+    _sort(made, together, result)
+    return result
+
+
+def _sort(made: Made, together: Chunks, result: Remade) -> None:
+    result.vectors |= {row.id: vector for row, vector in made.rows}
+    result.embedded = made.embedded
+    for item in made.rejected:
+        named = [chunk.id for chunk in together.get(item.id, ())] or [item.id]
+        result.refused |= dict.fromkeys(named, str(item.error))
+
+
+def _is_blank(row: Document) -> bool:
+    return not row.embedded_text or row.embedded_text.isspace()

@@ -1,0 +1,286 @@
+"""What an audit found, as values, lines and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from samespace.audit.intervals import CONFIDENCE, share_interval
+from samespace.audit.verdicts import AGREEMENT, BINS, Finding, Verdict, bars, named
+from samespace.errors import InvalidInput
+from samespace.space import EmbeddingSpace
+
+FORMAT: Final = 1
+NAMED: Final = 100_000
+"""How many findings a report holds; all of them are counted, and in the file beside a checkpoint."""
+SHOWN: Final = 10
+
+Stopped = Literal["", "budget", "error", "cancelled"]
+
+
+def _no_verdicts() -> dict[str, int]:
+    return dict.fromkeys(map(str, Verdict), 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreeFindings:
+    """What was suspected without a model.
+
+    ``sees`` is false where the vectors share too little direction for a foreign one to be out of place:
+    then no suspects mean nothing. ``right`` counts the suspects that a model audit found foreign, of
+    ``foreign`` ones among the rows that were looked at both ways; both are None without a model.
+    """
+
+    looked_at: int = 0
+    suspects: int = 0
+    sees: bool = True
+    right: int | None = None
+    foreign: int | None = None
+
+    @property
+    def recall(self) -> float | None:
+        """The share of the foreign rows that were suspected."""
+        return self.right / self.foreign if self.foreign and self.right is not None else None
+
+    @property
+    def precision(self) -> float | None:
+        """The share of the suspects that are foreign."""
+        return self.right / self.suspects if self.suspects and self.right is not None else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditReport:
+    """What an audit found.
+
+    ``population`` counts the rows with a vector in the slot of ``space``, ``pending`` those without one.
+    ``counts`` has a number of rows for each :class:`~samespace.audit.verdicts.Verdict`; those that changed
+    while they were judged, or could not be judged, say nothing of the share. ``findings`` names the rows
+    that do not agree, at most 100,000 of them. ``histogram`` counts cosines in 40 equal steps from -1 to 1.
+    ``sampled`` says that not all rows were looked at. ``free`` is what would have been suspected without
+    a model. ``tokens`` is by the backends' count, ``embedded`` counts the texts of this run, ``resumed_at``
+    the rows that earlier runs had judged.
+    """
+
+    collection: str
+    space: EmbeddingSpace
+    population: int
+    pending: int = 0
+    sampled: bool = False
+    counts: Mapping[str, int] = field(default_factory=_no_verdicts)
+    findings: tuple[Finding, ...] = ()
+    histogram: tuple[int, ...] = (0,) * BINS
+    threshold: float = AGREEMENT
+    free: FreeFindings | None = None
+    tokens: int = 0
+    embedded: int = 0
+    resumed_at: int = 0
+    complete: bool = False
+    stopped: Stopped = ""
+
+    @property
+    def looked_at(self) -> int:
+        """How many rows were read."""
+        return sum(self.counts.values())
+
+    @property
+    def judged(self) -> int:
+        """How many rows a verdict was reached on."""
+        return sum(self.counts[each] for each in (Verdict.AGREES, Verdict.FOREIGN, Verdict.STALE))
+
+    @property
+    def foreign(self) -> int:
+        """How many rows have a vector of another space."""
+        return self.counts[Verdict.FOREIGN]
+
+    @property
+    def stale(self) -> int:
+        """How many rows have a vector of another text."""
+        return self.counts[Verdict.STALE]
+
+    @property
+    def share(self) -> float | None:
+        """The share of foreign vectors among the rows that were judged; None of none."""
+        return self.foreign / self.judged if self.judged else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Where the share of the whole collection is, at 95 %; None after a look at every row."""
+        if not self.sampled:
+            return None
+        return share_interval(self.foreign, self.judged, max(self.judged, self.population))
+
+    def ids(self, *verdicts: Verdict) -> list[str]:
+        """The ids of the findings with one of these verdicts: foreign and stale unless said."""
+        wanted = verdicts or (Verdict.FOREIGN, Verdict.STALE)
+        return [finding.id for finding in self.findings if finding.verdict in wanted]
+
+    @property
+    def likely(self) -> dict[str, int]:
+        """What the foreign vectors are likely to be, the most frequent first."""
+        found: dict[str, int] = {}
+        for finding in self.findings:
+            if finding.verdict is Verdict.FOREIGN:
+                found[finding.likely] = found.get(finding.likely, 0) + 1
+        return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        interval = self.interval
+        return {
+            "format": FORMAT,
+            "collection": self.collection,
+            "space": self.space.to_dict(),
+            "population": self.population,
+            "pending": self.pending,
+            "sampled": self.sampled,
+            "looked_at": self.looked_at,
+            "counts": dict(self.counts),
+            "share": self.share,
+            "interval": None if interval is None else list(interval),
+            "confidence": CONFIDENCE,
+            "threshold": self.threshold,
+            "likely": self.likely,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "histogram": list(self.histogram),
+            "free": None if self.free is None else _free_to_dict(self.free),
+            "tokens": self.tokens,
+            "embedded": self.embedded,
+            "resumed_at": self.resumed_at,
+            "complete": self.complete,
+            "stopped": self.stopped,
+        }
+
+    @classmethod
+    def from_dict(cls, values: object) -> AuditReport:
+        """The inverse of :meth:`to_dict`; :class:`InvalidInput` for anything else."""
+        try:
+            return _read(values)
+        except InvalidInput:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(
+                "this is no report of an audit; pass what samespace audit --json has written"
+            ) from error
+
+    def lines(self) -> list[str]:
+        """The report for people, without colours."""
+        return list(_lines(self))
+
+
+def _free_to_dict(free: FreeFindings) -> dict[str, Any]:
+    return {
+        "looked_at": free.looked_at,
+        "suspects": free.suspects,
+        "sees": free.sees,
+        "right": free.right,
+        "foreign": free.foreign,
+        "recall": free.recall,
+        "precision": free.precision,
+    }
+
+
+def _read(values: Any) -> AuditReport:
+    if values["format"] > FORMAT:
+        raise InvalidInput(
+            f"the report has format {values['format']}, which a newer samespace wrote; upgrade"
+        )
+    free = values["free"]
+    return AuditReport(
+        collection=values["collection"],
+        space=EmbeddingSpace.from_dict(values["space"]),
+        findings=tuple(Finding.from_dict(each) for each in values["findings"]),
+        counts={str(verdict): int(values["counts"][verdict]) for verdict in Verdict},
+        histogram=tuple(map(int, values["histogram"])),
+        free=None
+        if free is None
+        else FreeFindings(
+            **{each: free[each] for each in ("looked_at", "suspects", "sees", "right", "foreign")}
+        ),
+        **{name: values[name] for name in _PLAIN},
+    )
+
+
+_PLAIN: Final = (
+    "population",
+    "pending",
+    "sampled",
+    "threshold",
+    "tokens",
+    "embedded",
+    "resumed_at",
+    "complete",
+    "stopped",
+)
+
+
+def _lines(report: AuditReport) -> Iterator[str]:
+    yield f"collection {report.collection}: {report.population:,} vectors of {report.space}"
+    if report.looked_at:
+        yield f"looked at {_of(report.looked_at, report.population)}"
+    if report.looked_at and not _is_free(report):
+        yield from _said_of_share(report)
+        yield from _said_of_others(report)
+        yield from ("", "cosine of each stored vector with that of its text now:")
+        yield from (f"  {line}" for line in bars(report.histogram))
+    if report.free is not None:
+        yield from _said_of_free(report.free)
+    if report.stopped == "budget":
+        yield "the budget is spent before all rows were looked at"
+
+
+def _is_free(report: AuditReport) -> bool:
+    """Whether no model was asked."""
+    return bool(report.counts[Verdict.SUSPECT] or report.counts[Verdict.UNSUSPECTED])
+
+
+def _of(count: int, population: int) -> str:
+    return "all of them" if count == population else f"{count:,} of them"
+
+
+def _said_of_share(report: AuditReport) -> Iterator[str]:
+    if report.share is None:
+        yield "no row could be judged"
+        return
+    interval = report.interval
+    within = "" if interval is None else f"; of all rows {percent(interval)}, at 95 %"
+    yield f"foreign: {report.foreign:,} ({report.share:.2%}{within})"
+    for likely, count in report.likely.items():
+        yield f"  {count:,} likely {likely}"
+    found = [each for each in report.findings if each.verdict is Verdict.FOREIGN]
+    yield from (f"  {named(each)}" for each in found[:SHOWN])
+    if report.foreign > SHOWN:
+        yield f"  and {report.foreign - min(SHOWN, len(found)):,} more"
+
+
+def percent(interval: tuple[float, float]) -> str:
+    """``0.33 % to 2.32 %``."""
+    low, high = interval
+    return f"{low:.2%} to {high:.2%}"
+
+
+def _said_of_others(report: AuditReport) -> Iterator[str]:
+    others = {
+        "stale (the text changed, the vector did not)": report.stale,
+        "written while they were judged": report.counts[Verdict.CHANGED],
+        "not to be judged (blank, or refused by the backend)": report.counts[Verdict.UNJUDGED],
+        "pending (no vector)": report.pending,
+    }
+    yield from (f"{what}: {count:,}" for what, count in others.items() if count)
+
+
+def _said_of_free(free: FreeFindings) -> Iterator[str]:
+    yield ""
+    if not free.sees:
+        yield (
+            "without a model nothing can be said: these vectors have no common direction, so that a "
+            "foreign one is not out of place"
+        )
+        return
+    yield f"out of place without a model: {free.suspects:,} of {free.looked_at:,}"
+    if free.suspects > free.looked_at * 0.4:
+        yield "  so many that nobody can say from here which side is foreign"
+    if free.recall is not None:
+        yield f"  that is {free.recall:.1%} of the foreign ones"
+    if free.precision is not None:
+        yield f"  and {free.precision:.1%} of what was suspected is foreign"

@@ -1,0 +1,123 @@
+"""A collection's rows as an audit reads and a repair writes them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any
+
+from samespace.documents import CollectionInfo, Document, FillReport, SlotInfo, VersionedRow
+from samespace.filters import field
+from samespace.ingest.target import IDS, AnyStore, Target
+from samespace.ingest.worker import Worker
+from samespace.protocols import Matrix
+from samespace.space import EmbeddingSpace
+
+
+class Rows(Target):
+    """The rows of one collection, and its slot of the handle's space."""
+
+    def __init__(self, store: AnyStore, worker: Worker) -> None:
+        super().__init__(store, worker)
+        self.space: EmbeddingSpace = store.space
+
+    async def info(self) -> CollectionInfo:
+        """What the collection says of itself."""
+        found: CollectionInfo = await self._call(self._store.info)
+        return found
+
+    async def filled(self, limit: int, after: str | None) -> tuple[list[Document], str | None]:
+        """The next rows with a vector, and where to go on; None at the end."""
+        rows, cursor = await self._call(self._store.filled, self.space, limit=limit, after=after)
+        return [_with_vector(row) for row in rows], cursor
+
+    async def sample(self, size: int) -> list[Document]:
+        """So many rows with a vector, drawn without replacement."""
+        rows = await self._call(self._store.sample, self.space, size=size)
+        return [_with_vector(row) for row in rows]
+
+    async def of(self, ids: Sequence[str]) -> list[VersionedRow]:
+        """Those of these rows that have a vector."""
+        return await self._paged(self._store.filled, ids)
+
+    async def pending_of(self, ids: Sequence[str]) -> list[VersionedRow]:
+        """Those of these rows that have none."""
+        return await self._paged(self._store.pending, ids)
+
+    async def _paged(self, method: Callable[..., Any], ids: Sequence[str]) -> list[VersionedRow]:
+        found: list[VersionedRow] = []
+        for start in range(0, len(ids), IDS):
+            where, after = field.id.in_(ids[start : start + IDS]), None
+            while True:
+                rows, after = await self._call(
+                    method, self.space, limit=IDS, after=after, where=where
+                )
+                found += rows
+                if after is None:
+                    break
+        return found
+
+    async def pending(self) -> AsyncIterator[list[str]]:
+        """The ids of rows without a vector, in lists."""
+        after: str | None = None
+        while True:
+            rows, after = await self._call(self._store.pending, self.space, limit=IDS, after=after)
+            if rows:
+                yield [row.document.id for row in rows]
+            if after is None:
+                return
+
+    async def present(self, ids: Sequence[str]) -> set[str]:
+        """Those of these ids that are there, with or without a vector."""
+        found: set[str] = set()
+        for start in range(0, len(ids), IDS):
+            rows = await self._call(self._store.get, ids[start : start + IDS])
+            found |= {row.id for row in rows}
+        return found
+
+    async def chunks_of(self, parents: Iterable[str]) -> dict[str, list[Document]]:
+        """The chunks of each document, in their order, with the vectors that they have."""
+        found: dict[str, list[Document]] = {parent: [] for parent in parents}
+        if found:
+            where = field.parent.in_(list(found))
+            rows = self._store.scan(where=where, with_vectors=True)
+            while part := await self._next(rows):
+                for row in part:
+                    if row.parent is not None:
+                        found[row.parent.id].append(row)
+        return {parent: sorted(rows, key=_place) for parent, rows in found.items()}
+
+    async def stale(self) -> set[str]:
+        """The ids of all rows whose text is no longer what their vector was made from."""
+        found: set[str] = set()
+        since: str | None = None
+        while True:
+            rows, since = await self._call(self._store.stale, self.space, since=since, limit=IDS)
+            found |= {row.document.id for row in rows}
+            if since is None:
+                return found
+
+    async def fill(self, rows: Sequence[VersionedRow], vectors: Matrix) -> FillReport:
+        """Write vectors into rows that still are what was read."""
+        done: FillReport = await self._call(self._store.fill, self.space, rows, vectors)
+        return done
+
+    def slot(self, info: CollectionInfo) -> SlotInfo:
+        """The handle's slot."""
+        return next(slot for slot in info.slots if slot.space == self.space)
+
+
+def _with_vector(row: VersionedRow) -> Document:
+    document = row.document
+    return Document(
+        document.id,
+        document.text,
+        document.metadata,
+        document.parent,
+        document.embed_text,
+        row.vector,
+    )
+
+
+def _place(row: Document) -> tuple[int, str]:
+    ordinal = row.parent.ordinal if row.parent else None
+    return (-1 if ordinal is None else ordinal, row.id)

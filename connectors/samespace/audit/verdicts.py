@@ -1,0 +1,154 @@
+"""What a stored vector is, judged by the vector that its text has now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from samespace.errors import excerpt
+from samespace.space import EmbeddingSpace
+
+AGREEMENT: Final = 0.95
+"""Smallest cosine at which a vector counts as made by the model and task that it is compared with.
+
+Two honest runtimes of one model (other precision, batch or kernel) stay above 0.995; the nearest thing
+that is not the same, the query's task in place of the passage's, stays below 0.9. This lies between the two,
+and the histogram shows whether a collection's rows keep away from it.
+"""
+SAME_MODEL: Final = 0.45
+"""From this cosine on a foreign vector resembles: v3 without a task is near 0.63, its query near 0.8."""
+NORM: Final = 1e-2
+"""How far the norm of a stored unit vector may be from 1: half precision is within 0.001."""
+BINS: Final = 40
+"""Of the histogram, each 0.05 wide."""
+
+ANOTHER_TASK: Final = "another task of the same model"
+NONE_OF_THEM: Final = "none of the candidates"
+NOT_NORMALISED: Final = "the same space, not normalised"
+AS_QUERIES: Final = "the same space, embedded as queries"
+
+
+class Verdict(StrEnum):
+    """What was found of a row."""
+
+    AGREES = "agrees"
+    FOREIGN = "foreign"
+    """Its vector is none of the space."""
+    STALE = "stale"
+    """Its vector was made from another text than it has now."""
+    CHANGED = "changed"
+    """Written while it was being judged, or gone."""
+    UNJUDGED = "unjudged"
+    """There is nothing to embed, or the backend refuses the text."""
+    SUSPECT = "suspect"
+    """Out of place among the others, seen without a model."""
+    UNSUSPECTED = "unsuspected"
+    """In its place, seen without a model, which proves nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A row that does not agree. ``cosine`` is None where the two vectors cannot be compared.
+
+    ``likely`` says what a foreign vector is, or why a row could not be judged; ``suspect`` whether it was
+    out of place among the others.
+    """
+
+    id: str
+    verdict: Verdict
+    cosine: float | None = None
+    likely: str = ""
+    suspect: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "id": self.id,
+            "verdict": str(self.verdict),
+            "cosine": self.cosine,
+            "likely": self.likely,
+            "suspect": self.suspect,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Finding:
+        """The inverse of :meth:`to_dict`; KeyError, TypeError or ValueError on anything else."""
+        if not isinstance(values["id"], str) or not isinstance(values["likely"], str):
+            raise TypeError("an id and what is likely are strings")
+        return cls(
+            id=values["id"],
+            verdict=Verdict(values["verdict"]),
+            cosine=None if values["cosine"] is None else float(values["cosine"]),
+            likely=values["likely"],
+            suspect=values["suspect"] is True,
+        )
+
+
+def judge(
+    id: str,
+    stored: NDArray[np.float32],
+    own: NDArray[np.float32],
+    space: EmbeddingSpace,
+    *,
+    threshold: float = AGREEMENT,
+) -> Finding:
+    """A row's stored vector against ``own``, that of its text, shape ``(dimensions,)``."""
+    if stored.shape != own.shape:
+        likely = f"a vector of {stored.shape[-1]} dimensions"
+        return Finding(id=id, verdict=Verdict.FOREIGN, likely=likely)
+    cosine = cosine_of(stored, own)
+    if cosine is None:
+        return Finding(id=id, verdict=Verdict.FOREIGN, likely="no direction: zero, or not finite")
+    found = Finding(id=id, verdict=Verdict.AGREES, cosine=round(cosine, 6))
+    if cosine < threshold:
+        resembles = cosine >= SAME_MODEL
+        likely = ANOTHER_TASK if resembles else NONE_OF_THEM
+        return replace(found, verdict=Verdict.FOREIGN, likely=likely)
+    if space.normalized and abs(float(np.linalg.norm(stored.astype(np.float64))) - 1) > NORM:
+        return replace(found, verdict=Verdict.FOREIGN, likely=NOT_NORMALISED)
+    return found
+
+
+def cosine_of(left: NDArray[np.float32], right: NDArray[np.float32]) -> float | None:
+    """Of two vectors of one size; None where one has no direction."""
+    if left.shape != right.shape:
+        return None
+    a, b = left.astype(np.float64), right.astype(np.float64)
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    if not norms or not np.isfinite(norms):
+        return None
+    return float(np.clip(np.dot(a, b) / norms, -1.0, 1.0))
+
+
+def bin_of(cosine: float) -> int:
+    """The place in the histogram; the last one includes 1."""
+    return min(BINS - 1, int((cosine + 1) * BINS / 2))
+
+
+def bars(histogram: Sequence[int], *, width: int = 40) -> list[str]:
+    """The histogram for a terminal: a line a bin, and one for any number of empty ones between."""
+    lines: list[str] = []
+    most, gap = max(histogram, default=0), False
+    for place, count in enumerate(histogram):
+        if count:
+            lines += ["  …"] if gap and lines else []
+            bar = "#" * max(1, round(width * count / most))
+            lines.append(f"{_edge(place):+.2f} {bar:<{width}} {count:,}")
+        gap = not count
+    return lines
+
+
+def _edge(place: int) -> float:
+    return place * 2 / BINS - 1
+
+
+def named(finding: Finding) -> str:
+    """A finding on one line."""
+    cosine = "" if finding.cosine is None else f", cosine {finding.cosine:.3f}"
+    likely = f", {finding.likely}" if finding.likely else ""
+    return f"{finding.verdict} {excerpt(finding.id)}{cosine}{likely}"

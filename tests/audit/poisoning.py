@@ -1,0 +1,97 @@
+"""What tests of audits share: collections with rows of another space, written by a stranger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import lru_cache
+from typing import Any
+
+import elasticsearch
+import numpy as np
+import psycopg
+from elasticsearch.helpers import bulk
+from psycopg.sql import SQL, Identifier
+from qdrant_client import QdrantClient, models
+from tests.contract.ingesting import Place
+
+from samespace import Document
+from samespace.protocols import Matrix, Vector
+from samespace.space import EmbeddingSpace
+from samespace.testing.backends import DistortingBackend, TaskBackend
+from samespace.testing.corpus import texts
+
+OLD = EmbeddingSpace(model="jina-embeddings-v2-base-en", dimensions=768)
+NEW = EmbeddingSpace(model="jina-embeddings-v3", dimensions=768, task="retrieval.passage")
+"""Of the size that v2 has too."""
+
+
+@lru_cache
+def model(space: EmbeddingSpace, seed: int, *, common: float = 0.3) -> DistortingBackend:
+    """A model whose vectors share a direction, as those of real ones do: so much of each is common."""
+    direction = np.random.default_rng(seed).standard_normal(space.dimensions)
+    direction *= np.sqrt(common) / np.linalg.norm(direction)
+
+    def drawn_together(vectors: Matrix) -> Matrix:
+        moved = np.sqrt(1 - common) * vectors + direction
+        return np.asarray(moved / np.linalg.norm(moved, axis=1, keepdims=True), np.float32)
+
+    return DistortingBackend(
+        TaskBackend(space, seed=seed), documents=drawn_together, queries=drawn_together
+    )
+
+
+def documents(count: int) -> list[Document]:
+    return [Document(f"d{n}", text, {"n": n}) for n, text in enumerate(texts(count))]
+
+
+def every(number: int, rows: Sequence[Document]) -> list[Document]:
+    """One in so many, evenly spread."""
+    return list(rows[::number])
+
+
+def poison(place: Place, rows: Sequence[Document], backend: Any, *, slot: str) -> None:
+    """Put another model's vectors into the slot of these rows, with the store's own driver."""
+    vectors = backend.embed_documents([row.embedded_text for row in rows])
+    POISONERS[place.kind](place, [row.id for row in rows], list(vectors), slot)
+
+
+def _in_postgres(place: Place, ids: Sequence[str], vectors: Sequence[Vector], slot: str) -> None:
+    statement = SQL("UPDATE {}.{} SET {} = %s::vector WHERE id = %s").format(
+        Identifier(place.options["schema"]), Identifier(place.collection), Identifier(slot)
+    )
+    with psycopg.connect(place.source, autocommit=True) as connection:
+        for id, vector in zip(ids, vectors, strict=True):
+            assert connection.execute(statement, (str(vector.tolist()), id)).rowcount == 1
+
+
+def _in_qdrant(place: Place, ids: Sequence[str], vectors: Sequence[Vector], slot: str) -> None:
+    at_a_server = place.source.startswith("http")
+    client = QdrantClient(url=place.source) if at_a_server else QdrantClient(path=place.source)
+    with closing(client):
+        points, _ = client.scroll(place.collection, limit=100_000, with_payload=True)
+        numbers = {(point.payload or {})["samespace"]["id"]: point.id for point in points}
+        changes = [
+            models.PointVectors(id=numbers[id], vector={slot: vector.tolist()})
+            for id, vector in zip(ids, vectors, strict=True)
+        ]
+        for start in range(0, len(changes), 500):
+            client.update_vectors(place.collection, changes[start : start + 500], wait=True)
+
+
+def _in_elasticsearch(
+    place: Place, ids: Sequence[str], vectors: Sequence[Vector], slot: str
+) -> None:
+    with closing(elasticsearch.Elasticsearch(place.source)) as client:
+        actions = [
+            {"_op_type": "update", "_index": place.collection, "_id": id, "doc": {slot: v.tolist()}}
+            for id, v in zip(ids, vectors, strict=True)
+        ]
+        bulk(client, actions, refresh="wait_for")
+
+
+POISONERS: dict[str, Callable[[Place, Sequence[str], Sequence[Vector], str], None]] = {
+    "PgVectorStore": _in_postgres,
+    "QdrantStore": _in_qdrant,
+    "ElasticsearchStore": _in_elasticsearch,
+}

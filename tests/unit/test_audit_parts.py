@@ -1,0 +1,270 @@
+"""The parts of an audit that need no store."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.audit.poisoning import NEW, OLD, model
+
+from samespace.audit.intervals import share_interval
+from samespace.audit.notes import AuditFile, Progress, Subject, taking_notes
+from samespace.audit.outliers import centre_of
+from samespace.audit.report import AuditReport, FreeFindings
+from samespace.audit.verdicts import (
+    ANOTHER_TASK,
+    BINS,
+    NONE_OF_THEM,
+    NOT_NORMALISED,
+    Finding,
+    Verdict,
+    bars,
+    bin_of,
+    judge,
+)
+from samespace.errors import InvalidInput
+from samespace.protocols import Vector
+from samespace.space import EmbeddingSpace
+from samespace.testing.corpus import texts
+
+SUBJECT = Subject(collection="c", space="s", rows="all", judged_by="its model", threshold=0.95)
+
+
+# The interval
+
+
+@pytest.mark.parametrize("population", [200, 20_000, 1_000_000])
+@pytest.mark.parametrize("drawn", [20, 100, 500])
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5])
+def test_the_interval_covers_the_truth(population: int, drawn: int, share: float) -> None:
+    marked, drawn = round(population * share), min(drawn, population)
+    random = np.random.default_rng(population + drawn)
+    found = random.hypergeometric(marked, population - marked, drawn, 2_000)
+    bounds = {k: share_interval(k, drawn, population) for k in map(int, np.unique(found))}
+    covered = [bounds[k][0] <= marked / population <= bounds[k][1] for k in map(int, found)]
+    assert np.mean(covered) >= 0.94
+
+
+def test_of_a_large_population_the_bounds_are_those_of_clopper_and_pearson() -> None:
+    # quantiles of Beta(5, 496), Beta(6, 495) and Beta(1, 500)
+    assert share_interval(5, 500, 10**9) == pytest.approx((0.0032547, 0.0231814), abs=2e-6)
+    assert share_interval(0, 500, 10**9) == pytest.approx((0.0, 0.0073506), abs=2e-6)
+
+
+def test_the_tails_are_exact() -> None:
+    def at_most(found: int, marked: int) -> float:
+        ways = [
+            math.comb(marked, k) * math.comb(50 - marked, 10 - k)
+            for k in range(min(found, marked) + 1)
+        ]
+        return sum(ways) / math.comb(50, 10)
+
+    low, high = (round(bound * 50) for bound in share_interval(3, 10, 50))
+    assert at_most(3, high) > 0.025 >= at_most(3, high + 1)
+    assert 1 - at_most(2, low) > 0.025 >= 1 - at_most(2, low - 1)
+
+
+@pytest.mark.parametrize("found", [0, 3, 10])
+def test_a_sample_of_everything_is_the_truth(found: int) -> None:
+    assert share_interval(found, 10, 10) == (found / 10, found / 10)
+
+
+def test_nothing_drawn_says_nothing() -> None:
+    assert share_interval(0, 0, 10) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("numbers", [(2, 1, 5), (1, 6, 5), (-1, 1, 5)])
+def test_impossible_counts_are_refused(numbers: tuple[int, int, int]) -> None:
+    with pytest.raises(InvalidInput, match="at most be the next"):
+        share_interval(*numbers)
+
+
+# Verdicts
+
+
+def vector(*values: float) -> Vector:
+    return np.array(values, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("stored", "verdict", "likely"),
+    [
+        (vector(1, 0), Verdict.AGREES, ""),
+        (vector(0.9988, 0.05), Verdict.AGREES, ""),
+        (vector(0.6, 0.8), Verdict.FOREIGN, ANOTHER_TASK),
+        (vector(0, 1), Verdict.FOREIGN, NONE_OF_THEM),
+        (vector(-1, 0), Verdict.FOREIGN, NONE_OF_THEM),
+        (vector(2, 0), Verdict.FOREIGN, NOT_NORMALISED),
+        (vector(1, 0, 0), Verdict.FOREIGN, "a vector of 3 dimensions"),
+        (vector(0, 0), Verdict.FOREIGN, "no direction: zero, or not finite"),
+        (vector(math.nan, 0), Verdict.FOREIGN, "no direction: zero, or not finite"),
+    ],
+)
+def test_a_vector_is_judged_by_direction_and_norm(
+    stored: Vector, verdict: Verdict, likely: str
+) -> None:
+    space = EmbeddingSpace(model="m", dimensions=2)
+    found = judge("a", stored, vector(1, 0), space)
+    assert (found.verdict, found.likely) == (verdict, likely)
+
+
+def test_where_a_space_is_not_normalised_the_norm_says_nothing() -> None:
+    space = EmbeddingSpace(model="m", dimensions=2, normalized=False)
+    assert judge("a", vector(2, 0), vector(1, 0), space).verdict is Verdict.AGREES
+
+
+def test_every_cosine_has_a_bin_and_gaps_are_one_line() -> None:
+    histogram = [0] * BINS
+    for cosine in (-1.0, 0.0, 0.001, 1.0):
+        histogram[bin_of(cosine)] += 1
+    assert [line.split() for line in bars(histogram, width=4)] == [
+        ["-1.00", "##", "1"], ["…"], ["+0.00", "####", "2"], ["…"], ["+0.95", "##", "1"],
+    ]  # fmt: skip
+
+
+# Without a model
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.4])
+def test_vectors_of_another_model_are_out_of_place(share: float) -> None:
+    vectors, foreign = mixture(share)
+    centre = centre_of(vectors, NEW)
+    assert centre is not None
+    assert centre.sees
+    assert np.array_equal(centre.suspects(vectors), foreign)
+
+
+def test_known_vectors_say_which_half_is_the_own_one() -> None:
+    vectors, foreign = mixture(0.6)
+    known = model(NEW, 1).embed_documents(["known", "texts"]).astype(np.float16)
+    centre = centre_of(vectors, NEW, known=known)
+    assert centre is not None
+    assert np.array_equal(centre.suspects(vectors), foreign)
+
+
+def test_vectors_without_a_common_direction_tell_nothing_and_that_is_said() -> None:
+    vectors, _ = mixture(0.1, common=0.0)
+    centre = centre_of(np.random.default_rng(1).permutation(vectors, axis=1), NEW)
+    random = np.random.default_rng(2).standard_normal((500, 768)).astype(np.float32)
+    centre = centre_of(random / np.linalg.norm(random, axis=1, keepdims=True), NEW)
+    assert centre is not None
+    assert not centre.sees
+    assert not centre.suspects(vectors).any()
+
+
+def test_a_norm_is_out_of_place_whatever_the_direction() -> None:
+    vectors, _ = mixture(0.0)
+    centre = centre_of(vectors, NEW)
+    assert centre is not None
+    assert centre.suspects(vectors[:3] * 1.5).all()
+
+
+def mixture(share: float, *, common: float = 0.3) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    """Vectors of two models, and which are the second one's."""
+    said = texts(500)
+    own = model(NEW, 1, common=common).embed_documents(said)
+    other = model(OLD, 2, common=common).embed_documents(said)
+    foreign = np.arange(500) % 100 < 100 * share
+    return np.where(foreign[:, np.newaxis], other, own), foreign
+
+
+# The report
+
+
+def report() -> AuditReport:
+    counts = dict.fromkeys(map(str, Verdict), 0) | {"agrees": 95, "foreign": 4, "stale": 1}
+    return AuditReport(
+        collection="c<script>",
+        space=NEW,
+        population=1_000,
+        sampled=True,
+        counts=counts,
+        findings=(
+            Finding(id="a<b>", verdict=Verdict.FOREIGN, cosine=0.1, likely="v2", suspect=True),
+            Finding(id="s", verdict=Verdict.STALE, cosine=0.5),
+        ),
+        free=FreeFindings(looked_at=100, suspects=4, right=3, foreign=4),
+    )
+
+
+def test_a_report_says_the_share_and_where_it_lies() -> None:
+    found = report()
+    assert found.share == 0.04
+    low, high = found.interval or (0, 0)
+    assert 0.01 < low < 0.04 < high < 0.1
+    assert (found.free and found.free.recall, found.free and found.free.precision) == (0.75, 0.75)
+    assert found.ids() == ["a<b>", "s"]
+    said = "\n".join(found.lines())
+    assert "foreign: 4 (4.00%; of all rows 1.30% to 9.60%, at 95 %)" in said
+    assert "stale (the text changed, the vector did not): 1" in said
+
+
+def test_a_report_survives_json() -> None:
+    assert AuditReport.from_dict(report().to_dict()) == report()
+    for bad in ({}, [], None, {**report().to_dict(), "findings": [{"id": 1}]}):
+        with pytest.raises(InvalidInput, match="no report of an audit"):
+            AuditReport.from_dict(bad)
+    with pytest.raises(InvalidInput, match="newer samespace"):
+        AuditReport.from_dict({**report().to_dict(), "format": 99})
+
+
+# The checkpoint
+
+FOUND = [Finding(id=f"d{n}", verdict=Verdict.FOREIGN, likely="v2") for n in range(5)]
+
+
+def test_notes_go_on_where_the_checkpoint_is_and_forget_what_came_after(tmp_path: Path) -> None:
+    file = AuditFile(tmp_path / "point")
+    with taking_notes(file, SUBJECT) as notes:
+        notes.note(FOUND[:2], "b")
+        notes.findings.add(FOUND[2:])  # and then it was killed
+    with taking_notes(file, SUBJECT) as notes:
+        assert notes.progress.after == "b"
+        assert list(notes.findings) == FOUND[:2]
+
+
+def test_what_is_settled_keeps_the_size_of_its_file(tmp_path: Path) -> None:
+    file = AuditFile(tmp_path / "point")
+    with taking_notes(file, SUBJECT) as notes:
+        notes.note(FOUND, None)
+        size = file.findings.path.stat().st_size
+        notes.settle(lambda found: Finding(id=found.id, verdict=Verdict.STALE))
+        assert file.findings.path.stat().st_size == size
+        assert {found.verdict for found in notes.findings} == {Verdict.STALE}
+    with taking_notes(file, SUBJECT) as notes:  # a complete one begins anew
+        assert notes.progress == Progress()
+        assert list(notes.findings) == []
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "point"
+    with taking_notes(AuditFile(path), SUBJECT) as notes:
+        notes.save()
+    other = Subject(collection="d", space="s", rows="all", judged_by="its model", threshold=0.95)
+    with pytest.raises(InvalidInput, match="another audit: collection 'c', not 'd'"):
+        AuditFile(path).load(other)
+    for content in (
+        "{}",
+        "[]",
+        "nothing",
+        '{"format": 1, "position": 3}',
+        '{"kind": "audit", "format": 1}',
+    ):
+        path.write_text(content)
+        with pytest.raises(InvalidInput, match="no checkpoint"):
+            AuditFile(path).load(SUBJECT)
+    path.write_text('{"kind": "audit", "format": 2}')
+    with pytest.raises(InvalidInput, match="newer samespace"):
+        AuditFile(path).load(SUBJECT)
+
+
+def test_two_audits_do_not_share_a_checkpoint(tmp_path: Path) -> None:
+    file = AuditFile(tmp_path / "point")
+    with (
+        taking_notes(file, SUBJECT),
+        pytest.raises(InvalidInput, match="another job uses"),
+        taking_notes(file, SUBJECT),
+    ):
+        pass
