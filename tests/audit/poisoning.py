@@ -21,9 +21,9 @@ from samespace.space import EmbeddingSpace
 from samespace.testing.backends import DistortingBackend, TaskBackend
 from samespace.testing.corpus import texts
 
-OLD = EmbeddingSpace(model="jina-embeddings-v2-base-en", dimensions=768)
-NEW = EmbeddingSpace(model="jina-embeddings-v3", dimensions=768, task="retrieval.passage")
-"""Of the size that v2 has too."""
+NEW = EmbeddingSpace(model="jina-embeddings-v3", dimensions=256, task="retrieval.passage")
+OLD = EmbeddingSpace(model="another-model", dimensions=256)
+"""Of the same size, and nothing else in common."""
 
 
 @lru_cache
@@ -65,9 +65,15 @@ def _in_postgres(place: Place, ids: Sequence[str], vectors: Sequence[Vector], sl
             assert connection.execute(statement, (str(vector.tolist()), id)).rowcount == 1
 
 
+def client_of(place: Place) -> QdrantClient:
+    """Qdrant's own client of this place, a server or a folder."""
+    if place.source.startswith("http"):
+        return QdrantClient(url=place.source, check_compatibility=False)
+    return QdrantClient(path=place.source)
+
+
 def _in_qdrant(place: Place, ids: Sequence[str], vectors: Sequence[Vector], slot: str) -> None:
-    at_a_server = place.source.startswith("http")
-    client = QdrantClient(url=place.source) if at_a_server else QdrantClient(path=place.source)
+    client = client_of(place)
     with closing(client):
         points, _ = client.scroll(place.collection, limit=100_000, with_payload=True)
         numbers = {(point.payload or {})["samespace"]["id"]: point.id for point in points}

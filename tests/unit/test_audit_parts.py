@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tests.audit.poisoning import NEW, OLD, model
 
 from samespace.audit.intervals import share_interval
@@ -25,7 +26,7 @@ from samespace.audit.verdicts import (
     judge,
 )
 from samespace.errors import InvalidInput
-from samespace.protocols import Vector
+from samespace.protocols import Matrix, Vector
 from samespace.space import EmbeddingSpace
 from samespace.testing.corpus import texts
 
@@ -36,8 +37,8 @@ SUBJECT = Subject(collection="c", space="s", rows="all", judged_by="its model", 
 
 
 @pytest.mark.parametrize("population", [200, 20_000, 1_000_000])
-@pytest.mark.parametrize("drawn", [20, 100, 500])
-@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5])
+@pytest.mark.parametrize("drawn", [50, 500])
+@pytest.mark.parametrize("share", [0.005, 0.1, 0.5])
 def test_the_interval_covers_the_truth(population: int, drawn: int, share: float) -> None:
     marked, drawn = round(population * share), min(drawn, population)
     random = np.random.default_rng(population + drawn)
@@ -145,9 +146,8 @@ def test_known_vectors_say_which_half_is_the_own_one() -> None:
 
 
 def test_vectors_without_a_common_direction_tell_nothing_and_that_is_said() -> None:
-    vectors, _ = mixture(0.1, common=0.0)
-    centre = centre_of(np.random.default_rng(1).permutation(vectors, axis=1), NEW)
-    random = np.random.default_rng(2).standard_normal((500, 768)).astype(np.float32)
+    vectors, _ = mixture(0.1)
+    random = np.random.default_rng(2).standard_normal((500, 256)).astype(np.float32)
     centre = centre_of(random / np.linalg.norm(random, axis=1, keepdims=True), NEW)
     assert centre is not None
     assert not centre.sees
@@ -158,14 +158,14 @@ def test_a_norm_is_out_of_place_whatever_the_direction() -> None:
     vectors, _ = mixture(0.0)
     centre = centre_of(vectors, NEW)
     assert centre is not None
-    assert centre.suspects(vectors[:3] * 1.5).all()
+    assert centre.suspects(vectors[:3] * np.float32(1.5)).all()
 
 
-def mixture(share: float, *, common: float = 0.3) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def mixture(share: float) -> tuple[Matrix, NDArray[np.bool_]]:
     """Vectors of two models, and which are the second one's."""
     said = texts(500)
-    own = model(NEW, 1, common=common).embed_documents(said)
-    other = model(OLD, 2, common=common).embed_documents(said)
+    own = model(NEW, 1).embed_documents(said)
+    other = model(OLD, 2).embed_documents(said)
     foreign = np.arange(500) % 100 < 100 * share
     return np.where(foreign[:, np.newaxis], other, own), foreign
 
@@ -203,7 +203,8 @@ def test_a_report_says_the_share_and_where_it_lies() -> None:
 
 def test_a_report_survives_json() -> None:
     assert AuditReport.from_dict(report().to_dict()) == report()
-    for bad in ({}, [], None, {**report().to_dict(), "findings": [{"id": 1}]}):
+    others: list[object] = [{}, [], None, {**report().to_dict(), "findings": [{"id": 1}]}]
+    for bad in others:
         with pytest.raises(InvalidInput, match="no report of an audit"):
             AuditReport.from_dict(bad)
     with pytest.raises(InvalidInput, match="newer samespace"):

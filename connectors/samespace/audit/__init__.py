@@ -2,4 +2,7 @@
 
 from samespace.audit.auditing import AuditJob as AuditJob
 from samespace.audit.auditing import audit as audit
+from samespace.audit.repairing import RepairJob as RepairJob
+from samespace.audit.repairing import RepairReport as RepairReport
+from samespace.audit.repairing import repair as repair
 from samespace.audit.report import AuditReport as AuditReport

@@ -1,0 +1,324 @@
+"""A repair: rows get the vectors that their texts have, unless somebody writes them meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+
+from samespace.audit.auditing import backend_of, prove
+from samespace.audit.remaking import Chunks, Remade, check_can_embed_chunks, is_late, remade
+from samespace.audit.report import NAMED, AuditReport
+from samespace.audit.rows import Rows
+from samespace.audit.verdicts import Verdict, judge
+from samespace.documents import Document, VersionedRow
+from samespace.embedding import close_async
+from samespace.errors import InvalidInput, excerpt
+from samespace.guard import CANARY_THRESHOLD
+from samespace.ingest.embedder import Embedder
+from samespace.ingest.running import served
+from samespace.ingest.target import AnyStore, unique
+from samespace.ingest.worker import GRACE, in_a_thread
+from samespace.names import check_id
+from samespace.protocols import AnyBackend, Vector
+from samespace.vectors import stack
+
+BATCH_SIZE: Final = 200
+ROUNDS: Final = 20
+"""How often a row is looked at again that somebody else writes at the same time."""
+RIGHT: Final = CANARY_THRESHOLD
+"""A vector at least this near to the one that its text has now is left alone: runtimes differ by less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairReport:
+    """What a repair did.
+
+    ``asked`` counts the rows that it was given, ``repaired`` those that were not right and are now (with
+    ``dry_run``: that would be), ``right`` those whose vector was right already. ``deleted`` are ids that are
+    not there any more; ``refused`` are those that cannot be embedded, each with the reason; ``unsettled``
+    are those that somebody else wrote each time, to be repaired again. ``looked_again`` counts the writes
+    that were not done since the row was no longer what had been read.
+    """
+
+    asked: int = 0
+    repaired: int = 0
+    right: int = 0
+    looked_again: int = 0
+    deleted: tuple[str, ...] = ()
+    refused: tuple[tuple[str, str], ...] = ()
+    unsettled: tuple[str, ...] = ()
+    tokens: int = 0
+    embedded: int = 0
+    dry_run: bool = False
+    complete: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no row is left to be repaired."""
+        return self.complete and not self.refused and not self.unsettled
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "asked": self.asked,
+            "repaired": self.repaired,
+            "right": self.right,
+            "looked_again": self.looked_again,
+            "deleted": list(self.deleted),
+            "refused": [{"id": id, "error": reason} for id, reason in self.refused],
+            "unsettled": list(self.unsettled),
+            "tokens": self.tokens,
+            "embedded": self.embedded,
+            "dry_run": self.dry_run,
+            "complete": self.complete,
+        }
+
+
+class RepairJob:
+    """Embeds the texts of certain rows again, and writes the vectors of those that are not right.
+
+    ``rows`` is an :class:`~samespace.audit.AuditReport`, whose foreign and stale rows are meant, or any
+    iterable of ids; with ``pending`` also all rows that the store counts as pending. ``backend`` must be of
+    the handle's space, and is the store's unless given. Each write is conditional on the row being what was
+    read: a row that somebody else writes meanwhile is looked at again, and a row that is deleted stays so.
+    What was written is read again, and compared. With ``dry_run`` nothing is written. A second run finds
+    everything right. ``on_progress`` is called with the report so far after each batch, in the job's thread.
+
+    Chunks that were embedded together are so again, of the document as it is now.
+    """
+
+    def __init__(
+        self,
+        store: AnyStore,
+        rows: AuditReport | Iterable[str] = (),
+        *,
+        backend: AnyBackend | None = None,
+        pending: bool = False,
+        dry_run: bool = False,
+        on_progress: Callable[[RepairReport], object] | None = None,
+    ) -> None:
+        self._store, self._ids = store, _ids_of(rows, store)
+        self._backend = backend_of(store, backend)
+        self._pending, self._dry_run = pending, dry_run
+        self._on_progress = on_progress
+        self._report = RepairReport(dry_run=dry_run)
+
+    @property
+    def report(self) -> RepairReport:
+        """What has been done so far; also while it is running, and after an error."""
+        return self._report
+
+    def run(self) -> RepairReport:
+        """Repair in a loop and a thread of its own, as an ingestion job runs.
+
+        An async store is closed in the end, in the loop that it was used in, and so is an async backend.
+        """
+        return served(lambda _: self._run(closing=self._store.is_async))
+
+    async def run_async(self) -> RepairReport:
+        """:meth:`run` in the caller's loop; it closes nothing."""
+        return await self._run(closing=False)
+
+    async def _run(self, *, closing: bool) -> RepairReport:
+        with ExitStack() as threads:
+            writing = threads.enter_context(in_a_thread("write"))
+            embedding = threads.enter_context(in_a_thread("embed", grace=GRACE))
+            rows = Rows(self._store, writing)
+            repair = _Repair(
+                rows, self._backend, Embedder(self._backend, [embedding]), self._dry_run
+            )
+            try:
+                await repair.begin()
+                async for ids in self._batches(rows):
+                    self._tell(await repair.of(ids))
+                self._tell(replace(repair.report, complete=True))
+            finally:
+                if closing and rows.is_open:
+                    await rows.close()
+                    await close_async(self._backend)
+        return self._report
+
+    async def _batches(self, rows: Rows) -> AsyncIterator[list[str]]:
+        for ids in _parts(self._ids):
+            yield ids
+        if self._pending:
+            async for more in rows.pending():
+                for ids in _parts(more):
+                    yield ids
+
+    def _tell(self, report: RepairReport) -> None:
+        self._report = report
+        if self._on_progress is not None:
+            self._on_progress(report)
+
+
+def repair(store: AnyStore, rows: AuditReport | Iterable[str] = (), **options: Any) -> RepairReport:
+    """What a :class:`RepairJob` of these rows with these options does."""
+    return RepairJob(store, rows, **options).run()
+
+
+def _ids_of(rows: AuditReport | Iterable[str], store: AnyStore) -> Iterable[str]:
+    if not isinstance(rows, AuditReport):
+        if isinstance(rows, str) or not isinstance(rows, Iterable):
+            raise InvalidInput(f"rows is {excerpt(rows)}; pass an AuditReport, or a list of ids")
+        return rows
+    if (rows.collection, rows.space) != (store.collection, store.space):
+        raise InvalidInput(
+            f"the report is of collection {excerpt(rows.collection)} and {rows.space}, this handle of "
+            f"{excerpt(store.collection)} and {store.space}; open the store as it was audited"
+        )
+    named = rows.ids()
+    if rows.foreign + rows.stale > len(named):
+        raise InvalidInput(
+            f"the report names {len(named):,} of {rows.foreign + rows.stale:,} rows (at most {NAMED:,}); "
+            "audit with a checkpoint and repair what it has found (--checkpoint)"
+        )
+    return named
+
+
+def _parts(ids: Iterable[str]) -> Iterator[list[str]]:
+    remaining = iter(ids)
+    while part := unique(islice(remaining, BATCH_SIZE)):
+        for id in part:
+            check_id(id)
+        yield part
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Rows that are not right yet, and what was embedded for them so far, by all that it depends on."""
+
+    left: set[str]
+    made: dict[tuple[str, ...], Vector] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    attempted: set[str] = field(default_factory=set)
+
+
+class _Repair:
+    """One run."""
+
+    def __init__(self, rows: Rows, backend: AnyBackend, embedder: Embedder, dry_run: bool) -> None:
+        self._rows, self._backend, self._embedder = rows, backend, embedder
+        self._dry_run = dry_run
+        self._is_late = False
+        self._stale: set[str] = set()
+        self.report = RepairReport(dry_run=dry_run)
+
+    async def begin(self) -> None:
+        """Look at the collection, and prove the backend: what writes must be right itself."""
+        info = await self._rows.info()
+        slot = self._rows.slot(info)
+        self._is_late = is_late(slot.provenance)
+        if self._is_late:
+            check_can_embed_chunks(self._backend, info.name)
+        await prove(self._backend, slot, collection=info.name)
+        self._stale = await self._rows.stale()
+
+    async def of(self, ids: Sequence[str]) -> RepairReport:
+        """Repair these rows: look, write, and look again until all are right."""
+        batch = _Batch(left=set(ids))
+        deleted = batch.left - await self._rows.present(ids)
+        batch.left -= deleted
+        for _ in range(ROUNDS):
+            wrong = await self._wrong(batch)
+            if not wrong or self._dry_run:
+                batch.attempted |= {row.document.id for row, _ in wrong}
+                batch.left -= {row.document.id for row, _ in wrong}
+                break
+            await self._write(wrong, batch)
+        deleted |= batch.left - await self._rows.present(list(batch.left)) if batch.left else set()
+        self._count(len(ids), batch, deleted)
+        return self.report
+
+    async def _wrong(self, batch: _Batch) -> list[tuple[VersionedRow, Vector]]:
+        """The rows that are not right, each with the vector that it should have; others leave the batch."""
+        rows = await self._read(batch)
+        chunks = await self._chunks([row.document for row in rows])
+        vectors = await self._vectors([row.document for row in rows], chunks, batch)
+        wrong = []
+        for row in rows:
+            own = vectors.get(row.document.id)
+            if own is not None and self._is_wrong(row, own, batch):
+                wrong.append((row, own))
+            else:
+                batch.left.discard(row.document.id)
+        return wrong
+
+    async def _read(self, batch: _Batch) -> list[VersionedRow]:
+        """Those with a vector as they are, and those that are pending, without one."""
+        ids = sorted(batch.left)
+        found = {row.document.id: row for row in await self._rows.of(ids)}
+        for row in await self._rows.pending_of(ids):
+            found[row.document.id] = replace(row, vector=None)
+        return list(found.values())
+
+    async def _chunks(self, rows: Sequence[Document]) -> Chunks:
+        if not self._is_late:
+            return {}
+        parents = unique(row.parent.id for row in rows if row.parent is not None)
+        return await self._rows.chunks_of(parents)
+
+    async def _vectors(
+        self, rows: Sequence[Document], chunks: Chunks, batch: _Batch
+    ) -> dict[str, Vector]:
+        """The vectors that these rows have now; what was embedded in an earlier round is not again."""
+        keys = {row.id: _key(row, chunks) for row in rows}
+        new = [row for row in rows if keys[row.id] not in batch.made]
+        if new:
+            made = await remade(self._embedder, new, chunks)
+            self._note(made, new, keys, batch)
+        return {row.id: batch.made[keys[row.id]] for row in rows if keys[row.id] in batch.made}
+
+    def _note(
+        self,
+        made: Remade,
+        rows: Sequence[Document],
+        keys: dict[str, tuple[str, ...]],
+        batch: _Batch,
+    ) -> None:
+        batch.made |= {keys[row.id]: made.vectors[row.id] for row in rows if row.id in made.vectors}
+        batch.refused |= {row.id: made.refused[row.id] for row in rows if row.id in made.refused}
+        self.report = replace(self.report, embedded=self.report.embedded + made.embedded)
+
+    def _is_wrong(self, row: VersionedRow, own: Vector, batch: _Batch) -> bool:
+        if row.vector is None:
+            return True
+        if row.document.id in self._stale and row.document.id not in batch.attempted:
+            return True
+        found = judge(row.document.id, row.vector, own, self._rows.space, threshold=RIGHT)
+        return found.verdict is not Verdict.AGREES
+
+    async def _write(self, wrong: Sequence[tuple[VersionedRow, Vector]], batch: _Batch) -> None:
+        vectors = stack([vector for _, vector in wrong], self._rows.space.dimensions)
+        done = await self._rows.fill([row for row, _ in wrong], np.asarray(vectors, np.float32))
+        batch.attempted |= {row.document.id for row, _ in wrong}
+        self.report = replace(self.report, looked_again=self.report.looked_again + done.changed)
+
+    def _count(self, asked: int, batch: _Batch, deleted: set[str]) -> None:
+        report = self.report
+        refused = {
+            id: why for id, why in batch.refused.items() if id not in batch.attempted | deleted
+        }
+        unsettled = batch.left - deleted - refused.keys()
+        repaired = batch.attempted - deleted - unsettled - refused.keys()
+        self.report = replace(
+            report,
+            asked=report.asked + asked,
+            repaired=report.repaired + len(repaired),
+            right=report.right + asked - len(repaired | deleted | unsettled | refused.keys()),
+            deleted=(*report.deleted, *sorted(deleted)),
+            refused=(*report.refused, *sorted(refused.items())),
+            unsettled=(*report.unsettled, *sorted(unsettled)),
+            tokens=self._embedder.spent,
+        )
+
+
+def _key(row: Document, chunks: Chunks) -> tuple[str, ...]:
+    """All that a row's vector is made from, and its place there."""
+    together = chunks.get(row.parent.id, ()) if row.parent is not None else ()
+    return (row.id, row.embedded_text, *(chunk.embedded_text for chunk in together))

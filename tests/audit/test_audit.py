@@ -1,0 +1,402 @@
+"""Audits and repairs of collections that a stranger has poisoned, on every store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import elasticsearch
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient
+from tests.audit.poisoning import NEW, OLD, client_of, documents, every, model, poison
+from tests.contract.ingesting import (
+    PLACES,
+    Bars,
+    ChunkBackend,
+    Place,
+    awaitable,
+    elasticsearch_place,
+    postgres_place,
+    qdrant_place,
+    qdrant_server_place,
+)
+from tests.contract.test_elasticsearch_contract import raw
+from tests.contract.test_qdrant_contract import prefix
+
+import samespace
+from samespace import Document
+from samespace.audit import AuditJob, AuditReport, RepairJob, audit, repair
+from samespace.audit.notes import AuditFile
+from samespace.audit.verdicts import ANOTHER_TASK, AS_QUERIES, NONE_OF_THEM, Verdict
+from samespace.errors import InvalidInput, SpaceMismatch
+from samespace.protocols import Matrix
+from samespace.testing.backends import (
+    V3,
+    DistortingBackend,
+    LyingBackend,
+    RefusingBackend,
+    TaskBackend,
+)
+
+__all__ = ["prefix", "raw"]  # fixtures
+STORES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
+    "PostgreSQL": postgres_place,
+    "Qdrant local": qdrant_place,
+    "Qdrant REST": qdrant_server_place,
+    "Elasticsearch": elasticsearch_place,
+}
+FULL = [pytest.mark.soak, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(params=STORES)
+def place(request: pytest.FixtureRequest) -> Place:
+    return STORES[request.param](request)
+
+
+@pytest.fixture
+def one(request: pytest.FixtureRequest) -> Place:
+    """For what does not depend on the store."""
+    return PLACES["Qdrant local"](request)
+
+
+def audited(place: Place, backend: Any, **asked: Any) -> AuditReport:
+    with place.open(backend) as store:
+        return audit(store, **asked)
+
+
+def is_poisoned(place: Place, backend: Any, rows: Sequence[Document]) -> list[str]:
+    """The rows whose stored vector is not the backend's, looked at without an audit."""
+    with place.open(backend) as store:
+        stored = {row.id: row.vector for row in store.scan(with_vectors=True)}
+    own = backend.embed_documents([row.embedded_text for row in rows])
+    return [
+        row.id for row, vector in zip(rows, own, strict=True)
+        if not np.allclose(stored[row.id], vector, atol=1e-3)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "size", [pytest.param(300, id="small"), pytest.param(20_000, id="full", marks=FULL)]
+)
+def test_every_foreign_row_is_found_and_repaired_and_no_other(place: Place, size: int) -> None:
+    if place.kind == "QdrantStore" and not place.source.startswith("http"):
+        size //= 3  # local mode syncs point by point
+    own, other, rows = model(NEW, 1), model(OLD, 2), documents(size)
+    with place.open(own) as store:
+        store.upsert(rows)
+    for number in (100, 10, 2):
+        bad = every(number, rows)
+        poison(place, bad, other, slot=NEW.id)
+        report = audited(place, own, sample="all", candidates=[other])
+        check_findings(report, {row.id for row in bad}, size)
+        with place.open(own) as store:
+            mended = repair(store, report)
+        assert (mended.repaired, mended.is_whole) == (report.foreign, True)
+        assert is_poisoned(place, own, rows) == []
+    with place.open(own) as store:
+        again = repair(store, report)
+        assert store.stale(NEW, limit=10) == ([], None)
+        assert store.info().slots[0].pending == 0
+    assert (again.repaired, again.right) == (0, report.foreign)
+    assert audited(place, own, sample="all").foreign == 0
+
+
+def check_findings(report: AuditReport, bad: set[str], size: int) -> None:
+    found = set(report.ids(Verdict.FOREIGN))
+    assert len(found & bad) >= 0.99 * len(bad)
+    assert len(found - bad) <= 0.001 * size
+    assert report.complete
+    assert (report.looked_at, report.interval) == (size, None)
+    assert report.likely == {str(OLD): len(found)}
+    assert report.free is not None
+    assert (report.free.recall, report.free.precision) == (1.0, 1.0)
+
+
+def test_a_sample_bounds_the_share(one: Place) -> None:
+    own, rows = model(NEW, 1), documents(400)
+    with one.open(own) as store:
+        store.upsert(rows)
+    poison(one, every(10, rows), model(OLD, 2), slot=NEW.id)
+    report = audited(one, own, sample=100)
+    assert (report.sampled, report.looked_at) == (True, 100)
+    low, high = report.interval or (1, 0)
+    assert low <= report.share <= high  # type: ignore[operator]
+    assert high - low < 0.25
+    assert set(report.ids()) <= {row.id for row in every(10, rows)}
+
+
+def test_without_a_model_suspects_are_named_and_nothing_is_embedded(one: Place) -> None:
+    own, rows = model(NEW, 1), documents(400)
+    with one.open(own) as store:
+        store.upsert(rows)
+    poison(one, every(10, rows), model(OLD, 2), slot=NEW.id)
+    silent = DistortingBackend(own, documents=lambda _: pytest.fail("a model was asked"))
+    report = audited(one, silent, sample="all", only="free")
+    assert set(report.ids(Verdict.SUSPECT)) == {row.id for row in every(10, rows)}
+    assert (report.foreign, report.judged, report.share) == (0, 0, None)
+
+
+def test_a_foreign_vector_is_told_by_what_it_resembles(one: Place) -> None:
+    rows = documents(40)
+    backend = TaskBackend()
+    with one.open(backend) as store:
+        store.upsert(rows)
+    poison(one, rows[:1], Queries(backend), slot=V3.id)
+    halfway = DistortingBackend(backend, documents=lambda own: _turned(own, 0.63))
+    poison(one, rows[1:2], halfway, slot=V3.id)
+    poison(one, rows[2:3], LyingBackend(), slot=V3.id)
+    found = {
+        each.id: each.likely
+        for each in audited(one, backend, sample=None, threshold=0.999).findings
+    }
+    assert found == {"d0": AS_QUERIES, "d1": ANOTHER_TASK, "d2": NONE_OF_THEM}
+
+
+class Queries(DistortingBackend):
+    """Embeds documents as queries."""
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        return self.embed_queries(texts)
+
+
+def _turned(vectors: Matrix, cosine: float) -> Matrix:
+    """Vectors at this cosine to the given ones."""
+    beside = np.roll(vectors, 1, axis=1)
+    beside -= np.einsum("ij,ij->i", beside, vectors)[:, np.newaxis] * vectors
+    beside /= np.linalg.norm(beside, axis=1, keepdims=True)
+    return np.asarray(cosine * vectors + np.sqrt(1 - cosine**2) * beside, np.float32)
+
+
+def test_a_text_changed_behind_its_vector_is_stale_and_not_foreign(place: Place) -> None:
+    backend, rows = TaskBackend(), documents(30)
+    with place.open(backend) as store:
+        store.upsert(rows)
+    if place.kind == "PgVectorStore":
+        pytest.importorskip("psycopg")
+        return  # there a trigger empties the slot: pending, and counted as such below
+    change_text(place, "d3", "the whole text is another one now")
+    report = audited(place, backend, sample="all")
+    assert (report.stale, report.foreign, report.ids()) == (1, 0, ["d3"])
+    with place.open(backend) as store:
+        assert repair(store, report).repaired == 1
+        assert store.stale(V3, limit=10) == ([], None)
+    assert audited(place, backend, sample="all").judged == 30
+
+
+def change_text(place: Place, id: str, text: str) -> None:
+    """In place, with the store's own driver."""
+    if place.kind == "ElasticsearchStore":
+        with closing(elasticsearch.Elasticsearch(place.source)) as client:
+            client.update(index=place.collection, id=id, doc={"text": text}, refresh="wait_for")
+        return
+    client = client_of(place)
+    with closing(client):
+        points, _ = client.scroll(place.collection, limit=1_000)
+        number = next(p.id for p in points if (p.payload or {})["samespace"]["id"] == id)
+        client.set_payload(place.collection, {"text": text}, points=[number], wait=True)
+
+
+def test_what_cannot_be_judged_or_has_no_vector_is_counted_apart(place: Place) -> None:
+    rows = documents(20)
+    backend = RefusingBackend("part 7")
+    with place.open(TaskBackend()) as store:
+        store.upsert(rows)
+        store.upsert_vectors([Document("none", "of its own")], [None], space=V3)
+    report = audited(place, backend, sample="all")
+    assert report.counts == dict.fromkeys(map(str, Verdict), 0) | {"agrees": 19, "unjudged": 1}
+    assert {each.id for each in report.findings} == {"d7"}
+    assert report.pending == 1
+    with place.open(backend) as store:
+        mended = repair(store, ["d1", "d7", "none", "gone"], pending=True)
+    assert (mended.right, mended.repaired, mended.deleted) == (1, 1, ("gone",))
+    assert [id for id, _ in mended.refused] == ["d7"]
+    assert not mended.is_whole
+
+
+# Chunks that were embedded together
+
+
+def test_chunks_that_see_one_another_are_judged_and_repaired_by_document(place: Place) -> None:
+    backend = ChunkBackend()
+    sources = [
+        Document(f"d{n}", "".join(f"piece {p} of {n}|" for p in range(3))) for n in range(12)
+    ]
+    place.run(backend, sources, chunker=Bars(), late_chunking=True)
+    report = audited(place, backend, sample="all", batch_size=7)
+    assert (report.judged, report.foreign) == (36, 0)
+    assert len(backend.together) == 24  # once by the job, and once by the audit
+    assert audited(place, backend, sample=9).foreign == 0
+    with place.open(backend) as store:
+        chunks = [row for row in store.scan() if row.id in {"d3#1", "d5#0"}]
+    poison(place, chunks, LyingBackend(), slot=V3.id)
+    report = audited(place, backend, sample="all", batch_size=7)
+    assert set(report.ids()) == {"d3#1", "d5#0"}
+    with place.open(backend) as store:
+        assert repair(store, report).repaired == 2
+    assert audited(place, backend, sample="all").foreign == 0
+    with pytest.raises(InvalidInput, match="has no embed_chunks"):
+        audited(place, TaskBackend(), sample="all")
+
+
+def test_chunks_embedded_alone_would_all_look_foreign(one: Place) -> None:
+    with one.open(TaskBackend()) as store:  # which says nothing of late chunking
+        store.create()
+    rows = [Document(f"d{n}", f"piece {n}", parent=samespace.Parent("d", n)) for n in range(20)]
+    vectors = ChunkBackend().embed_chunks([[row.text for row in rows]])[0]
+    with one.open(TaskBackend()) as store:
+        store.upsert_vectors(rows, vectors, space=V3)
+    assert audited(one, ChunkBackend(), sample="all").foreign == 20
+
+
+# Writers at work
+
+
+class Overtaken(TaskBackend):
+    """While it embeds for the first time, somebody writes."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        super().__init__()
+        self.act: Callable[[], object] | None = act
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        if self.act is not None and any("part" in text for text in texts):
+            act, self.act = self.act, None
+            act()
+        return super().embed_documents(texts)
+
+
+@pytest.fixture
+def shared(request: pytest.FixtureRequest) -> Iterator[Callable[[Place, Any], Any]]:
+    """Handles that may be open at once: in local mode these are of one client."""
+    clients: dict[str, QdrantClient] = {}
+
+    def opened(place: Place, backend: Any) -> Any:
+        if place.kind != "QdrantStore" or place.source.startswith("http"):
+            return place.open(backend)
+        if place.source not in clients:
+            clients[place.source] = QdrantClient(path=place.source)
+        client = clients[place.source]
+        return samespace.QdrantStore(client, collection=place.collection, backend=backend)
+
+    yield opened
+    for client in clients.values():
+        client.close()
+
+
+def test_a_writer_at_work_is_not_overwritten(place: Place, shared: Any) -> None:
+    rows = documents(12)
+    with place.open(TaskBackend()) as store:
+        store.upsert(rows)
+    poison(place, rows[:4], LyingBackend(), slot=V3.id)
+    changed = Document("d0", "another text, of a writer at work")
+
+    def write() -> None:
+        with shared(place, TaskBackend()) as writer:
+            writer.upsert([changed])
+            writer.delete(ids=["d1"])
+
+    with shared(place, Overtaken(write)) as store:
+        mended = repair(store, [row.id for row in rows[:4]])
+        assert store.get(["d0", "d1"]) == [changed]
+    assert mended.looked_again >= 1
+    assert (mended.deleted, mended.unsettled) == (("d1",), ())
+    with shared(place, TaskBackend()) as store:
+        report = audit(store, sample="all")
+    assert report.counts[Verdict.AGREES] == 11
+
+
+def test_a_row_that_is_written_while_it_is_judged_is_no_finding(place: Place, shared: Any) -> None:
+    rows = documents(12)
+    with place.open(TaskBackend()) as store:
+        store.upsert(rows)
+
+    def write() -> None:
+        with shared(place, TaskBackend()) as writer:
+            writer.upsert([Document("d0", "another text")])
+            writer.delete(ids=["d1"])
+
+    with shared(place, Overtaken(write)) as store:
+        poisoned = LyingBackend().embed_documents([rows[0].text])
+        store.upsert_vectors([rows[0]], poisoned, space=V3)
+        report = audit(store, sample="all")
+    assert report.foreign == 0
+    assert report.counts[Verdict.CHANGED] == 1
+
+
+# How it runs
+
+
+def test_a_dry_run_writes_nothing(one: Place) -> None:
+    rows, backend = documents(10), TaskBackend()
+    with one.open(backend) as store:
+        store.upsert(rows)
+    poison(one, rows[:3], LyingBackend(), slot=V3.id)
+    before = one.stored()
+    with one.open(backend) as store:
+        report = repair(store, [row.id for row in rows], dry_run=True)
+    assert (report.repaired, report.right) == (3, 7)
+    assert one.stored() == before
+
+
+@pytest.mark.parametrize("kind", ["PostgreSQL, async", "Qdrant local, async"])
+def test_an_async_store_and_backend_are_audited_and_repaired_too(
+    request: pytest.FixtureRequest, kind: str
+) -> None:
+    place, rows = PLACES[kind](request), documents(20)
+    with place.open(TaskBackend()) as store:
+        store.upsert(rows)
+    poison(place, rows[:2], LyingBackend(), slot=V3.id)
+
+    def opened() -> Any:
+        cls = getattr(samespace, f"Async{place.kind}")
+        backend = awaitable(TaskBackend())
+        return cls(place.source, collection=place.collection, backend=backend, **place.options)
+
+    report = AuditJob(opened(), sample="all").run()
+    assert report.foreign == 2
+    assert RepairJob(opened(), report).run().repaired == 2
+
+
+def test_a_budget_ends_an_audit_and_the_next_goes_on(one: Place, tmp_path: Path) -> None:
+    rows, point = documents(50), tmp_path / "point"
+    with one.open(TaskBackend()) as store:
+        store.upsert(rows)
+    poison(one, every(10, rows), LyingBackend(), slot=V3.id)
+    asked: dict[str, Any] = {"sample": "all", "checkpoint": point, "batch_size": 10}
+    first = audited(one, TaskBackend(), budget_tokens=60, **asked)
+    assert (first.complete, first.stopped) == (False, "budget")
+    backend = TaskBackend()
+    last = audited(one, backend, **asked)
+    assert last.resumed_at == first.looked_at > 0
+    assert len(backend.documents) == 50 - first.looked_at
+    assert (last.foreign, last.looked_at) == (5, 50)
+    assert [each.id for each in AuditFile(point).findings] == last.ids()
+
+
+def test_what_cannot_be_is_refused_before_anything_is_embedded(one: Place, tmp_path: Path) -> None:
+    with one.open(TaskBackend()) as store:
+        store.upsert(documents(3))
+        for asked, said in {
+            "sample": (0, 'pass a whole number from 1 to 10,000, or "all"'),
+            "threshold": (1, "a cosine between 0 and 1"),
+            "only": ("model", 'pass "free"'),
+            "batch_size": (True, "whole number"),
+            "budget_tokens": (0, "whole number"),
+            "checkpoint": (7, "path of a file"),
+            "candidates": (["jina"], "lacks"),
+        }.items():
+            with pytest.raises(InvalidInput, match=said[1]):
+                audit(store, **{asked: said[0]})
+        with pytest.raises(SpaceMismatch, match="every row would look foreign"):
+            audit(store, backend=model(NEW, 1))
+        with pytest.raises(SpaceMismatch, match="embeds a known text"):
+            audit(store, backend=LyingBackend())
+        with pytest.raises(InvalidInput, match="list of ids"):
+            repair(store, "d1")
+        with pytest.raises(InvalidInput, match="the report is of collection 'other'"):
+            repair(store, AuditReport(collection="other", space=V3, population=1))
+    with one.open() as store, pytest.raises(InvalidInput, match="no backend to embed with"):
+        audit(store)
