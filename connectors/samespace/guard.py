@@ -18,7 +18,14 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from samespace.errors import InvalidInput, SlotNotReady, SpaceMismatch, SpaceUnknown, command, excerpt
+from samespace.errors import (
+    InvalidInput,
+    SlotNotReady,
+    SpaceMismatch,
+    SpaceUnknown,
+    command,
+    excerpt,
+)
 from samespace.legality import Use, legality
 from samespace.space import EmbeddingSpace, Verdict, differences
 from samespace.vectors import cosines
