@@ -19,13 +19,13 @@ class LlamaIndex:
         self.given = given
         self.rows = len(given.ids)
         parts = conninfo_to_dict(conninfo)
-        where = {
-            "username": str(parts["user"]),
-            "database": str(parts["dbname"]),
-            "query": {"host": str(parts["host"])},
-        }
-        self.url = URL.create("postgresql+psycopg2", **where)
-        self.async_url = URL.create("postgresql+asyncpg", **where)
+        self.url = URL.create(
+            "postgresql+psycopg2",
+            username=str(parts["user"]),
+            database=str(parts["dbname"]),
+            query={"host": str(parts["host"])},
+        )
+        self.async_url = self.url.set(drivername="postgresql+asyncpg")
         self.engine = create_engine(self.url)
 
     def _open(self) -> PGVectorStore:
