@@ -26,6 +26,7 @@ from samespace.errors import (
     command,
     excerpt,
 )
+from samespace.layout import Layout, TextQuery
 from samespace.legality import Use, legality
 from samespace.space import EmbeddingSpace, Verdict, differences
 from samespace.vectors import cosines
@@ -44,6 +45,8 @@ CANARY_THRESHOLD: Final = 0.995
 """Smallest cosine at which a canary counts as unchanged."""
 
 Direction = Literal["documents", "queries"]
+_ELSEWHERE: Final = TextQuery("elsewhere")
+"""Stands for a text that only who opens the collection knows, where a layout is but checked."""
 
 
 class SlotState(StrEnum):
@@ -167,11 +170,13 @@ class SpaceRecord:
         try:
             slots = tuple(SlotRecord.from_dict(slot) for slot in values["slots"])
             layout = values.get("layout")
-            if slots and isinstance(layout, Mapping | None):
+            if layout is not None:
+                Layout.from_dict(dict(layout), text=_ELSEWHERE)
+            if slots:
                 return cls(slots=slots, layout=layout)
         except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
             raise UnreadableRecord(_unreadable(collection, type(error).__name__)) from error
-        raise UnreadableRecord(_unreadable(collection, "its slots or its layout are missing"))
+        raise UnreadableRecord(_unreadable(collection, "its slots are missing"))
 
     def find(self, space: EmbeddingSpace) -> SlotRecord | None:
         """The slot of this space, if there is one."""

@@ -43,6 +43,11 @@ UNREADABLE: Final[Mapping[str, Callable[[dict[str, Any]], Any]]] = {
     "a space without a model": lambda record: _with(record, space={"dimensions": 64}),
     "a canary cut short": lambda record: _with(record, canary={"documents": "AAAA"}),
     "a layout that is text": lambda record: {**record, "layout": "ours"},
+    "a layout of nothing": lambda record: {**record, "layout": {}},
+    "a layout that names no columns": lambda record: {
+        **record,
+        "layout": {"id": 7, "text": ["text"], "slot": "embedding"},
+    },
 }
 """What each makes of a record cannot be read."""
 
