@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import lru_cache
@@ -70,11 +71,14 @@ class EmbeddingSpace:
 
     @classmethod
     def from_dict(cls, fields_: dict[str, Any]) -> EmbeddingSpace:
-        """Read what :meth:`to_dict` wrote; :class:`InvalidInput` if it is anything else."""
-        try:
-            return cls(**fields_)
-        except TypeError as error:
-            raise InvalidInput(f"not an embedding space: {excerpt(fields_)}") from error
+        """Read what :meth:`to_dict` wrote; :class:`InvalidInput` if it is anything else.
+
+        No field may be missing: that one was left out is not to say that it has its default.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(fields_, Mapping) or fields_.keys() != names:
+            raise InvalidInput(f"not an embedding space: {excerpt(fields_)}")
+        return cls(**fields_)
 
     @classmethod
     def parse(cls, spec: str) -> EmbeddingSpace:
