@@ -56,7 +56,33 @@ def pgvector(url: str, schema: str, collection: str, known: dict[str, list[float
     )
 
 
-STORES = {"PGVectorStore": pgvectorstore, "PGVector": pgvector}
+def qdrant(folder: str, _: str, collection: str, known: dict[str, list[float]]) -> Any:
+    """The store of a collection in a folder of local mode, which is made if it is not there."""
+    client = importlib.import_module("qdrant_client").QdrantClient(path=folder)
+    models = importlib.import_module("qdrant_client.models")
+    if not client.collection_exists(collection):
+        size = models.VectorParams(
+            size=len(next(iter(known.values()))), distance=models.Distance.COSINE
+        )
+        client.create_collection(collection, vectors_config=size)
+    store = importlib.import_module("langchain_qdrant").QdrantVectorStore
+    interface = importlib.import_module("langchain_core.embeddings").Embeddings
+    embedding = type("Embedding", (Vectors, interface), {})(known)  # it looks at the type
+    return store(client=client, collection_name=collection, embedding=embedding)
+
+
+def elasticsearch(url: str, _: str, index: str, known: dict[str, list[float]]) -> Any:
+    """The store of an index, which is made by the first that is added to it."""
+    langchain = importlib.import_module("langchain_elasticsearch")
+    return langchain.ElasticsearchStore(index_name=index, embedding=Vectors(known), es_url=url)
+
+
+STORES = {
+    "PGVectorStore": pgvectorstore,
+    "PGVector": pgvector,
+    "QdrantVectorStore": qdrant,
+    "ElasticsearchStore": elasticsearch,
+}
 
 
 def work(store: Any, jobs: list[dict[str, Any]]) -> list[Any]:
