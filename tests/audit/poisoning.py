@@ -101,3 +101,15 @@ POISONERS: dict[str, Callable[[Place, Sequence[str], Sequence[Vector], str], Non
     "QdrantStore": _in_qdrant,
     "ElasticsearchStore": _in_elasticsearch,
 }
+
+
+def change_text(place: Place, id: str, text: str) -> None:
+    """In place, behind the vector, with the store's own driver."""
+    if place.kind == "ElasticsearchStore":
+        with closing(elasticsearch.Elasticsearch(place.source)) as search:
+            search.update(index=place.collection, id=id, doc={"text": text}, refresh="wait_for")
+        return
+    with closing(client_of(place)) as client:
+        points, _ = client.scroll(place.collection, limit=1_000)
+        number = next(p.id for p in points if (p.payload or {})["samespace"]["id"] == id)
+        client.set_payload(place.collection, {"text": text}, points=[number], wait=True)

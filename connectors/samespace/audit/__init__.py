@@ -2,6 +2,8 @@
 
 from samespace.audit.auditing import AuditJob as AuditJob
 from samespace.audit.auditing import audit as audit
+from samespace.audit.checking import CheckReport as CheckReport
+from samespace.audit.checking import check as check
 from samespace.audit.repairing import RepairJob as RepairJob
 from samespace.audit.repairing import RepairReport as RepairReport
 from samespace.audit.repairing import repair as repair

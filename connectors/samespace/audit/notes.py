@@ -110,12 +110,19 @@ class Findings:
         """At most so many."""
         return list(islice(self, count))
 
-    def __iter__(self) -> Iterator[Finding]:
+    def until(self, size: int) -> Iterator[Finding]:
+        """Those in the first so many bytes: what is behind them may be half a line."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
             for line in file:
+                size -= len(line)
+                if size < 0:
+                    return
                 yield Finding.from_dict(orjson.loads(line))
+
+    def __iter__(self) -> Iterator[Finding]:
+        return self.until(self.path.stat().st_size if self.path.exists() else 0)
 
 
 def _restated(line: bytes, change: Callable[[Finding], Finding]) -> bytes:
@@ -146,15 +153,22 @@ class AuditFile(CheckpointPath):
         found = self._progress(values)
         return Progress() if found.complete else found
 
-    def subject(self) -> Subject:
-        """Which audit this is of; :class:`InvalidInput` if there is none."""
+    def noted(self, *, collection: str, space: str) -> Iterator[Finding]:
+        """What an audit of this slot has found so far, complete or not.
+
+        :class:`InvalidInput` if there is none, or one of another slot.
+        """
         values = self._checked()
         if values is None:
             raise InvalidInput(f"there is no checkpoint {self._named}; check the path")
-        try:
-            return Subject(**values["subject"])
-        except TypeError as error:
-            raise self._foreign() from error
+        theirs = (values["subject"].get("collection"), values["subject"].get("space"))
+        if theirs != (collection, space):
+            raise InvalidInput(
+                f"the checkpoint {self._named} is of collection {excerpt(theirs[0])} and slot "
+                f"{excerpt(theirs[1])}, not {excerpt(collection)} and {excerpt(space)}; pass that "
+                "collection and backend"
+            )
+        return self.findings.until(self._progress(values).found)
 
     def save(self, subject: Subject, progress: Progress) -> None:
         """Replace the file; it is on disk once this returns."""

@@ -88,13 +88,19 @@ class Rows(Target):
 
     async def stale(self) -> set[str]:
         """The ids of all rows whose text is no longer what their vector was made from."""
-        found: set[str] = set()
+        return {id async for ids in self._stale(self.space) for id in ids}
+
+    async def count_stale(self, space: EmbeddingSpace) -> int:
+        """How many rows of a slot these are."""
+        return sum([len(ids) async for ids in self._stale(space)])
+
+    async def _stale(self, space: EmbeddingSpace) -> AsyncIterator[list[str]]:
         since: str | None = None
         while True:
-            rows, since = await self._call(self._store.stale, self.space, since=since, limit=IDS)
-            found |= {row.document.id for row in rows}
+            rows, since = await self._call(self._store.stale, space, since=since, limit=IDS)
+            yield [row.document.id for row in rows]
             if since is None:
-                return found
+                return
 
     async def fill(self, rows: Sequence[VersionedRow], vectors: Matrix) -> FillReport:
         """Write vectors into rows that still are what was read."""

@@ -13,7 +13,17 @@ from typing import Annotated, Final, cast
 import typer
 
 from samespace import __version__
-from samespace.cli import adopting, collections, demo, doctor, guard, ingesting, server
+from samespace.cli import (
+    adopting,
+    auditing,
+    checking,
+    collections,
+    demo,
+    doctor,
+    guard,
+    ingesting,
+    server,
+)
 from samespace.errors import InvalidInput, SamespaceError, SpaceError
 
 app = typer.Typer(
@@ -26,6 +36,9 @@ app.command("ingest")(ingesting.ingest)
 app.command("search")(collections.search)
 app.command("info")(collections.info)
 app.command("drop")(collections.drop)
+app.command("audit")(auditing.audit)
+app.command("repair")(auditing.repair)
+app.command("check")(checking.check_collection)
 app.command("doctor")(doctor.doctor)
 app.command("identify")(adopting.identify_collection)
 app.command("adopt")(adopting.adopt)

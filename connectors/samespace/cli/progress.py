@@ -186,3 +186,44 @@ def _with_bar(state: State, width: int) -> Table | Text:
 def console_of(stream_is_terminal: bool) -> Console:
     """For what is said on stderr; no variable of the environment makes a pipe a terminal."""
     return Console(stderr=True, force_terminal=None if stream_is_terminal else False)
+
+
+class Counter:
+    """Shows on ``console`` how many rows are done, while it is entered."""
+
+    def __init__(
+        self, console: Console, done: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console, self._done = console, done
+        self._clock, self._last = clock, clock()
+        self._said = ""
+        self._live: Live | None = None
+        if console.is_terminal and not console.is_dumb_terminal:
+            self._live = Live(
+                console=console,
+                get_renderable=lambda: Text(self._said[: console.width - BESIDE]),
+                transient=True,
+                redirect_stdout=False,
+            )
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def tell(self, count: int, total: int | None) -> None:
+        """So many are done."""
+        of = f" of {total:,}" if total else ""
+        self._said = f"{counted(count, 'row')}{of} {self._done}"
+        if self._live is None and self._clock() - self._last >= SECONDS:
+            self._last = self._clock()
+            self._console.print(self._said, soft_wrap=True, highlight=False, markup=False)

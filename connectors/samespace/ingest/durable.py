@@ -50,10 +50,7 @@ class CheckpointPath:
         :class:`InvalidInput` where it cannot be written.
         """
         with self._writing():
-            beside = self.path.with_name(f"{self.path.name}.new")
-            _write_through(beside, content)
-            beside.replace(self.path)
-            _sync(self.path.parent)
+            replace_file(self.path, content)
 
     def values(self) -> Any:
         """What its JSON says; None without a file, :class:`InvalidInput` for what cannot be read."""
@@ -121,6 +118,14 @@ def _is_there(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Have a file hold this, at no moment a part of it; it is on disk once this returns."""
+    beside = path.with_name(f"{path.name}.new")
+    _write_through(beside, content)
+    beside.replace(path)
+    _sync(path.parent)
 
 
 def _write_through(path: Path, content: bytes) -> None:

@@ -1,0 +1,90 @@
+"""An audit's report as one page of HTML that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from html import escape
+from typing import Final
+
+from samespace.audit.report import AuditReport, percent
+from samespace.audit.verdicts import BINS, Finding
+
+SHOWN: Final = 1_000
+"""How many findings a page lists; all are in the JSON."""
+_STYLE: Final = """
+:root { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; width: 100% }
+th, td { text-align: left; padding: .2rem .6rem; border-bottom: 1px solid #8884 }
+td.n { text-align: right; font-variant-numeric: tabular-nums }
+td.bar { width: 60% } td.bar span { display: block; height: 1rem; background: #47a }
+tr.low td.bar span { background: #b43 }
+.big { font-size: 2rem }
+"""
+
+
+def page_of(report: AuditReport) -> str:
+    """The page. It has no script, and nothing of it is loaded from elsewhere."""
+    return "\n".join(_page(report)) + "\n"
+
+
+def _page(report: AuditReport) -> Iterator[str]:
+    title = escape(f"Audit of {report.collection}")
+    yield '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width">'
+    yield f"<title>{title}</title><style>{_STYLE}</style></head><body>"
+    yield f"<h1>{title}</h1><p>{escape(str(report.space))}, {report.population:,} rows</p>"
+    yield f'<p class="big">{_headline(report)}</p>'
+    yield from _table(("what", "rows"), [(each, f"{count:,}") for each, count in _counts(report)])
+    yield "<h2>Cosine of each stored vector with that of its text now</h2>"
+    yield from _histogram(report)
+    if report.findings:
+        yield "<h2>Rows</h2>"
+        yield from _table(("verdict", "id", "cosine", "likely"), map(_row, report.findings[:SHOWN]))
+    if len(report.findings) > SHOWN:
+        yield f"<p>and {len(report.findings) - SHOWN:,} more</p>"
+    yield "</body></html>"
+
+
+def _headline(report: AuditReport) -> str:
+    if report.share is None:
+        return "no row was judged"
+    within = (
+        "" if report.interval is None else f" (of all rows {percent(report.interval)}, at 95 %)"
+    )
+    return f"{report.share:.2%} foreign{within}"
+
+
+def _counts(report: AuditReport) -> Iterator[tuple[str, int]]:
+    yield "looked at", report.looked_at
+    yield from ((verdict, count) for verdict, count in report.counts.items() if count)
+    yield "pending", report.pending
+    if report.free is not None and report.free.sees:
+        yield "out of place without a model", report.free.suspects
+
+
+def _row(finding: Finding) -> tuple[str, str, str, str]:
+    cosine = "" if finding.cosine is None else f"{finding.cosine:.3f}"
+    return (str(finding.verdict), finding.id, cosine, finding.likely)
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    yield "<table><tr>" + "".join(f"<th>{escape(each)}</th>" for each in head) + "</tr>"
+    for row in rows:
+        yield "<tr>" + "".join(f"<td>{escape(each)}</td>" for each in row) + "</tr>"
+    yield "</table>"
+
+
+def _histogram(report: AuditReport) -> Iterator[str]:
+    most = max(report.histogram, default=0)
+    yield "<table>"
+    for place, count in enumerate(report.histogram):
+        if count:
+            edge = place * 2 / BINS - 1
+            kind = ' class="low"' if edge < report.threshold else ""
+            width = max(1, round(100 * count / most))
+            yield (
+                f'<tr{kind}><td class="n">{edge:+.2f}</td><td class="n">{count:,}</td>'
+                f'<td class="bar"><span style="width:{width}%"></span></td></tr>'
+            )
+    yield "</table>"

@@ -1,0 +1,298 @@
+"""``samespace audit`` and ``samespace repair``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Final
+
+import orjson
+import typer
+
+from samespace.audit.auditing import SAMPLED, AuditJob
+from samespace.audit.notes import AuditFile
+from samespace.audit.page import page_of
+from samespace.audit.repairing import RepairJob, RepairReport
+from samespace.audit.report import AuditReport
+from samespace.audit.verdicts import Verdict
+from samespace.cli.options import (
+    AsJson,
+    Backend,
+    Collection,
+    Dimensions,
+    Store,
+    one_line,
+    opened,
+    opened_backend,
+)
+from samespace.cli.progress import Counter, console_of, counted
+from samespace.errors import InvalidInput, SamespaceError, excerpt
+from samespace.protocols import VectorStore
+
+INTERRUPTED: Final = 130
+SPENT: Final = 4
+NAMED: Final = 20
+_WANTED: Final = (Verdict.FOREIGN, Verdict.STALE)
+
+Point = Annotated[
+    Path | None,
+    typer.Option("--checkpoint", metavar="FILE", help="Note progress here, and go on from there."),
+]
+
+
+def audit(
+    context: typer.Context,
+    collection: Collection = "documents",
+    store: Store = "embedded",
+    backend: Backend = "hashing",
+    dimensions: Dimensions = None,
+    sample: Annotated[int, typer.Option(metavar="N", help="Look at N rows.")] = SAMPLED,
+    all_rows: Annotated[bool, typer.Option("--all", help="Look at every row.")] = False,
+    free: Annotated[
+        bool, typer.Option("--free", help="Call no model; name what is out of place.")
+    ] = False,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SPEC", help="What foreign vectors may be of; may be given again."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write the report here, too.")
+    ] = None,
+    checkpoint: Point = None,
+    budget_tokens: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Stop once N tokens are spent.")
+    ] = None,
+    max_share: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Fail (1) where the foreign share may be above X: 0.01."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Embed texts again and compare: whose vectors are in a collection?
+
+    Nothing is written to it. Without --all a random sample bounds the share.
+    """
+    if max_share is not None and not 0 <= max_share < 1:
+        raise InvalidInput(f"--max-share is {max_share}; pass a share, like 0.01")
+    with ExitStack() as stack:
+        source = stack.enter_context(opened(store, collection, backend, dimensions, context))
+        watch = stack.enter_context(Counter(console_of(sys.stderr.isatty()), "judged"))
+        job = AuditJob(
+            source,
+            sample="all" if all_rows else sample,
+            candidates=[stack.enter_context(opened_backend(spec)) for spec in candidate or ()],
+            only="free" if free else None,
+            checkpoint=checkpoint,
+            budget_tokens=budget_tokens,
+            on_progress=lambda found: watch.tell(
+                found.looked_at, found.population if all_rows else sample
+            ),
+        )
+        found = _ended(job, "judged", checkpoint)
+    if report is not None:
+        _write(report, page_of(found))
+    _show_audit(found, _repairing(context, checkpoint), as_json=as_json)
+    if found.stopped == "budget":
+        raise typer.Exit(SPENT)
+    if _is_above(found, max_share):
+        raise typer.Exit(1)
+
+
+def _ended(job: AuditJob, done: str, checkpoint: Path | None) -> AuditReport:
+    """The job's report; of one that is ended, how far it came and how to go on."""
+    try:
+        return job.run()
+    except (KeyboardInterrupt, SystemExit) as ending:
+        looked = counted(job.report.looked_at, "row")
+        typer.echo(f"samespace: interrupted; {looked} {done}, {_going_on(checkpoint)}", err=True)
+        raise SystemExit(getattr(ending, "code", INTERRUPTED)) from None
+    except SamespaceError as error:
+        if job.report.looked_at:
+            error.add_note(
+                f"{counted(job.report.looked_at, 'row')} {done}, {_going_on(checkpoint)}"
+            )
+        raise
+
+
+def _going_on(checkpoint: Path | None) -> str:
+    if checkpoint is None:
+        return "and nothing noted: with --checkpoint FILE it could go on"
+    return "run it again to go on"
+
+
+def _write(path: Path, page: str) -> None:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot write the report {excerpt(str(path))}: {error.strerror}; pass another path"
+        ) from error
+
+
+def _is_above(found: AuditReport, most: float | None) -> bool:
+    """Whether more than ``most`` may be foreign: by the upper bound, where only some were looked at."""
+    if most is None or found.share is None:
+        return False
+    return (found.interval[1] if found.interval else found.share) > most
+
+
+def _show_audit(found: AuditReport, repairing: str, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(orjson.dumps(found.to_dict()).decode())
+        return
+    for line in found.lines():
+        typer.echo(line)
+    if found.foreign or found.stale:
+        typer.echo(f"\nto repair them: {repairing}")
+
+
+def _repairing(context: typer.Context, checkpoint: Path | None) -> str:
+    """The command that repairs what this one has found."""
+    kept = ("store", "collection", "backend", "dimensions")
+    given = [
+        part
+        for name in kept
+        if context.params.get(name) is not None and _is_given(context, name)
+        for part in (f"--{name}", str(context.params[name]))
+    ]
+    rows = ["--checkpoint", str(checkpoint)] if checkpoint else ["--from", "AUDIT.json"]
+    said = shlex.join(["samespace", "repair", *given, *rows])
+    if checkpoint:
+        return said
+    return f"{said}\n  where AUDIT.json is what this command prints with --json, best with --all"
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def repair(
+    context: typer.Context,
+    collection: Collection = "documents",
+    store: Store = "embedded",
+    backend: Backend = "hashing",
+    dimensions: Dimensions = None,
+    audited: Annotated[
+        Path | None, typer.Option("--from", metavar="AUDIT.json", help="What an audit printed.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The checkpoint of an audit.")
+    ] = None,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", metavar="ID", help="This row; may be given again.")
+    ] = None,
+    pending: Annotated[
+        bool, typer.Option("--pending", help="Also the rows that have no vector.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be written; write nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Embed certain rows again and write the vectors that are not right.
+
+    Rows that somebody else writes meanwhile are left as they are then. Run again, it does nothing.
+    """
+    with ExitStack() as stack:
+        source = stack.enter_context(opened(store, collection, backend, dimensions, context))
+        rows = _rows(source, audited, checkpoint, ids, pending=pending)
+        if not (yes or dry_run):
+            _ask(f"Embed and write rows of {collection}?")
+        watch = stack.enter_context(Counter(console_of(sys.stderr.isatty()), "looked at"))
+        job = RepairJob(
+            source,
+            rows,
+            pending=pending,
+            dry_run=dry_run,
+            on_progress=lambda done: watch.tell(done.asked, None),
+        )
+        done = _repaired(job)
+    _show_repair(done, as_json=as_json)
+    if not done.is_whole:
+        raise typer.Exit(1)
+
+
+def _ask(question: str) -> None:
+    try:
+        if typer.confirm(question, err=True):
+            return
+    except typer.Abort:
+        if sys.stdin.isatty():  # somebody pressed Ctrl-C
+            raise
+        raise InvalidInput(
+            "nobody answered, so nothing was written; pass --yes to be asked nothing"
+        ) from None
+    typer.echo("nothing written", err=True)
+    raise typer.Exit(1)
+
+
+def _rows(
+    source: VectorStore,
+    audited: Path | None,
+    checkpoint: Path | None,
+    ids: Sequence[str] | None,
+    *,
+    pending: bool,
+) -> AuditReport | Iterable[str]:
+    given = [each for each in (audited, checkpoint, ids) if each]
+    if len(given) > 1 or not (given or pending):
+        raise InvalidInput(
+            "say which rows: one of --from AUDIT.json, --checkpoint FILE, --id ID, or --pending"
+        )
+    if audited is not None:
+        return _read(audited)
+    return _noted(checkpoint, source) if checkpoint is not None else list(ids or ())
+
+
+def _read(path: Path) -> AuditReport:
+    try:
+        return AuditReport.from_dict(orjson.loads(path.read_bytes()))
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot read {excerpt(str(path))}: {error.strerror}; check --from"
+        ) from error
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(
+            f"{excerpt(str(path))} is not JSON; pass what samespace audit --json has written"
+        ) from error
+
+
+def _noted(path: Path, source: VectorStore) -> Iterator[str]:
+    found = AuditFile(path).noted(collection=source.collection, space=source.space.id)
+    return (each.id for each in found if each.verdict in _WANTED)
+
+
+def _repaired(job: RepairJob) -> RepairReport:
+    try:
+        return job.run()
+    except (KeyboardInterrupt, SystemExit) as ending:
+        done = counted(job.report.repaired, "row")
+        typer.echo(f"samespace: interrupted; {done} repaired, run it again to go on", err=True)
+        raise SystemExit(getattr(ending, "code", INTERRUPTED)) from None
+
+
+def _show_repair(done: RepairReport, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(done.to_dict()))
+        return
+    verb = "to repair" if done.dry_run else "repaired"
+    said = [f"{counted(done.repaired, 'row')} {verb}", f"{done.right:,} right already"]
+    said += [f"{len(done.deleted):,} no longer there"] if done.deleted else []
+    said += [counted(done.tokens, "token")] if done.tokens else []
+    typer.echo(", ".join(said))
+    for id, reason in islice(done.refused, NAMED):
+        typer.echo(f"left as it is {one_line(id, 60)}: {reason}", err=True)
+    if len(done.refused) > NAMED:
+        typer.echo(f"and {len(done.refused) - NAMED:,} more, all named with --json", err=True)
+    if done.unsettled:
+        typer.echo(
+            f"{counted(len(done.unsettled), 'row')} written by others each time; run it again",
+            err=True,
+        )

@@ -1,0 +1,184 @@
+"""``samespace audit``, ``repair`` and ``check`` as a shell runs them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from tests.audit.poisoning import documents, every, poison
+from tests.cli.running import run
+from tests.contract.ingesting import Place
+
+from samespace import Document, HashingBackend
+from samespace.testing.backends import DistortingBackend
+
+SIZE = 40
+SPACE = HashingBackend(64).space
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A collection of which every tenth row is of another model."""
+    place = Place("QdrantStore", str(tmp_path / "qdrant"), {})
+    with place.open(HashingBackend(64)) as store:
+        store.upsert(documents(SIZE))
+    backwards = DistortingBackend(HashingBackend(64), documents=lambda own: own[:, ::-1].copy())
+    poison(place, every(10, documents(SIZE)), backwards, slot=SPACE.id)
+    return place
+
+
+def at(place: Place, command: str, *more: str, backend: str | None = "hashing@64") -> list[str]:
+    where = ["--store", f"qdrant:{place.source}", "--collection", place.collection]
+    return [command, *where, *(["--backend", backend] if backend else []), *more]
+
+
+def test_an_audit_names_foreign_rows_and_the_command_that_repairs_them(
+    place: Place, tmp_path: Path
+) -> None:
+    point, page = str(tmp_path / "a point"), tmp_path / "report.html"
+    asked = at(place, "audit", "--all", "--checkpoint", point, "--report", str(page))
+    done = run(tmp_path, *asked, "--max-share", "0.05")
+    assert done.returncode == 1, done.stderr
+    assert "foreign: 4 (10.00%)" in done.stdout
+    assert "foreign 'd10', cosine" in done.stdout
+    assert page.read_text().count("<td>foreign</td>") == 4 + 1
+    command = shlex.split(done.stdout.rpartition("to repair them: ")[2])
+    assert command[0] == "samespace"
+    refused = run(tmp_path, *command[1:])
+    assert (refused.returncode, "pass --yes" in refused.stderr) == (2, True)
+    dry = run(tmp_path, *command[1:], "--dry-run")
+    assert "4 rows to repair, 0 right already" in dry.stdout
+    mended = run(tmp_path, *command[1:], "--yes")
+    assert (mended.returncode, mended.stdout) == (0, "4 rows repaired, 0 right already\n")
+    assert "0 rows repaired, 4 right" in run(tmp_path, *command[1:], "--yes").stdout
+    clean = run(tmp_path, *asked, "--max-share", "0")
+    assert (clean.returncode, "foreign: 0 (0.00%)" in clean.stdout) == (0, True)
+
+
+def test_a_sample_says_where_the_share_is_and_its_json_can_be_repaired_from(
+    place: Place, tmp_path: Path
+) -> None:
+    done = run(tmp_path, *at(place, "audit", "--sample", "39", "--json", "--max-share", "0.001"))
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert found["sampled"]
+    assert found["interval"][0] <= 0.1 <= found["interval"][1]
+    report = tmp_path / "AUDIT.json"
+    report.write_text(done.stdout)
+    mended = run(tmp_path, *at(place, "repair", "--from", str(report), "--yes", "--json"))
+    assert json.loads(mended.stdout)["repaired"] == found["counts"]["foreign"]
+
+
+def test_without_a_model_an_audit_says_when_it_can_tell_nothing(
+    place: Place, tmp_path: Path
+) -> None:
+    done = run(tmp_path, *at(place, "audit", "--free"))
+    assert done.returncode == 0
+    assert "without a model nothing can be said" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "said"),
+    [
+        ("repair", (), "say which rows"),
+        ("repair", ("--id", "d1", "--from", "x"), "say which rows"),
+        ("repair", ("--from", "nothing.json", "--yes"), "check --from"),
+        ("repair", ("--checkpoint", "nothing", "--yes"), "there is no checkpoint"),
+        ("audit", ("--max-share", "7"), "pass a share"),
+        ("audit", ("--sample", "0"), "whole number from 1"),
+        ("audit", ("--candidate", "wonder"), "no backend is known"),
+    ],
+)
+def test_wrong_usage_says_what_is_right(
+    place: Place, tmp_path: Path, command: str, more: tuple[str, ...], said: str
+) -> None:
+    done = run(tmp_path, *at(place, command, *more))
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+
+
+# Check
+
+
+def test_a_check_passes_and_measures(place: Place, tmp_path: Path) -> None:
+    metrics = tmp_path / "samespace.prom"
+    asked = at(place, "check", "--expect", str(SPACE), "--metrics", str(metrics))
+    done = run(tmp_path, *asked)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"fine, 40 rows of {SPACE}, canary documents 1.0000" in done.stdout
+    found = parsed(metrics.read_text())
+    slot = f'collection="ingested",slot="{SPACE.id}"'
+    assert found["samespace_rows", 'collection="ingested"'] == 40
+    assert found["samespace_pending_rows", slot] == 0
+    assert found["samespace_slot_ready", slot] == 1
+    assert found["samespace_canary_cosine", 'collection="ingested",direction="queries"'] > 0.999
+    assert found["samespace_check_success", 'collection="ingested"'] == 1
+    assert found["samespace_check_timestamp_seconds", 'collection="ingested"'] > 1e9
+
+
+def test_a_check_fails_with_1_where_something_is_not_as_expected(
+    place: Place, tmp_path: Path
+) -> None:
+    metrics = tmp_path / "samespace.prom"
+    asked = at(place, "check", "--expect", "jina-embeddings-v3@64", backend=None)
+    done = run(tmp_path, *asked, "--metrics", str(metrics))
+    assert done.returncode == 1
+    assert "model 'samespace-hashing" in done.stderr
+    assert "is not 'jina-embeddings-v3'" in done.stderr
+    assert parsed(metrics.read_text())["samespace_check_success", 'collection="ingested"'] == 0
+    with place.open(HashingBackend(64)) as store:
+        store.upsert_vectors([Document("p", "pending")], [None], space=SPACE)
+    done = run(tmp_path, *at(place, "check"))
+    assert (done.returncode, "1 rows are pending, at most 0" in done.stderr) == (1, True)
+    assert run(tmp_path, *at(place, "check", "--max-pending", "1")).returncode == 0
+    mended = run(tmp_path, *at(place, "repair", "--pending", "--yes"))
+    assert (mended.returncode, mended.stdout) == (0, "1 row repaired, 0 right already\n")
+    assert json.loads(run(tmp_path, *at(place, "check", "--json")).stdout)["fine"] is True
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--collection", "absent"),
+        ("--store", "qdrant://127.0.0.1:1"),
+        ("--expect", "nonsense"),
+        ("--max-pending", "-1"),
+        ("--backend", "hashing@128", "--expect", str(SPACE)),
+    ],
+)
+def test_a_check_that_cannot_tell_ends_with_2_and_says_so_in_the_metrics(
+    place: Place, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    metrics = tmp_path / "samespace.prom"
+    done = run(tmp_path, *at(place, "check", backend=None), *more, "--metrics", str(metrics))
+    assert done.returncode == 2, done.stdout
+    assert done.stderr
+    if more[0] != "--max-pending":  # which typer refuses
+        [success] = [
+            value for (name, _), value in parsed(metrics.read_text()).items() if "success" in name
+        ]
+        assert success == 0
+
+
+LINE = re.compile(r'([a-z_]+)\{((?:[a-z_]+="(?:[^"\\\n]|\\[\\n"])*",?)*)\} (\S+)\Z')
+
+
+def parsed(text: str) -> dict[tuple[str, str], float]:
+    """By the grammar of Prometheus' text format, strictly."""
+    found: dict[tuple[str, str], float] = {}
+    described: set[str] = set()
+    assert text.endswith("\n")
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            described.add(line.split(" ")[2])
+        elif line.startswith("# TYPE "):
+            assert line.split(" ")[2:] == [line.split(" ")[2], "gauge"]
+        else:
+            match = LINE.match(line)
+            assert match, line
+            assert match[1] in described
+            assert (match[1], match[2]) not in found
+            found[match[1], match[2]] = float(match[3])
+    return found
