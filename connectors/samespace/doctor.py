@@ -8,7 +8,13 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from samespace.documents import CollectionInfo, SlotInfo
-from samespace.errors import CollectionNotFound, InvalidInput, SamespaceError, excerpt
+from samespace.errors import (
+    CollectionNotFound,
+    InvalidInput,
+    SamespaceError,
+    command,
+    excerpt,
+)
 from samespace.findings import Finding, Level
 from samespace.opening import (
     EMBEDDED,
@@ -61,7 +67,7 @@ def _collection(url: str, collection: str) -> Iterator[Finding]:
         yield Finding(
             Level.PROBLEM,
             f"there is no collection {excerpt(collection)}",
-            f"check its name, or make it: samespace ingest FILES --collection {collection}",
+            f"check its name, or make it: {command('ingest FILES', collection)}",
         )
         return
     yield Finding(Level.OK, _told(found))

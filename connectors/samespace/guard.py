@@ -265,12 +265,22 @@ def missing_record(collection: str) -> SpaceUnknown:
     )
 
 
+def lost_slot(slot: SlotRecord, *, collection: str, place: str) -> SpaceUnknown:
+    """The refusal of a record that names a slot which is not there; ``place`` is what one is."""
+    return SpaceUnknown(
+        f"collection {excerpt(collection)} says that its vectors are in the {place} "
+        f"{excerpt(slot.name)}, which it lacks. Restore it from a backup; or, where the rows have vectors "
+        f"in other slots, take it out of the record: {command('guard repair-record', collection)} "
+        "(repair_record())"
+    )
+
+
 def not_ready(slot: SlotRecord, *, collection: str, pending: int, rows: int) -> SlotNotReady:
     """The refusal of a search in a slot that is being filled."""
     return SlotNotReady(
         f"slot {slot.name} of collection {excerpt(collection)} is being filled: {pending} of {rows} "
         f"rows have no vector of {slot.space} yet; search with the collection's other space, or wait "
-        "until it is marked ready"
+        f"until it is marked ready ({command('info', collection)})"
     )
 
 

@@ -310,6 +310,19 @@ def open_backend(
     raise InvalidInput(f"no backend is known for {_shown(spec)}; use {_BACKENDS}")
 
 
+def spec_of(space: EmbeddingSpace) -> str | None:
+    """The spec of a backend that :func:`open_backend` knows for a space; None where it knows none."""
+    from samespace.backends.hashing import MODEL as HASHING  # noqa: PLC0415  as where it is opened
+
+    if space == EmbeddingSpace(model=HASHING, dimensions=space.dimensions):
+        return f"hashing@{space.dimensions}"
+    model = find_model(space.model)
+    if model is None or space.variant or not space.normalized:
+        return None
+    task = space.task or GENERIC
+    return f"jina:{space.model}@{space.dimensions}" + (f":{task}" if model.tasks else "")
+
+
 def _shown(spec: str) -> str:
     """A spec as far as nothing in it can be a secret: of a URL only what is in front of it."""
     name, colon, rest = spec.partition(":")

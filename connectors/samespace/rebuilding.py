@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from samespace import __version__
-from samespace.errors import SpaceMismatch, SpaceUnknown, excerpt
+from samespace.errors import SpaceMismatch, SpaceUnknown, command, excerpt
 from samespace.guard import CANARY_THRESHOLD, SlotRecord, SlotState, SpaceRecord, suggestion
 from samespace.protocols import Matrix
 from samespace.space import EmbeddingSpace, spaces_named
@@ -68,7 +68,8 @@ def nothing_left(collection: str) -> SpaceUnknown:
     """The refusal of a collection in which no slot is named after its space."""
     return SpaceUnknown(
         f"no slot of collection {excerpt(collection)} is named after its space, as those of collections "
-        "made here are; pass layout= and space= and call adopt() (samespace adopt)"
+        f"made here are. Find out which space it is of: {command('identify', collection)}; then record it "
+        "with samespace adopt (pass layout= and space= and call adopt())"
     )
 
 

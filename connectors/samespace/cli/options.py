@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from samespace.errors import CollectionNotFound, InvalidInput, excerpt
+from samespace.errors import CollectionNotFound, InvalidInput, SpaceMismatch, command, excerpt
 from samespace.filters import And, Filter, field
 from samespace.opening import (
     FORMS,
@@ -20,6 +20,7 @@ from samespace.opening import (
     open_backend,
     open_store,
     parse_address,
+    spec_of,
 )
 from samespace.protocols import EmbeddingBackend, VectorStore
 
@@ -76,13 +77,18 @@ def opened_as_it_is(store: str, collection: str, context: typer.Context) -> Iter
 
 @contextmanager
 def _missing_explained(collection: str) -> Iterator[None]:
-    """Of a collection that is not there, say what mends that on the command line."""
+    """Of a collection that is not there, or of another space, say what mends that on a command line."""
     try:
         yield
+    except SpaceMismatch as error:
+        spec = spec_of(error.stored)
+        if spec is not None and error.differences:
+            error.add_note(f"The stored space is that of --backend {spec}")
+        raise
     except CollectionNotFound as error:
         raise CollectionNotFound(
             f"there is no collection {excerpt(collection)} in this store; check --collection and "
-            f"--store, or make it: samespace ingest FILES --collection {collection}"
+            f"--store, or make it: {command('ingest FILES', collection)}"
         ) from error
 
 

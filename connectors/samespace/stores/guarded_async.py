@@ -21,6 +21,7 @@ from samespace.errors import (
     SpaceUnknown,
     StoreError,
     StoreUnavailable,
+    command,
     excerpt,
 )
 from samespace.filters import Filter
@@ -187,10 +188,10 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         if not self._warned:
             self._warned = True
             logger.warning(
-                "collection %s has no record: %s (repair_record(), samespace guard repair-record, or "
-                "adopt() mends that)",
+                "collection %s has no record: %s (%s, repair_record() or adopt() mends that)",
                 excerpt(self._collection),
                 consequence,
+                command("guard repair-record", self._collection),
             )
 
     async def _for_writing(self) -> SlotRecord:

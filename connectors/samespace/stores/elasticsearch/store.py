@@ -44,6 +44,7 @@ from samespace.guard import (
     SpaceRecord,
     UnreadableRecord,
     check_distinct_ids,
+    lost_slot,
     missing_record,
 )
 from samespace.hardening import Change, RawWrite
@@ -251,12 +252,7 @@ class ElasticsearchStore(GuardedStore[_State]):
         )
 
     def _lost(self, slot: SlotRecord) -> SpaceUnknown:
-        return SpaceUnknown(
-            f"collection {excerpt(self._collection)} says that its vectors are in the field "
-            f"{excerpt(slot.name)}, which the index lacks: restore the index from a snapshot; or, where the "
-            "rows have vectors in other slots, have repair_record() (samespace guard repair-record) take "
-            "it out of the record"
-        )
+        return lost_slot(slot, collection=self._collection, place="field")
 
     def _unrecorded(self, state: _State) -> SpaceUnknown:  # noqa: ARG002  the same whatever it is
         return missing_record(self._collection)

@@ -44,6 +44,7 @@ from samespace.errors import (
     StoreError,
     StoreRejected,
     StoreUnavailable,
+    command,
     excerpt,
 )
 from samespace.filters import Field, Filter, check_filter, id_in, target_of
@@ -56,6 +57,7 @@ from samespace.guard import (
     SpaceRecord,
     UnreadableRecord,
     check_distinct_ids,
+    lost_slot,
     mismatch,
     missing_record,
 )
@@ -440,12 +442,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         return record, state.table
 
     def _lost(self, slot: SlotRecord) -> SpaceUnknown:
-        return SpaceUnknown(
-            f"collection {excerpt(self._collection)} says that its vectors are in the column "
-            f"{excerpt(slot.name)}, which the table lacks: restore the column from a backup; or, "
-            "where the rows have vectors in other slots, have repair_record() (samespace guard "
-            "repair-record) take it out of the record"
-        )
+        return lost_slot(slot, collection=self._collection, place="column")
 
     # Creating, dropping, adopting
 
@@ -1268,8 +1265,9 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
             if rows:
                 raise StoreRejected(
                     f"{rows} rows of collection {excerpt(self._collection)} have a vector in "
-                    f"{excerpt(check.slot)} that is not of {check.what}, so nothing was changed; "
-                    "samespace audit names them and samespace repair mends them, then install again"
+                    f"{excerpt(check.slot)} that is not of {check.what}, so nothing was changed. "
+                    f"Find them: {command('audit', self._collection)} --all, which says how to repair "
+                    "them; then install again"
                 )
 
     async def _add_checks(self, checks: Sequence[hardening.Check]) -> None:

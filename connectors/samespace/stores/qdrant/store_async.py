@@ -40,6 +40,7 @@ from samespace.guard import (
     SpaceRecord,
     UnreadableRecord,
     check_distinct_ids,
+    lost_slot,
     missing_record,
 )
 from samespace.hardening import Change, RawWrite
@@ -215,12 +216,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         return missing_record(self._collection)
 
     def _lost(self, slot: SlotRecord) -> SpaceUnknown:
-        return SpaceUnknown(
-            f"collection {excerpt(self._collection)} says that its vectors are named "
-            f"{excerpt(slot.name)}, which it lacks: restore it from a snapshot; or, where the "
-            "points have vectors in other slots, have repair_record() (samespace guard repair-record) "
-            "take it out of the record"
-        )
+        return lost_slot(slot, collection=self._collection, place="vector")
 
     async def _count_pending(self, slot: SlotRecord) -> int:
         return await self._counted(to.pending(slot.name, slot.space))

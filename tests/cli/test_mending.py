@@ -1,0 +1,240 @@
+"""What a refusal prints is typed, and then there is nothing to refuse."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from elasticsearch import Elasticsearch
+from psycopg.sql import SQL, Identifier
+from tests.cli.running import Caller
+from tests.places import STORES, Documents, Place, Points, Table, opened_place
+
+from samespace import Document, HashingBackend, open_store
+from samespace.stores.qdrant.requests import RECORD
+from samespace.testing.backends import DistortingBackend
+from samespace.testing.corpus import texts
+
+BACKEND = HashingBackend(64)
+SLOT = BACKEND.space.id
+SPEC = "hashing@64"
+ROWS = [Document(str(n), text, {"lang": "en"}) for n, text in enumerate(texts(60))]
+COMMAND = re.compile(
+    r"samespace (?:[a-z-]+ )+--(?:store|collection) (?:'[^']*'|[^\s;,()])+(?: --(?:backend|candidate) \S+)?"
+)
+
+
+@pytest.fixture(params=STORES)
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Place]:
+    """A store that the environment names, as the printed commands suppose."""
+    with opened_place(request.param, request, tmp_path) as place:
+        monkeypatch.setenv("SAMESPACE_STORE", place.address)
+        yield place
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Caller:
+    return Caller(monkeypatch, capsys)
+
+
+class Own:
+    """A collection of ours, and what a stranger does to its record."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.name = place.name.lower().replace(" ", "_").replace("-", "_").replace("%", "")
+        with open_store(place.address, collection=self.name, backend=SPEC) as store:
+            store.upsert(ROWS)
+
+    def of(self, *words: str, backend: str = SPEC) -> tuple[str, ...]:
+        return (*words, "--collection", self.name, "--backend", backend)
+
+    def record(self) -> Any:
+        if isinstance(self.place, Table):
+            with psycopg.connect(self.place.conninfo) as connection:
+                return connection.execute("SELECT record FROM samespace.collections").fetchall()[0][
+                    0
+                ]
+        if isinstance(self.place, Points):
+            with self.place.client() as client:
+                return (client.get_collection(self.name).config.metadata or {})[RECORD]
+        with Elasticsearch(self._server) as client:
+            return client.indices.get_mapping(index=self.name)[self.name]["mappings"]["_meta"][
+                RECORD
+            ]
+
+    def set_record(self, record: object) -> None:
+        """Any JSON in the place of the record; None removes it."""
+        if isinstance(self.place, Table):
+            with psycopg.connect(self.place.conninfo) as connection:
+                if record is None:
+                    connection.execute("DROP SCHEMA samespace CASCADE")  # as a partial restore does
+                else:
+                    connection.execute(
+                        "UPDATE samespace.collections SET record = %s", (json.dumps(record),)
+                    )
+        elif isinstance(self.place, Points):
+            with self.place.client() as client:
+                client.update_collection(self.name, metadata={RECORD: record})
+        else:
+            with Elasticsearch(self._server) as client:
+                meta = {} if record is None else {RECORD: record}
+                client.indices.put_mapping(index=self.name, meta=meta)
+
+    @property
+    def _server(self) -> str:
+        assert isinstance(self.place, Documents)
+        return self.place.url
+
+
+@pytest.fixture
+def own(place: Place) -> Iterator[Own]:
+    made = Own(place)
+    yield made
+    if isinstance(place, Documents):
+        with Elasticsearch(place.url) as client:
+            client.indices.delete(index=made.name)
+
+
+def printed(said: str) -> list[str]:
+    """The commands in a message, as they are."""
+    return COMMAND.findall(" ".join(said.split()))
+
+
+def follow(call: Caller, said: str, start: str, *more: str) -> str:
+    """Type the printed command that starts so; what it says."""
+    found = next(each for each in printed(said) if each.startswith(start))
+    code, told, wrong = call(*shlex.split(found)[1:], *more)
+    assert code == 0, (found, told, wrong)
+    return told
+
+
+def refused(call: Caller, *arguments: str, code: int = 3) -> str:
+    """What a command says that is refused."""
+    ended, told, said = call(*arguments)
+    assert ended == code, (told, said)
+    return said
+
+
+def is_searched(call: Caller, own: Own) -> None:
+    code, told, said = call(*own.of("search", ROWS[7].text, "--json", "--limit", "1"))
+    assert code == 0, said
+    assert [hit["id"] for hit in json.loads(told)] == ["7"]
+
+
+def test_another_space_is_followed_by_the_backend_of_the_stored_one(call: Caller, own: Own) -> None:
+    said = refused(call, *own.of("search", "x", backend="hashing@128"))
+    (spec,) = re.findall(r"--backend (\S+)", said)
+    code, told, _ = call(*own.of("search", ROWS[7].text, "--json", "--limit", "1", backend=spec))
+    assert code == 0
+    assert [hit["id"] for hit in json.loads(told)] == ["7"]
+
+
+def without_slots(record: Any) -> Any:
+    return {**record, "slots": []}
+
+
+def of_a_slot_that_is_not_there(record: Any) -> Any:
+    (slot,) = record["slots"]
+    return {**record, "slots": [{**slot, "name": "elsewhere"}]}
+
+
+SPOILED: dict[str, Callable[[Any], Any]] = {
+    "lost": lambda record: None,
+    "no JSON of ours": lambda record: "a record",
+    "without slots": without_slots,
+    "of a slot that is not there": of_a_slot_that_is_not_there,
+}
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_a_record_that_is_no_use_is_written_anew(
+    call: Caller, own: Own, tmp_path: Path, how: str
+) -> None:
+    before = own.record()
+    own.set_record(SPOILED[how](before))
+    (tmp_path / "rows.jsonl").write_text('{"id": "new", "text": "a new text"}\n')
+    writing = own.of("ingest", str(tmp_path / "rows.jsonl"))
+    said = refused(call, *writing)
+    follow(call, said, "samespace guard repair-record", "--backend", SPEC)
+    assert [slot["name"] for slot in own.record()["slots"]] == [SLOT]
+    assert call(*writing)[0] == 0
+    is_searched(call, own)
+
+
+def test_a_newer_record_stays_as_it_is(call: Caller, own: Own) -> None:
+    newer = {**own.record(), "format": 99}
+    own.set_record(newer)
+    said = refused(call, *own.of("search", "x"))
+    assert "upgrade samespace" in said
+    assert printed(said) == []
+    refused(call, "guard", "repair-record", "--collection", own.name)
+    assert own.record() == newer
+
+
+def test_a_collection_of_others_is_identified_then_adopted(call: Caller, place: Place) -> None:
+    place.make(ROWS, BACKEND.embed_documents([row.text for row in ROWS]))
+    asked = ("search", ROWS[7].text, "--collection", place.name, "--backend", SPEC)
+    said = refused(call, *asked)
+    told = follow(call, said, "samespace identify")
+    (line,) = [each.strip() for each in told.splitlines() if "samespace adopt" in each]
+    assert call(*shlex.split(line)[1:], "--yes")[0] == 0
+    code, told, _ = call(*asked, "--json", "--limit", "1")
+    assert (code, [hit["id"] for hit in json.loads(told)]) == (0, ["7"])
+
+
+def test_what_is_no_collection_is_made_by_the_printed_command(
+    call: Caller, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILES").mkdir()
+    (tmp_path / "FILES" / "one.txt").write_text("a text of one file")
+    name = f"no_{place.name.lower().replace(' ', '_').replace('-', '_').replace('%', '')}"
+    asked = ("search", "a text", "--collection", name)
+    said = refused(call, *asked, code=1)
+    command = next(each for each in printed(said.replace(" FILES", "")))
+    assert call(*shlex.split(command.replace("ingest", "ingest FILES"))[1:])[0] == 0
+    assert call(*asked)[0] == 0
+    call("drop", "--collection", name, "--yes")
+
+
+def test_foreign_vectors_are_repaired_by_the_command_that_the_audit_prints(
+    call: Caller, own: Own
+) -> None:
+    backwards = DistortingBackend(BACKEND, documents=lambda made: made[:, ::-1].copy())
+    wrong = ROWS[3:9]
+    with open_store(own.place.address, collection=own.name, space=BACKEND.space) as store:
+        made = backwards.embed_documents([row.text for row in wrong])
+        store.upsert_vectors(wrong, made, space=BACKEND.space)
+    code, told, _ = call(*own.of("audit", "--all", "--max-share", "0"))
+    assert (code, "foreign: 6 (10.00%)" in told) == (1, True)
+    line = told.rpartition("to repair them: ")[2]
+    code, _, said = call(*shlex.split(line)[1:], "--yes")
+    assert code == 0, said
+    assert call(*own.of("audit", "--all", "--max-share", "0"))[0] == 0
+    is_searched(call, own)
+
+
+def test_rows_that_a_check_would_refuse_are_named_and_mended(call: Caller, own: Own) -> None:
+    if not isinstance(own.place, Table):
+        pytest.skip("only PostgreSQL looks at the rows that are there")
+    with psycopg.connect(own.place.conninfo) as connection:
+        connection.execute(
+            SQL("UPDATE {0} SET {1} = ({1}::vector * {1}::vector) WHERE id IN ('3', '5')").format(
+                Identifier(own.name), Identifier(SLOT)
+            )
+        )
+    said = refused(call, "guard", "install", "--collection", own.name, code=1)
+    assert "2" in said
+    told = follow(call, said, "samespace audit", *own.of()[2:], "--all")
+    code, _, wrong = call(*shlex.split(told.rpartition("to repair them: ")[2])[1:], "--yes")
+    assert code == 0, wrong
+    assert call("guard", "install", "--collection", own.name)[0] == 0
