@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from samespace.audit.identify import identify as identify
     from samespace.backends.caching import CachingBackend as CachingBackend
     from samespace.backends.caching_async import AsyncCachingBackend as AsyncCachingBackend
     from samespace.backends.callable import CallableBackend as CallableBackend
@@ -84,6 +85,7 @@ __version__ = "0.1.0"
 _HOMES: Final = {
     "backends.caching": ("CachingBackend",),
     "backends.caching_async": ("AsyncCachingBackend",),
+    "audit.identify": ("identify",),
     "backends.callable": ("CallableBackend",),
     "backends.callable_async": ("AsyncCallableBackend",),
     "backends.hashing": ("HashingBackend",),

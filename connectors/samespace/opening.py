@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from samespace.errors import CollectionNotFound, InvalidInput, SpaceMismatch, excerpt
+from samespace.errors import CollectionNotFound, InvalidInput, SpaceMismatch, SpaceUnknown, excerpt
+from samespace.filters import Filter
 from samespace.guard import missing_record
 from samespace.layout import Layout
 from samespace.models import find_model
@@ -156,27 +157,43 @@ def _recorded_layout(url: str, collection: str, options: dict[str, Any]) -> Layo
         found = survey(url, collection=collection, **{**options, "layout": None})
     except (InvalidInput, CollectionNotFound):
         return None  # that the name is none is what there is to say
-    if not found.records:
-        raise missing_record(collection)
-    layouts = [record.layout for record in found.records if record.layout is not None]
-    if len(layouts) > 1:
-        scopes = "; ".join(scope_text(Layout.from_dict(dict(each))) for each in layouts)
+    return _one_recorded(found, None)
+
+
+def recorded_layout(url: str, *, collection: str, scope: Filter) -> Layout:
+    """Where things are in one of several collections of a table, as the record of its scope says."""
+    layout = _one_recorded(survey(url, collection=collection), scope)
+    if layout is None:
         raise InvalidInput(
-            f"several collections of {excerpt(collection)} are recorded; pass layout= with the scope of "
-            f"one: {scopes}"
+            f"collection {excerpt(collection)} has no scope; leave scope (--scope) out"
         )
-    return Layout.from_dict(dict(layouts[0])) if layouts else None
+    return layout
 
 
-def open_as_it_is(url: str, *, collection: str) -> VectorStore:
+def _one_recorded(found: Survey, scope: Filter | None) -> Layout | None:
+    layouts = [
+        Layout.from_dict(dict(each.layout)) for each in found.records if each.layout is not None
+    ]
+    fitting = [layout for layout in layouts if scope is None or layout.scope == scope]
+    if not found.records or (layouts and not fitting):
+        raise missing_record(found.collection)
+    if len(fitting) > 1:
+        raise SpaceUnknown(
+            f"{len(fitting)} collections of {excerpt(found.collection)} have records; pass layout= with the "
+            f"scope of one (--scope): {'; '.join(map(scope_text, fitting))}"
+        )
+    return fitting[0] if fitting else None
+
+
+def open_as_it_is(url: str, *, collection: str, layout: Layout | None = None) -> VectorStore:
     """A handle for what embeds nothing: its space is whichever the collection holds."""
     space = _ANY
-    with open_store(url, collection=collection, space=_ANY) as store:
+    with open_store(url, collection=collection, space=_ANY, layout=layout) as store:
         try:
             store.info()
         except SpaceMismatch as refusal:
             space = refusal.stored
-    return open_store(url, collection=collection, space=space)
+    return open_store(url, collection=collection, space=space, layout=layout)
 
 
 def open_unrecorded(

@@ -201,3 +201,10 @@ def test_collections_in_one_table_are_adopted_each_for_itself(postgres: str, cal
         assert code == 3
         assert "2 collections" in said
         assert "--scope" in said
+        code, told, _ = call("info", *place, "--scope", f"collection_id={other}", "--json")
+        assert (code, json.loads(told)["rows"]) == (0, 5)
+        chosen = ("--scope", f"collection_id={mine}", "--json")
+        code, told, _ = call("search", QUERY, *place, "--backend", "hashing@64", *chosen)
+        assert {hit["id"] for hit in json.loads(told)} <= {row.id for row in made.documents}
+        assert call("info", *place, "--scope", f"collection_id={uuid.UUID(int=3)}")[0] == 3
+        assert call("info", *place, "--scope", "collection_id")[0] == 2

@@ -21,14 +21,16 @@ from samespace.audit.judging import Evidence, Verdict
 from samespace.cli.options import (
     AsJson,
     Dimensions,
+    Scope,
     Store,
     check_shown,
     is_confirmed,
     one_line,
     opened_backend,
+    scope_of,
 )
 from samespace.errors import InvalidInput, SpaceUnknown, excerpt
-from samespace.filters import And, Filter, equalities, field
+from samespace.filters import equalities
 from samespace.guard import mismatch
 from samespace.layout import Layout, TextQuery
 from samespace.models import MODELS
@@ -75,14 +77,6 @@ ParentColumn = Annotated[
 Order = Annotated[
     str | None, typer.Option("--order", help="In which order they are.", rich_help_panel=_LAYOUT)
 ]
-Scope = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--scope",
-        help="COLUMN=VALUE: one of several collections in a table.",
-        rich_help_panel=_LAYOUT,
-    ),
-]
 
 
 def identify_collection(
@@ -114,7 +108,7 @@ def identify_collection(
     check_shown(store, context)
     parts = {"id": id_, "text": text, "slot": slot, "parent": parent, "order": order}
     found = survey(store, collection=collection)
-    layout = choose(found, parts=parts, metadata=metadata, scope=_scope(scope))
+    layout = choose(found, parts=parts, metadata=metadata, scope=scope_of(scope))
     specs = list(candidate or _reachable(found, layout))
     with _quiet(), _opened(specs) as backends:
         named = identify(
@@ -158,7 +152,7 @@ def adopt(
     check_shown(store, context)
     parts = {"id": id_, "text": text, "slot": slot, "parent": parent, "order": order}
     found = survey(store, collection=collection)
-    layout = choose(found, parts=parts, metadata=metadata, scope=_scope(scope))
+    layout = choose(found, parts=parts, metadata=metadata, scope=scope_of(scope))
     with _quiet(), opened_backend(backend, dimensions) as embedder:
         named = identify(
             store, collection=collection, candidates=[embedder], layout=layout, sample=sample
@@ -182,19 +176,6 @@ class _Asked:
 
     spec: str
     space: EmbeddingSpace
-
-
-def _scope(conditions: Sequence[str] | None) -> Filter | None:
-    """``COLUMN=VALUE`` options, all of which must hold."""
-    pinned: list[Filter] = []
-    for each in conditions or ():
-        column, equals, value = each.partition("=")
-        if not column or not equals:
-            raise InvalidInput(f"--scope {excerpt(each)} is no condition; write COLUMN=VALUE")
-        pinned.append(field(column) == value)
-    if len(pinned) < 2:
-        return pinned[0] if pinned else None
-    return And(tuple(pinned))
 
 
 def _reachable(found: Survey, layout: Layout | None) -> Iterator[str]:

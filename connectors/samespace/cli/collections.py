@@ -17,6 +17,7 @@ from samespace.cli.options import (
     Backend,
     Collection,
     Dimensions,
+    Scope,
     Store,
     condition,
     is_confirmed,
@@ -39,11 +40,12 @@ def search(
     store: Store = "embedded",
     backend: Backend = "hashing",
     dimensions: Dimensions = None,
+    scope: Scope = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the documents nearest to a query."""
     filtered = condition(where or [])
-    with opened(store, collection, backend, dimensions, context) as source:
+    with opened(store, collection, backend, dimensions, context, scope=scope) as source:
         hits = source.search(query, limit=limit, where=filtered)
     if as_json:
         typer.echo(json.dumps([_plain(hit) for hit in hits], ensure_ascii=False))
@@ -76,10 +78,11 @@ def info(
     context: typer.Context,
     collection: Collection = "documents",
     store: Store = "embedded",
+    scope: Scope = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a collection holds."""
-    with opened_as_it_is(store, collection, context) as source:
+    with opened_as_it_is(store, collection, context, scope=scope) as source:
         found = source.info()
     if as_json:
         typer.echo(json.dumps(_described(found)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Annotated, Any, Final
 
@@ -13,6 +13,7 @@ import typer
 
 from samespace.errors import CollectionNotFound, InvalidInput, SpaceMismatch, command, excerpt
 from samespace.filters import And, Filter, field
+from samespace.layout import Layout
 from samespace.opening import (
     FORMS,
     has_password,
@@ -20,6 +21,7 @@ from samespace.opening import (
     open_backend,
     open_store,
     parse_address,
+    recorded_layout,
     spec_of,
 )
 from samespace.protocols import EmbeddingBackend, VectorStore
@@ -44,6 +46,10 @@ Backend = Annotated[
 Dimensions = Annotated[
     int | None, typer.Option("--dimensions", help="Size of the vectors, as @DIMS in --backend.")
 ]
+Scope = Annotated[
+    list[str] | None,
+    typer.Option("--scope", help="COLUMN=VALUE: which of several collections in one table."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 
 
@@ -56,23 +62,55 @@ def opened(
     context: typer.Context,
     *,
     share: float | None = None,
+    scope: list[str] | None = None,
 ) -> Iterator[VectorStore]:
     """A handle that embeds."""
     check_shown(store, context)
     with (
         _missing_explained(collection),
         opened_backend(backend, dimensions, share) as embedder,
-        open_store(store, collection=collection, backend=embedder) as handle,
+        open_store(
+            store,
+            collection=collection,
+            backend=embedder,
+            layout=_scoped(store, collection, scope),
+        ) as handle,
     ):
         yield handle
 
 
 @contextmanager
-def opened_as_it_is(store: str, collection: str, context: typer.Context) -> Iterator[VectorStore]:
+def opened_as_it_is(
+    store: str, collection: str, context: typer.Context, *, scope: list[str] | None = None
+) -> Iterator[VectorStore]:
     """A handle for what embeds nothing: its space is whichever the collection holds."""
     check_shown(store, context)
-    with _missing_explained(collection), open_as_it_is(store, collection=collection) as handle:
+    with (
+        _missing_explained(collection),
+        open_as_it_is(
+            store, collection=collection, layout=_scoped(store, collection, scope)
+        ) as handle,
+    ):
         yield handle
+
+
+def _scoped(store: str, collection: str, scope: list[str] | None) -> Layout | None:
+    """The recorded layout of one of several collections in a table, where one is chosen."""
+    chosen = scope_of(scope)
+    return None if chosen is None else recorded_layout(store, collection=collection, scope=chosen)
+
+
+def scope_of(conditions: Sequence[str] | None) -> Filter | None:
+    """``--scope`` options, all of which must hold: ``COLUMN=VALUE``."""
+    pinned: list[Filter] = []
+    for each in conditions or ():
+        column, equals, value = each.partition("=")
+        if not column or not equals:
+            raise InvalidInput(f"--scope {excerpt(each)} is no condition; write COLUMN=VALUE")
+        pinned.append(field(column) == value)
+    if len(pinned) < 2:
+        return pinned[0] if pinned else None
+    return And(tuple(pinned))
 
 
 @contextmanager
