@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from samespace.audit.judging import Verdict
 from samespace.errors import AuthenticationFailed, InvalidInput
 from samespace.layout import TextQuery
 from samespace.models import find_model
+from samespace.opening import open_store, survey
 from samespace.protocols import Matrix
 from samespace.testing.backends import V3, AwaitableBackend, RefusingBackend, TaskBackend
 from samespace.testing.corpus import texts
@@ -51,7 +53,7 @@ class Counting(CallableBackend):
                 texts, task=space.task, dimensions=space.dimensions, normalized=space.normalized
             )
 
-        super().__init__(space, embed, embed)  # queries are not asked for here
+        super().__init__(space, embed, lambda text: embed([text])[0])
 
 
 CANDIDATES = tuple(map(Counting, SPACES))
@@ -199,6 +201,7 @@ def test_vectors_of_any_length_are_told(place: Place) -> None:
     place.make(documents, embedded(CANDIDATES[0], documents) * np.float32(3))
     named = found(place)
     assert (named.space, named.normalized) == (SPACES[0], False)
+    assert "not of unit norm" in " ".join(named.notes)
 
 
 def test_a_collection_in_a_shared_table_is_chosen_by_its_scope(postgres: str, schema: str) -> None:
@@ -226,6 +229,30 @@ def test_bad_arguments_are_refused_before_anything_is_asked(place: Place) -> Non
     place.make(rows(5), np.eye(64, dtype=np.float32)[:5])
     with pytest.raises(InvalidInput, match="has the vectors 'v'"):
         found(place, layout=Layout(id="key", text="body", slot="w", metadata=()))
+
+
+@in_postgres
+def test_a_layout_of_what_is_not_there_is_refused(place: Place) -> None:
+    place.make(rows(5), np.eye(64, dtype=np.float32)[:5])
+    with pytest.raises(InvalidInput, match="Layout.text names column 'nothing'"):
+        found(place, layout=Layout(id="key", text="nothing", slot="v", metadata=()))
+
+
+@everywhere
+def test_texts_that_are_elsewhere_come_from_a_function(place: Place) -> None:
+    documents = rows(20)
+    elsewhere = {row.id: f"{row.text}, as it was printed" for row in documents}
+    place.make(documents, CANDIDATES[0].embed_documents(list(elsewhere.values())))
+    seen = survey(place.address, collection=place.name).proposals[0].layout
+    layout = replace(seen, text=lambda ids: [elsewhere[id] for id in ids])
+    named = found(place, layout=layout)
+    assert (named.verdict, named.space) == (Verdict.IDENTIFIED, SPACES[0])
+    assert found(place).verdict is Verdict.NONE
+    backend = CANDIDATES[0]
+    with open_store(place.address, collection=place.name, backend=backend, layout=layout) as store:
+        store.adopt()
+        hit = store.search(elsewhere["7"], limit=1)[0]
+        assert hit.document.text == elsewhere[hit.document.id]
 
 
 @in_postgres

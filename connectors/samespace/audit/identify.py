@@ -19,11 +19,7 @@ from samespace.audit.judging import (
 from samespace.audit.places import Place, Sample, places_of, sampled
 from samespace.audit.renderings import BODY, Rendering
 from samespace.embedding import require_sync
-from samespace.errors import (
-    InvalidInput,
-    StoreError,
-    excerpt,
-)
+from samespace.errors import InvalidInput, SamespaceError, StoreRejected, excerpt
 from samespace.layout import Layout
 from samespace.opening import survey, with_title
 from samespace.protocols import EmbeddingBackend
@@ -129,12 +125,15 @@ def identify(
     found = survey(url, collection=collection, **options)
     places = places_of(found, layout)
     samples: dict[int, Sample] = {}
-    notes: list[str] = []
+    failures: list[SamespaceError] = []
     for number, place in enumerate(places):
         try:
             samples[number] = sampled(url, collection, place, sample, options)
-        except (InvalidInput, StoreError) as error:
-            notes.append(f"{place.proposal.layout.slot}: {error}")
+        except (InvalidInput, StoreRejected) as error:  # another place may be readable
+            failures.append(error)
+    if not samples:
+        raise failures[0]
+    notes = [str(error) for error in failures]
     evidence, rendering = evidence_of(places, samples, candidates)
     return _identification(
         found, places, samples, evidence, url=url, rendering=rendering, notes=notes
@@ -162,7 +161,8 @@ def _identification(
     if named is not None and rendering.title:
         layout, note = _with_title(url, layout, rendering)
         notes.append(note)
-    notes += _remarks(named, place)
+    normalized = is_normalized(sample.vectors) if sample and sample.documents else None
+    notes += _remarks(named, place, normalized)
     return Identification(
         collection=found.collection,
         survey=found,
@@ -176,7 +176,7 @@ def _identification(
         layout=layout,
         rendering=rendering,
         margin=named.cosine - second.cosine if named and second else None,
-        normalized=is_normalized(sample.vectors) if sample and sample.documents else None,
+        normalized=normalized,
         recorded=place.recorded,
         notes=tuple(notes),
     )
@@ -196,13 +196,18 @@ def _with_title(url: str, layout: Layout, rendering: Rendering) -> tuple[Layout,
     )
 
 
-def _remarks(named: Evidence | None, place: Place) -> Iterator[str]:
+def _remarks(named: Evidence | None, place: Place, normalized: bool | None) -> Iterator[str]:
     if named is None:
         return
     if named.agreeing < 1.0:
         yield (
             f"{1 - named.agreeing:.0%} of the sampled rows disagree with {named.space}: an audit of the "
             "collection is due"
+        )
+    if normalized is False and named.space.normalized:
+        yield (
+            f"the stored vectors are not of unit norm, and {named.space} is normalized: bring them to unit "
+            "norm before adopting, or adopt in Python with a space that has normalized=False"
         )
     if place.recorded is not None and place.recorded != named.space:
         yield f"the record says {place.recorded}, and the vectors are of {named.space}"
