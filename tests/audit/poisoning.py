@@ -27,7 +27,7 @@ OLD = EmbeddingSpace(model="another-model", dimensions=256)
 
 
 @lru_cache
-def model(space: EmbeddingSpace, seed: int, *, common: float = 0.3) -> DistortingBackend:
+def model(space: EmbeddingSpace, seed: int, *, common: float = 0.4) -> DistortingBackend:
     """A model whose vectors share a direction, as those of real ones do: so much of each is common."""
     direction = np.random.default_rng(seed).standard_normal(space.dimensions)
     direction *= np.sqrt(common) / np.linalg.norm(direction)

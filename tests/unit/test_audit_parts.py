@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from tests.audit.poisoning import NEW, OLD, model
 from samespace.audit.intervals import share_interval
 from samespace.audit.notes import AuditFile, Progress, Subject, taking_notes
 from samespace.audit.outliers import centre_of
+from samespace.audit.page import page_of
+from samespace.audit.remaking import BLANK, remade
 from samespace.audit.report import AuditReport, FreeFindings
 from samespace.audit.verdicts import (
     ANOTHER_TASK,
@@ -25,9 +28,13 @@ from samespace.audit.verdicts import (
     bin_of,
     judge,
 )
+from samespace.documents import Document
 from samespace.errors import InvalidInput
+from samespace.ingest.embedder import Embedder
+from samespace.ingest.worker import in_a_thread
 from samespace.protocols import Matrix, Vector
 from samespace.space import EmbeddingSpace
+from samespace.testing.backends import TaskBackend
 from samespace.testing.corpus import texts
 
 SUBJECT = Subject(collection="c", space="s", rows="all", judged_by="its model", threshold=0.95)
@@ -209,6 +216,26 @@ def test_a_report_survives_json() -> None:
             AuditReport.from_dict(bad)
     with pytest.raises(InvalidInput, match="newer samespace"):
         AuditReport.from_dict({**report().to_dict(), "format": 99})
+
+
+def test_a_page_needs_nothing_else_and_escapes_what_it_shows() -> None:
+    page = page_of(report())
+    assert "c&lt;script&gt;" in page
+    assert "<td>a&lt;b&gt;</td>" in page
+    assert "4.00% foreign (of all rows 1.30% to 9.60%, at 95 %)" in page
+    assert not re.search(r"<script|src=|href=|url\(|@import", page)
+
+
+# Embedding again
+
+
+async def test_rows_without_words_are_told_apart_and_the_others_embedded() -> None:
+    with in_a_thread("embed") as worker:
+        embedder = Embedder(TaskBackend(), [worker])
+        rows = [Document("a", "words"), Document("b", " "), Document("c", "")]
+        made = await remade(embedder, rows, {})
+    assert set(made.vectors) == {"a"}
+    assert made.refused == {"b": BLANK, "c": BLANK}
 
 
 # The checkpoint

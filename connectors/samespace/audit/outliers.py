@@ -40,8 +40,8 @@ class Centre:
     """Where most of a collection's vectors point, and how far from there they may.
 
     ``direction`` has shape ``(dimensions,)`` and unit norm, ``middle`` is the median cosine to it of the
-    vectors that it is the mean of. A vector whose cosine is below the fence is a suspect, where that says
-    something, and so is one whose norm is outside ``norms``.
+    vectors that it is the mean of, or of those that are known. A vector whose cosine is below the
+    fence is a suspect, where that says something, and so is one whose norm is outside ``norms``.
     """
 
     direction: NDArray[np.float64]
@@ -108,9 +108,10 @@ def centre_of(
     if known is None:
         medians = np.median(units @ units.T, axis=1)
         direction, chosen = _concentrated(units, units[int(np.argmax(medians))], _nearest_half)
+        middle = float(np.median(units[chosen] @ direction))
     else:
         direction, chosen = _concentrated(units, known.astype(np.float64).mean(axis=0), _within)
-    middle = float(np.median(units[chosen] @ direction)) if len(chosen) >= LEAST else 0.0
+        middle = float(np.median(known.astype(np.float64) @ direction)) if len(chosen) else 0.0
     return Centre(direction=direction, middle=middle, norms=_norms(norms[usable], space))
 
 

@@ -1,0 +1,39 @@
+"""A process that audits: ``python -m tests.faults.auditing JSON``.
+
+It prints a line for each call of the backend and each batch that was noted, so that it can be killed
+anywhere; how many texts were embedded is appended to a file, which outlives it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.contract.ingesting import Place
+from tests.faults.ingesting import Appending, Holder, say
+
+from samespace.audit import AuditReport, audit
+
+BATCH = 20
+
+
+def main(place: dict[str, Any], folder: str) -> None:
+    def tell(_report: AuditReport) -> None:
+        say("batch")
+
+    backend = Appending(Path(folder, "embedded"), Holder("", 0))
+    with Place(**place).open(backend) as store:
+        report = audit(
+            store,
+            sample="all",
+            checkpoint=Path(folder, "point"),
+            batch_size=BATCH,
+            on_progress=tell,
+        )
+    say(json.dumps({"counts": report.counts, "histogram": report.histogram, "ids": report.ids()}))
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]))
