@@ -329,9 +329,8 @@ def open_backend(
 
 def spec_of(space: EmbeddingSpace) -> str | None:
     """The spec of a backend that :func:`open_backend` knows for a space; None where it knows none."""
-    from samespace.backends.hashing import MODEL as HASHING  # noqa: PLC0415  as where it is opened
-
-    if space == EmbeddingSpace(model=HASHING, dimensions=space.dimensions):
+    lexical = loaded("backends.hashing", extra="hashing").MODEL
+    if space == EmbeddingSpace(model=lexical, dimensions=space.dimensions):
         return f"hashing@{space.dimensions}"
     model = find_model(space.model)
     if model is None or space.variant or not space.normalized:
