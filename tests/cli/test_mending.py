@@ -226,6 +226,7 @@ def test_foreign_vectors_are_repaired_by_the_command_that_the_audit_prints(
 def test_rows_that_a_check_would_refuse_are_named_and_mended(call: Caller, own: Own) -> None:
     if not isinstance(own.place, Table):
         pytest.skip("only PostgreSQL looks at the rows that are there")
+    assert call("guard", "remove", "--collection", own.name)[0] == 0
     with psycopg.connect(own.place.conninfo) as connection:
         connection.execute(
             SQL("UPDATE {0} SET {1} = ({1}::vector * {1}::vector) WHERE id IN ('3', '5')").format(

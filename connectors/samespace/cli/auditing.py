@@ -96,7 +96,7 @@ def audit(
         found = _ended(job, "judged", checkpoint)
     if report is not None:
         _write(report, page_of(found))
-    _show_audit(found, _repairing(context, checkpoint), as_json=as_json)
+    _show_audit(found, _repairing(context, checkpoint, found), as_json=as_json)
     if found.stopped == "budget":
         raise typer.Exit(SPENT)
     if _is_above(found, max_share):
@@ -151,8 +151,8 @@ def _show_audit(found: AuditReport, repairing: str, *, as_json: bool) -> None:
         typer.echo(f"\nto repair them: {repairing}")
 
 
-def _repairing(context: typer.Context, checkpoint: Path | None) -> str:
-    """The command that repairs what this one has found."""
+def _repairing(context: typer.Context, checkpoint: Path | None, found: AuditReport) -> str:
+    """The commands that repair what this one has found."""
     kept = ("store", "collection", "backend", "dimensions")
     given = [
         part
@@ -160,11 +160,14 @@ def _repairing(context: typer.Context, checkpoint: Path | None) -> str:
         if context.params.get(name) is not None and _is_given(context, name)
         for part in (f"--{name}", str(context.params[name]))
     ]
-    rows = ["--checkpoint", str(checkpoint)] if checkpoint else ["--from", "AUDIT.json"]
-    said = shlex.join(["samespace", "repair", *given, *rows])
+    repair = ["samespace", "repair", *given]
+    wrong = found.ids()
     if checkpoint:
-        return said
-    return f"{said}\n  where AUDIT.json is what this command prints with --json, best with --all"
+        return shlex.join([*repair, "--checkpoint", str(checkpoint)])
+    if not found.sampled and len(wrong) <= NAMED:
+        return shlex.join([*repair, *(part for id in wrong for part in ("--id", id))])
+    again = shlex.join(["samespace", "audit", *given, "--all", "--json"])
+    return f"{again} > AUDIT.json\n  {shlex.join([*repair, '--from', 'AUDIT.json'])}"
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
