@@ -88,13 +88,11 @@ def _claimed(proposal: Proposal, found: Survey) -> Place:
 
 def _recorded(found: Survey) -> list[Place]:
     layouts = [
-        Layout.from_dict(dict(record.layout))
+        None if record.layout is None else Layout.from_dict(dict(record.layout))
         for record in found.records
-        if record.layout is not None
     ]
-    _check_chosen(found, [(layout, "") for layout in layouts])
-    (record,) = found.records
-    layout = layouts[0] if layouts else None
+    _check_chosen(found, [(layout or _OURS, "") for layout in layouts])
+    record, layout = found.records[0], layouts[0]
     return [
         Place(
             Proposal(
