@@ -24,6 +24,9 @@ class Wire:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock = threading.Lock()
         self._left: int | None = None
+        self._heard: set[socket.socket] = set()
+        self.round_trips = 0
+        """How often a client has spoken first, or after the server."""
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
 
@@ -83,14 +86,23 @@ class Wire:
     def _ask(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
             while data := client.recv(CHUNK):
+                self._count(client)
                 server.sendall(data)
         self._hang_up(client, server)
 
     def _answer(self, server: socket.socket, client: socket.socket) -> None:
         with suppress(OSError):
             while (data := server.recv(CHUNK)) and not self._is_due():
+                with self._lock:
+                    self._heard.discard(client)
                 client.sendall(data)
         self._hang_up(client, server)
+
+    def _count(self, client: socket.socket) -> None:
+        """One more round trip, unless the client goes on with what it has begun to say."""
+        with self._lock:
+            self.round_trips += client not in self._heard
+            self._heard.add(client)
 
     def _is_due(self) -> bool:
         with self._lock:
