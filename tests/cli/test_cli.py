@@ -102,7 +102,11 @@ def test_documents_are_ingested_searched_and_dropped(home: Path, tmp_path: Path)
     found = run(home, "search", "blue plums", "-c", "fruit", "--where", "lang=en", "--json")
     assert [hit["id"] for hit in json.loads(found.stdout)] == ["x"]
     assert "schwarze Kirschen" in run(home, "search", "Kirschen", "-c", "fruit").stdout
-    assert json.loads(run(home, "info", "-c", "fruit", "--json").stdout)["rows"] == 4
+    (slot,) = (said := json.loads(run(home, "info", "-c", "fruit", "--json").stdout))["slots"]
+    assert (said["rows"], slot["documents_cosine"], slot["queries_cosine"]) == (4, None, None)
+    alike = run(home, "info", "-c", "fruit", "--backend", "hashing")
+    assert "canary: cosine 1.0000 of documents, 1.0000 of queries" in alike.stdout
+    assert run(home, "info", "-c", "fruit", "--backend", "hashing@64").returncode == 3
     assert run(home, "drop", "-c", "fruit", "--yes").returncode == 0
     assert run(home, "search", "plums", "-c", "fruit").returncode == 1
 

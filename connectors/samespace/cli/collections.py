@@ -14,6 +14,7 @@ from rich.table import Table
 from samespace.cli.checkpoints import forget
 from samespace.cli.options import (
     AsJson,
+    Asked,
     Backend,
     Collection,
     Dimensions,
@@ -24,6 +25,7 @@ from samespace.cli.options import (
     one_line,
     opened,
     opened_as_it_is,
+    proved,
 )
 from samespace.documents import CollectionInfo, Hit
 from samespace.layout import Layout
@@ -78,12 +80,18 @@ def info(
     context: typer.Context,
     collection: Collection = "documents",
     store: Store = "embedded",
+    backend: Asked = None,
+    dimensions: Dimensions = None,
     scope: Scope = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a collection holds."""
-    with opened_as_it_is(store, collection, context, scope=scope) as source:
-        found = source.info()
+    """Say what a collection holds, and with --backend whether that embeds alike."""
+    if backend is None:
+        with opened_as_it_is(store, collection, context, scope=scope) as source:
+            found = source.info()
+    else:
+        with opened(store, collection, backend, dimensions, context, scope=scope) as source:
+            found = proved(source)
     if as_json:
         typer.echo(json.dumps(_described(found)))
         return
@@ -91,6 +99,13 @@ def info(
     typer.echo(f"index: {'built' if found.index_built else 'not built'}")
     for slot in found.slots:
         typer.echo(f"slot {slot.name}: {slot.space}, {slot.state}, {slot.pending} pending")
+        if slot.documents_cosine is not None and slot.queries_cosine is not None:
+            typer.echo(
+                f"canary: cosine {slot.documents_cosine:.4f} of documents, {slot.queries_cosine:.4f} "
+                "of queries"
+            )
+        elif backend is not None and slot.space == found.space:
+            typer.echo("canary: none was kept, so nothing is known of the backend")
     made_by = dict(sorted(found.provenance.items()))  # Elasticsearch keeps no order
     for what, values in (("made by", made_by), ("layout", _laid_out(found.layout))):
         if values:
@@ -100,7 +115,8 @@ def info(
 def _described(found: CollectionInfo) -> dict[str, object]:
     slots = [
         {"name": slot.name, "space": slot.space.to_dict(), "state": slot.state,
-         "pending": slot.pending}
+         "pending": slot.pending, "documents_cosine": slot.documents_cosine,
+         "queries_cosine": slot.queries_cosine}
         for slot in found.slots
     ]  # fmt: skip
     return {

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from samespace.documents import CollectionInfo
 from samespace.errors import CollectionNotFound, InvalidInput, SpaceMismatch, command, excerpt
 from samespace.filters import And, Filter, field
 from samespace.layout import Layout
@@ -42,6 +43,10 @@ Backend = Annotated[
         help="What embeds: hashing, or jina (key in JINA_API_KEY); jina@768, jina:MODEL@DIMS:TASK; "
         "openai:URL#MODEL@DIMS:TASK, a server of OpenAI's protocol (key in OPENAI_COMPATIBLE_API_KEY).",
     ),
+]
+Asked = Annotated[
+    str | None,
+    typer.Option("--backend", help="What embeds, as for search; it embeds the canary texts."),
 ]
 Dimensions = Annotated[
     int | None, typer.Option("--dimensions", help="Size of the vectors, as @DIMS in --backend.")
@@ -111,6 +116,14 @@ def scope_of(conditions: Sequence[str] | None) -> Filter | None:
     if len(pinned) < 2:
         return pinned[0] if pinned else None
     return And(tuple(pinned))
+
+
+def proved(handle: VectorStore) -> CollectionInfo:
+    """What a collection is, once its canary has been compared with what the backend embeds now."""
+    handle.info()  # which creates nothing
+    handle.prove()
+    handle.prove("queries")
+    return handle.info()
 
 
 @contextmanager
