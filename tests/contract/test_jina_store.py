@@ -163,7 +163,7 @@ def test_documents_and_queries_that_are_swapped_are_found_out(
 ) -> None:
     open(server).upsert(HINTS)
     with JinaServer(keys=(KEY,), forced={"task": "retrieval.query"}) as liar:
-        with pytest.raises(SpaceMismatch, match="documents and queries swapped"):
+        with pytest.raises(SpaceMismatch, match="documents and queries are swapped"):
             open(liar).upsert([Document("new", "Press the button twice.")])
         assert open(liar).search("battery")[0].document.id == "battery"
     assert open(server).count() == 3
