@@ -1,134 +1,75 @@
-"""Many processes that create one collection at the same moment."""
+"""Many processes that create one collection at the same moment, and some that drop it."""
 
 from __future__ import annotations
 
-import multiprocessing
+import uuid
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Barrier
-from typing import Any
 
-import psycopg
 import pytest
-from psycopg.sql import SQL, Identifier
+from tests.faults.racing import RACERS, Part, Place, racing
 
-from samespace import EmbeddingSpace, PgVectorStore
-from samespace.errors import SamespaceError, SpaceMismatch
+from samespace import EmbeddingSpace
+from samespace.errors import CollectionNotFound
 from samespace.testing.backends import UNLIKE, V3
 
-CREATORS = 16
-PATIENCE = 240
-"""Seconds until a barrier gives up, so that a process that died is a failure and no hang."""
+ROUNDS = [2, pytest.param(50, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
+SAID_OF_A_DROP = (
+    "was dropped while it was created",
+    "there is no collection",
+    "there is no index",
+    "is still there",
+    "changed meanwhile",
+)
+"""What whoever creates or drops may be told where others do the other."""
 
 
-def create_each_round(
-    conninfo: str,
-    schema: str,
-    space: EmbeddingSpace,
-    rounds: int,
-    *,
-    together: Barrier,
-    answers: Queue[tuple[int, str]],
-) -> None:
-    """Create the collection once a round, when all others do."""
-    for number in range(rounds):
-        store = PgVectorStore(
-            conninfo,
-            collection="raced",
-            space=space,
-            schema=f"{schema}_made",
-            registry=f"{schema}_registry",
-        )
-        with store:
-            together.wait(PATIENCE)
-            answers.put((number, answer(store)))
-        together.wait(PATIENCE)
-
-
-def answer(store: PgVectorStore) -> str:
-    try:
-        store.create()
-    except SpaceMismatch:
-        return "mismatch"
-    except SamespaceError as error:
-        return f"{type(error).__name__}: {error}"
-    return store.space.id
-
-
-@contextmanager
-def creators(
-    conninfo: str, schema: str, rounds: int, spaces: list[EmbeddingSpace]
-) -> Iterator[tuple[Barrier, Queue[tuple[int, str]]]]:
-    """Processes that stop at a barrier before and after each round; so does the test."""
-    context = multiprocessing.get_context("spawn")
-    together = context.Barrier(CREATORS + 1)
-    answers: Queue[tuple[int, str]] = context.Queue()
-    processes = [
-        context.Process(
-            target=create_each_round,
-            args=(conninfo, schema, spaces[number % len(spaces)], rounds),
-            kwargs={"together": together, "answers": answers},
-            daemon=True,
-        )
-        for number in range(CREATORS)
-    ]
-    for process in processes:
-        process.start()
-    try:
-        yield together, answers
-    finally:
-        together.abort()
-        for process in processes:
-            process.join(PATIENCE)
-
-
-def made(connection: psycopg.Connection[Any], schema: str) -> tuple[list[str], list[list[str]]]:
-    """The names of the table's columns, and the slots that the registry's records name."""
-    columns = connection.execute(
-        "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0",
-        (f"{schema}_made.raced",),
-    )
-    records = connection.execute(
-        SQL("SELECT jsonb_path_query_array(record, '$.slots[*].name') FROM {}").format(
-            Identifier(f"{schema}_registry", "collections")
-        )
-    )
-    return [row[0] for row in columns.fetchall()], [row[0] for row in records.fetchall()]
-
-
-def forget(connection: psycopg.Connection[Any], schema: str) -> None:
-    """Remove all that a round made, schemas included."""
-    connection.execute("SET client_min_messages = warning")
-    for name in (f"{schema}_made", f"{schema}_registry"):
-        connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(Identifier(name)))
+@pytest.fixture(params=["PostgreSQL", "Qdrant REST", "Elasticsearch"])
+def place(request: pytest.FixtureRequest) -> Place:
+    fixtures = {"PostgreSQL": "postgres", "Qdrant REST": "qdrant", "Elasticsearch": "elasticsearch"}
+    address: str = request.getfixturevalue(fixtures[request.param])
+    if request.param == "PostgreSQL":
+        request.getfixturevalue("schema")  # which sees to the extension
+    return Place(request.param, address, f"r{uuid.uuid4().hex[:12]}")
 
 
 @pytest.mark.parametrize("spaces", [[V3], [V3, UNLIKE]], ids=["one space", "two spaces"])
-@pytest.mark.parametrize(
-    "rounds", [2, pytest.param(50, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
-)
+@pytest.mark.parametrize("rounds", ROUNDS)
 def test_of_racing_creators_one_wins(
-    postgres: str, schema: str, spaces: list[EmbeddingSpace], rounds: int
+    place: Place, spaces: list[EmbeddingSpace], rounds: int
 ) -> None:
-    losers = CREATORS - CREATORS // len(spaces)
-    with (
-        psycopg.connect(postgres, autocommit=True) as connection,
-        creators(postgres, schema, rounds, spaces) as (together, answers),
-    ):
-        for number in range(rounds):
-            together.wait(PATIENCE)
-            heard = [answers.get(timeout=PATIENCE) for _ in range(CREATORS)]
-            counted = Counter(said for of_round, said in heard if of_round == number)
-            (winner,) = set(counted) - {"mismatch"}
-            assert counted == Counter({winner: CREATORS - losers, "mismatch": losers})
+    losers = RACERS - RACERS // len(spaces)
+    with racing(place, rounds, [("create", space) for space in spaces]) as race:
+        for _ in range(rounds):
+            said = race.run()
+            (winner,) = set(said) - {"mismatch"}
+            assert said == Counter({winner: RACERS - losers, "mismatch": losers})
             assert winner in {space.id for space in spaces}
-            columns, records = made(connection, schema)
-            assert [column for column in columns if column.startswith(("jina", "another"))] == [
-                winner,
-                f"{winner}__source",
+            assert place.slots() == ([winner], [[winner]])
+            place.forget()
+            race.end()
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_a_collection_that_is_created_and_dropped_is_there_whole_or_not_at_all(
+    place: Place, rounds: int
+) -> None:
+    parts: list[Part] = [("create", V3), ("drop", V3)]
+    with place.open(V3) as store, racing(place, rounds, parts) as race:
+        for _ in range(rounds):
+            store.create()
+            said = race.run()
+            unexpected = [
+                each
+                for each in said
+                if each not in {V3.id, "dropped"} and not any(w in each for w in SAID_OF_A_DROP)
             ]
-            assert records == [[winner]]
-            forget(connection, schema)
-            together.wait(PATIENCE)
+            assert unexpected == []
+            physical, recorded = place.slots()
+            assert (physical, recorded) in (([], []), ([V3.id], [[V3.id]]))
+            if physical:
+                assert store.info().rows == 0
+                store.drop()
+            else:
+                with pytest.raises(CollectionNotFound):
+                    store.info()
+            race.end()

@@ -108,7 +108,11 @@ ROWS_PER_READ: Final = 500
 Item = TypeVar("Item")
 ATTEMPTS: Final = 5
 _UNPREPARED: Final = (pg.InvalidSqlStatementName, pg.DuplicatePreparedStatement)
-_UNDONE: Final = (pg.DeadlockDetected, pg.SerializationFailure)
+_UNDONE: Final = (
+    pg.DeadlockDetected,
+    pg.SerializationFailure,
+    pg.InternalError_,  # what the catalog says of a relation that is dropped while it is described
+)
 
 
 _Key = tuple[str, str, str]
@@ -286,8 +290,11 @@ class PgVectorStore(GuardedStore[_State]):
     # What the collection is
 
     def _read(self) -> _State:
-        with self._cursor() as cursor:
-            return self._read_state(cursor)
+        def read() -> _State:
+            with self._cursor() as cursor:
+                return self._read_state(cursor)
+
+        return self._repeated(read)
 
     def _describe_in(self, cursor: psycopg.Cursor[Any]) -> _State:
         """Read anew, in the cursor's transaction, what the collection is, and keep it."""

@@ -110,7 +110,11 @@ ROWS_PER_READ: Final = 500
 Item = TypeVar("Item")
 ATTEMPTS: Final = 5
 _UNPREPARED: Final = (pg.InvalidSqlStatementName, pg.DuplicatePreparedStatement)
-_UNDONE: Final = (pg.DeadlockDetected, pg.SerializationFailure)
+_UNDONE: Final = (
+    pg.DeadlockDetected,
+    pg.SerializationFailure,
+    pg.InternalError_,  # what the catalog says of a relation that is dropped while it is described
+)
 
 
 _Key = tuple[str, str, str]
@@ -292,8 +296,11 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
     # What the collection is
 
     async def _read(self) -> _State:
-        async with self._cursor() as cursor:
-            return await self._read_state(cursor)
+        async def read() -> _State:
+            async with self._cursor() as cursor:
+                return await self._read_state(cursor)
+
+        return await self._repeated(read)
 
     async def _describe_in(self, cursor: psycopg.AsyncCursor[Any]) -> _State:
         """Read anew, in the cursor's transaction, what the collection is, and keep it."""
