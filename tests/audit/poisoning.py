@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import lru_cache
@@ -113,3 +114,26 @@ def change_text(place: Place, id: str, text: str) -> None:
         points, _ = client.scroll(place.collection, limit=1_000)
         number = next(p.id for p in points if (p.payload or {})["samespace"]["id"] == id)
         client.set_payload(place.collection, {"text": text}, points=[number], wait=True)
+
+
+def insert(place: Place, id: str, text: str, backend: Any, *, slot: str) -> None:
+    """A row with a vector and nothing else of ours, with the store's own driver."""
+    vector = backend.embed_documents([text])[0]
+    if place.kind == "ElasticsearchStore":
+        with closing(elasticsearch.Elasticsearch(place.source)) as search:
+            row = {"text": text, slot: vector.tolist()}
+            search.index(index=place.collection, id=id, document=row, refresh="wait_for")
+    elif place.kind == "QdrantStore":
+        number = str(uuid.uuid4())
+        payload = {"text": text, "samespace": {"id": id}}
+        point = models.PointStruct(id=number, payload=payload, vector={slot: vector.tolist()})
+        with closing(client_of(place)) as client:
+            client.upsert(place.collection, [point], wait=True)
+    else:
+        statement = SQL(
+            "INSERT INTO {}.{} (id, text, {}, metadata) VALUES (%s, %s, %s::vector, %s)"
+        ).format(
+            Identifier(place.options["schema"]), Identifier(place.collection), Identifier(slot)
+        )
+        with psycopg.connect(place.source, autocommit=True) as connection:
+            connection.execute(statement, (id, text, str(vector.tolist()), "{}"))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient
-from tests.audit.poisoning import NEW, OLD, change_text, documents, every, model, poison
+from tests.audit.poisoning import NEW, OLD, change_text, documents, every, insert, model, poison
 from tests.contract.ingesting import (
     PLACES,
     Bars,
@@ -200,6 +200,30 @@ def test_what_cannot_be_judged_or_has_no_vector_is_counted_apart(place: Place) -
     assert (mended.right, mended.repaired, mended.deleted) == (1, 1, ("gone",))
     assert [id for id, _ in mended.refused] == ["d7"]
     assert not mended.is_whole
+
+
+def test_rows_that_a_stranger_inserted_are_found_like_others(place: Place) -> None:
+    with place.open(TaskBackend()) as store:
+        store.upsert(documents(20))
+    insert(place, "stranger", "a text of their own", LyingBackend(), slot=V3.id)
+    report = audited(place, TaskBackend(), sample="all")
+    assert (report.ids(), report.foreign) == (["stranger"], 1)
+    assert audited(place, TaskBackend(), sample=20).looked_at == 20
+
+
+def test_rows_that_a_stranger_inserted_are_repaired_with_their_source(
+    request: pytest.FixtureRequest,
+) -> None:
+    place = postgres_place(request)
+    with place.open(TaskBackend()) as store:
+        store.upsert(documents(20))
+    insert(place, "stranger", "a text of their own", LyingBackend(), slot=V3.id)
+    with place.open(TaskBackend()) as store:
+        assert repair(store, ["stranger"]).is_whole
+        assert store.info().slots[0].pending == 0
+        assert store.stale(V3, limit=10) == ([], None)
+        assert repair(store, ["stranger"]).repaired == 0
+    assert audited(place, TaskBackend(), sample="all").counts[Verdict.AGREES] == 21
 
 
 # Chunks that were embedded together

@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 INGEST = (ROOT / "docs" / "elasticsearch-ingest.md").read_text()
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
-SNIPPETS: list[str] = PYTHON.findall(README)
+AUDIT = (ROOT / "docs" / "audit.md").read_text()
+SNIPPETS: list[str] = PYTHON.findall(README) + PYTHON.findall(AUDIT)
 TABLE: list[str] = re.findall(r"```sql\n(CREATE TABLE .*?)```", README, re.DOTALL)
 KEY = "jina_sentinel_4711"
 

@@ -302,6 +302,7 @@ class _Audit:
         self._embedders = embedders
         self._progress = notes.progress
         self._is_late = False
+        self._drawn: dict[str, Document] = {}
         self._embedded = 0
         self._report = AuditReport(
             collection=asked.store.collection,
@@ -354,7 +355,8 @@ class _Audit:
         drawn = await self._rows.sample(min(MOST_SAMPLED, max(size or 0, SAMPLE)))
         self._progress.centre = self._centre(drawn[:SAMPLE], slot.canary)
         if size is not None and info.rows > size:  # a part of a random sample is one
-            self._progress.sampled = [row.id for row in drawn[:size]]
+            self._drawn = {row.id: row for row in drawn[:size]}
+            self._progress.sampled = list(self._drawn)
         self._notes.save()
 
     def _centre(self, drawn: Sequence[Document], canary: Canary | None) -> Centre | None:
@@ -382,11 +384,13 @@ class _Audit:
         size, start = self._asked.batch_size, int(self._progress.after or 0)
         for first in range(start, len(ids), size):
             part = ids[first : first + size]
-            found = {row.document.id: row for row in await self._rows.of(part)}
-            rows = [replace(row.document, vector=row.vector) for row in found.values()]
-            chunks = await self._chunks(rows)
+            found = {id: self._drawn.pop(id) for id in part if id in self._drawn}
+            if not found:  # it was drawn by an earlier run
+                again = await self._rows.of(part)
+                found = {row.document.id: replace(row.document, vector=row.vector) for row in again}
+            rows = list(found.values())
             gone = [id for id in part if id not in found]
-            yield _Page(rows, chunks, gone, str(first + len(part)))
+            yield _Page(rows, await self._chunks(rows), gone, str(first + len(part)))
 
     async def _of_all(self) -> AsyncIterator[_Page]:
         after = self._progress.after
@@ -434,9 +438,13 @@ class _Audit:
         return judge(row.id, row.vector, own, space, threshold=self._asked.threshold)
 
     async def _changed(self, rows: Sequence[Document]) -> set[str]:
-        """Those of these rows that were written or deleted since they were read."""
+        """Those of these rows that were written since they were read.
+
+        A row that its id does not find stays what it was: somebody else's has no id that a store can ask
+        for, and of one that is gone a repair says so.
+        """
         now = {found.document.id: found for found in await self._rows.of([row.id for row in rows])}
-        return {row.id for row in rows if not _is_still(row, now.get(row.id))}
+        return {row.id for row in rows if row.id in now and not _is_still(row, now[row.id])}
 
     async def _likely(self, rows: Sequence[Document]) -> dict[str, str]:
         """Which space each of these foreign rows is of, where a candidate agrees."""
@@ -495,7 +503,7 @@ class _Audit:
     async def _finish(self) -> None:
         """Tell those whose text changed behind their vector from those that are foreign."""
         tally = self._progress.tally
-        stale = await self._rows.stale() if tally.counts[Verdict.FOREIGN] else set()
+        stale = await self._stale() if tally.counts[Verdict.FOREIGN] else set()
 
         def restated(finding: Finding) -> Finding:
             if finding.verdict is not Verdict.FOREIGN or finding.id not in stale:
@@ -506,6 +514,17 @@ class _Audit:
             return replace(finding, verdict=Verdict.STALE, likely="")
 
         self._notes.settle(restated)
+
+    async def _stale(self) -> set[str]:
+        """The foreign rows of which it is known that their vector is of an earlier text.
+
+        A vector without a source is pending, too: nobody knows what it was made from.
+        """
+        changed = await self._rows.stale()
+        foreign = (each.id for each in self._notes.findings if each.verdict is Verdict.FOREIGN)
+        named = [id for id in foreign if id in changed]
+        unknown = await self._rows.pending_of(named)
+        return set(named) - {row.document.id for row in unknown}
 
     def _told(self, *, complete: bool = False, stopped: Literal["", "budget"] = "") -> AuditReport:
         tally = self._progress.tally
@@ -541,8 +560,8 @@ def _is_odd(centre: Centre, vector: Vector) -> bool:
     return vector.shape != centre.direction.shape or bool(centre.suspects(vector[np.newaxis])[0])
 
 
-def _is_still(row: Document, found: VersionedRow | None) -> bool:
-    if found is None or found.vector is None or row.vector is None:
+def _is_still(row: Document, found: VersionedRow) -> bool:
+    if found.vector is None or row.vector is None:
         return False
     same_text = found.document.embedded_text == row.embedded_text
     return same_text and np.array_equal(found.vector, row.vector)
