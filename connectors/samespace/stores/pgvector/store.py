@@ -294,7 +294,15 @@ class PgVectorStore(GuardedStore[_State]):
             with self._cursor() as cursor:
                 return self._read_state(cursor)
 
-        return self._repeated(read)
+        def read_at_once() -> _State:
+            with self._transaction(prepares=False) as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", ())
+                return self._read_state(cursor)
+
+        state = self._repeated(read)
+        if state.table is None or state.record is not None or self._claimed_layout is not None:
+            return state
+        return self._repeated(read_at_once)  # it may have been dropped between two reads
 
     def _describe_in(self, cursor: psycopg.Cursor[Any]) -> _State:
         """Read anew, in the cursor's transaction, what the collection is, and keep it."""

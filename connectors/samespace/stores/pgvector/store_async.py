@@ -300,7 +300,15 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
             async with self._cursor() as cursor:
                 return await self._read_state(cursor)
 
-        return await self._repeated(read)
+        async def read_at_once() -> _State:
+            async with self._transaction(prepares=False) as cursor:
+                await cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", ())
+                return await self._read_state(cursor)
+
+        state = await self._repeated(read)
+        if state.table is None or state.record is not None or self._claimed_layout is not None:
+            return state
+        return await self._repeated(read_at_once)  # it may have been dropped between two reads
 
     async def _describe_in(self, cursor: psycopg.AsyncCursor[Any]) -> _State:
         """Read anew, in the cursor's transaction, what the collection is, and keep it."""
