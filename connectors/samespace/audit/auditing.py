@@ -32,6 +32,7 @@ from samespace.embedding import (
     embed_documents_async,
     embed_queries_async,
     require_any,
+    uncached,
 )
 from samespace.errors import EmbeddingError, InvalidInput, SpaceMismatch, excerpt
 from samespace.guard import CANARY_TEXTS, Canary, SlotRecord, check_canary
@@ -101,7 +102,7 @@ class AuditJob:
             store=store,
             backend=model,
             sample=_sample(sample),
-            candidates=tuple(candidates) if model is not None else (),
+            candidates=tuple(map(uncached, candidates)) if model is not None else (),
             threshold=float(threshold),
             checkpoint=_file(checkpoint),
             batch_size=batch_size,
@@ -233,7 +234,7 @@ def backend_of(store: AnyStore, backend: AnyBackend | None) -> AnyBackend:
             offered=chosen.space,
             differences=differences(store.space, chosen.space),
         )
-    return chosen
+    return uncached(chosen)  # a cache would vouch for what it was filled with
 
 
 async def prove(backend: AnyBackend, slot: SlotInfo, *, collection: str) -> None:

@@ -18,7 +18,7 @@ from samespace.audit.judging import (
 )
 from samespace.audit.places import Place, Sample, places_of, sampled
 from samespace.audit.renderings import BODY, Rendering
-from samespace.embedding import require_sync
+from samespace.embedding import require_sync, uncached
 from samespace.errors import InvalidInput, SamespaceError, StoreRejected, excerpt
 from samespace.layout import Layout
 from samespace.opening import survey, with_title
@@ -116,9 +116,8 @@ def identify(
     things are; without it, where a survey supposes. ``url`` and ``options`` are as for
     :func:`~samespace.open_store`. A candidate that fails counts neither way.
     """
-    for candidate in candidates:
-        require_sync(candidate)
-    if not candidates:
+    asked = [_beneath(candidate) for candidate in candidates]
+    if not asked:
         raise InvalidInput("no candidates; pass the backends that may have made the vectors")
     if type(sample) is not int or not 1 <= sample <= MOST_SAMPLED:
         raise InvalidInput(f"sample is {excerpt(sample)}; pass 1 to {MOST_SAMPLED}")
@@ -134,10 +133,18 @@ def identify(
     if not samples:
         raise failures[0]
     notes = [str(error) for error in failures]
-    evidence, rendering = evidence_of(places, samples, candidates)
+    evidence, rendering = evidence_of(places, samples, asked)
     return _identification(
         found, places, samples, evidence, url=url, rendering=rendering, notes=notes
     )
+
+
+def _beneath(candidate: EmbeddingBackend) -> EmbeddingBackend:
+    """What embeds beneath the candidate's caches, which know what was asked for once."""
+    found = None if candidate is None else require_sync(uncached(candidate))
+    if found is None:
+        raise InvalidInput("a candidate is None; pass backends")
+    return found
 
 
 def _identification(

@@ -948,8 +948,9 @@ def _part(table: Table, shard: Shard | None) -> list[sql.Composable]:
 def stale(table: Table, slot: str, *, limit: int, after: str | None) -> Statement:
     """The next rows in key order whose vector was made from another text than they have."""
     parameters = Parameters()
-    present = sql.SQL("{} IS NOT NULL AND {} IS DISTINCT FROM {}").format(
-        Name(slot), Name(source_name(slot)), source_expression(table)
+    source = Name(source_name(slot))
+    present = sql.SQL("{} IS NOT NULL AND {} IS NOT NULL AND {} IS DISTINCT FROM {}").format(
+        Name(slot), source, source, source_expression(table)
     )
     clause = where_clause(table, parameters, None, present, *_after(table, after, parameters))
     return _versioned(table, clause, limit, None), parameters
