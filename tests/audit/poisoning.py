@@ -116,17 +116,16 @@ def change_text(place: Place, id: str, text: str) -> None:
         client.set_payload(place.collection, {"text": text}, points=[number], wait=True)
 
 
-def insert(place: Place, id: str, text: str, backend: Any, *, slot: str) -> None:
-    """A row with a vector and nothing else of ours, with the store's own driver."""
+def insert(place: Place, text: str, backend: Any, *, slot: str) -> str:
+    """Insert a row with a vector and nothing else of ours, with the store's own driver; its id."""
+    id = str(uuid.uuid4())
     vector = backend.embed_documents([text])[0]
     if place.kind == "ElasticsearchStore":
         with closing(elasticsearch.Elasticsearch(place.source)) as search:
             row = {"text": text, slot: vector.tolist()}
             search.index(index=place.collection, id=id, document=row, refresh="wait_for")
     elif place.kind == "QdrantStore":
-        number = str(uuid.uuid4())
-        payload = {"text": text, "samespace": {"id": id}}
-        point = models.PointStruct(id=number, payload=payload, vector={slot: vector.tolist()})
+        point = models.PointStruct(id=id, payload={"text": text}, vector={slot: vector.tolist()})
         with closing(client_of(place)) as client:
             client.upsert(place.collection, [point], wait=True)
     else:
@@ -137,3 +136,4 @@ def insert(place: Place, id: str, text: str, backend: Any, *, slot: str) -> None
         )
         with psycopg.connect(place.source, autocommit=True) as connection:
             connection.execute(statement, (id, text, str(vector.tolist()), "{}"))
+    return id

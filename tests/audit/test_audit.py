@@ -202,27 +202,19 @@ def test_what_cannot_be_judged_or_has_no_vector_is_counted_apart(place: Place) -
     assert not mended.is_whole
 
 
-def test_rows_that_a_stranger_inserted_are_found_like_others(place: Place) -> None:
+def test_rows_that_a_stranger_inserted_are_found_and_repaired_like_others(place: Place) -> None:
     with place.open(TaskBackend()) as store:
         store.upsert(documents(20))
-    insert(place, "stranger", "a text of their own", LyingBackend(), slot=V3.id)
+    id = insert(place, "a text of their own", LyingBackend(), slot=V3.id)
     report = audited(place, TaskBackend(), sample="all")
-    assert (report.ids(), report.foreign) == (["stranger"], 1)
+    assert (report.ids(), report.foreign) == ([id], 1)
     assert audited(place, TaskBackend(), sample=20).looked_at == 20
-
-
-def test_rows_that_a_stranger_inserted_are_repaired_with_their_source(
-    request: pytest.FixtureRequest,
-) -> None:
-    place = postgres_place(request)
     with place.open(TaskBackend()) as store:
-        store.upsert(documents(20))
-    insert(place, "stranger", "a text of their own", LyingBackend(), slot=V3.id)
-    with place.open(TaskBackend()) as store:
-        assert repair(store, ["stranger"]).is_whole
+        assert [row.id for row in store.get([id])] == [id]
+        assert repair(store, report).is_whole
         assert store.info().slots[0].pending == 0
         assert store.stale(V3, limit=10) == ([], None)
-        assert repair(store, ["stranger"]).repaired == 0
+        assert repair(store, [id]).repaired == 0
     assert audited(place, TaskBackend(), sample="all").counts[Verdict.AGREES] == 21
 
 

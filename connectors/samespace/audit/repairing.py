@@ -41,7 +41,7 @@ class RepairReport:
     ``asked`` counts the rows that it was given, ``repaired`` those that were not right and are now (with
     ``dry_run``: that would be), ``right`` those whose vector was right already. ``deleted`` are ids that are
     not there any more; ``refused`` are those that cannot be embedded, each with the reason; ``unsettled``
-    are those that somebody else wrote each time, to be repaired again, or that their id does not find.
+    are those that somebody else wrote each time, to be repaired again.
     ``looked_again`` counts the writes that were not done since the row was no longer what had been read.
     """
 

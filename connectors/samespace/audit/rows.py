@@ -49,7 +49,7 @@ class Rows(Target):
             where, after = field.id.in_(ids[start : start + IDS]), None
             while True:
                 rows, after = await self._call(
-                    method, self.space, limit=IDS, after=after, where=where
+                    method, self.space, limit=IDS + 1, after=after, where=where
                 )
                 found += rows
                 if after is None:

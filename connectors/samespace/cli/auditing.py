@@ -296,7 +296,7 @@ def _show_repair(done: RepairReport, *, as_json: bool) -> None:
         typer.echo(f"and {len(done.refused) - NAMED:,} more, all named with --json", err=True)
     if done.unsettled:
         typer.echo(
-            f"{counted(len(done.unsettled), 'row')} left: written by others each time, or not to be found "
-            f"by their id, like {one_line(done.unsettled[0], 60)}; run it again",
+            f"{counted(len(done.unsettled), 'row')} left: written by others each time, like "
+            f"{one_line(done.unsettled[0], 60)}; run it again",
             err=True,
         )

@@ -335,8 +335,10 @@ def own_condition(where: In | Differs | Compares | Exists) -> Query:
     """One comparison on a collection of ours."""
     if isinstance(where, Compares):
         return {"range": {TERMS: between(where.path, where.order, where.value)}}
-    if where.target is not Target.METADATA:
-        return _named_condition(where, ID if where.target is Target.ID else PARENT)
+    if where.target is Target.ID:
+        return id_condition(where)
+    if where.target is Target.PARENT:
+        return _parent_condition(where)
     if isinstance(where, Exists):
         return terms(TERMS, [present(where.path)])
     if isinstance(where, In):
@@ -345,14 +347,22 @@ def own_condition(where: In | Differs | Compares | Exists) -> Query:
     return every([terms(TERMS, [present(where.path)]), neither(alike)])
 
 
-def _named_condition(where: In | Differs | Exists, field: str) -> Query:
-    """A comparison on a field that has one value or none."""
-    there = EVERYTHING if field == ID else exists(field)
+def id_condition(where: In | Differs | Exists) -> Query:
+    """A comparison of ids, which are the rows' own; every row has one, also one that others put in."""
     if isinstance(where, Exists):
-        return there
+        return EVERYTHING
     if isinstance(where, In):
-        return terms(field, map(str, where.values))
-    return every([there, neither(terms(field, [str(where.value)]))])
+        return terms(ROW_ID, map(str, where.values))
+    return neither(terms(ROW_ID, [str(where.value)]))
+
+
+def _parent_condition(where: In | Differs | Exists) -> Query:
+    """A comparison of parents; not every row has one."""
+    if isinstance(where, Exists):
+        return exists(PARENT)
+    if isinstance(where, In):
+        return terms(PARENT, map(str, where.values))
+    return every([exists(PARENT), neither(terms(PARENT, [str(where.value)]))])
 
 
 def is_pending(slot: str, *, has_source: bool) -> Query:

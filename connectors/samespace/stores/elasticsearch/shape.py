@@ -16,12 +16,10 @@ from samespace.rebuilding import is_slot_name
 from samespace.space import EmbeddingSpace
 from samespace.stores.elasticsearch import dsl
 from samespace.stores.elasticsearch.conditions import (
-    EVERYTHING,
     NOTHING,
     Query,
     either,
     exists,
-    neither,
     terms,
 )
 from samespace.stores.refusals import RowsRefused
@@ -333,7 +331,7 @@ class Shape:
         if self.own:
             return dsl.own_condition(where)
         if isinstance(where, In | Differs | Exists) and where.target is Target.ID:
-            return _id_condition(where)
+            return dsl.id_condition(where)
         if isinstance(where, In | Differs | Exists) and where.target is Target.PARENT:
             if self.layout.parent is None:
                 raise InvalidInput("field.parent has no field in this layout; name Layout.parent")
@@ -495,14 +493,6 @@ def _parent(id: object, ordinal: Any, span: Any) -> Parent | None:
         return None
     pair = tuple(span) if isinstance(span, list) and len(span) == 2 else None
     return Parent(str(id), ordinal if isinstance(ordinal, int) else None, pair)
-
-
-def _id_condition(where: In | Differs | Exists) -> Query:
-    if isinstance(where, Exists):
-        return EVERYTHING
-    values = where.values if isinstance(where, In) else (where.value,)
-    found = terms(dsl.ROW_ID, map(str, values))
-    return found if isinstance(where, In) else neither(found)
 
 
 def _keyword_of(name: str, mapped: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

@@ -1232,7 +1232,8 @@ class ElasticsearchStore(GuardedStore[_State]):
         found: list[VersionedRow] = []
         for start in range(0, len(drawn), PAGE):
             part = [hit["_id"] for hit in drawn[start : start + PAGE]]
-            found += self.filled(space, limit=len(part), where=id_in(part, where))[0]
+            among = id_in(part, where)  # one more, or a cursor behind a stranger's row is asked for
+            found += self.filled(space, limit=PAGE + 1, where=among)[0]
         return found
 
     def _to_read(self, space: EmbeddingSpace) -> tuple[_State, Shape, SlotRecord]:

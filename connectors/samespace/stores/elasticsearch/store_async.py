@@ -1237,7 +1237,8 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         found: list[VersionedRow] = []
         for start in range(0, len(drawn), PAGE):
             part = [hit["_id"] for hit in drawn[start : start + PAGE]]
-            found += (await self.filled(space, limit=len(part), where=id_in(part, where)))[0]
+            among = id_in(part, where)  # one more, or a cursor behind a stranger's row is asked for
+            found += (await self.filled(space, limit=PAGE + 1, where=among))[0]
         return found
 
     async def _to_read(self, space: EmbeddingSpace) -> tuple[_State, Shape, SlotRecord]:

@@ -359,7 +359,7 @@ class OwnRows:
 
     def selected(self, ids: Sequence[str]) -> models.Filter:
         """The points of these documents."""
-        return among([point_id(id) for id in ids])
+        return _own_selected(ids)
 
     def of_parent(self, parent: str) -> models.Filter:
         """The chunks of a document."""
@@ -548,7 +548,7 @@ def _own_leaf(where: Filter) -> models.Filter:
     if not isinstance(where, In | Differs | Exists):
         raise InvalidInput(f"{excerpt(where)} is not a filter")
     if where.target is Target.ID:
-        return id_leaf(where, lambda ids: among([point_id(id) for id in ids]))
+        return id_leaf(where, _own_selected)
     if where.target is Target.PARENT:
         return parent_leaf(where, _PARENT)
     if isinstance(where, Exists):
@@ -559,6 +559,15 @@ def _own_leaf(where: Filter) -> models.Filter:
         equals(_TERMS, terms.present(where.path)),
         opposite(equals(_TERMS, terms.only(where.path, where.value))),
     )
+
+
+def _own_selected(ids: Sequence[str]) -> models.Filter:
+    """The points of these documents; one that a stranger put in has its own id."""
+    ours = among([point_id(id) for id in ids])
+    natives = [native for id in ids if (native := native_id(id)) is not None]
+    if not natives:
+        return ours
+    return any_of([ours, every(is_empty(f"{RESERVED}.id"), among(natives))])
 
 
 def id_leaf(

@@ -413,6 +413,14 @@ class QdrantStore(GuardedStore[State]):
                     found += page
         return [point for point in found if state.rows.id_of(point) in wanted]
 
+    def _strangers(self, state: State, ids: Sequence[str], read: Read) -> list[Point]:
+        """The points that others put in under these ids, which say nothing of documents."""
+        natives = [native for id in set(ids) if (native := to.native_id(id)) is not None]
+        found: list[Point] = []
+        for part in _parts(natives, POINTS_PER_READ):
+            found += self._transport.retrieve(self._collection, part, read)
+        return [point for point in found if state.rows.id_of(point) == str(point.id)]
+
     def _write(self, rows: Sequence[Row], on_conflict: OnConflict) -> Written:
         with self._gone_explained():
             state = self._known_to_exist()
@@ -714,6 +722,8 @@ class QdrantStore(GuardedStore[State]):
         with self._gone_explained():
             state, slot, read = self._reading(with_vectors=with_vectors)
             points = self._points(state, ids, read)
+            if state.rows.own and len(points) < len(set(ids)):
+                points += self._strangers(state, ids, read)
             if slot is not None and any(slot.name not in point.vectors for point in points):
                 self._current(writing=False)  # local mode gives what is left of a slot
         found = {document.id: document for document in self._documents(state, points, slot)}
