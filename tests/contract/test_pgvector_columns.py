@@ -277,7 +277,7 @@ def test_a_row_without_a_text_is_pending_with_an_empty_one(
     with place.adopted(replace(LAYOUT, text=text)) as store:
         store.add_slot(OTHER)
         assert pending(store) == [("1", "b"), ("2", ""), ("3", " ")]
-        assert [row.document.text for row in store.stale(TINY, limit=10)[0]] == ["b", ""]
+        assert store.stale(TINY, limit=10) == ([], None)  # nobody knows what those were made from
         filled(store)
         assert store.stale(OTHER, limit=10) == ([], None)
         place.ask("UPDATE rows SET body = '' WHERE id = 2")

@@ -579,6 +579,12 @@ def check_pending(rows: object) -> None:
             )
 
 
+def as_drawn(rows: Sequence[VersionedRow], ids: Iterable[str]) -> list[VersionedRow]:
+    """Rows in the order in which their ids were drawn, so that the first ones are a sample too."""
+    place = {id: number for number, id in enumerate(ids)}
+    return sorted(rows, key=lambda row: place[row.document.id])
+
+
 def check_ids(ids: Sequence[str]) -> None:
     """:class:`InvalidInput` unless ``ids`` are strings that a store can be asked for.
 

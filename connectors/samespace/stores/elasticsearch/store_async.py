@@ -56,6 +56,7 @@ from samespace.space import EmbeddingSpace
 from samespace.stores.base_async import (
     Row,
     Written,
+    as_drawn,
     check_changes,
     check_cursor,
     check_fit,
@@ -1222,7 +1223,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
     ) -> list[VersionedRow]:
         """At most ``size`` rows that have a vector in the slot, with that vector, drawn at random.
 
-        Without replacement; each row is as likely as any other.
+        Without replacement, in an order that is random as well: the first of them are a sample too.
         """
         check_limit(size, what="size")
         check_filter(where)
@@ -1234,12 +1235,13 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
                 f"/{self._through(state)}",
                 {"query": dsl.shuffled(passing), "size": size, "_source": False},
             )
+        ids = [hit["_id"] for hit in drawn]
         found: list[VersionedRow] = []
-        for start in range(0, len(drawn), PAGE):
-            part = [hit["_id"] for hit in drawn[start : start + PAGE]]
+        for start in range(0, len(ids), PAGE):
+            part = ids[start : start + PAGE]
             among = id_in(part, where)  # one more, or a cursor behind a stranger's row is asked for
             found += (await self.filled(space, limit=PAGE + 1, where=among))[0]
-        return found
+        return as_drawn(found, ids)
 
     async def _to_read(self, space: EmbeddingSpace) -> tuple[_State, Shape, SlotRecord]:
         """As :meth:`_slot_of_space`; of an index without a record where that may be searched, too."""

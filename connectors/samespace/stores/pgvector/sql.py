@@ -452,6 +452,13 @@ def count_pending(table: Table, slots: Sequence[str], ids: Sequence[str] | None)
     return sql.SQL("SELECT count(*) FROM {}{}").format(table.qualified, clause), parameters
 
 
+def count_unfilled(table: Table, slot: str, space: EmbeddingSpace) -> Statement:
+    """How many rows :func:`pending` lists."""
+    parameters = Parameters()
+    clause = where_clause(table, parameters, None, _unfilled(table, slot, space))
+    return sql.SQL("SELECT count(*) FROM {}{}").format(table.qualified, clause), parameters
+
+
 def has_rows(table: Table, rows: int) -> Statement:
     """One row if the collection has at least ``rows`` rows; reads no more than that."""
     parameters = Parameters()

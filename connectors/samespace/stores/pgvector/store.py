@@ -69,6 +69,7 @@ from samespace.space import EmbeddingSpace
 from samespace.stores.base import (
     Row,
     Written,
+    as_drawn,
     check_changes,
     check_cursor,
     check_fit,
@@ -604,7 +605,7 @@ class PgVectorStore(GuardedStore[_State]):
 
     def _count_pending(self, slot: SlotRecord) -> int:
         table, _ = self._existing_table()
-        found = self._rows(sql.count_pending(table, [slot.name], None))
+        found = self._rows(sql.count_unfilled(table, slot.name, slot.space))
         return int(found[0][0])
 
     # Writing
@@ -1055,18 +1056,20 @@ class PgVectorStore(GuardedStore[_State]):
     ) -> list[VersionedRow]:
         """At most ``size`` rows that have a vector in the slot, with that vector, drawn at random.
 
-        Without replacement; each set of rows is as likely as any other. Every key is read.
+        Without replacement, in an order that is random as well: the first of them are a sample too.
+        Every key is read.
         """
         check_limit(size, what="size")
         check_filter(where)
         with self._gone_explained():
             table, slot = self._table_to_read(space)
             drawn = self._rows(sql.sample(table, slot.name, where, size=size))
+        ids = [id for (id,) in drawn]
         found: list[VersionedRow] = []
-        for part in _parts([id for (id,) in drawn], ROWS_PER_READ):
+        for part in _parts(ids, ROWS_PER_READ):
             among = id_in(part, where)
             found += self.filled(space, limit=len(part), where=among)[0]
-        return found
+        return as_drawn(found, ids)
 
     def _table_to_read(self, space: EmbeddingSpace) -> tuple[Table, SlotRecord]:
         """As :meth:`_table_of`; of a collection without a record where that may be searched, too."""

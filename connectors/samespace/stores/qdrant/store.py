@@ -937,7 +937,7 @@ class QdrantStore(GuardedStore[State]):
     ) -> list[VersionedRow]:
         """At most ``size`` rows that have a vector in the slot, with that vector, drawn at random.
 
-        Without replacement; each row is as likely as any other.
+        Without replacement, in an order that is random as well: the first of them are a sample too.
         """
         check_limit(size, what="size")
         check_filter(where)
@@ -955,8 +955,11 @@ class QdrantStore(GuardedStore[State]):
             )
             read = Read(vectors=(slot.name,))
             found: list[Point] = []
-            for part in _parts([point.id for point in drawn.points], POINTS_PER_READ):
+            ids = [point.id for point in drawn.points]
+            for part in _parts(ids, POINTS_PER_READ):
                 found += self._transport.retrieve(self._collection, part, read)
+        place = {str(id): number for number, id in enumerate(ids)}
+        found.sort(key=lambda point: place[str(point.id)])
         held = [point for point in found if slot.name in point.vectors]
         return self._versioned_rows(state, slot, held, slot)
 
