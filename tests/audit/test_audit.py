@@ -394,7 +394,7 @@ def test_what_cannot_be_is_refused_before_anything_is_embedded(one: Place, tmp_p
                 audit(store, **{asked: said[0]})
         with pytest.raises(SpaceMismatch, match="every row would look foreign"):
             audit(store, backend=model(NEW, 1))
-        with pytest.raises(SpaceMismatch, match="embeds a known text"):
+        with pytest.raises(SpaceMismatch, match="embeds known texts"):
             audit(store, backend=LyingBackend())
         with pytest.raises(InvalidInput, match="list of ids"):
             repair(store, "d1")

@@ -107,7 +107,7 @@ def test_a_backend_is_compared_with_rows_before_its_canary_is_kept(harness: Any)
     assert harness.get_record("made")["slots"][0]["canary"] is None
     with reopened(harness) as store:
         assert store.repair_record()[0].has_canary
-    refused = pytest.raises(SpaceMismatch, match="embeds a known text")
+    refused = pytest.raises(SpaceMismatch, match="embeds known texts")
     with reopened(harness, TaskBackend(seed=1)) as store, refused:
         store.search("first")
 
