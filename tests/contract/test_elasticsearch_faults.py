@@ -170,11 +170,11 @@ def test_a_server_with_little_room_gets_all_rows_at_last() -> None:
         "indexing_pressure.memory.limit": "300kb",
     }
     with Node(settings) as node, ThreadPoolExecutor(8) as threads:
-        store = ElasticsearchStore(node.url, collection=NAME, backend=TaskBackend())
+        store = ElasticsearchStore(node.url, collection=NAME, backend=TaskBackend(), timeout=120)
         store.create()
-        writes = [threads.submit(store.upsert, documents(600, prefix=f"w{n}-")) for n in range(8)]
-        assert [write.result().written for write in writes] == [600] * 8
-        assert store.count() == 8 * 600
+        writes = [threads.submit(store.upsert, documents(300, prefix=f"w{n}-")) for n in range(8)]
+        assert [write.result().written for write in writes] == [300] * 8
+        assert store.count() == 8 * 300
         store.close()
 
 
