@@ -267,7 +267,7 @@ class DocumentsContract(DeclaresGaps):
         assert store.delete(where=everything) == 2
 
     def test_more_ids_may_be_asked_for_than_a_search_answers(self, store: VectorStore) -> None:
-        ids = [f"d{n}" for n in range(12_000)]
+        ids = [f"d{n}" for n in range(10_001)]
         store.upsert(Document(id, "text") for id in ids[::5_000])
         assert store.count(field.id.in_(ids)) == 3
         assert len(store.get(ids)) == 3

@@ -286,7 +286,7 @@ class AsyncDocumentsContract(DeclaresGaps):
     async def test_more_ids_may_be_asked_for_than_a_search_answers(
         self, store: AsyncVectorStore
     ) -> None:
-        ids = [f"d{n}" for n in range(12_000)]
+        ids = [f"d{n}" for n in range(10_001)]
         await store.upsert(Document(id, "text") for id in ids[::5_000])
         assert await store.count(field.id.in_(ids)) == 3
         assert len(await store.get(ids)) == 3
