@@ -115,10 +115,10 @@ def check_alike(stored: Matrix, again: Matrix, *, space: EmbeddingSpace, collect
     middle = float(np.median(alike))
     if not middle >= CANARY_THRESHOLD:
         raise SpaceMismatch(
-            f"the record of collection {excerpt(collection)} is there again, without a canary: the "
-            f"backend says {space}, but embeds the texts of {len(alike)} rows otherwise than they are "
-            f"stored: median cosine {middle:.3f}, at least {CANARY_THRESHOLD} expected. This suggests "
-            f"{suggestion(middle)}",
+            f"nothing was recorded of collection {excerpt(collection)}: the backend says {space}, but "
+            f"embeds the texts of {len(alike)} rows otherwise than they are stored: median cosine "
+            f"{middle:.3f}, at least {CANARY_THRESHOLD} expected. This suggests {suggestion(middle)}. "
+            "Pass the backend that filled it; or none, which records the space without a canary",
             stored=space,
             offered=space,
         )

@@ -98,13 +98,16 @@ def test_a_slot_of_an_unknown_model_asks_for_its_space(harness: Any) -> None:
         assert slot.space == UNLIKE
 
 
-def test_a_backend_is_compared_with_rows_before_its_canary_is_kept(harness: Any) -> None:
+@pytest.mark.parametrize("record", LOST)
+def test_a_backend_is_compared_with_rows_before_anything_is_kept(harness: Any, record: str) -> None:
     made(harness).close()
-    harness.set_record("made", None)
-    refused = pytest.raises(SpaceMismatch, match=r"without a canary.*2 rows.*cosine")
-    with reopened(harness, TaskBackend(seed=1)) as store, refused:
-        store.repair_record()
-    assert harness.get_record("made")["slots"][0]["canary"] is None
+    harness.set_record("made", LOST[record])
+    with reopened(harness, TaskBackend(seed=1)) as store:
+        with pytest.raises(SpaceMismatch, match=r"nothing was recorded.*2 rows.*cosine"):
+            store.repair_record()
+        with pytest.raises(SpaceUnknown):
+            store.upsert(ROWS)
+    assert harness.get_record("made") == LOST[record]
     with reopened(harness) as store:
         assert store.repair_record()[0].has_canary
     refused = pytest.raises(SpaceMismatch, match="embeds known texts")

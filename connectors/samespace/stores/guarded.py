@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,12 @@ import numpy as np
 
 from samespace import __version__
 from samespace.documents import CollectionInfo, SlotInfo, VersionedRow
-from samespace.embedding import embed_documents, make_canary, provenance_of
+from samespace.embedding import (
+    embed_documents,
+    make_canary,
+    provenance_of,
+    uncached,
+)
 from samespace.errors import (
     CollectionNotFound,
     InvalidInput,
@@ -29,7 +35,7 @@ from samespace.filters import Filter
 from samespace.guard import Canary, SlotRecord, SlotState, SpaceRecord, not_ready
 from samespace.index import Index
 from samespace.layout import Layout
-from samespace.rebuilding import SAMPLE, check_alike
+from samespace.rebuilding import SAMPLE, check_alike, check_given, rebuilt
 from samespace.space import EmbeddingSpace
 from samespace.stores.base import StoreBase, check_space, logger
 from samespace.stores.refusals import Gone
@@ -71,12 +77,14 @@ class GuardedStore(StoreBase, Generic[State]):
     _state: State | None = None
     _index: Index
     _warned = False
+    _planned: SpaceRecord | None = None
+    """The record by which a copy of the handle reads, before it is written."""
 
     # Hooks
 
     @abstractmethod
-    def _read(self) -> State:
-        """Read what the collection is."""
+    def _read(self, *, adopting: bool = False) -> State:
+        """Read what the collection is; a record that cannot be read is none to who is adopting."""
 
     @abstractmethod
     def _holds(self, state: State, name: str) -> bool:
@@ -117,6 +125,10 @@ class GuardedStore(StoreBase, Generic[State]):
         """Whether the index of a space's slot is built."""
 
     @abstractmethod
+    def _slots_left(self, state: State) -> list[str]:
+        """The slots that a collection has, by its record and, if it is one of ours, by their names."""
+
+    @abstractmethod
     def _rebuild(self, spaces: Sequence[EmbeddingSpace]) -> dict[str, int]:
         """Write anew a record that is lost; how many rows are pending in each of its slots."""
 
@@ -132,7 +144,7 @@ class GuardedStore(StoreBase, Generic[State]):
 
     def _describe(self) -> State:
         """Read anew what the collection is, and keep it."""
-        self._state = self._read()
+        self._state = self._read(adopting=self._planned is not None)
         return self._state
 
     def _known(self) -> State:
@@ -258,6 +270,8 @@ class GuardedStore(StoreBase, Generic[State]):
         state = self._describe()
         if not state.exists:
             raise self._not_found()
+        if self._planned is not None:
+            return self._planned.require(space, collection=self._collection)
         if state.record is None and space == self._space:
             return self._slot_of(state, writing=False)
         return self._slot_named(space)
@@ -323,8 +337,8 @@ class GuardedStore(StoreBase, Generic[State]):
         order stays. ``spaces`` are those that slots may be named after, beside those of known models and
         of this handle; each must be one's. A slot in which rows are pending is to be filled, unless it
         is the fullest. A backend of a slot's space has its canary kept once it was compared with rows;
-        :class:`SpaceMismatch` if it embeds otherwise than they are stored. :class:`SpaceUnknown` where
-        a name tells of no known space, or none was made here.
+        :class:`SpaceMismatch`, and nothing is written, if it embeds otherwise than they are stored.
+        :class:`SpaceUnknown` where a name tells of no known space, or none was made here.
         """
         if self._claimed_layout is not None:
             raise InvalidInput(
@@ -332,8 +346,11 @@ class GuardedStore(StoreBase, Generic[State]):
                 "its record anew"
             )
         given = [*map(check_space, spaces), *([self._backend.space] if self._backend else [])]
+        planned = self._plan(given)
+        canary = self._proved_canary(planned)  # a record lets the backend write
         pending = self._rebuild(given)
-        self._keep_canary()
+        if canary is not None:
+            self._keep_canary(canary)
         record = self._recorded(self._describe())
         return tuple(
             SlotInfo(
@@ -347,26 +364,48 @@ class GuardedStore(StoreBase, Generic[State]):
             for slot in record.slots
         )
 
-    def _keep_canary(self) -> None:
-        """Keep the canary of a slot that has none, if the backend embeds rows as they are stored."""
-        slot = self._recorded(self._describe()).find(self._space)
+    def _plan(self, spaces: Sequence[EmbeddingSpace]) -> SpaceRecord:
+        """The record that would be written anew; or the refusal."""
+        state = self._read(adopting=True)
+        if not state.exists:
+            raise self._not_found()
+        return self._rebuilt(state.record, self._slots_left(state), spaces)
+
+    def _rebuilt(
+        self,
+        record: SpaceRecord | None,
+        names: Sequence[str],
+        spaces: Sequence[EmbeddingSpace],
+    ) -> SpaceRecord:
+        check_given(spaces, names, collection=self._collection)
+        known = [*spaces, self._space]
+        return rebuilt(record, names, known=known, collection=self._collection)
+
+    def _proved_canary(self, planned: SpaceRecord) -> Canary | None:
+        """The canary for a slot without one, if the backend embeds rows as they are stored."""
+        slot = planned.find(self._space)
         if self._backend is None or slot is None or slot.canary is not None:
-            return
-        rows = self.sample(self._space, size=SAMPLE)
+            return None
+        reader = copy.copy(self)
+        vars(reader).update(_planned=planned)
+        rows = reader.sample(self._space, size=SAMPLE)
         # A chunk may have been embedded in sight of its neighbours.
         whole = [row for row in rows if row.document.parent is None and row.document.embedded_text]
         if rows and not whole:
-            return
+            return None
         if whole:
             texts = [row.document.embedded_text for row in whole]
-            again, _ = embed_documents(self._backend, texts)
+            beneath: Any = uncached(self._backend)
+            again, _ = embed_documents(beneath, texts)
             stored = np.stack([row.vector for row in whole if row.vector is not None])
             check_alike(stored, again, space=self._space, collection=self._collection)
-        made = make_canary(self._backend)
+        return make_canary(self._backend)
+
+    def _keep_canary(self, made: Canary) -> None:
         made_by = provenance_of(self._backend)
 
         def proved(each: SlotRecord) -> SlotRecord:
-            if each.space != self._space:
+            if each.space != self._space or each.canary is not None:
                 return each
             return replace(each, canary=made, provenance={**each.provenance, **made_by})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -13,7 +14,12 @@ import numpy as np
 
 from samespace import __version__
 from samespace.documents import CollectionInfo, SlotInfo, VersionedRow
-from samespace.embedding import embed_documents_async, make_canary_async, provenance_of
+from samespace.embedding import (
+    embed_documents_async,
+    make_canary_async,
+    provenance_of,
+    uncached,
+)
 from samespace.errors import (
     CollectionNotFound,
     InvalidInput,
@@ -28,7 +34,7 @@ from samespace.filters import Filter
 from samespace.guard import Canary, SlotRecord, SlotState, SpaceRecord, not_ready
 from samespace.index import Index
 from samespace.layout import Layout
-from samespace.rebuilding import SAMPLE, check_alike
+from samespace.rebuilding import SAMPLE, check_alike, check_given, rebuilt
 from samespace.space import EmbeddingSpace
 from samespace.stores.base_async import AsyncStoreBase, check_space, logger
 from samespace.stores.refusals import Gone
@@ -70,12 +76,14 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
     _state: State | None = None
     _index: Index
     _warned = False
+    _planned: SpaceRecord | None = None
+    """The record by which a copy of the handle reads, before it is written."""
 
     # Hooks
 
     @abstractmethod
-    async def _read(self) -> State:
-        """Read what the collection is."""
+    async def _read(self, *, adopting: bool = False) -> State:
+        """Read what the collection is; a record that cannot be read is none to who is adopting."""
 
     @abstractmethod
     def _holds(self, state: State, name: str) -> bool:
@@ -116,6 +124,10 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         """Whether the index of a space's slot is built."""
 
     @abstractmethod
+    async def _slots_left(self, state: State) -> list[str]:
+        """The slots that a collection has, by its record and, if it is one of ours, by their names."""
+
+    @abstractmethod
     async def _rebuild(self, spaces: Sequence[EmbeddingSpace]) -> dict[str, int]:
         """Write anew a record that is lost; how many rows are pending in each of its slots."""
 
@@ -131,7 +143,7 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
 
     async def _describe(self) -> State:
         """Read anew what the collection is, and keep it."""
-        self._state = await self._read()
+        self._state = await self._read(adopting=self._planned is not None)
         return self._state
 
     async def _known(self) -> State:
@@ -257,6 +269,8 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         state = await self._describe()
         if not state.exists:
             raise self._not_found()
+        if self._planned is not None:
+            return self._planned.require(space, collection=self._collection)
         if state.record is None and space == self._space:
             return self._slot_of(state, writing=False)
         return await self._slot_named(space)
@@ -324,8 +338,8 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         order stays. ``spaces`` are those that slots may be named after, beside those of known models and
         of this handle; each must be one's. A slot in which rows are pending is to be filled, unless it
         is the fullest. A backend of a slot's space has its canary kept once it was compared with rows;
-        :class:`SpaceMismatch` if it embeds otherwise than they are stored. :class:`SpaceUnknown` where
-        a name tells of no known space, or none was made here.
+        :class:`SpaceMismatch`, and nothing is written, if it embeds otherwise than they are stored.
+        :class:`SpaceUnknown` where a name tells of no known space, or none was made here.
         """
         if self._claimed_layout is not None:
             raise InvalidInput(
@@ -333,8 +347,11 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
                 "its record anew"
             )
         given = [*map(check_space, spaces), *([self._backend.space] if self._backend else [])]
+        planned = await self._plan(given)
+        canary = await self._proved_canary(planned)  # a record lets the backend write
         pending = await self._rebuild(given)
-        await self._keep_canary()
+        if canary is not None:
+            await self._keep_canary(canary)
         record = self._recorded(await self._describe())
         return tuple(
             SlotInfo(
@@ -348,26 +365,48 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
             for slot in record.slots
         )
 
-    async def _keep_canary(self) -> None:
-        """Keep the canary of a slot that has none, if the backend embeds rows as they are stored."""
-        slot = self._recorded(await self._describe()).find(self._space)
+    async def _plan(self, spaces: Sequence[EmbeddingSpace]) -> SpaceRecord:
+        """The record that would be written anew; or the refusal."""
+        state = await self._read(adopting=True)
+        if not state.exists:
+            raise self._not_found()
+        return self._rebuilt(state.record, await self._slots_left(state), spaces)
+
+    def _rebuilt(
+        self,
+        record: SpaceRecord | None,
+        names: Sequence[str],
+        spaces: Sequence[EmbeddingSpace],
+    ) -> SpaceRecord:
+        check_given(spaces, names, collection=self._collection)
+        known = [*spaces, self._space]
+        return rebuilt(record, names, known=known, collection=self._collection)
+
+    async def _proved_canary(self, planned: SpaceRecord) -> Canary | None:
+        """The canary for a slot without one, if the backend embeds rows as they are stored."""
+        slot = planned.find(self._space)
         if self._backend is None or slot is None or slot.canary is not None:
-            return
-        rows = await self.sample(self._space, size=SAMPLE)
+            return None
+        reader = copy.copy(self)
+        vars(reader).update(_planned=planned)
+        rows = await reader.sample(self._space, size=SAMPLE)
         # A chunk may have been embedded in sight of its neighbours.
         whole = [row for row in rows if row.document.parent is None and row.document.embedded_text]
         if rows and not whole:
-            return
+            return None
         if whole:
             texts = [row.document.embedded_text for row in whole]
-            again, _ = await embed_documents_async(self._backend, texts)
+            beneath: Any = uncached(self._backend)
+            again, _ = await embed_documents_async(beneath, texts)
             stored = np.stack([row.vector for row in whole if row.vector is not None])
             check_alike(stored, again, space=self._space, collection=self._collection)
-        made = await make_canary_async(self._backend)
+        return await make_canary_async(self._backend)
+
+    async def _keep_canary(self, made: Canary) -> None:
         made_by = provenance_of(self._backend)
 
         def proved(each: SlotRecord) -> SlotRecord:
-            if each.space != self._space:
+            if each.space != self._space or each.canary is not None:
                 return each
             return replace(each, canary=made, provenance={**each.provenance, **made_by})
 

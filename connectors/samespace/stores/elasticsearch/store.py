@@ -52,7 +52,7 @@ from samespace.index import Index
 from samespace.layout import Layout
 from samespace.names import check_collection_name
 from samespace.protocols import EmbeddingBackend, Matrix, OnConflict, Shard, Vector
-from samespace.rebuilding import check_given, rebuilt, with_states
+from samespace.rebuilding import with_states
 from samespace.space import EmbeddingSpace
 from samespace.stores.base import (
     Row,
@@ -194,8 +194,8 @@ class ElasticsearchStore(GuardedStore[_State]):
 
     # What the collection is
 
-    def _read(self) -> _State:
-        return self._read_state()
+    def _read(self, *, adopting: bool = False) -> _State:
+        return self._read_state(adopting=adopting)
 
     def _read_state(self, *, adopting: bool = False) -> _State:
         version = self._transport.version()
@@ -349,11 +349,7 @@ class ElasticsearchStore(GuardedStore[_State]):
             state = self._read_state(adopting=True)
             if state.shape is None:
                 raise self._not_found()
-            self._refresh(state)
-            names = self._slots_left(state, state.shape)
-            check_given(spaces, names, collection=self._collection)
-            known = [*spaces, self._space]
-            found = rebuilt(state.record, names, known=known, collection=self._collection)
+            found = self._rebuilt(state.record, self._slots_left(state), spaces)
             pending = {
                 slot.name: self._count(
                     state,
@@ -370,11 +366,11 @@ class ElasticsearchStore(GuardedStore[_State]):
                 return pending
         raise self._contended()
 
-    def _slots_left(self, state: _State, shape: Shape) -> list[str]:
-        """The slots that an index has, by its record and, if it is one of ours, by their names.
-
-        The field of a slot that was dropped stays, without an alias and without vectors.
-        """
+    def _slots_left(self, state: _State) -> list[str]:
+        """As every store's; the field of a dropped slot stays, without an alias and without vectors."""
+        shape = state.shape
+        assert shape is not None  # noqa: S101  callers have looked
+        self._refresh(state)
         recorded = [slot.name for slot in state.record.slots] if state.record else []
         left = [name for name in recorded if shape.holds(name)]
         more = shape.slots_by_name() if shape.own else []

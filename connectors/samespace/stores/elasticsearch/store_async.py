@@ -51,7 +51,7 @@ from samespace.index import Index
 from samespace.layout import Layout
 from samespace.names import check_collection_name
 from samespace.protocols import AnyBackend, Matrix, OnConflict, Shard, Vector
-from samespace.rebuilding import check_given, rebuilt, with_states
+from samespace.rebuilding import with_states
 from samespace.space import EmbeddingSpace
 from samespace.stores.base_async import (
     Row,
@@ -193,8 +193,8 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
 
     # What the collection is
 
-    async def _read(self) -> _State:
-        return await self._read_state()
+    async def _read(self, *, adopting: bool = False) -> _State:
+        return await self._read_state(adopting=adopting)
 
     async def _read_state(self, *, adopting: bool = False) -> _State:
         version = await self._transport.version()
@@ -348,11 +348,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
             state = await self._read_state(adopting=True)
             if state.shape is None:
                 raise self._not_found()
-            await self._refresh(state)
-            names = await self._slots_left(state, state.shape)
-            check_given(spaces, names, collection=self._collection)
-            known = [*spaces, self._space]
-            found = rebuilt(state.record, names, known=known, collection=self._collection)
+            found = self._rebuilt(state.record, await self._slots_left(state), spaces)
             pending = {
                 slot.name: await self._count(
                     state,
@@ -369,11 +365,11 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
                 return pending
         raise self._contended()
 
-    async def _slots_left(self, state: _State, shape: Shape) -> list[str]:
-        """The slots that an index has, by its record and, if it is one of ours, by their names.
-
-        The field of a slot that was dropped stays, without an alias and without vectors.
-        """
+    async def _slots_left(self, state: _State) -> list[str]:
+        """As every store's; the field of a dropped slot stays, without an alias and without vectors."""
+        shape = state.shape
+        assert shape is not None  # noqa: S101  callers have looked
+        await self._refresh(state)
         recorded = [slot.name for slot in state.record.slots] if state.record else []
         left = [name for name in recorded if shape.holds(name)]
         more = shape.slots_by_name() if shape.own else []

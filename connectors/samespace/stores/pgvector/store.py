@@ -64,7 +64,7 @@ from samespace.index import Index
 from samespace.layout import Layout
 from samespace.names import check_collection_name, check_identifier
 from samespace.protocols import EmbeddingBackend, Matrix, OnConflict, Shard, Vector
-from samespace.rebuilding import check_given, rebuilt, with_states
+from samespace.rebuilding import with_states
 from samespace.space import EmbeddingSpace
 from samespace.stores.base import (
     Row,
@@ -290,15 +290,15 @@ class PgVectorStore(GuardedStore[_State]):
 
     # What the collection is
 
-    def _read(self) -> _State:
+    def _read(self, *, adopting: bool = False) -> _State:
         def read() -> _State:
             with self._cursor() as cursor:
-                return self._read_state(cursor)
+                return self._read_state(cursor, adopting=adopting)
 
         def read_at_once() -> _State:
             with self._transaction(prepares=False) as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", ())
-                return self._read_state(cursor)
+                return self._read_state(cursor, adopting=adopting)
 
         state = self._repeated(read)
         if state.table is None or state.record is not None or self._claimed_layout is not None:
@@ -545,16 +545,20 @@ class PgVectorStore(GuardedStore[_State]):
             self._save(cursor, state.table, SpaceRecord(slots=(slot,), layout=kept))
         self._describe()
 
+    def _slots_left(self, state: _State) -> list[str]:
+        assert state.table is not None  # noqa: S101  callers have looked
+        recorded = [slot.name for slot in state.record.slots] if state.record else []
+        left = [name for name in recorded if name in state.table.columns]
+        more = state.table.slots_by_name() if state.table.own else []
+        return [*left, *(name for name in more if name not in left)]
+
     def _rebuild(self, spaces: Sequence[EmbeddingSpace]) -> dict[str, int]:
         pending: dict[str, int] = {}
 
         def change(cursor: psycopg.Cursor[Any], state: _State) -> None:
             if state.table is None:
                 raise self._not_found()
-            names = _slots_left(state.table, state.record)
-            check_given(spaces, names, collection=self._collection)
-            known = [*spaces, self._space]
-            found = rebuilt(state.record, names, known=known, collection=self._collection)
+            found = self._rebuilt(state.record, self._slots_left(state), spaces)
             for slot in found.slots:
                 cursor.execute(*sql.count_pending(state.table, [slot.name], None))
                 ((pending[slot.name],),) = cursor.fetchall()
@@ -1309,14 +1313,6 @@ def _ddl_explained(command: str) -> Iterator[None]:
 
 def _rejected(finding: Finding) -> StoreRejected:
     return StoreRejected(f"{finding.what}; {finding.mend}")
-
-
-def _slots_left(table: Table, record: SpaceRecord | None) -> list[str]:
-    """The slots that a table has, by its record and, if it is one of ours, by their names."""
-    recorded = [slot.name for slot in record.slots] if record else []
-    left = [name for name in recorded if name in table.columns]
-    more = table.slots_by_name() if table.own else []
-    return [*left, *(name for name in more if name not in left)]
 
 
 def _supported(index: Index, space: EmbeddingSpace) -> Index:

@@ -66,7 +66,7 @@ from samespace.index import Index
 from samespace.layout import Layout
 from samespace.names import check_collection_name, check_identifier
 from samespace.protocols import AnyBackend, Matrix, OnConflict, Shard, Vector
-from samespace.rebuilding import check_given, rebuilt, with_states
+from samespace.rebuilding import with_states
 from samespace.space import EmbeddingSpace
 from samespace.stores.base_async import (
     Row,
@@ -296,15 +296,15 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
 
     # What the collection is
 
-    async def _read(self) -> _State:
+    async def _read(self, *, adopting: bool = False) -> _State:
         async def read() -> _State:
             async with self._cursor() as cursor:
-                return await self._read_state(cursor)
+                return await self._read_state(cursor, adopting=adopting)
 
         async def read_at_once() -> _State:
             async with self._transaction(prepares=False) as cursor:
                 await cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", ())
-                return await self._read_state(cursor)
+                return await self._read_state(cursor, adopting=adopting)
 
         state = await self._repeated(read)
         if state.table is None or state.record is not None or self._claimed_layout is not None:
@@ -559,16 +559,20 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
             await self._save(cursor, state.table, SpaceRecord(slots=(slot,), layout=kept))
         await self._describe()
 
+    async def _slots_left(self, state: _State) -> list[str]:
+        assert state.table is not None  # noqa: S101  callers have looked
+        recorded = [slot.name for slot in state.record.slots] if state.record else []
+        left = [name for name in recorded if name in state.table.columns]
+        more = state.table.slots_by_name() if state.table.own else []
+        return [*left, *(name for name in more if name not in left)]
+
     async def _rebuild(self, spaces: Sequence[EmbeddingSpace]) -> dict[str, int]:
         pending: dict[str, int] = {}
 
         async def change(cursor: psycopg.AsyncCursor[Any], state: _State) -> None:
             if state.table is None:
                 raise self._not_found()
-            names = _slots_left(state.table, state.record)
-            check_given(spaces, names, collection=self._collection)
-            known = [*spaces, self._space]
-            found = rebuilt(state.record, names, known=known, collection=self._collection)
+            found = self._rebuilt(state.record, await self._slots_left(state), spaces)
             for slot in found.slots:
                 await cursor.execute(*sql.count_pending(state.table, [slot.name], None))
                 ((pending[slot.name],),) = await cursor.fetchall()
@@ -1336,14 +1340,6 @@ def _ddl_explained(command: str) -> Iterator[None]:
 
 def _rejected(finding: Finding) -> StoreRejected:
     return StoreRejected(f"{finding.what}; {finding.mend}")
-
-
-def _slots_left(table: Table, record: SpaceRecord | None) -> list[str]:
-    """The slots that a table has, by its record and, if it is one of ours, by their names."""
-    recorded = [slot.name for slot in record.slots] if record else []
-    left = [name for name in recorded if name in table.columns]
-    more = table.slots_by_name() if table.own else []
-    return [*left, *(name for name in more if name not in left)]
 
 
 def _supported(index: Index, space: EmbeddingSpace) -> Index:

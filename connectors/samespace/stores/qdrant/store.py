@@ -48,7 +48,7 @@ from samespace.index import Index
 from samespace.layout import Layout
 from samespace.names import check_collection_name
 from samespace.protocols import EmbeddingBackend, Matrix, OnConflict, Shard, Vector
-from samespace.rebuilding import check_given, is_slot_name, rebuilt, with_states
+from samespace.rebuilding import is_slot_name, with_states
 from samespace.space import EmbeddingSpace
 from samespace.stores.base import (
     Row,
@@ -157,8 +157,8 @@ class QdrantStore(GuardedStore[State]):
 
     # What the collection is
 
-    def _read(self) -> State:
-        return self._read_state()
+    def _read(self, *, adopting: bool = False) -> State:
+        return self._read_state(adopting=adopting)
 
     def _read_state(self, *, adopting: bool = False) -> State:
         now = time.monotonic()
@@ -317,10 +317,7 @@ class QdrantStore(GuardedStore[State]):
         state = self._read_state(adopting=True)
         if not state.exists:
             raise self._not_found()
-        names = self._slots_left(state)
-        check_given(spaces, names, collection=self._collection)
-        known = [*spaces, self._space]
-        found = rebuilt(state.record, names, known=known, collection=self._collection)
+        found = self._rebuilt(state.record, self._slots_left(state), spaces)
         pending = {
             slot.name: self._counted(to.pending(slot.name, slot.space)) for slot in found.slots
         }
@@ -329,7 +326,6 @@ class QdrantStore(GuardedStore[State]):
         return pending
 
     def _slots_left(self, state: State) -> list[str]:
-        """The slots that a collection has, by its record and, if it is one of ours, by their names."""
         recorded = [slot.name for slot in state.record.slots] if state.record else []
         left = [name for name in recorded if name in state.vectors]
         named = [name for name in state.vectors if is_slot_name(name)]
