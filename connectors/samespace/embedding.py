@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -140,7 +141,8 @@ def embed_proving(
     beneath = uncached(backend)
     if beneath is backend:
         return _apart(embed(backend, direction, [*texts, *CANARY_TEXTS]), len(texts))
-    canary, usage = embed(beneath, direction, CANARY_TEXTS)  # type: ignore[arg-type]
+    with _about_no_text():
+        canary, usage = embed(beneath, direction, CANARY_TEXTS)  # type: ignore[arg-type]
     found = embed(backend, direction, texts) if texts else (canary[:0], _NOTHING)
     return _with_tokens(found, usage), canary
 
@@ -152,9 +154,20 @@ async def embed_proving_async(
     beneath = uncached(backend)
     if beneath is backend:
         return _apart(await embed_async(backend, direction, [*texts, *CANARY_TEXTS]), len(texts))
-    canary, usage = await embed_async(beneath, direction, CANARY_TEXTS)
+    with _about_no_text():
+        canary, usage = await embed_async(beneath, direction, CANARY_TEXTS)
     found = await embed_async(backend, direction, texts) if texts else (canary[:0], _NOTHING)
     return _with_tokens(found, usage), canary
+
+
+@contextmanager
+def _about_no_text() -> Iterator[None]:
+    """Have an error about the canary texts name none of the caller's."""
+    try:
+        yield
+    except EmbeddingError as error:
+        error.indices = ()
+        raise
 
 
 def _apart(answer: Embedded, count: int) -> tuple[Embedded, Matrix]:

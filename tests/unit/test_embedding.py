@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
@@ -13,6 +14,8 @@ import pytest
 from samespace.embedding import (
     embed_documents,
     embed_documents_async,
+    embed_proving,
+    embed_proving_async,
     embed_queries,
     embed_queries_async,
     make_canary,
@@ -22,7 +25,7 @@ from samespace.embedding import (
     require_sync,
     uncached,
 )
-from samespace.errors import BadResponse, InvalidInput, RateLimited
+from samespace.errors import BadResponse, InvalidInput, RateLimited, TokenLimitExceeded
 from samespace.guard import CANARY_TEXTS
 from samespace.protocols import AnyBackend, Matrix, Usage
 from samespace.space import EmbeddingSpace
@@ -275,6 +278,20 @@ async def test_a_canary_is_never_embedded_by_a_cache() -> None:
     ):
         np.testing.assert_array_equal(canary.documents, [DOCUMENT] * len(CANARY_TEXTS))
         np.testing.assert_array_equal(canary.queries, [QUERY] * len(CANARY_TEXTS))
+
+
+async def test_an_error_about_the_canary_texts_names_no_text_of_the_caller() -> None:
+    class Refusing(SyncBackend):
+        def embed_documents(self, texts: Sequence[str]) -> Matrix:
+            raise TokenLimitExceeded("text 0 is too long", indices=(0,))
+
+    for proving in (
+        lambda backend: embed_proving(backend, "documents", ["fine"]),
+        lambda backend: asyncio.run(embed_proving_async(backend, "documents", ["fine"])),
+    ):
+        with pytest.raises(TokenLimitExceeded) as caught:
+            await asyncio.to_thread(proving, Cache(Refusing()))
+        assert caught.value.indices == ()
 
 
 def test_what_is_beneath_caches_is_found_at_the_end() -> None:
