@@ -113,6 +113,7 @@ _ABSENT: Final[Mapping[str, type[StoreError]]] = {
     "aliases_not_found_exception": Gone,
     "search_context_missing_exception": Expired,
     "search_phase_execution_exception": Expired,
+    "resource_not_found_exception": Missing,
     "": Missing,
 }
 """What is not there, by the kind of an answer with 404."""
@@ -178,20 +179,22 @@ def _mend_forbidden(kind: str, reason: str) -> str:
     return "connect as a user that has this right"
 
 
-def of_row(status: int, error: Mapping[str, Any]) -> SamespaceError:
-    """Why an operation of a bulk request was not done."""
+def of_row(status: int, error: Mapping[str, Any], id: str | None = None) -> SamespaceError:
+    """Why an operation of a bulk request, on the row with this id, was not done."""
     kind, reason = said({"error": error})
+    row = "a row" if id is None else f"row {excerpt(id)}"
     if status in BUSY:
         return StoreUnavailable(f"Elasticsearch says: {excerpt(reason)} ({status}); try again")
     if kind == "index_not_found_exception":
         return Gone(f"Elasticsearch says: {excerpt(reason)}")
     if kind == "strict_dynamic_mapping_exception":
         return RowsRefused(
-            f"the collection's mapping takes no other fields: {excerpt(reason)}; name known ones"
+            f"{row} has a field that the collection's mapping does not take: {excerpt(reason)}; name "
+            "known ones"
         )
     if status in {401, 403}:
         return answered(status, {"error": error}).error
-    return RowsRefused(f"Elasticsearch refuses a row: {excerpt(reason)} ({kind})")
+    return RowsRefused(f"Elasticsearch refuses {row}: {excerpt(reason)} ({kind})")
 
 
 def said(body: object) -> tuple[str, str]:

@@ -733,7 +733,7 @@ class ElasticsearchStore(GuardedStore[_State]):
         ours = self._are_ours([row for row in met if outcomes[row.document.id].doubtful])
         conflicts = {row.document.id for row in met} - ours
         refused = {
-            id: of_row(outcome.status, outcome.error)
+            id: of_row(outcome.status, outcome.error, id)
             for id, outcome in outcomes.items()
             if not outcome.done and not outcome.conflicts
         }
@@ -825,7 +825,7 @@ class ElasticsearchStore(GuardedStore[_State]):
                     elif outcome.conflicts:
                         conflicts.append(hit["_id"])
                     elif not outcome.misses:
-                        raise of_row(outcome.status, outcome.error)
+                        raise of_row(outcome.status, outcome.error, hit["_id"])
             if not conflicts:
                 self._refresh(state)
                 return changed
@@ -871,7 +871,9 @@ class ElasticsearchStore(GuardedStore[_State]):
         while rounds < ATTEMPTS:
             answer = self._transport.ask("POST", path, {"query": query})
             for failure in answer["failures"]:
-                raise of_row(failure.get("status", 500), failure.get("cause", {}))
+                raise of_row(
+                    failure.get("status", 500), failure.get("cause", {}), failure.get("id")
+                )
             deleted += int(answer["deleted"])
             if not answer["version_conflicts"] and answer["total"] < DELETED_AT_ONCE:
                 return deleted
@@ -1116,9 +1118,10 @@ class ElasticsearchStore(GuardedStore[_State]):
                 return
             operations = [_emptying(shape, slot, hit) for hit in hits]
             bulk = f"/{path}/_bulk"
-            for outcome in self._transport.bulk(bulk, operations):
+            outcomes = self._transport.bulk(bulk, operations)
+            for hit, outcome in zip(hits, outcomes, strict=True):
                 if not outcome.done and not outcome.conflicts and not outcome.misses:
-                    raise of_row(outcome.status, outcome.error)
+                    raise of_row(outcome.status, outcome.error, hit["_id"])
 
     def mark(self, space: EmbeddingSpace, state: SlotState) -> None:
         """Say that a slot is being filled, or that it can be searched."""
@@ -1305,9 +1308,9 @@ class ElasticsearchStore(GuardedStore[_State]):
                     for row, vector in zip(rows, checked, strict=True)
                 ),
             )
-            for outcome in outcomes:
+            for row, outcome in zip(rows, outcomes, strict=True):
                 if not outcome.done and not outcome.conflicts and not outcome.misses:
-                    raise of_row(outcome.status, outcome.error)
+                    raise of_row(outcome.status, outcome.error, row.document.id)
             self._transport.ask("POST", f"/{quote(shape.through(slot.name))}/_refresh")
         filled = sum(outcome.done for outcome in outcomes)
         return FillReport(filled=filled, changed=len(rows) - filled)
@@ -1349,8 +1352,10 @@ class ElasticsearchStore(GuardedStore[_State]):
     def guard_install(self, *, dry_run: bool = False) -> tuple[Change, ...]:
         """Have the server refuse documents without a vector that can be of a slot's space; what changes.
 
-        A pipeline becomes the index's final one, and calls the one that was there first. Partial
-        updates go past it. Doing it again changes nothing unless slots or fields have changed.
+        A pipeline becomes the index's final one, and calls the one that was there first. An update in
+        ``_bulk`` goes past it. :class:`StoreRejected` says how many documents that are there would not
+        pass, which nobody could update then. Doing it again changes nothing unless slots or fields
+        have changed.
         """
         record, name = self._for_hardening()
         index = read_index(self._transport, name)
@@ -1358,7 +1363,10 @@ class ElasticsearchStore(GuardedStore[_State]):
         return hardening.changes(change)
 
     def guard_remove(self, *, dry_run: bool = False) -> tuple[Change, ...]:
-        """Give the index back the final pipeline that it had before :meth:`guard_install`."""
+        """Give the index back the final pipeline that it had before :meth:`guard_install`.
+
+        What an interrupted install or remove left goes, too.
+        """
         _, name = self._for_hardening()
         index = read_index(self._transport, name)
         return hardening.changes(uninstall(self._transport, index, dry_run=dry_run))

@@ -735,7 +735,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         ours = await self._are_ours([row for row in met if outcomes[row.document.id].doubtful])
         conflicts = {row.document.id for row in met} - ours
         refused = {
-            id: of_row(outcome.status, outcome.error)
+            id: of_row(outcome.status, outcome.error, id)
             for id, outcome in outcomes.items()
             if not outcome.done and not outcome.conflicts
         }
@@ -827,7 +827,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
                     elif outcome.conflicts:
                         conflicts.append(hit["_id"])
                     elif not outcome.misses:
-                        raise of_row(outcome.status, outcome.error)
+                        raise of_row(outcome.status, outcome.error, hit["_id"])
             if not conflicts:
                 await self._refresh(state)
                 return changed
@@ -873,7 +873,9 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         while rounds < ATTEMPTS:
             answer = await self._transport.ask("POST", path, {"query": query})
             for failure in answer["failures"]:
-                raise of_row(failure.get("status", 500), failure.get("cause", {}))
+                raise of_row(
+                    failure.get("status", 500), failure.get("cause", {}), failure.get("id")
+                )
             deleted += int(answer["deleted"])
             if not answer["version_conflicts"] and answer["total"] < DELETED_AT_ONCE:
                 return deleted
@@ -1121,9 +1123,10 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
                 return
             operations = [_emptying(shape, slot, hit) for hit in hits]
             bulk = f"/{path}/_bulk"
-            for outcome in await self._transport.bulk(bulk, operations):
+            outcomes = await self._transport.bulk(bulk, operations)
+            for hit, outcome in zip(hits, outcomes, strict=True):
                 if not outcome.done and not outcome.conflicts and not outcome.misses:
-                    raise of_row(outcome.status, outcome.error)
+                    raise of_row(outcome.status, outcome.error, hit["_id"])
 
     async def mark(self, space: EmbeddingSpace, state: SlotState) -> None:
         """Say that a slot is being filled, or that it can be searched."""
@@ -1310,9 +1313,9 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
                     for row, vector in zip(rows, checked, strict=True)
                 ),
             )
-            for outcome in outcomes:
+            for row, outcome in zip(rows, outcomes, strict=True):
                 if not outcome.done and not outcome.conflicts and not outcome.misses:
-                    raise of_row(outcome.status, outcome.error)
+                    raise of_row(outcome.status, outcome.error, row.document.id)
             await self._transport.ask("POST", f"/{quote(shape.through(slot.name))}/_refresh")
         filled = sum(outcome.done for outcome in outcomes)
         return FillReport(filled=filled, changed=len(rows) - filled)
@@ -1354,8 +1357,10 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
     async def guard_install(self, *, dry_run: bool = False) -> tuple[Change, ...]:
         """Have the server refuse documents without a vector that can be of a slot's space; what changes.
 
-        A pipeline becomes the index's final one, and calls the one that was there first. Partial
-        updates go past it. Doing it again changes nothing unless slots or fields have changed.
+        A pipeline becomes the index's final one, and calls the one that was there first. An update in
+        ``_bulk`` goes past it. :class:`StoreRejected` says how many documents that are there would not
+        pass, which nobody could update then. Doing it again changes nothing unless slots or fields
+        have changed.
         """
         record, name = await self._for_hardening()
         index = await read_index(self._transport, name)
@@ -1363,7 +1368,10 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         return hardening.changes(change)
 
     async def guard_remove(self, *, dry_run: bool = False) -> tuple[Change, ...]:
-        """Give the index back the final pipeline that it had before :meth:`guard_install`."""
+        """Give the index back the final pipeline that it had before :meth:`guard_install`.
+
+        What an interrupted install or remove left goes, too.
+        """
         _, name = await self._for_hardening()
         index = await read_index(self._transport, name)
         return hardening.changes(await uninstall(self._transport, index, dry_run=dry_run))
