@@ -13,9 +13,12 @@ from elasticsearch.helpers import bulk
 from tests.contract.elasticsearch_client import TellingNode, telling_client
 
 from samespace import AsyncIngestHook, Document, ElasticsearchStore, IngestHook, Layout
-from samespace.errors import SpaceMismatch, SpaceUnknown
+from samespace.errors import InvalidInput, SpaceMismatch, SpaceUnknown, StoreRejected
+from samespace.hardening import Outcome, RawAct
 from samespace.space import EmbeddingSpace
 from samespace.stores.elasticsearch.dsl import source_name
+from samespace.stores.elasticsearch.faults import Missing
+from samespace.stores.elasticsearch.pipelines import forget_pipeline, read_index
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
 NAME = "samespace--manuals"
@@ -84,6 +87,14 @@ def refused(client: Elasticsearch, document: dict[str, Any], index: str = "manua
     return str(caught.value)
 
 
+def stored(client: Elasticsearch, index: str, id: str, document: dict[str, Any]) -> None:
+    """Put a document past the final pipeline, as one that was there before it."""
+    now = final(client, index)
+    client.indices.put_settings(index=index, settings={"index.final_pipeline": None})
+    client.index(index=index, id=id, document=document, refresh=True)
+    client.indices.put_settings(index=index, settings={"index.final_pipeline": now})
+
+
 def packed(numbers: list[float]) -> str:
     return base64.b64encode(np.array(numbers, ">f4").tobytes()).decode()
 
@@ -122,8 +133,8 @@ def test_our_own_writes_pass(
 def test_our_own_writes_to_an_adopted_index_pass(
     client: Elasticsearch, adopted: ElasticsearchStore, hook: IngestHook
 ) -> None:
-    client.index(index="foreign", id="old", document={"body": "without a vector"}, refresh=True)
     hook.install_pipeline("foreign")
+    stored(client, "foreign", "old", {"body": "without a vector"})
     assert adopted.upsert([Document("a", "text a", {"lang": "en"})]).written == 1
     assert adopted.upsert_vectors([Document("b", "pending")], [None], space=V3).written == 1
     assert adopted.update_metadata({"b": {"lang": "de"}, "old": {"lang": "fr"}}) == 2
@@ -185,6 +196,14 @@ def test_what_gets_past_the_pipeline(
     client.update(index="manuals", id="0", doc={V3.id: VECTOR}, refresh=True)
     assert [row.document.id for row in store.stale(V3, limit=10)[0]] == ["0"]
 
+    with pytest.raises(ApiError, match="no vector"):
+        client.update(index="manuals", id="0", script={"source": f"ctx._source.remove('{V3.id}')"})
+    stored(client, "manuals", "e", raw("e"))
+    with pytest.raises(ApiError, match="no vector"):
+        client.update(index="manuals", id="e", doc={"text": "changed"})
+    update = {"_op_type": "update", "_index": "manuals", "_id": "e", "doc": {"text": "changed"}}
+    assert bulk(client, [update]) == (1, [])
+
     query = {"ids": {"values": ["0"]}}
     changed = client.update_by_query(
         index="manuals", query=query, script={"source": "ctx._source.text = 'by query'"}
@@ -210,7 +229,8 @@ def test_a_dry_run_changes_nothing_and_shows_what_would(
 ) -> None:
     TellingNode.asked.clear()
     change = hook.install_pipeline("manuals", dry_run=True)
-    assert {method for method, _ in TellingNode.asked} == {"GET"}
+    searches = {("POST", "/manuals/_refresh"), ("POST", "/manuals/_search")}
+    assert {method for method, _ in set(TellingNode.asked) - searches} == {"GET"}
     assert not change.applied
     assert f"+index.final_pipeline: {NAME}" in str(change)
     assert final(client) is None
@@ -250,6 +270,89 @@ def test_a_final_pipeline_that_is_there_is_run_first_and_comes_back(
     assert (change.before, change.after) == (NAME, "theirs")
     assert final(client) == "theirs"
     client.indices.put_settings(index="manuals", settings={"index.final_pipeline": None})
+
+
+def test_documents_that_nobody_could_update_are_counted_and_nothing_is_installed(
+    client: Elasticsearch, adopted: ElasticsearchStore, hook: IngestHook
+) -> None:
+    for id in ("x", "y"):
+        client.index(index="foreign", id=id, document={"body": "without a vector"})
+    for dry_run in (True, False):
+        with pytest.raises(StoreRejected, match=r"2 documents .*'x'.*no vector.*samespace repair"):
+            hook.install_pipeline("foreign", dry_run=dry_run)
+    client.delete_by_query(index="foreign", query={"match_all": {}}, refresh=True)
+    client.index(index="foreign", id="z", document={"body": "b", "embedding": [2.0] * 64})
+    with pytest.raises(StoreRejected, match=r"1 documents .*'z'.*embedding.*unit norm"):
+        adopted.guard_install()
+    assert final(client, "foreign") is None
+    assert client.options(ignore_status=404).ingest.get_pipeline(id="samespace--foreign").body == {}
+
+
+def test_what_an_interruption_left_goes(
+    client: Elasticsearch, store: ElasticsearchStore, hook: IngestHook
+) -> None:
+    for now in (None, "theirs"):
+        hook.install_pipeline("manuals")
+        client.ingest.put_pipeline(id="theirs", processors=[])
+        client.indices.put_settings(index="manuals", settings={"index.final_pipeline": now})
+        assert [change.after for change in store.guard_remove(dry_run=True)] == [""]
+        assert hook.remove_pipeline("manuals").changes
+        assert final(client) == now
+        assert client.options(ignore_status=404).ingest.get_pipeline(id=NAME).body == {}
+        assert not hook.remove_pipeline("manuals").changes
+    client.indices.put_settings(index="manuals", settings={"index.final_pipeline": None})
+
+
+def test_removing_at_once_takes_nothing_amiss(
+    client: Elasticsearch, store: ElasticsearchStore, hook: IngestHook
+) -> None:
+    hook.install_pipeline("manuals")
+    index = read_index(hook._transport, "manuals")
+    client.indices.put_settings(index="manuals", settings={"index.final_pipeline": None})
+    client.ingest.delete_pipeline(id=NAME)
+    forget_pipeline(hook._transport, index)
+    transport = hook._transport
+    with pytest.raises(Missing):
+        transport.ask("DELETE", f"/_ingest/pipeline/{NAME}")
+
+
+def test_a_pipeline_of_our_name_that_is_not_ours_is_left_alone(
+    client: Elasticsearch, store: ElasticsearchStore, hook: IngestHook
+) -> None:
+    client.ingest.put_pipeline(id=NAME, description="somebody's", processors=[])
+    with pytest.raises(InvalidInput, match="not made here"):
+        store.guard_install()
+    client.indices.put_settings(index="manuals", settings={"index.final_pipeline": NAME})
+    assert store.guard_remove() == ()
+    store.add_slot(UNLIKE)
+    store.drop()
+    assert client.ingest.get_pipeline(id=NAME)[NAME]["description"] == "somebody's"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"on_failure": [{"set": {"field": "failed", "value": True}}]},
+        {"processors": lambda ours: [{"drop": {}}, *ours]},
+        {"processors": lambda ours: ours[1:]},
+    ],
+    ids=["on_failure", "drop", "without a check"],
+)
+def test_a_pipeline_that_was_changed_is_no_guard_and_is_put_back(
+    client: Elasticsearch, adopted: ElasticsearchStore, change: dict[str, Any]
+) -> None:
+    adopted.guard_install()
+    name = "samespace--foreign"
+    body = {k: v for k, v in client.ingest.get_pipeline(id=name)[name].items() if "date" not in k}
+    made = {
+        key: each(body["processors"]) if callable(each) else each for key, each in change.items()
+    }
+    client.ingest.put_pipeline(id=name, body={**body, **made})
+    told = {each.act: each.outcome for each in adopted.guard_check()}
+    assert told[RawAct.NO_VECTOR] is Outcome.PENDING
+    adopted.guard_install()
+    told = {each.act: each.outcome for each in adopted.guard_check()}
+    assert told[RawAct.NO_VECTOR] is Outcome.REFUSED
 
 
 def test_a_pipeline_set_in_place_of_ours_is_left_alone(

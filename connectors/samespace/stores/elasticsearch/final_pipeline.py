@@ -9,9 +9,11 @@ from typing import Any, Final
 
 import orjson
 
+from samespace.errors import command
 from samespace.guard import SlotRecord, SpaceRecord
 from samespace.stores.elasticsearch import dsl
 from samespace.stores.elasticsearch.actions import SHORTEST_DYNAMIC
+from samespace.stores.elasticsearch.conditions import Query, every, exists
 
 SETTING: Final = "final_pipeline"
 _NONE: Final = "_none"
@@ -138,6 +140,29 @@ def _slot_checks(
             yield _norm_check(slot, index)
 
 
+def unfit(
+    record: SpaceRecord, *, index: str, mapping: Mapping[str, Any]
+) -> Iterator[tuple[Query, str, str]]:
+    """Which stored documents the pipeline would refuse: a query, what they have, and what mends it."""
+    yield (
+        {"bool": {"must_not": [exists(slot.name) for slot in record.slots]}},
+        "no vector in a slot",
+        f"Fill them ({command('repair', index)}; pending() and fill()), or delete them",
+    )
+    for slot in record.slots:
+        if slot.space.normalized and _takes_any_norm(mapping, slot.name):
+            yield (
+                every([exists(slot.name), _off_norm(slot.name)]),
+                f"a vector in {slot.name} that is not of unit norm",
+                f"Find them: {command('audit', index)} --all, which says how to repair them",
+            )
+
+
+def _off_norm(field: str) -> Query:
+    source = "Math.abs(doc[params.field].magnitude - 1) >= 1e-3"
+    return {"script": {"script": {"source": source, "params": {"field": field}}}}
+
+
 def _mend(record: SpaceRecord) -> str:
     fields = ", ".join(f"{slot.name} ({slot.space})" for slot in record.slots)
     return f"the slots are {fields}; {_MEND}"
@@ -227,10 +252,22 @@ def is_ours(body: Mapping[str, Any] | None) -> bool:
 def is_current(
     body: Mapping[str, Any] | None, record: SpaceRecord, *, index: str, mapping: Mapping[str, Any]
 ) -> bool:
-    """Whether a pipeline is ours and asks of the slots what it should."""
-    if body is None or not is_ours(body):
+    """Whether a pipeline is ours, asks of the slots what it should, and stops what it finds."""
+    if body is None or not is_ours(body) or "on_failure" in body:
         return False
-    return all(each in body["processors"] for each in _slot_checks(record, index, mapping))
+    chained = chained_in(body)
+    before = [] if chained is None else [{"pipeline": {"name": chained}}]
+    own = body["processors"][len(before) :]
+    return (
+        body["processors"][: len(before)] == before
+        and all(map(_only_fails, own))
+        and all(each in own for each in _slot_checks(record, index, mapping))
+    )
+
+
+def _only_fails(processor: Mapping[str, Any]) -> bool:
+    """Whether a processor does nothing but refuse, so that none after it is left out."""
+    return processor.keys() == {"fail"} and processor["fail"].keys() == {"if", "message"}
 
 
 def chained_in(body: Mapping[str, Any]) -> str | None:

@@ -22,7 +22,8 @@ from samespace.stores.elasticsearch.final_pipeline import SETTING, PipelineChang
 from samespace.stores.elasticsearch.shape import Shape
 
 _Verdict = tuple[Outcome, str, str]
-_PIPELINE: Final = "the final pipeline refuses it (an _update goes past that)"
+_PIPELINE: Final = "the final pipeline refuses it (an update in _bulk goes past that)"
+_ANYTHING: Final = "an update in _bulk passes no final pipeline, which knows no model either"
 _NOTE: Final = (
     "documents are written with a vector in a slot, or null there to be filled later; a document "
     "without either is refused from now on"
@@ -42,7 +43,7 @@ def raw_writes(shape: Shape, slot: SlotRecord, *, guarded: bool) -> tuple[RawWri
         RawWrite(RawAct.WRONG_DIMENSION, Outcome.REFUSED, _size(shape, slot)),
         RawWrite(RawAct.UN_NORMALISED, *_off_norm(shape, slot, sourced=sourced, guarded=guarded)),
         RawWrite(RawAct.NO_VECTOR, *_empty(guarded=guarded)),
-        RawWrite(RawAct.IN_PLACE, Outcome.STORED, "an _update passes no final pipeline", AUDIT),
+        RawWrite(RawAct.IN_PLACE, Outcome.STORED, _ANYTHING, AUDIT),
         RawWrite(
             RawAct.OTHER_MODEL,
             *insertion(sourced=sourced, why="numbers do not say which model made them"),

@@ -168,6 +168,7 @@ class IngestHook:
         An ingest pipeline becomes the index's final one; one that was there before is called first,
         and comes back with :meth:`remove_pipeline`. The answer, as text, is a diff; with ``dry_run``
         nothing is changed. Calling it again changes nothing unless the index's slots or fields did.
+        :class:`StoreRejected` where documents that are there would not pass.
         """
         found = read_index(self._transport, index)
         record = _recorded(found, index)
@@ -175,7 +176,7 @@ class IngestHook:
         return install(self._transport, found, record, dry_run=dry_run)
 
     def remove_pipeline(self, index: str, *, dry_run: bool = False) -> PipelineChange:
-        """Undo :meth:`install_pipeline`; where ours is not the index's final one nothing changes."""
+        """Undo :meth:`install_pipeline`; a pipeline that took the place of ours stays."""
         found = read_index(self._transport, index)
         return uninstall(self._transport, found, dry_run=dry_run)
 

@@ -171,6 +171,7 @@ class AsyncIngestHook:
         An ingest pipeline becomes the index's final one; one that was there before is called first,
         and comes back with :meth:`remove_pipeline`. The answer, as text, is a diff; with ``dry_run``
         nothing is changed. Calling it again changes nothing unless the index's slots or fields did.
+        :class:`StoreRejected` where documents that are there would not pass.
         """
         found = await read_index(self._transport, index)
         record = _recorded(found, index)
@@ -178,7 +179,7 @@ class AsyncIngestHook:
         return await install(self._transport, found, record, dry_run=dry_run)
 
     async def remove_pipeline(self, index: str, *, dry_run: bool = False) -> PipelineChange:
-        """Undo :meth:`install_pipeline`; where ours is not the index's final one nothing changes."""
+        """Undo :meth:`install_pipeline`; a pipeline that took the place of ours stays."""
         found = await read_index(self._transport, index)
         return await uninstall(self._transport, found, dry_run=dry_run)
 

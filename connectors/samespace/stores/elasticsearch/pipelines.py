@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-from samespace.errors import CollectionNotFound, excerpt
+import orjson
+
+from samespace.errors import CollectionNotFound, InvalidInput, StoreRejected, excerpt
 from samespace.guard import SpaceRecord
 from samespace.stores.elasticsearch import dsl
 from samespace.stores.elasticsearch.actions import index_named
@@ -22,11 +24,12 @@ from samespace.stores.elasticsearch.final_pipeline import (
     is_ours,
     pipeline_body,
     pipeline_name,
+    unfit,
 )
 from samespace.stores.elasticsearch.transport import Transport
 from samespace.stores.refusals import Gone
 
-_OURS: Final = ("description", "_meta", "processors")
+_OURS: Final = ("description", "_meta", "processors", "on_failure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,20 @@ def read_index(transport: Transport, named: str) -> FoundIndex:
 def install(
     transport: Transport, index: FoundIndex, record: SpaceRecord, *, dry_run: bool
 ) -> PipelineChange:
-    """Make our pipeline the index's final one; one that was there before is run first."""
+    """Make our pipeline the index's final one; one that was there before is run first.
+
+    :class:`StoreRejected`, and nothing is changed, where documents that are there would not pass.
+    """
     name, before = pipeline_name(index.name), index.final_pipeline
     final = _read_pipeline(transport, before) if before is not None else None
     old = final if before == name else _read_pipeline(transport, name)
+    if old is not None and not is_ours(old):
+        raise InvalidInput(
+            f"there is an ingest pipeline {excerpt(name)} that was not made here; delete it or give it "
+            "another name, then install again"
+        )
+    if before != name:
+        _refuse_unfit(transport, index, record)
     chained = chained_in(final) if final is not None and is_ours(final) else before
     new = pipeline_body(
         record,
@@ -86,21 +99,50 @@ def install(
 
 
 def uninstall(transport: Transport, index: FoundIndex, *, dry_run: bool) -> PipelineChange:
-    """Give the index the final pipeline back that it had; nothing where ours is not its final one."""
+    """Give the index the final pipeline back that it had, and delete ours unless another calls it."""
     name, before = pipeline_name(index.name), index.final_pipeline
     old = _read_pipeline(transport, name)
-    installed = before == name
+    kept = _is_kept(transport, name, old, is_final=before == name)
     after = before
-    if installed:
-        after = chained_in(old) if old is not None and is_ours(old) else None
+    if before == name and not kept:
+        after = chained_in(old) if old is not None else None
     change = PipelineChange(
         index=index.name, name=name, before=before, after=after, old=old,
-        new=None if installed else old, applied=not dry_run,
+        new=old if kept else None, applied=not dry_run,
     )  # fmt: skip
-    if installed and not dry_run:
+    if before != after and not dry_run:
         _set_final(transport, index.name, after)
+    if old is not None and not kept and not dry_run:
         _delete_pipeline(transport, name)
     return change
+
+
+def _is_kept(
+    transport: Transport, name: str, body: Mapping[str, Any] | None, *, is_final: bool
+) -> bool:
+    """Whether a pipeline of our name stays: somebody made it, or has another one call it."""
+    if body is None:
+        return False
+    if not is_ours(body) or is_final:
+        return not is_ours(body)
+    others = transport.ask("GET", "/_ingest/pipeline")
+    call = orjson.dumps({"name": name})[1:-1]
+    return any(call in orjson.dumps(each) for key, each in others.items() if key != name)
+
+
+def _refuse_unfit(transport: Transport, index: FoundIndex, record: SpaceRecord) -> None:
+    """:class:`StoreRejected` where an update of a document that is there would be refused."""
+    named = quote(index.name)
+    transport.ask("POST", f"/{named}/_refresh")
+    for query, what, mend in unfit(record, index=index.name, mapping=index.mapping):
+        asked = {"query": query, "size": 1, "_source": False, "track_total_hits": True}
+        hits = transport.ask("POST", f"/{named}/_search", asked)["hits"]
+        if hits["hits"]:
+            raise StoreRejected(
+                f"{hits['total']['value']} documents of index {excerpt(index.name)}, such as "
+                f"{excerpt(hits['hits'][0]['_id'])}, have {what}; nothing was changed, as any update of "
+                f"one would be refused from then on. {mend}; then install again"
+            )
 
 
 def is_guarded(transport: Transport, index: FoundIndex, record: SpaceRecord) -> bool:
@@ -114,14 +156,23 @@ def is_guarded(transport: Transport, index: FoundIndex, record: SpaceRecord) -> 
 def refresh_pipeline(transport: Transport, collection: str) -> None:
     """Rewrite the pipeline of an index whose slots have changed, if it has ours."""
     index = read_index(transport, collection)
-    if index.record is not None and index.final_pipeline == pipeline_name(index.name):
+    if index.record is not None and _has_ours(transport, index):
         install(transport, index, index.record, dry_run=False)
 
 
 def forget_pipeline(transport: Transport, index: FoundIndex) -> None:
     """Remove the pipeline of an index that is gone, if it had ours."""
-    if index.final_pipeline == pipeline_name(index.name):
-        _delete_pipeline(transport, index.final_pipeline)
+    if _has_ours(transport, index):
+        _delete_pipeline(transport, pipeline_name(index.name))
+
+
+def _has_ours(transport: Transport, index: FoundIndex) -> bool:
+    """Whether the final pipeline of an index is ours, be it that it was lost."""
+    name = pipeline_name(index.name)
+    if index.final_pipeline != name:
+        return False
+    body = _read_pipeline(transport, name)
+    return body is None or is_ours(body)
 
 
 def _read_pipeline(transport: Transport, name: str) -> dict[str, Any] | None:
