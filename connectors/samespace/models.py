@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+HASHING: Final = "samespace-hashing"
+"""The name of the library's own lexical hash, which is no model and has any size."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace.errors import InvalidInput, excerpt
-from samespace.models import MODELS, Model, documents_task, find_model, queries_task
+from samespace.models import HASHING, MODELS, Model, documents_task, find_model, queries_task
 from samespace.names import is_unstorable
 
 MAX_DIMENSIONS: Final = 16_000
@@ -154,17 +154,23 @@ def _check_against(model: Model, space: EmbeddingSpace) -> None:
 def spaces_named(slot: str) -> list[EmbeddingSpace]:
     """The spaces of known models whose :attr:`~EmbeddingSpace.id` is ``slot``: one, or none.
 
-    None for a model that is not in the registry, and for a space with a variant.
+    The library's own lexical hash is among the models. None for a model that is not in the registry,
+    and for a space with a variant.
     """
     sizes = {int(digits) for digits in _NUMBERS.findall(slot)}
-    return [
+    known = [
         space
         for model in MODELS.values()
         for size in sizes
         if model.min_dimensions <= size <= model.dimensions
         for space in _spaces_of(model, size)
-        if space.id == slot
     ]
+    known += [
+        EmbeddingSpace(model=HASHING, dimensions=size)
+        for size in sizes
+        if 1 <= size <= MAX_DIMENSIONS
+    ]
+    return [space for space in known if space.id == slot]
 
 
 def _spaces_of(model: Model, dimensions: int) -> list[EmbeddingSpace]:

@@ -14,10 +14,11 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from samespace.models import HASHING
 from samespace.protocols import Matrix, Vector
 from samespace.space import EmbeddingSpace
 
-MODEL: Final = "samespace-hashing"
+MODEL: Final = HASHING
 _WORD: Final = re.compile(r"\w+|[^\w\s]")
 _GRAM: Final = 4
 _WORD_WEIGHT: Final = 1.0
