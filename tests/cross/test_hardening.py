@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import errors as pg
+from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 from tests.contract.test_elasticsearch_contract import Harness as ElasticsearchHarness
 from tests.contract.test_pgvector_contract import Harness as PostgresHarness
@@ -18,9 +19,9 @@ from tests.contract.test_pgvector_locks import wait_until_blocked
 from tests.contract.test_qdrant_contract import Harness as QdrantHarness
 from tests.cross.conftest import make_harness
 
-from samespace import Document, Layout, field
+from samespace import Document, Layout, PgVectorStore, field
 from samespace.errors import InvalidInput, StoreRejected
-from samespace.hardening import Change
+from samespace.hardening import Change, Outcome, RawAct
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
 UNIT = str([1.0] + 63 * [0.0])
@@ -256,6 +257,46 @@ def test_a_view_is_refused(table: PostgresHarness) -> None:
         store.adopt()
         with pytest.raises(InvalidInput, match="view"):
             store.guard_install()
+
+
+def test_a_check_of_our_name_that_is_not_ours_is_left_alone(table: PostgresHarness) -> None:
+    add = "ALTER TABLE {t} ADD CONSTRAINT embedding__guard_norm CHECK (vector_norm(embedding) > 0)"
+    with adopted(table) as store:
+        table.execute(add, t="foreign")
+        before = described(table)
+        told = {each.act: each.outcome for each in store.guard_check()}
+        assert told[RawAct.UN_NORMALISED] is Outcome.STORED
+        with pytest.raises(InvalidInput, match="'embedding__guard_norm' that was not made here"):
+            store.guard_install()
+        assert store.guard_remove() == ()
+        assert described(table) == before
+
+
+def test_a_check_that_would_not_be_added_now_is_removed_too(table: PostgresHarness) -> None:
+    with adopted(table) as store:
+        table.execute("ALTER TABLE {t} ALTER embedding TYPE vector", t="foreign")
+        assert len(store.guard_install()) == 2
+        table.execute("ALTER TABLE {t} ALTER embedding TYPE vector(64)", t="foreign")
+        removed = store.guard_remove()
+        assert [change.what.split()[1] for change in removed] == [
+            "embedding__guard_dims", "embedding__guard_norm",
+        ]  # fmt: skip
+        assert "__guard" not in str(described(table))
+
+
+def test_a_role_that_only_reads_is_told_who_can(table: PostgresHarness) -> None:
+    with adopted(table):
+        pass
+    reading = make_conninfo(table.conninfo, options="-c default_transaction_read_only=on")
+    layout = Layout(id="chunk_id", text="body", slot="embedding", metadata=("lang", "year"))
+    with (
+        PgVectorStore(
+            reading, collection="foreign", schema=table.schema, registry=table.registry,
+            space=V3, layout=layout,
+        ) as store,
+        pytest.raises(StoreRejected, match="guard install --ddl"),
+    ):  # fmt: skip
+        store.guard_install()
 
 
 def test_a_slot_that_was_added_needs_nothing_more(table: PostgresHarness) -> None:

@@ -10,13 +10,16 @@ from tests.contract.test_elasticsearch_contract import Harness as ElasticsearchH
 from tests.contract.test_pgvector_contract import Harness as PostgresHarness
 from tests.cross.conftest import make_harness
 
-from samespace import Document, EmbeddingSpace, Parent
+from samespace import Document, EmbeddingSpace, HashingBackend, Parent
 from samespace.errors import CollectionNotFound, InvalidInput, SpaceMismatch, SpaceUnknown
 from samespace.guard import SlotRecord, SlotState
 from samespace.space import spaces_named
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
 OTHER = EmbeddingSpace(model="jina-embeddings-v3", dimensions=64, task="text-matching")
+TRIGGERS = "SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal"
+IDLE = """CREATE OR REPLACE FUNCTION {r}.{trigger}() RETURNS trigger LANGUAGE plpgsql AS
+'BEGIN RETURN NEW; END'"""
 ROWS = [Document("a", "the first text"), Document("b", "a second one")]
 
 
@@ -170,6 +173,26 @@ def test_a_text_that_changes_empties_its_slot_again(postgres: str, schema: str) 
         assert [row.document.id for row in rows] == ["a"]
 
 
+def test_a_trigger_that_is_lost_comes_back_though_the_record_is_in_order(
+    postgres: str, schema: str
+) -> None:
+    harness = PostgresHarness(postgres, schema)
+    made(harness).close()
+    with reopened(harness) as store:
+        for broken in (
+            "DROP TRIGGER {trigger} ON {t}",
+            "ALTER TABLE {t} DISABLE TRIGGER {trigger}",
+            IDLE,
+        ):
+            ((trigger,),) = harness.execute(TRIGGERS, (f'"{schema}"."made"',))
+            harness.execute(broken, t="made", r=harness.registry, trigger=trigger)
+            store.repair_record()
+            harness.set_text("made", "a", broken[:20])
+            rows, _ = store.pending(V3, limit=10)
+            assert [row.document.id for row in rows] == ["a"]
+            store.upsert(ROWS)
+
+
 def test_handles_ask_through_the_alias_again(request: pytest.FixtureRequest) -> None:
     harness = make_harness("Elasticsearch", request)
     assert isinstance(harness, ElasticsearchHarness)
@@ -204,7 +227,7 @@ def test_several_at_once_write_one_record(name: str, request: pytest.FixtureRequ
 
 @pytest.mark.parametrize(
     "space",
-    [V3, OTHER, EmbeddingSpace(model="jina-embeddings-v2-base-en", dimensions=768),
+    [V3, OTHER, HashingBackend(256).space, EmbeddingSpace(model="jina-embeddings-v2-base-en", dimensions=768),
      EmbeddingSpace(model="jina-embeddings-v3", dimensions=1000, normalized=False),
      EmbeddingSpace(model="jina-code-embeddings-0.5b", dimensions=896, task="code2completion.passage"),
      EmbeddingSpace(model="jina-embeddings-v5-omni-small", dimensions=64, task="separation")],

@@ -9,6 +9,7 @@ from typing import Final
 
 from psycopg import sql
 
+from samespace.errors import InvalidInput, excerpt
 from samespace.guard import SlotRecord
 from samespace.hardening import (
     AUDIT,
@@ -26,6 +27,8 @@ from samespace.stores.pgvector.sql import pinned_columns, scope_suffix, trigger_
 from samespace.stores.pgvector.table import Name, Table
 
 _SIZED: Final = re.compile(r"vector\(\d+\)\Z")
+_CAST: Final = re.compile(r"::(?:\"[^\"]+\"|[a-z_]+(?: [a-z]+)*)(?:\(\d+\))?")
+_NOISE: Final = re.compile(r"[()\"'\s]")
 
 FACTS: Final = sql.SQL("""
 SELECT c.relkind IN ('r', 'p'),
@@ -54,6 +57,10 @@ class Facts:
     has_trigger: bool
     """Whether a text that changes empties the slots."""
 
+    def has_ours(self, name: str, slot: str) -> bool:
+        """Whether there is such a check, and it is one that hardening adds for a slot."""
+        return name in self.checks and _is_ours(self.checks[name][1], slot)
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -63,6 +70,14 @@ class Check:
     slot: str
     what: str
     condition: sql.Composable
+
+
+def _is_ours(definition: str, slot: str) -> bool:
+    """Whether a check, as the server prints it, looks at norm or dimensions of a slot, and no more."""
+    bare, named = _NOISE.sub("", _CAST.sub("", definition)), re.escape(_NOISE.sub("", slot))
+    schema = r"(?:[^.]+\.)?"
+    asked = rf"abs{schema}vector_norm{named}-1<0\.001|{schema}vector_dims{named}=\d+"
+    return re.fullmatch(rf"CHECK(?:.*ISNOTTRUEOR)?(?:{asked})(?:NOTVALID)?", bare) is not None
 
 
 def facts_parameters(table: Table) -> dict[str, str]:
@@ -110,7 +125,7 @@ def _wrong_size(table: Table, slot: SlotRecord, facts: Facts, taken: _Verdict) -
     kind = table.columns[slot.name]
     if _SIZED.match(kind):
         return Outcome.REFUSED, f"the column is of type {kind}", ""
-    if size_check_name(table, slot.name) in facts.checks:
+    if facts.has_ours(size_check_name(table, slot.name), slot.name):
         return Outcome.REFUSED, "a check looks at the dimensions", ""
     return taken[0], f"the column is of type {kind}, of any size", _add(facts)
 
@@ -125,7 +140,7 @@ def _off_norm(table: Table, slot: SlotRecord, facts: Facts, taken: _Verdict) -> 
 
 def _has_norm_check(table: Table, slot: SlotRecord, facts: Facts) -> bool:
     own = bounded(slot.space.id, "__norm") if slot.name == slot.space.id else ""
-    return own in facts.checks or norm_check_name(table, slot.name) in facts.checks
+    return own in facts.checks or facts.has_ours(norm_check_name(table, slot.name), slot.name)
 
 
 def _add(facts: Facts) -> str:
@@ -224,22 +239,41 @@ def installing(table: Table, wanted: Sequence[Check], facts: Facts) -> tuple[Cha
     )
 
 
+def check_names(wanted: Sequence[Check], facts: Facts) -> None:
+    """:class:`InvalidInput` where somebody's check has the name of one that is wanted."""
+    for check in wanted:
+        if check.name in facts.checks and not facts.has_ours(check.name, check.slot):
+            raise InvalidInput(
+                f"there is a constraint {excerpt(check.name)} that was not made here "
+                f"({excerpt(facts.checks[check.name][1])}); give it another name, then install again"
+            )
+
+
 def _script(table: Table, check: Check, facts: Facts) -> str:
     steps = [] if check.name in facts.checks else [add(table, check)]
     return "\n".join(f"{plain(step)};" for step in [*steps, validate(table, check.name)])
 
 
-def removing(table: Table, wanted: Sequence[Check], facts: Facts) -> tuple[Change, ...]:
-    """What is to be done for the checks that are there."""
+def installed(table: Table, slots: Sequence[SlotRecord], facts: Facts) -> dict[str, str]:
+    """The checks that hardening has added, with their definitions: also those that it would not now."""
+    return {
+        name: facts.checks[name][1]
+        for slot in slots
+        for name in (size_check_name(table, slot.name), norm_check_name(table, slot.name))
+        if facts.has_ours(name, slot.name)
+    }
+
+
+def removing(table: Table, checks: Mapping[str, str]) -> tuple[Change, ...]:
+    """What is to be done for the checks that are there, by name with their definitions."""
     return tuple(
         Change(
-            what=f"constraint {check.name} on {table.schema}.{table.name}",
-            before=_found(facts, check.name),
+            what=f"constraint {name} on {table.schema}.{table.name}",
+            before=definition,
             after="",
-            statement=f"{plain(remove(table, check.name))};",
+            statement=f"{plain(remove(table, name))};",
         )
-        for check in wanted
-        if check.name in facts.checks
+        for name, definition in checks.items()
     )
 
 

@@ -864,6 +864,29 @@ def _emptied(slot: str) -> sql.Composed:
     ).format(source=Name(source_name(slot)), slot=Name(slot))
 
 
+def trigger_body(table: Table, slots: Sequence[str]) -> str:
+    """The source of the function that :func:`create_trigger` makes, as the catalog has it."""
+    return _trigger_body(table, slots).as_string(None).replace("%%", "%")
+
+
+TRIGGER: Final = sql.SQL("""
+SELECT p.prosrc FROM pg_trigger t
+JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace r ON r.oid = p.pronamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND r.nspname = %(registry)s
+  AND t.tgname = %(trigger)s AND t.tgenabled IN ('O', 'A')
+""")
+"""The function of a collection's trigger, if it runs; parameters are :func:`trigger_parameters`."""
+
+
+def trigger_parameters(table: Table, registry: str) -> dict[str, str]:
+    """The parameters of :data:`TRIGGER`."""
+    return {
+        "schema": table.schema, "name": table.name,
+        "registry": registry, "trigger": trigger_name(table),
+    }  # fmt: skip
+
+
 def drop_trigger(table: Table, registry: str) -> sql.Composed:
     """The function, and the trigger that runs it."""
     return sql.SQL("DROP FUNCTION IF EXISTS {}() CASCADE").format(

@@ -564,8 +564,9 @@ class PgVectorStore(GuardedStore[_State]):
                 ((pending[slot.name],),) = cursor.fetchall()
             if found != state.record:
                 self._prepare_database(cursor, state)
-                self._watch_texts(cursor, state.table, found)
                 self._save(cursor, state.table, with_states(found, state.record, pending))
+            if not self._is_watched(cursor, state.table, found):
+                self._watch_texts(cursor, state.table, found)
 
         self._alter(change, adopting=True)
         return pending
@@ -573,10 +574,16 @@ class PgVectorStore(GuardedStore[_State]):
     def _watch_texts(self, cursor: psycopg.Cursor[Any], table: Table, record: SpaceRecord) -> None:
         """The trigger of these slots, in place of one that names others."""
         cursor.execute(sql.drop_trigger(table, self._registry), ())
-        names = [slot.name for slot in record.slots if table.has_source(slot.name)]
-        if names and not table.external_text:
+        if names := _watched(table, record):
             for statement in sql.create_trigger(table, self._registry, names):
                 cursor.execute(statement, ())
+
+    def _is_watched(self, cursor: psycopg.Cursor[Any], table: Table, record: SpaceRecord) -> bool:
+        """Whether the trigger of these slots is as it was made, or none is wanted and there."""
+        cursor.execute(sql.TRIGGER, sql.trigger_parameters(table, self._registry))
+        names = _watched(table, record)
+        wanted = [sql.trigger_body(table, names)] if names else []
+        return [body for (body,) in cursor.fetchall()] == wanted
 
     def _rewrite(self, change: Callable[[SpaceRecord], SpaceRecord]) -> None:
         with self._locked() as cursor:
@@ -1217,6 +1224,7 @@ class PgVectorStore(GuardedStore[_State]):
         rows would not pass. Doing it again changes nothing, or goes on with what was interrupted.
         """
         table, wanted, facts = self._checks()
+        hardening.check_names(wanted, facts)
         changes = hardening.installing(table, wanted, facts)
         unproved = [check for check in wanted if not facts.checks.get(check.name, (False,))[0]]
         self._refuse_offenders(table, unproved)
@@ -1227,12 +1235,14 @@ class PgVectorStore(GuardedStore[_State]):
         return changes
 
     def guard_remove(self, *, dry_run: bool = False) -> tuple[Change, ...]:
-        """Take away what :meth:`guard_install` has added; what changes."""
-        table, wanted, facts = self._checks()
-        changes = hardening.removing(table, wanted, facts)
+        """Take away what :meth:`guard_install` has added, be it wanted now or not; what changes."""
+        record, table = self._recorded_table(self._describe())
+        self._slot_of(self._known(), writing=True)
+        installed = hardening.installed(table, record.slots, self._facts(table))
+        changes = hardening.removing(table, installed)
         if changes and not dry_run:
             with _ddl_explained("guard remove"):
-                self._remove_checks([check.name for check in wanted])
+                self._remove_checks(list(installed))
         return changes
 
     def _facts(self, table: Table) -> hardening.Facts:
@@ -1304,7 +1314,7 @@ def _ddl_explained(command: str) -> Iterator[None]:
     try:
         yield
     except StoreRejected as error:
-        if not isinstance(error.__cause__, pg.InsufficientPrivilege):
+        if not isinstance(error.__cause__, pg.InsufficientPrivilege | pg.ReadOnlySqlTransaction):
             raise
         raise StoreRejected(
             f"{error}; have the table's owner run what samespace {command} --ddl prints"
@@ -1313,6 +1323,13 @@ def _ddl_explained(command: str) -> Iterator[None]:
 
 def _rejected(finding: Finding) -> StoreRejected:
     return StoreRejected(f"{finding.what}; {finding.mend}")
+
+
+def _watched(table: Table, record: SpaceRecord) -> list[str]:
+    """The slots that a change of text empties."""
+    if table.external_text:
+        return []
+    return [slot.name for slot in record.slots if table.has_source(slot.name)]
 
 
 def _supported(index: Index, space: EmbeddingSpace) -> Index:
