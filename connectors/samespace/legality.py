@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from samespace.errors import excerpt
+from samespace.errors import InvalidInput, excerpt
 from samespace.space import EmbeddingSpace, Verdict, compare, differences
 
 Use = Literal["write", "query"]
@@ -30,7 +30,12 @@ class Legality:
 
 
 def legality(stored: EmbeddingSpace, offered: EmbeddingSpace, use: Use) -> Legality:
-    """Whether vectors of ``offered`` may be written to, or asked of, vectors of ``stored``."""
+    """Whether vectors of ``offered`` may be written to, or asked of, vectors of ``stored``.
+
+    :class:`InvalidInput` for a ``use`` that is neither.
+    """
+    if use not in get_args(Use):
+        raise InvalidInput(f"use is {excerpt(use)}; pass one of {', '.join(get_args(Use))}")
     if stored == offered:
         return Legality(Verdict.EQUAL, f"Both are of {stored}.")
     if compare(offered, stored) is Verdict.DERIVABLE:

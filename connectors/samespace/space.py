@@ -250,11 +250,12 @@ def derive(
     """Turn ``(n, stored.dimensions)`` vectors into ``(n, offered.dimensions)`` ones.
 
     Truncate, then normalise again where the offered space is normalised (Matryoshka
-    representation learning, Kusupati et al. 2022). :class:`InvalidInput` unless derivable, or where
-    nothing but zeros would be left of a vector.
+    representation learning, Kusupati et al. 2022). :class:`InvalidInput` unless derivable, for
+    anything but such vectors of finite numbers, and where nothing but zeros would be left of one.
     """
     if compare(stored, offered) is Verdict.INCOMPATIBLE:
         raise InvalidInput(f"vectors of {offered} cannot be derived from {stored}; embed again")
+    _check_stored(vectors, stored)
     shortened = vectors[:, : offered.dimensions]
     if not offered.normalized:
         return shortened
@@ -265,3 +266,19 @@ def derive(
             "nothing can be derived from it; embed its text again"
         )
     return np.asarray(shortened / norms, dtype=np.float32)
+
+
+def _check_stored(vectors: NDArray[np.float32], stored: EmbeddingSpace) -> None:
+    """:class:`InvalidInput` unless these are vectors of a space, one a row."""
+    is_matrix = isinstance(vectors, np.ndarray) and vectors.dtype.kind in "fiu"
+    if not is_matrix or vectors.ndim != 2 or vectors.shape[1] != stored.dimensions:
+        given = f"of shape {vectors.shape}" if is_matrix else excerpt(vectors)
+        raise InvalidInput(
+            f"vectors are {given}; pass a matrix of numbers of shape (n, {stored.dimensions}), the "
+            f"vectors of {stored}"
+        )
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise InvalidInput(
+            f"vector {int(np.argmin(finite))} has components that are not finite; embed its text again"
+        )

@@ -9,6 +9,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from samespace.errors import InvalidInput
 from samespace.legality import Use, legality
 from samespace.models import MODELS
 from samespace.space import EmbeddingSpace, Verdict, compare, derive
@@ -67,3 +68,8 @@ def test_it_agrees_with_what_can_be_derived() -> None:
             assert legality(stored, offered, "write").verdict is expected
     vectors = np.eye(2, 1024, dtype=np.float32)
     assert derive(vectors, stored=V3, offered=SMALL).shape == (2, 768)
+
+
+def test_a_use_that_is_none_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="use is 'zzz'; pass one of write, query"):
+        legality(V3, SMALL, "zzz")  # type: ignore[arg-type]

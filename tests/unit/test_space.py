@@ -312,6 +312,21 @@ def test_nothing_is_derived_from_zeros() -> None:
         derive(vectors, stored=V3, offered=v3(dimensions=64))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (np.ones(1024, np.float32), r"shape \(1024,\)"),
+        (np.ones((2, 512), np.float32), r"shape \(2, 512\)"),
+        ([[1.0]], "a matrix of numbers"),
+        (np.array([[1.0] * 1024, [np.nan] * 1024]), "vector 1 .* not finite"),
+    ],
+    ids=["one vector", "of another size", "a list", "NaN"],
+)
+def test_nothing_is_derived_from_what_is_no_vectors_of_the_space(wrong: Any, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        derive(wrong, stored=V3, offered=v3(dimensions=64))
+
+
 def test_derived_vectors_are_normalised_prefixes() -> None:
     vectors = some_vectors(normalized=True)
     derived = derive(vectors, stored=V3, offered=v3(dimensions=256))
