@@ -29,7 +29,7 @@ from samespace.errors import (
 from samespace.layout import Layout, TextQuery
 from samespace.legality import Use, legality
 from samespace.space import EmbeddingSpace, Verdict, differences
-from samespace.vectors import cosines
+from samespace.vectors import cosine_text, cosines
 
 FORMAT: Final = 1
 """The version of the record's JSON that this library writes, and the newest it reads."""
@@ -332,8 +332,9 @@ def check_canary(
     if not cosine >= threshold:
         raise SpaceMismatch(
             f"the backend says {slot.space}, but embeds known texts as {direction} otherwise than "
-            f"what filled collection {excerpt(collection)}: cosine {cosine:.3f}, at least {threshold} "
-            f"expected. This suggests {_suspicion(slot.canary, direction, answers, threshold)}. "
+            f"what filled collection {excerpt(collection)}: cosine "
+            f"{cosine_text(cosine, threshold)}, at least {threshold} expected. This suggests "
+            f"{_suspicion(slot.canary, direction, answers, threshold)}. "
             "Nothing was written or searched. Open the collection with the backend that filled it; if "
             "this one is meant, give its space a variant, add a slot for it (add_slot) and embed the "
             "texts again.",

@@ -14,7 +14,7 @@ from samespace.errors import SpaceMismatch, SpaceUnknown, command, excerpt
 from samespace.guard import CANARY_THRESHOLD, SlotRecord, SlotState, SpaceRecord, suggestion
 from samespace.protocols import Matrix
 from samespace.space import EmbeddingSpace, spaces_named
-from samespace.vectors import cosines
+from samespace.vectors import cosine_text, cosines
 
 SAMPLE: Final = 16
 """Rows that are embedded again before a backend's canary is kept."""
@@ -117,8 +117,9 @@ def check_alike(stored: Matrix, again: Matrix, *, space: EmbeddingSpace, collect
         raise SpaceMismatch(
             f"nothing was recorded of collection {excerpt(collection)}: the backend says {space}, but "
             f"embeds the texts of {len(alike)} rows otherwise than they are stored: median cosine "
-            f"{middle:.3f}, at least {CANARY_THRESHOLD} expected. This suggests {suggestion(middle)}. "
-            "Pass the backend that filled it; or none, which records the space without a canary",
+            f"{cosine_text(middle, CANARY_THRESHOLD)}, at least {CANARY_THRESHOLD} expected. This suggests "
+            f"{suggestion(middle)}. Pass the backend that filled it; or none, which records the "
+            "space without a canary",
             stored=space,
             offered=space,
         )

@@ -159,6 +159,12 @@ def cosines(left: Matrix, right: Matrix) -> NDArray[np.float64]:
     return np.divide(products, norms)
 
 
+def cosine_text(cosine: float, least: float) -> str:
+    """A cosine below ``least`` with three digits, or so many that it does not read like that bound."""
+    texts = (f"{cosine:.{digits}f}" for digits in range(3, 17))
+    return next((text for text in texts if not float(text) >= least), str(cosine))
+
+
 def stack(vectors: Sequence[Matrix], dimensions: int) -> Matrix:
     """Vectors of shape ``(dimensions,)`` as one matrix, shape ``(n, dimensions)``."""
     return np.stack(vectors) if vectors else np.empty((0, dimensions), dtype=np.float32)

@@ -19,6 +19,7 @@ from samespace.vectors import (
     Matrix,
     as_matrix,
     as_vector,
+    cosine_text,
     cosines,
     embedded,
     faults,
@@ -200,3 +201,11 @@ def test_stacking_keeps_the_shape_of_nothing() -> None:
     assert stack([], 5).shape == (0, 5)
     assert stack([], 5).dtype == np.float32
     np.testing.assert_array_equal(stack(list(ROWS), 3), ROWS)
+
+
+@pytest.mark.parametrize(
+    ("cosine", "text"),
+    [(0.9947, "0.9947"), (0.99499999, "0.99499999"), (0.9944, "0.994"), (float("nan"), "nan")],
+)
+def test_a_cosine_never_reads_like_a_bound_that_it_misses(cosine: float, text: str) -> None:
+    assert cosine_text(cosine, 0.995) == text
