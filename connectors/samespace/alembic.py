@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from samespace.names import bounded
+from samespace.names import IDENTIFIER_BYTES, bounded
 from samespace.rebuilding import is_slot_name
 
 IncludeObject = Callable[[Any, str | None, str, bool, Any], bool]
@@ -23,6 +23,7 @@ _OWN_COLUMNS: Final = frozenset(
     ("id", "text", "metadata", "embed_text", "parent_id", "ordinal", "span_start", "span_end")
 )
 _INDEX: Final = "__hnsw"
+_DIGEST: Final = len("_12345678")
 _CHECKS: Final = ("__norm", "__guard_norm", "__guard_dims")
 
 
@@ -32,7 +33,9 @@ def including(own: IncludeObject | None = None, *, registry: str = "samespace") 
     def include(
         object: Any, name: str | None, type_: str, reflected: bool, compare_to: Any
     ) -> bool:
-        if _is_ours(object, name or "", type_, compare_to, is_new=reflected, registry=registry):
+        if type_ == "column" and compare_to is not None:
+            _forgive_opened(object, compare_to)
+        elif _is_ours(object, name or "", type_, compare_to, is_new=reflected, registry=registry):
             return False
         return own is None or own(object, name, type_, reflected, compare_to)
 
@@ -45,8 +48,8 @@ def include_object(
     """False of the registry, of tables, columns, indexes and checks made here; for ``env.py``.
 
     Columns are recognised by name and by the ``__source`` beside them, and only where the
-    application's own metadata does not have them. A vectors' column that ``add_slot`` has made
-    nullable is not compared while it is. SQLAlchemy warns that it does not recognise the type
+    application's own metadata does not have them. That ``add_slot`` has made a vectors' column nullable
+    is no difference; its type and all else are compared. SQLAlchemy warns that it does not recognise the type
     ``vector``, unless it is told: ``import pgvector.sqlalchemy`` in ``env.py``.
     """
     return _INCLUDE(object, name, type_, reflected, compare_to)
@@ -60,14 +63,12 @@ def _is_ours(
 ) -> bool:
     if type_ == "table":
         return is_new and compare_to is None and _is_our_table(object, registry)
-    if type_ == "column" and compare_to is not None:
-        return _is_opened(object, compare_to)
     if not is_new or compare_to is not None:
         return False
     if type_ == "column":
         return _is_our_column(name, _names(object.table))
     if type_ == "index":
-        return name.endswith(_INDEX)
+        return _is_our_index(object, name)
     return type_ == "check_constraint" and name.endswith(_CHECKS)
 
 
@@ -86,10 +87,25 @@ def _is_our_column(name: str, names: Iterable[str]) -> bool:
     return any(name == bounded(other, "__source") for other in present if other != name)
 
 
-def _is_opened(one: Any, other: Any) -> bool:
-    """Whether a column of vectors lost its NOT NULL to a slot that was added beside it."""
-    names = _names(one.table) | _names(other.table)
-    return one.nullable != other.nullable and bounded(str(one.name), "__source") in names
+def _is_our_index(index: Any, name: str) -> bool:
+    """An HNSW index named after table and column, with the digest of a scope where it has one."""
+    if index.dialect_options["postgresql"]["using"] != "hnsw" or not name.endswith(_INDEX):
+        return False
+    digest = name.removesuffix(_INDEX)[-_DIGEST:]
+    stems = [f"{index.table.name}_{column}" for column in _names(index.table)]
+    if any(name in {bounded(stem, _INDEX), bounded(stem + digest, _INDEX)} for stem in stems):
+        return True
+    room = IDENTIFIER_BYTES - len(_INDEX) - _DIGEST
+    return any(len(stem) > room and name.startswith(stem[:room]) for stem in stems)
+
+
+def _forgive_opened(wanted: Any, found: Any) -> None:
+    """Take a column of vectors for NOT NULL that lost it to a slot which was added beside it.
+
+    Leaving the column out would hide all other differences, too; ``found`` is but a description.
+    """
+    if found.nullable and bounded(str(wanted.name), "__source") in _names(found.table):
+        found.nullable = wanted.nullable
 
 
 def _names(table: Any) -> frozenset[str]:

@@ -128,6 +128,32 @@ def test_real_differences_are(at_work: Harness, connection: sa.Connection) -> No
     assert len(found.splitlines()) == 5
 
 
+def test_only_what_add_slot_opened_is_not_compared(
+    at_work: Harness, connection: sa.Connection
+) -> None:
+    with at_work.open("articles", backend=TaskBackend(), layout=LAYOUT) as store:
+        store.drop_slot(UNLIKE)
+    assert proposed(connection, application(), include_object) == ""
+    wanted = application()
+    wanted.tables["articles"].columns["embedding"].type = sa.LargeBinary()
+    found = proposed(connection, wanted, include_object)
+    assert "modify_type" in found
+    assert "modify_nullable" not in found
+
+
+def test_an_index_that_only_ends_like_ours_is_the_applications(
+    at_work: Harness, connection: sa.Connection
+) -> None:
+    at_work.execute("CREATE INDEX user__hnsw ON {t} (lang)", t="articles")
+    at_work.execute(
+        "CREATE INDEX own__hnsw ON {t} USING hnsw (embedding vector_l2_ops)", t="articles"
+    )
+    found = proposed(connection, application(), include_object)
+    assert len(found.splitlines()) == 2
+    assert "user__hnsw" in found
+    assert "own__hnsw" in found
+
+
 def test_other_schemas_are_looked_through_too(at_work: Harness, connection: sa.Connection) -> None:
     schemas = {None, at_work.schema, at_work.registry}
 
