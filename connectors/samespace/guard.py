@@ -254,8 +254,14 @@ def _mend(verdict: Verdict, stored: EmbeddingSpace, offered: EmbeddingSpace) -> 
     )
 
 
-def missing_record(collection: str) -> SpaceUnknown:
-    """The refusal of a collection that has rows and no record."""
+def missing_record(collection: str, *, claimed: bool = False) -> SpaceUnknown:
+    """The refusal of a collection that has rows and no record; ``claimed``: to who says what it is."""
+    if claimed:
+        return SpaceUnknown(
+            f"collection {excerpt(collection)} exists and has no record of its embedding space, without "
+            "which nothing is written: record what this handle claims with adopt() "
+            f"({command('adopt', collection)} --backend SPEC)"
+        )
     return SpaceUnknown(
         f"collection {excerpt(collection)} exists and does not say which embedding space it holds; "
         f"where its slots are named after their spaces: {command('guard repair-record', collection)} "

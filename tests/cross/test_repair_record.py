@@ -139,7 +139,9 @@ def test_a_slot_that_is_not_there_goes_out_of_the_record(harness: Any) -> None:
     assert harness.get_record("made") == record
 
 
-def test_collections_of_others_are_to_be_adopted(harness: Any) -> None:
+def test_collections_of_others_are_to_be_adopted(
+    harness: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     backend = TaskBackend()
     row = Document("1", "a text", {"lang": "en", "year": 2020})
     name, layout = harness.make_foreign([row], backend.embed_documents([row.text]))
@@ -148,6 +150,11 @@ def test_collections_of_others_are_to_be_adopted(harness: Any) -> None:
     with harness.open(name, backend=backend, layout=layout) as store:
         with pytest.raises(InvalidInput, match=r"adopt"):
             store.repair_record()
+        assert store.search("a text")
+        assert "adopt() mends" in caplog.text
+        with pytest.raises(SpaceUnknown, match=r"adopt\(\)") as caught:
+            store.upsert([row])
+        assert "repair" not in f"{caught.value} {caplog.text}"
         store.adopt()
         store.add_slot(OTHER)
     harness.set_record(name, None)

@@ -199,11 +199,12 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
     def _warn_unrecorded(self, consequence: str) -> None:
         if not self._warned:
             self._warned = True
+            mend = f"{command('guard repair-record', self._collection)} or repair_record()"
             logger.warning(
-                "collection %s has no record: %s (%s, repair_record() or adopt() mends that)",
+                "collection %s has no record: %s (%s mends that)",
                 excerpt(self._collection),
                 consequence,
-                command("guard repair-record", self._collection),
+                mend if self._claimed_layout is None else "adopt()",
             )
 
     async def _for_writing(self) -> SlotRecord:

@@ -255,7 +255,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         return lost_slot(slot, collection=self._collection, place="field")
 
     def _unrecorded(self, state: _State) -> SpaceUnknown:  # noqa: ARG002  the same whatever it is
-        return missing_record(self._collection)
+        return missing_record(self._collection, claimed=self._claimed_layout is not None)
 
     def _is_indexed(self, state: _State, space: EmbeddingSpace) -> bool:
         return state.shape is not None and state.shape.is_indexed(slot_name(state, space))

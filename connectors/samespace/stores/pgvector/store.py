@@ -439,7 +439,7 @@ class PgVectorStore(GuardedStore[_State]):
                 f"each for its scope: {', '.join(sorted(state.neighbours))}; pass layout= with the scope "
                 "of one (--scope column=value)"
             )
-        return missing_record(self._collection)
+        return missing_record(self._collection, claimed=self._claimed_layout is not None)
 
     def _recorded_table(self, state: _State) -> tuple[SpaceRecord, Table]:
         """Record and table of a collection that has both."""

@@ -213,7 +213,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         )
 
     def _unrecorded(self, state: State) -> SpaceUnknown:  # noqa: ARG002
-        return missing_record(self._collection)
+        return missing_record(self._collection, claimed=self._claimed_layout is not None)
 
     def _lost(self, slot: SlotRecord) -> SpaceUnknown:
         return lost_slot(slot, collection=self._collection, place="vector")
