@@ -127,6 +127,17 @@ def test_a_sample_bounds_the_share(one: Place) -> None:
     assert set(report.ids()) <= {row.id for row in every(10, rows)}
 
 
+def test_a_small_sample_sees_the_last_keys_as_well_as_the_first(place: Place) -> None:
+    rows = documents(200)
+    with place.open(TaskBackend()) as store:
+        store.upsert(rows)
+        ordered = [row.document for row in store.filled(V3, limit=200)[0]]
+    poison(place, ordered[-80:], LyingBackend(), slot=V3.id)
+    drawn = [audited(place, TaskBackend(), sample=20) for _ in range(2)]
+    assert 0 < sum(report.foreign for report in drawn) < 40  # but once in a billion runs
+    assert drawn[0].interval is not None
+
+
 def test_without_a_model_suspects_are_named_and_nothing_is_embedded(one: Place) -> None:
     own, rows = model(NEW, 1), documents(400)
     with one.open(own) as store:

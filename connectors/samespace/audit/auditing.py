@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -354,6 +355,7 @@ class _Audit:
         """Which rows are looked at, and where the centre of all is."""
         size = self._asked.sample
         drawn = await self._rows.sample(min(MOST_SAMPLED, max(size or 0, SAMPLE)))
+        random.SystemRandom().shuffle(drawn)  # which were drawn is random, not their order
         self._progress.centre = self._centre(drawn[:SAMPLE], slot.canary)
         if size is not None and info.rows > size:  # a part of a random sample is one
             self._drawn = {row.id: row for row in drawn[:size]}
