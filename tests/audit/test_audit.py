@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient
-from tests.audit.poisoning import NEW, OLD, change_text, documents, every, insert, model, poison
+from tests.audit.poisoning import (
+    NEW,
+    OLD,
+    change_text,
+    documents,
+    every,
+    insert,
+    model,
+    poison,
+)
 from tests.contract.ingesting import (
     PLACES,
     Bars,
@@ -27,9 +36,9 @@ from tests.contract.test_qdrant_contract import prefix
 import samespace
 from samespace import Document
 from samespace.audit import AuditJob, AuditReport, RepairJob, audit, repair
-from samespace.audit.notes import AuditFile
+from samespace.audit.notes import AuditFile, Notes
 from samespace.audit.verdicts import ANOTHER_TASK, AS_QUERIES, NONE_OF_THEM, Verdict
-from samespace.errors import InvalidInput, SpaceMismatch
+from samespace.errors import InvalidInput, SpaceMismatch, StoreUnavailable
 from samespace.protocols import Matrix
 from samespace.testing.backends import (
     V3,
@@ -387,6 +396,83 @@ def test_a_budget_ends_an_audit_and_the_next_goes_on(one: Place, tmp_path: Path)
     assert len(backend.documents) == 50 - first.looked_at
     assert (last.foreign, last.looked_at) == (5, 50)
     assert [each.id for each in AuditFile(point).findings] == last.ids()
+
+
+def test_an_audit_that_failed_at_its_very_end_counts_nothing_twice(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point, rows = tmp_path / "point", documents(40)
+    with place.open(TaskBackend()) as store:
+        store.upsert(rows)
+    poison(place, every(10, rows), LyingBackend(), slot=V3.id)
+    asked: dict[str, Any] = {"sample": "all", "checkpoint": point, "batch_size": 10}
+    with place.open(TaskBackend()) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "stale", lambda *_, **__: fail(StoreUnavailable("it is down")))
+            with pytest.raises(StoreUnavailable):
+                audit(store, **asked)
+        backend = TaskBackend()
+        report = audit(store, backend=backend, **asked)
+    assert (report.looked_at, report.population, report.foreign) == (40, 40, 4)
+    assert (report.resumed_at, report.embedded) == (40, 0)
+
+
+def fail(error: BaseException) -> Any:
+    raise error
+
+
+def test_a_kill_between_findings_and_checkpoint_leaves_no_contradiction(
+    one: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point, rows = tmp_path / "point", documents(40)
+    with one.open(TaskBackend()) as store:
+        store.upsert(rows)
+    change_text(one, "d3", "the whole text is another one now")
+    poison(one, rows[10:12], LyingBackend(), slot=V3.id)
+    with monkeypatch.context() as patch:
+        patch.setattr(Notes, "complete", lambda _: fail(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            audited(one, TaskBackend(), sample=39, checkpoint=point)
+    report = audited(one, TaskBackend(), sample=39, checkpoint=point)
+    found = [each.verdict for each in report.findings]
+    assert report.foreign + report.stale == len(found)
+    assert (report.foreign, report.stale) == (
+        found.count(Verdict.FOREIGN), found.count(Verdict.STALE)
+    )  # fmt: skip
+
+
+def test_a_sample_goes_on_with_the_rows_that_were_drawn(place: Place, tmp_path: Path) -> None:
+    point = tmp_path / "point"
+    with place.open(TaskBackend()) as store:
+        store.upsert(documents(30))
+    inserted = insert(place, "a text of their own", LyingBackend(), slot=V3.id)
+    asked: dict[str, Any] = {"sample": 30, "checkpoint": point, "batch_size": 10}
+    first = audited(place, TaskBackend(), budget_tokens=1, **asked)
+    assert (first.looked_at, first.sampled, first.population) == (10, True, 31)
+    last = audited(place, TaskBackend(), **asked)
+    assert (last.looked_at, last.judged, last.resumed_at) == (30, 30, 10)
+    assert set(last.ids()) <= {inserted}
+
+
+@pytest.mark.parametrize("same", ["ids", "ids and texts"])
+def test_what_was_seen_of_another_collection_is_not_taken_over(
+    place: Place, tmp_path: Path, same: str
+) -> None:
+    point, rows = tmp_path / "point", documents(40)
+    with place.open(TaskBackend()) as store:
+        store.upsert(rows)
+    asked: dict[str, Any] = {"sample": "all", "checkpoint": point, "batch_size": 10}
+    audited(place, TaskBackend(), budget_tokens=1, **asked)
+    told: list[AuditReport] = []
+    audited(place, TaskBackend(), on_progress=told.append, budget_tokens=1, **asked)
+    assert told[0].looked_at == told[0].resumed_at == 10
+    backend = TaskBackend(seed=7)
+    others = [Document(row.id, f"other {row.text}") for row in rows] if same == "ids" else rows
+    with place.open(TaskBackend() if same == "ids" else backend) as store:
+        store.drop()
+        store.upsert(others)
+        with pytest.raises(InvalidInput, match="another collection of that name"):
+            audit(store, **asked)
 
 
 def test_what_cannot_be_is_refused_before_anything_is_embedded(one: Place, tmp_path: Path) -> None:

@@ -258,7 +258,8 @@ def test_what_is_settled_keeps_the_size_of_its_file(tmp_path: Path) -> None:
     with taking_notes(file, SUBJECT) as notes:
         notes.note(FOUND, None)
         size = file.findings.path.stat().st_size
-        notes.settle(lambda found: Finding(id=found.id, verdict=Verdict.STALE))
+        notes.restate(lambda found: Finding(id=found.id, verdict=Verdict.STALE))
+        notes.complete()
         assert file.findings.path.stat().st_size == size
         assert {found.verdict for found in notes.findings} == {Verdict.STALE}
     with taking_notes(file, SUBJECT) as notes:  # a complete one begins anew

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,6 +27,7 @@ from samespace.audit.verdicts import (
     cosine_of,
     judge,
 )
+from samespace.audit.witnesses import latest, unchanged, witnesses_of
 from samespace.documents import CollectionInfo, Document, SlotInfo, VersionedRow
 from samespace.embedding import (
     close_async,
@@ -69,9 +70,11 @@ class AuditJob:
     With a ``checkpoint`` an audit that has ended, however, goes on from there when it is run again, and
     ``CHECKPOINT.found`` has a line for each row that does not agree; both stay when it is complete, and
     the next run begins anew. What was being embedded when it ended is embedded again: a batch, or at most
-    three of a backend that takes several calls at once. ``budget_tokens`` ends it before a batch once this
-    run has spent so many. ``on_progress`` is called with the report so far after each
-    batch, in the job's thread.
+    three of a backend that takes several calls at once. A checkpoint is refused where ``place``, a name of
+    where the store is, was another, and where most of the rows that it has seen last are not what they
+    were. ``budget_tokens`` ends the audit before a batch once this run has spent so many. ``on_progress`` is
+    called with the report so far after each batch, and before the first of an audit that goes on, in
+    the job's thread.
 
     :class:`InvalidInput` for what cannot be, :class:`SpaceMismatch` for a backend of another space.
     """
@@ -86,6 +89,7 @@ class AuditJob:
         threshold: float = AGREEMENT,
         only: Literal["free"] | None = None,
         checkpoint: str | Path | None = None,
+        place: str = "",
         batch_size: int = BATCH_SIZE,
         budget_tokens: int | None = None,
         on_progress: Callable[[AuditReport], object] | None = None,
@@ -106,6 +110,7 @@ class AuditJob:
             candidates=tuple(map(uncached, candidates)) if model is not None else (),
             threshold=float(threshold),
             checkpoint=_file(checkpoint),
+            place=place,
             batch_size=batch_size,
             budget=budget_tokens,
             tell=self._tell,
@@ -154,6 +159,7 @@ class _Asked:
     candidates: tuple[AnyBackend, ...]
     threshold: float
     checkpoint: AuditFile | None
+    place: str
     batch_size: int
     budget: int | None
     tell: Callable[[AuditReport], object]
@@ -175,6 +181,7 @@ class _Asked:
             rows="all" if self.sample is None else f"a sample of {self.sample}",
             judged_by="no model" if self.backend is None else ", ".join(["its model", *spaces]),
             threshold=self.threshold,
+            place=self.place,
         )
 
 
@@ -264,6 +271,7 @@ class _Judged:
     after: str | None
     findings: list[Finding] = field(default_factory=list)
     embedded: int = 0
+    witnesses: dict[str, str] = field(default_factory=dict)
 
 
 async def _run(asked: _Asked, *, closing: bool) -> AuditReport:
@@ -347,17 +355,27 @@ class _Audit:
             check_can_embed_chunks(self._asked.backend, info.name)
         if self._asked.backend is not None:
             await prove(self._asked.backend, slot, collection=info.name)
-        self._report = replace(self._report, population=info.rows, pending=slot.pending)
-        if self._progress.after is None and not self._progress.tally.looked_at:
+        if not self._progress.tally.looked_at:
             await self._draw(info, slot)
+        self._report = replace(self._report, pending=slot.pending)
+        if self._report.resumed_at:
+            await self._check_witnesses()
+            self._asked.tell(self._told())
 
     async def _draw(self, info: CollectionInfo, slot: SlotInfo) -> None:
         """Which rows are looked at, and where the centre of all is."""
         size = self._asked.sample
-        drawn = await self._rows.sample(min(MOST_SAMPLED, max(size or 0, SAMPLE)))
-        random.SystemRandom().shuffle(drawn)  # which were drawn is random, not their order
+        wanted = min(MOST_SAMPLED, max(size or 0, SAMPLE))
+        drawn = await self._rows.sample(wanted)
+        random.SystemRandom().shuffle(drawn)  # a store may return them in the order of their keys
         self._progress.centre = self._centre(drawn[:SAMPLE], slot.canary)
-        if size is not None and info.rows > size:  # a part of a random sample is one
+        there_are_more = len(drawn) == wanted
+        self._progress.population = (
+            await self._rows.count_filled(info, slot) if there_are_more else len(drawn)
+        )
+        self._progress.sampled = None
+        if size is not None and (there_are_more or len(drawn) > size):
+            # A part of a random sample is one.
             self._drawn = {row.id: row for row in drawn[:size]}
             self._progress.sampled = list(self._drawn)
         self._notes.save()
@@ -374,6 +392,18 @@ class _Audit:
             self._asked.store.space,
             known=None if canary is None else canary.documents,
         )
+
+    async def _check_witnesses(self) -> None:
+        """:class:`InvalidInput` where the rows that were judged before are not those that are there."""
+        seen = self._progress.witnesses
+        kept = unchanged(seen, await self._rows.of(list(seen)))
+        if 2 * kept < len(seen):
+            raise InvalidInput(
+                f"of {len(seen)} rows that the checkpoint {excerpt(str(self._notes.path))} has seen in "
+                f"collection {excerpt(self._report.collection)}, {kept} are what they were: this is "
+                "another collection of that name, or it was written anew; remove the file to begin anew, "
+                "or pass another path"
+            )
 
     # Pages
 
@@ -397,7 +427,7 @@ class _Audit:
 
     async def _of_all(self) -> AsyncIterator[_Page]:
         after = self._progress.after
-        while True:
+        while not self._progress.read:
             rows, after = await self._rows.filled(self._asked.batch_size, after)
             chunks = await self._chunks(rows)
             yield _Page(_whole(rows, chunks), _begun(rows, chunks), [], after)
@@ -417,14 +447,14 @@ class _Audit:
         suspects = self._suspects(page.rows)
         if self._asked.backend is None:
             found = [_unmodelled(row.id, suspects) for row in page.rows]
-            return _Judged(after=page.after, findings=gone + found)
+            return _Judged(page.after, gone + found, witnesses=witnesses_of(page.rows))
         made = await remade(self._embedders[0], page.rows, page.chunks)
         found = [replace(self._verdict(row, made), suspect=row.id in suspects) for row in page.rows]
         foreign = {each.id for each in found if each.verdict is Verdict.FOREIGN}
         changed = await self._changed([row for row in page.rows if row.id in foreign])
         likely = await self._likely([row for row in page.rows if row.id in foreign - changed])
         found = [_restated(each, changed, likely) for each in found]
-        return _Judged(after=page.after, findings=gone + found, embedded=made.embedded)
+        return _Judged(page.after, gone + found, made.embedded, witnesses_of(page.rows))
 
     def _suspects(self, rows: Sequence[Document]) -> set[str]:
         centre = self._progress.centre
@@ -492,6 +522,8 @@ class _Audit:
                 tally.histogram[bin_of(each.cosine)] += 1
         kept = [each for each in judged.findings if each.verdict not in _UNREMARKABLE]
         self._embedded += judged.embedded
+        self._progress.read = judged.after is None
+        self._progress.witnesses = latest(self._progress.witnesses, judged.witnesses)
         self._notes.note(kept, judged.after)
         self._asked.tell(self._told())
 
@@ -505,18 +537,23 @@ class _Audit:
 
     async def _finish(self) -> None:
         """Tell those whose text changed behind their vector from those that are foreign."""
-        tally = self._progress.tally
-        stale = await self._stale() if tally.counts[Verdict.FOREIGN] else set()
+        stale = await self._stale() if self._progress.tally.counts[Verdict.FOREIGN] else set()
+        found: Counter[Verdict] = Counter()
+        right = 0
 
         def restated(finding: Finding) -> Finding:
-            if finding.verdict is not Verdict.FOREIGN or finding.id not in stale:
-                return finding
-            tally.counts[Verdict.FOREIGN] -= 1
-            tally.counts[Verdict.STALE] += 1
-            tally.right -= finding.suspect
-            return replace(finding, verdict=Verdict.STALE, likely="")
+            nonlocal right
+            if finding.verdict is Verdict.FOREIGN and finding.id in stale:
+                finding = replace(finding, verdict=Verdict.STALE, likely="")
+            found[finding.verdict] += 1
+            right += finding.suspect and finding.verdict is Verdict.FOREIGN
+            return finding
 
-        self._notes.settle(restated)
+        self._notes.restate(restated)
+        tally = self._progress.tally  # by the file: it may be ahead of the checkpoint
+        tally.counts |= {each: found[each] for each in (Verdict.FOREIGN, Verdict.STALE)}
+        tally.right = right
+        self._notes.complete()
 
     async def _stale(self) -> set[str]:
         """The foreign rows of which it is known that their vector is of an earlier text.
@@ -532,9 +569,13 @@ class _Audit:
     def _told(self, *, complete: bool = False, stopped: Literal["", "budget"] = "") -> AuditReport:
         tally = self._progress.tally
         ended = complete or bool(stopped)
+        is_sampled = self._progress.sampled is not None
         return replace(
             self._report,
-            sampled=self._progress.sampled is not None,
+            population=tally.looked_at
+            if complete and not is_sampled
+            else self._progress.population,
+            sampled=is_sampled,
             counts=dict(tally.counts),
             histogram=tuple(tally.histogram),
             findings=tuple(self._notes.findings.first(NAMED)) if ended else (),

@@ -31,6 +31,7 @@ class Subject:
     rows: str
     judged_by: str
     threshold: float
+    place: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,9 +51,16 @@ class Tally:
 
 @dataclass(slots=True, kw_only=True)
 class Progress:
-    """Where an audit goes on: after ``after``, a store's cursor or the number of sampled rows."""
+    """Where an audit goes on: after ``after``, a store's cursor or the number of sampled rows.
+
+    A cursor is None at the beginning and at the end: ``read`` says that all rows were. ``witnesses`` are
+    some of the rows that were judged last, by id, each with what it was.
+    """
 
     after: str | None = None
+    read: bool = False
+    population: int = 0
+    witnesses: dict[str, str] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     sampled: list[str] | None = None
     centre: Centre | None = None
@@ -177,6 +185,9 @@ class AuditFile(CheckpointPath):
             "kind": KIND,
             "subject": asdict(subject),
             "after": progress.after,
+            "read": progress.read,
+            "population": progress.population,
+            "witnesses": progress.witnesses,
             "tally": asdict(progress.tally),
             "sampled": progress.sampled,
             "centre": progress.centre.to_dict() if progress.centre else None,
@@ -203,6 +214,9 @@ class AuditFile(CheckpointPath):
         try:
             return Progress(
                 after=values["after"],
+                read=bool(values["read"]),
+                population=int(values["population"]),
+                witnesses=dict(values["witnesses"]),
                 tally=Tally(**values["tally"]),
                 sampled=values["sampled"],
                 centre=Centre.from_dict(values["centre"]) if values["centre"] else None,
@@ -236,9 +250,17 @@ class Notes:
         if self._file is not None:
             self._file.save(self._subject, self.progress)
 
-    def settle(self, change: Callable[[Finding], Finding]) -> None:
-        """The end: every finding has been looked at once more."""
+    @property
+    def path(self) -> Path:
+        """Of the checkpoint, or of the findings where there is none."""
+        return self.findings.path if self._file is None else self._file.path
+
+    def restate(self, change: Callable[[Finding], Finding]) -> None:
+        """Every finding has been looked at once more."""
         self.findings.restate(change)
+
+    def complete(self) -> None:
+        """The end."""
         self.progress.complete = True
         self.save()
 

@@ -53,7 +53,8 @@ class FreeFindings:
 class AuditReport:
     """What an audit found.
 
-    ``population`` counts the rows with a vector in the slot of ``space``, ``pending`` those without one.
+    ``population`` counts the rows with a vector in the slot of ``space``, ``pending`` those that the store
+    says are to be filled: without one, or with one that does not say what it was made from.
     ``counts`` has a number of rows for each :class:`~samespace.audit.verdicts.Verdict`; those that changed
     while they were judged, or could not be judged, say nothing of the share. ``findings`` names the rows
     that do not agree, at most 100,000 of them. ``histogram`` counts cosines in 40 equal steps from -1 to 1.

@@ -66,6 +66,23 @@ class Rows(Target):
             if after is None:
                 return
 
+    async def count_filled(self, info: CollectionInfo, slot: SlotInfo) -> int:
+        """How many rows have a vector.
+
+        In a slot of ours a vector that does not say what it was made from is pending too, and not without.
+        """
+        filled = info.rows - slot.pending
+        if not slot.pending or slot.name != self.space.id:
+            return filled
+        after: str | None = None
+        while True:
+            rows, after = await self._call(
+                self._store.pending, self.space, limit=IDS, after=after, with_vectors_of=self.space
+            )
+            filled += sum(row.vector is not None for row in rows)
+            if after is None:
+                return filled
+
     async def present(self, ids: Sequence[str]) -> set[str]:
         """Those of these ids that are there, with or without a vector."""
         found: set[str] = set()

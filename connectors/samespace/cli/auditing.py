@@ -20,6 +20,7 @@ from samespace.audit.page import page_of
 from samespace.audit.repairing import RepairJob, RepairReport
 from samespace.audit.report import AuditReport
 from samespace.audit.verdicts import Verdict
+from samespace.cli.checkpoints import place_of
 from samespace.cli.options import (
     AsJson,
     Backend,
@@ -88,6 +89,7 @@ def audit(
             candidates=[stack.enter_context(opened_backend(spec)) for spec in candidate or ()],
             only="free" if free else None,
             checkpoint=checkpoint,
+            place=place_of(store),
             budget_tokens=budget_tokens,
             on_progress=lambda found: watch.tell(
                 found.looked_at, found.population if all_rows else sample

@@ -31,6 +31,11 @@ def checkpoint_of(store: str, collection: str, source: str) -> Path | None:
     return folder / f"{_key(_place(store), collection)}-{_key(source)}"
 
 
+def place_of(store: str) -> str:
+    """Where a store is, short and with no secret in it."""
+    return _key(_place(store))
+
+
 def forget(store: str, collection: str) -> None:
     """Remove how far jobs of a collection are, which is no more."""
     with suppress(OSError, RuntimeError):
