@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from qdrant_client import QdrantClient
+from qdrant_client import QdrantClient, models
 from tests.audit.poisoning import (
     NEW,
     OLD,
     change_text,
+    client_of,
     documents,
     every,
     insert,
@@ -200,8 +202,9 @@ def test_a_text_changed_behind_its_vector_is_stale_and_not_foreign(place: Place)
     report = audited(place, backend, sample="all")
     assert (report.stale, report.foreign, report.ids()) == (1, 0, ["d3"])
     with place.open(backend) as store:
-        assert repair(store, report).repaired == 1
+        assert repair(store, stale=True).repaired == 1
         assert store.stale(V3, limit=10) == ([], None)
+        assert repair(store, report).right == 1
     assert audited(place, backend, sample="all").judged == 30
 
 
@@ -346,6 +349,42 @@ def test_a_row_that_is_written_while_it_is_judged_is_no_finding(place: Place, sh
         report = audit(store, sample="all")
     assert report.foreign == 0
     assert report.counts[Verdict.CHANGED] == 1
+
+
+def test_a_row_that_cannot_be_embedded_any_more_is_not_called_repaired(
+    one: Place, shared: Any
+) -> None:
+    rows = documents(4)
+    with one.open(TaskBackend()) as store:
+        store.upsert(rows)
+    poison(one, rows[:2], LyingBackend(), slot=V3.id)
+
+    class Overtaking(RefusingBackend):
+        """Gets a text that it refuses while it embeds the one before."""
+
+        def embed_documents(self, texts: Sequence[str]) -> Matrix:
+            if rows[0].text in texts:
+                with shared(one, TaskBackend()) as writer:
+                    writer.upsert_vectors([Document("d0", "a poison")], [None], space=V3)
+            return super().embed_documents(texts)
+
+    with shared(one, Overtaking("poison")) as store:
+        mended = repair(store, ["d0", "d1"])
+    assert (mended.repaired, [id for id, _ in mended.refused]) == (1, ["d0"])
+
+
+def test_what_an_id_does_not_lead_to_is_told_and_not_called_right(one: Place) -> None:
+    with one.open(TaskBackend()) as store:
+        store.upsert(documents(4))
+    twin = models.PointStruct(
+        id=7, payload={"text": "a twin", "samespace": {"id": "d3"}}, vector={}
+    )
+    with closing(client_of(one)) as client:
+        client.upsert(one.collection, [twin], wait=True)
+    with one.open(TaskBackend()) as store:
+        mended = repair(store, pending=True)
+        assert (mended.asked, mended.unreachable, mended.is_whole) == (1, ("d3",), False)
+        assert (mended.right, mended.deleted, mended.repaired) == (0, (), 0)
 
 
 # How it runs

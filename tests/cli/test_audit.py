@@ -8,15 +8,18 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from qdrant_client import QdrantClient, models
 from tests.audit.poisoning import documents, every, poison
 from tests.contract.ingesting import Place
 
 import samespace.cli
-from samespace import Document, HashingBackend
+from samespace import Document, HashingBackend, Layout
+from samespace.audit.notes import AuditFile
 from samespace.testing.backends import DistortingBackend
 
 SIZE = 40
@@ -86,6 +89,41 @@ def test_an_audit_names_foreign_rows_and_the_command_that_repairs_them(
     assert "0 rows repaired, 4 right" in run(*command[1:], "--yes").stdout
     clean = run(*asked, "--max-share", "0")
     assert (clean.returncode, "foreign: 0 (0.00%)" in clean.stdout) == (0, True)
+
+
+def test_findings_that_are_not_what_the_checkpoint_says_repair_nothing(
+    place: Place, tmp_path: Path, run: Run
+) -> None:
+    point, found = tmp_path / "point", tmp_path / "point.found"
+    run(*at(place, "audit", "--all", "--checkpoint", str(point)))
+    mend = at(place, "repair", "--checkpoint", str(point), "--yes")
+    kept = found.read_bytes()
+    for damaged, said in {
+        kept[:-1]: "knows of",
+        kept.replace(b'"id"', b'"no"'): "are damaged",
+    }.items():
+        found.write_bytes(damaged)
+        done = run(*mend)
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    found.unlink()
+    assert "are 0 bytes" in run(*mend).stderr
+    found.write_bytes(kept)
+    with AuditFile(point).held():
+        assert "another job uses the checkpoint" in run(*mend).stderr
+    elsewhere = Place("QdrantStore", str(tmp_path / "elsewhere"), {})
+    with elsewhere.open(HashingBackend(64)) as store:
+        store.upsert(documents(SIZE))
+    for command in ("audit", "repair"):
+        more = ["--all"] if command == "audit" else ["--yes"]
+        done = run(*at(elsewhere, command, "--checkpoint", str(point), *more))
+        assert (done.returncode, "of another" in done.stderr) == (2, True), done.stderr
+    assert run(*mend).stdout == "4 rows repaired, 0 right already\n"
+
+
+def test_an_id_that_is_not_there_is_no_success(place: Place, run: Run) -> None:
+    done = run(*at(place, "repair", "--id", "d10", "--id", "typo", "--yes"))
+    assert (done.returncode, done.stderr) == (1, "there is no row typo\n")
+    assert "1 row repaired" in done.stdout
 
 
 def test_a_sample_says_where_the_share_is_and_its_json_can_be_repaired_from(
@@ -166,6 +204,23 @@ def test_a_check_fails_with_1_where_something_is_not_as_expected(
     mended = run(*at(place, "repair", "--pending", "--yes"))
     assert (mended.returncode, mended.stdout) == (0, "1 row repaired, 0 right already\n")
     assert json.loads(run(*at(place, "check", "--json")).stdout)["fine"] is True
+
+
+def test_a_check_says_where_nobody_can_tell_whether_rows_are_stale(
+    tmp_path: Path, run: Run
+) -> None:
+    place = Place("QdrantStore", str(tmp_path / "adopted"), {})
+    shape = models.VectorParams(size=64, distance=models.Distance.COSINE)
+    with closing(QdrantClient(path=place.source)) as client:
+        client.create_collection(place.collection, vectors_config={"embedding": shape})
+    layout = Layout(id="id", text="text", slot="embedding")
+    with place.open(HashingBackend(64), layout=layout) as store:
+        store.adopt()
+    metrics = tmp_path / "samespace.prom"
+    done = run(*at(place, "check", "--metrics", str(metrics), backend=None))
+    assert (done.returncode, "stale ones cannot be told" in done.stdout) == (0, True), done.stderr
+    assert "samespace_stale_rows" not in metrics.read_text()
+    assert json.loads(run(*at(place, "check", "--json", backend=None)).stdout)["stale"] is None
 
 
 @pytest.mark.parametrize(

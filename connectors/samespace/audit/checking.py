@@ -28,7 +28,8 @@ class CheckReport:
     """What a check found. ``problems`` says in words what is not fine; without any all is.
 
     ``slot`` is the one that was checked, None where the collection has none of the expected space; ``slots``
-    are all of them. ``stale`` counts the slot's rows whose text changed behind their vector. ``canary`` has
+    are all of them. ``stale`` counts the slot's rows whose text changed behind their vector; None where the
+    slot does not say what its vectors were made from, so that nobody can tell. ``canary`` has
     the cosines of documents and queries, and nothing where no backend or no canary was there to compare.
     """
 
@@ -37,7 +38,7 @@ class CheckReport:
     rows: int
     slots: tuple[SlotInfo, ...]
     slot: SlotInfo | None
-    stale: int
+    stale: int | None
     canary: Cosines
     problems: tuple[str, ...]
 
@@ -115,7 +116,7 @@ async def _run(store: AnyStore, asked: _Asked) -> CheckReport:
 async def _checked(rows: Rows, asked: _Asked) -> CheckReport:
     info = await rows.info()
     slot = next((slot for slot in info.slots if slot.space == asked.wanted), None)
-    stale = 0 if slot is None else await rows.count_stale(asked.wanted)
+    stale = None if slot is None else await _stale(rows, info, slot)
     canary = {} if slot is None else await _canary(slot, asked.backend)
     return CheckReport(
         collection=info.name,
@@ -127,6 +128,12 @@ async def _checked(rows: Rows, asked: _Asked) -> CheckReport:
         canary=canary,
         problems=tuple(_problems(info, slot, stale, canary, asked)),
     )
+
+
+async def _stale(rows: Rows, info: CollectionInfo, slot: SlotInfo) -> int | None:
+    found = await rows.count_stale(slot.space)
+    has_text = info.layout is None or isinstance(info.layout.text, str)
+    return found if found or (slot.name == slot.space.id and has_text) else None
 
 
 async def _canary(slot: SlotInfo, backend: AnyBackend | None) -> dict[str, float]:
@@ -144,7 +151,7 @@ async def _canary(slot: SlotInfo, backend: AnyBackend | None) -> dict[str, float
 
 
 def _problems(
-    info: CollectionInfo, slot: SlotInfo | None, stale: int, canary: Cosines, asked: _Asked
+    info: CollectionInfo, slot: SlotInfo | None, stale: int | None, canary: Cosines, asked: _Asked
 ) -> Iterator[str]:
     if slot is None:
         held = ", ".join(str(each.space) for each in info.slots)
@@ -155,12 +162,11 @@ def _problems(
     elif slot.pending > asked.max_pending:
         yield (
             f"{slot.pending:,} rows are pending, at most {asked.max_pending:,} may be "
-            "(samespace repair --pending)"
+            "(samespace repair --pending, which names those that it must leave)"
         )
-    if stale > asked.max_stale:
+    if stale is not None and stale > asked.max_stale:
         yield (
-            f"{stale:,} rows are stale, at most {asked.max_stale:,} may be "
-            "(samespace audit --all, then repair)"
+            f"{stale:,} rows are stale, at most {asked.max_stale:,} may be (samespace repair --stale)"
         )
     for direction, cosine in canary.items():
         if not cosine >= asked.threshold:
@@ -199,7 +205,7 @@ def metrics(collection: str, report: CheckReport | None, *, timestamp: float) ->
     samples: dict[str, list[tuple[dict[str, str], float]]] = {name: [] for name in _HELP}
     if report is not None:
         samples["samespace_rows"] = [(here, report.rows)]
-        samples["samespace_stale_rows"] = [(here, report.stale)] if report.slot else []
+        samples["samespace_stale_rows"] = [] if report.stale is None else [(here, report.stale)]
         for slot in report.slots:
             labels = {**here, "slot": slot.name}
             samples["samespace_pending_rows"].append((labels, slot.pending))

@@ -127,7 +127,26 @@ class Findings:
                 size -= len(line)
                 if size < 0:
                     return
-                yield Finding.from_dict(orjson.loads(line))
+                yield self._read(line)
+
+    def _read(self, line: bytes) -> Finding:
+        try:
+            return Finding.from_dict(orjson.loads(line))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInput(
+                f"the findings {excerpt(str(self.path))} are damaged; audit again with another checkpoint"
+            ) from error
+
+    def check(self, size: int) -> None:
+        """:class:`InvalidInput` unless so many bytes are there, all of them findings."""
+        there = self.path.stat().st_size if self.path.exists() else 0
+        if there < size:
+            raise InvalidInput(
+                f"the findings {excerpt(str(self.path))} are {there:,} bytes, and the checkpoint beside them "
+                f"knows of {size:,}; audit again with another checkpoint"
+            )
+        for _ in self.until(size):
+            pass
 
     def __iter__(self) -> Iterator[Finding]:
         return self.until(self.path.stat().st_size if self.path.exists() else 0)
@@ -161,14 +180,27 @@ class AuditFile(CheckpointPath):
         found = self._progress(values)
         return Progress() if found.complete else found
 
-    def noted(self, *, collection: str, space: str) -> Iterator[Finding]:
-        """What an audit of this slot has found so far, complete or not.
+    @contextmanager
+    def found(self, *, collection: str, space: str, place: str = "") -> Iterator[Iterator[Finding]]:
+        """What an audit of this slot has found so far, complete or not; no other job writes it meanwhile.
 
-        :class:`InvalidInput` if there is none, or one of another slot.
+        :class:`InvalidInput` if there is none, one of another slot or place, or a part of it is gone.
         """
+        self._size_of(collection, space, place)  # before a lock is put beside nothing
+        with self.held():
+            size = self._size_of(collection, space, place)
+            self.findings.check(size)
+            yield self.findings.until(size)
+
+    def _size_of(self, collection: str, space: str, place: str) -> int:
+        """How many bytes of findings of this slot there are."""
         values = self._checked()
         if values is None:
             raise InvalidInput(f"there is no checkpoint {self._named}; check the path")
+        if place and values["subject"].get("place") not in {"", place}:
+            raise InvalidInput(
+                f"the checkpoint {self._named} is of another store; pass the one that was audited"
+            )
         theirs = (values["subject"].get("collection"), values["subject"].get("space"))
         if theirs != (collection, space):
             raise InvalidInput(
@@ -176,7 +208,7 @@ class AuditFile(CheckpointPath):
                 f"{excerpt(theirs[1])}, not {excerpt(collection)} and {excerpt(space)}; pass that "
                 "collection and backend"
             )
-        return self.findings.until(self._progress(values).found)
+        return self._progress(values).found
 
     def save(self, subject: Subject, progress: Progress) -> None:
         """Replace the file; it is on disk once this returns."""

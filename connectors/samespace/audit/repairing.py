@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -41,7 +41,8 @@ class RepairReport:
     ``asked`` counts the rows that it was given, ``repaired`` those that were not right and are now (with
     ``dry_run``: that would be), ``right`` those whose vector was right already. ``deleted`` are ids that are
     not there any more; ``refused`` are those that cannot be embedded, each with the reason; ``unsettled``
-    are those that somebody else wrote each time, to be repaired again.
+    are those that somebody else wrote each time, to be repaired again. ``unreachable`` are rows that are
+    there and that their ids do not lead to, like one of two points with one id: nothing was written.
     ``looked_again`` counts the writes that were not done since the row was no longer what had been read.
     """
 
@@ -52,6 +53,7 @@ class RepairReport:
     deleted: tuple[str, ...] = ()
     refused: tuple[tuple[str, str], ...] = ()
     unsettled: tuple[str, ...] = ()
+    unreachable: tuple[str, ...] = ()
     tokens: int = 0
     embedded: int = 0
     dry_run: bool = False
@@ -60,7 +62,7 @@ class RepairReport:
     @property
     def is_whole(self) -> bool:
         """Whether no row is left to be repaired."""
-        return self.complete and not self.refused and not self.unsettled
+        return self.complete and not (self.refused or self.unsettled or self.unreachable)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -72,6 +74,7 @@ class RepairReport:
             "deleted": list(self.deleted),
             "refused": [{"id": id, "error": reason} for id, reason in self.refused],
             "unsettled": list(self.unsettled),
+            "unreachable": list(self.unreachable),
             "tokens": self.tokens,
             "embedded": self.embedded,
             "dry_run": self.dry_run,
@@ -83,7 +86,8 @@ class RepairJob:
     """Embeds the texts of certain rows again, and writes the vectors of those that are not right.
 
     ``rows`` is an :class:`~samespace.audit.AuditReport`, whose foreign and stale rows are meant, or any
-    iterable of ids; with ``pending`` also all rows that the store counts as pending. ``backend`` must be of
+    iterable of ids; with ``pending`` also all rows that the store counts as pending, with ``stale`` those
+    whose text changed behind their vector. ``backend`` must be of
     the handle's space, and is the store's unless given. Each write is conditional on the row being what was
     read: a row that somebody else writes meanwhile is looked at again, and a row that is deleted stays so.
     What was written is read again, and compared. With ``dry_run`` nothing is written. A second run finds
@@ -99,12 +103,13 @@ class RepairJob:
         *,
         backend: AnyBackend | None = None,
         pending: bool = False,
+        stale: bool = False,
         dry_run: bool = False,
         on_progress: Callable[[RepairReport], object] | None = None,
     ) -> None:
         self._store, self._ids = store, _ids_of(rows, store)
         self._backend = backend_of(store, backend)
-        self._pending, self._dry_run = pending, dry_run
+        self._pending, self._stale, self._dry_run = pending, stale, dry_run
         self._on_progress = on_progress
         self._report = RepairReport(dry_run=dry_run)
 
@@ -134,8 +139,12 @@ class RepairJob:
             )
             try:
                 await repair.begin()
-                async for ids in self._batches(rows):
+                for ids in _parts(self._ids):
                     self._tell(await repair.of(ids))
+                for ids in _parts(sorted(repair.stale) if self._stale else ()):
+                    self._tell(await repair.of(ids))
+                if self._pending:
+                    await self._all_pending(repair, rows)
                 self._tell(replace(repair.report, complete=True))
             finally:
                 if closing and rows.is_open:
@@ -143,13 +152,12 @@ class RepairJob:
                     await close_async(self._backend)
         return self._report
 
-    async def _batches(self, rows: Rows) -> AsyncIterator[list[str]]:
-        for ids in _parts(self._ids):
-            yield ids
-        if self._pending:
-            async for more in rows.pending():
-                for ids in _parts(more):
-                    yield ids
+    async def _all_pending(self, repair: _Repair, rows: Rows) -> None:
+        async for listed in rows.pending():
+            for ids in _parts(listed):
+                self._tell(await repair.of(ids, listed=True))
+        if not self._dry_run:
+            self._tell(await repair.look_back())
 
     def _tell(self, report: RepairReport) -> None:
         self._report = report
@@ -196,7 +204,10 @@ class _Batch:
     left: set[str]
     made: dict[tuple[str, ...], Vector] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    attempted: set[str] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
+    attempted: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    written: set[str] = field(default_factory=set)
+    repaired: set[str] = field(default_factory=set)
 
 
 class _Repair:
@@ -206,7 +217,8 @@ class _Repair:
         self._rows, self._backend, self._embedder = rows, backend, embedder
         self._dry_run = dry_run
         self._is_late = False
-        self._stale: set[str] = set()
+        self.stale: set[str] = set()
+        self._not_needed: set[str] = set()
         self.report = RepairReport(dry_run=dry_run)
 
     async def begin(self) -> None:
@@ -217,22 +229,40 @@ class _Repair:
         if self._is_late:
             check_can_embed_chunks(self._backend, info.name)
         await prove(self._backend, slot, collection=info.name)
-        self._stale = await self._rows.stale()
+        self.stale = await self._rows.stale()
 
-    async def of(self, ids: Sequence[str]) -> RepairReport:
-        """Repair these rows: look, write, and look again until all are right."""
+    async def of(self, ids: Sequence[str], *, listed: bool = False) -> RepairReport:
+        """Repair these rows: look, write, and look again until all are right.
+
+        ``listed`` says that the store has just named them as pending.
+        """
         batch = _Batch(left=set(ids))
-        deleted = batch.left - await self._rows.present(ids)
-        batch.left -= deleted
         for _ in range(ROUNDS):
             wrong = await self._wrong(batch)
             if not wrong or self._dry_run:
-                batch.attempted |= {row.document.id for row, _ in wrong}
-                batch.left -= {row.document.id for row, _ in wrong}
+                batch.repaired |= {row.document.id for row, _ in wrong}
+                batch.left -= batch.repaired
                 break
             await self._write(wrong, batch)
-        deleted |= batch.left - await self._rows.present(list(batch.left)) if batch.left else set()
-        self._count(len(ids), batch, deleted)
+        deleted = self._count(ids, batch, await self._rows.present(sorted(batch.left)))
+        if listed:
+            right = set(ids) - batch.left - batch.repaired - batch.refused.keys()
+            self._not_needed |= right | deleted
+        return self.report
+
+    async def look_back(self) -> RepairReport:
+        """Rows that are pending still, and seemed to be right or gone, are none that their id leads to."""
+        if self._not_needed:
+            left = [id async for ids in self._rows.pending() for id in ids]
+            unreachable = sorted(self._not_needed.intersection(left))
+            deleted = [id for id in self.report.deleted if id not in unreachable]
+            right = len(unreachable) - (len(self.report.deleted) - len(deleted))
+            self.report = replace(
+                self.report,
+                right=self.report.right - right,
+                deleted=tuple(deleted),
+                unreachable=(*self.report.unreachable, *unreachable),
+            )
         return self.report
 
     async def _wrong(self, batch: _Batch) -> list[tuple[VersionedRow, Vector]]:
@@ -242,11 +272,14 @@ class _Repair:
         vectors = await self._vectors([row.document for row in rows], chunks, batch)
         wrong = []
         for row in rows:
-            own = vectors.get(row.document.id)
+            own, id = vectors.get(row.document.id), row.document.id
             if own is not None and self._is_wrong(row, own, batch):
                 wrong.append((row, own))
-            else:
-                batch.left.discard(row.document.id)
+                batch.attempted[id] = _key(row.document, chunks)
+                continue
+            batch.left.discard(id)
+            if own is not None and batch.attempted.get(id) == _key(row.document, chunks):
+                batch.repaired.add(id)
         return wrong
 
     async def _read(self, batch: _Batch) -> list[VersionedRow]:
@@ -255,6 +288,7 @@ class _Repair:
         found = {row.document.id: row for row in await self._rows.of(ids)}
         for row in await self._rows.pending_of(ids):
             found[row.document.id] = replace(row, vector=None)
+        batch.seen = set(found)
         return list(found.values())
 
     async def _chunks(self, rows: Sequence[Document]) -> Chunks:
@@ -288,7 +322,7 @@ class _Repair:
     def _is_wrong(self, row: VersionedRow, own: Vector, batch: _Batch) -> bool:
         if row.vector is None:
             return True
-        if row.document.id in self._stale and row.document.id not in batch.attempted:
+        if row.document.id in self.stale and row.document.id not in batch.written:
             return True
         found = judge(row.document.id, row.vector, own, self._rows.space, threshold=RIGHT)
         return found.verdict is not Verdict.AGREES
@@ -296,26 +330,27 @@ class _Repair:
     async def _write(self, wrong: Sequence[tuple[VersionedRow, Vector]], batch: _Batch) -> None:
         vectors = stack([vector for _, vector in wrong], self._rows.space.dimensions)
         done = await self._rows.fill([row for row, _ in wrong], np.asarray(vectors, np.float32))
-        batch.attempted |= {row.document.id for row, _ in wrong}
+        if not done.changed:
+            batch.written |= {row.document.id for row, _ in wrong}
         self.report = replace(self.report, looked_again=self.report.looked_again + done.changed)
 
-    def _count(self, asked: int, batch: _Batch, deleted: set[str]) -> None:
-        report = self.report
-        refused = {
-            id: why for id, why in batch.refused.items() if id not in batch.attempted | deleted
-        }
-        unsettled = batch.left - deleted - refused.keys()
-        repaired = batch.attempted - deleted - unsettled - refused.keys()
+    def _count(self, ids: Sequence[str], batch: _Batch, there: set[str]) -> set[str]:
+        """Add what became of these rows; the ids that are not there."""
+        left, report = batch.left, self.report
+        deleted = left - there - batch.seen
+        unreachable = left & (there ^ batch.seen)
         self.report = replace(
             report,
-            asked=report.asked + asked,
-            repaired=report.repaired + len(repaired),
-            right=report.right + asked - len(repaired | deleted | unsettled | refused.keys()),
+            asked=report.asked + len(ids),
+            repaired=report.repaired + len(batch.repaired),
+            right=report.right + len(set(ids) - left - batch.repaired - batch.refused.keys()),
             deleted=(*report.deleted, *sorted(deleted)),
-            refused=(*report.refused, *sorted(refused.items())),
-            unsettled=(*report.unsettled, *sorted(unsettled)),
+            refused=(*report.refused, *sorted(batch.refused.items())),
+            unsettled=(*report.unsettled, *sorted(left - deleted - unreachable)),
+            unreachable=(*report.unreachable, *sorted(unreachable)),
             tokens=self._embedder.spent,
         )
+        return deleted
 
 
 def _key(row: Document, chunks: Chunks) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Final
@@ -195,6 +195,9 @@ def repair(
     pending: Annotated[
         bool, typer.Option("--pending", help="Also the rows that have no vector.")
     ] = False,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="Also the rows whose text changed behind their vector.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be written; write nothing.")
     ] = False,
@@ -207,7 +210,9 @@ def repair(
     """
     with ExitStack() as stack:
         source = stack.enter_context(opened(store, collection, backend, dimensions, context))
-        rows = _rows(source, audited, checkpoint, ids, pending=pending)
+        rows = _rows(audited, checkpoint, ids, has_others=pending or stale)
+        if checkpoint is not None:
+            rows = stack.enter_context(_noted(checkpoint, source, place_of(store)))
         if not (yes or dry_run):
             _ask(f"Embed and write rows of {collection}?")
         watch = stack.enter_context(Counter(console_of(sys.stderr.isatty()), "looked at"))
@@ -215,12 +220,16 @@ def repair(
             source,
             rows,
             pending=pending,
+            stale=stale,
             dry_run=dry_run,
             on_progress=lambda done: watch.tell(done.asked, None),
         )
         done = _repaired(job)
     _show_repair(done, as_json=as_json)
-    if not done.is_whole:
+    mistyped = set(ids or ()).intersection(done.deleted)
+    for id in islice(sorted(mistyped), NAMED):
+        typer.echo(f"there is no row {one_line(id, 60)}", err=True)
+    if mistyped or not done.is_whole:
         raise typer.Exit(1)
 
 
@@ -239,21 +248,14 @@ def _ask(question: str) -> None:
 
 
 def _rows(
-    source: VectorStore,
-    audited: Path | None,
-    checkpoint: Path | None,
-    ids: Sequence[str] | None,
-    *,
-    pending: bool,
+    audited: Path | None, checkpoint: Path | None, ids: Sequence[str] | None, *, has_others: bool
 ) -> AuditReport | Iterable[str]:
     given = [each for each in (audited, checkpoint, ids) if each]
-    if len(given) > 1 or not (given or pending):
+    if len(given) > 1 or not (given or has_others):
         raise InvalidInput(
-            "say which rows: one of --from AUDIT.json, --checkpoint FILE, --id ID, or --pending"
+            "say which rows: one of --from AUDIT.json, --checkpoint FILE, --id ID, or --pending or --stale"
         )
-    if audited is not None:
-        return _read(audited)
-    return _noted(checkpoint, source) if checkpoint is not None else list(ids or ())
+    return _read(audited) if audited is not None else list(ids or ())
 
 
 def _read(path: Path) -> AuditReport:
@@ -269,9 +271,11 @@ def _read(path: Path) -> AuditReport:
         ) from error
 
 
-def _noted(path: Path, source: VectorStore) -> Iterator[str]:
-    found = AuditFile(path).noted(collection=source.collection, space=source.space.id)
-    return (each.id for each in found if each.verdict in _WANTED)
+@contextmanager
+def _noted(path: Path, source: VectorStore, place: str) -> Iterator[Iterator[str]]:
+    file = AuditFile(path)
+    with file.found(collection=source.collection, space=source.space.id, place=place) as found:
+        yield (each.id for each in found if each.verdict in _WANTED)
 
 
 def _repaired(job: RepairJob) -> RepairReport:
@@ -296,6 +300,13 @@ def _show_repair(done: RepairReport, *, as_json: bool) -> None:
         typer.echo(f"left as it is {one_line(id, 60)}: {reason}", err=True)
     if len(done.refused) > NAMED:
         typer.echo(f"and {len(done.refused) - NAMED:,} more, all named with --json", err=True)
+    if done.unreachable:
+        typer.echo(
+            f"{counted(len(done.unreachable), 'row')} left: its id does not lead to it, or leads to another "
+            f"with the same, like {one_line(done.unreachable[0], 60)}; write it again with upsert and "
+            "delete this one with your own code",
+            err=True,
+        )
     if done.unsettled:
         typer.echo(
             f"{counted(len(done.unsettled), 'row')} left: written by others each time, like "

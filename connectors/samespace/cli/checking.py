@@ -84,7 +84,8 @@ def _show(collection: str, found: CheckReport | None, said: str, *, as_json: boo
     elif found.is_fine:
         canary = [f"{which} {cosine:.4f}" for which, cosine in found.canary.items()]
         proved = f", canary {', '.join(canary)}" if canary else ""
-        typer.echo(f"{collection}: fine, {found.rows:,} rows of {found.expected}{proved}")
+        untold = ", stale ones cannot be told in a slot of others" if found.stale is None else ""
+        typer.echo(f"{collection}: fine, {found.rows:,} rows of {found.expected}{proved}{untold}")
     else:
         for problem in found.problems:
             typer.echo(f"{collection}: {problem}", err=True)
