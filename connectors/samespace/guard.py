@@ -271,6 +271,15 @@ def missing_record(collection: str, *, claimed: bool = False) -> SpaceUnknown:
     )
 
 
+def lost_record(collection: str) -> SpaceUnknown:
+    """The refusal to take a collection of ours, whose record is gone, for somebody else's."""
+    return SpaceUnknown(
+        f"collection {excerpt(collection)} was made by samespace and has lost its record, so there is "
+        f"nothing to adopt; have the record written anew: {command('guard repair-record', collection)} "
+        "(repair_record())"
+    )
+
+
 def lost_slot(slot: SlotRecord, *, collection: str, place: str) -> SpaceUnknown:
     """The refusal of a record that names a slot which is not there; ``place`` is what one is."""
     return SpaceUnknown(

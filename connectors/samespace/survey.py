@@ -9,7 +9,7 @@ from typing import Any, Final
 from samespace import filters
 from samespace.errors import CollectionNotFound, InvalidInput, excerpt
 from samespace.filters import Filter
-from samespace.guard import SpaceRecord, UnreadableRecord
+from samespace.guard import SpaceRecord, UnreadableRecord, lost_record
 from samespace.layout import Layout
 
 SAMPLED_ROWS: Final = 100
@@ -97,6 +97,8 @@ class Survey:
     records: tuple[SpaceRecord, ...]
     proposals: tuple[Proposal, ...]
     missing: tuple[str, ...] = ()
+    lost_record: bool = False
+    """Whether samespace made it and its record is gone, so that nothing is to be adopted."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -117,6 +119,7 @@ class Survey:
             ],
             "proposals": [proposal.to_dict() for proposal in self.proposals],
             "missing": list(self.missing),
+            "lost_record": self.lost_record,
         }
 
 
@@ -247,8 +250,11 @@ def choose(
     """A layout with these parts (``id``, ``text``, ``slot``, ``parent``, ``order``); the others as proposed.
 
     ``metadata`` are names of columns, or one of an object; ``()`` is none. None if nothing is given;
-    :class:`~samespace.errors.InvalidInput` if a part is not given and no proposal has it.
+    :class:`~samespace.errors.InvalidInput` if a part is not given and no proposal has it,
+    :class:`~samespace.errors.SpaceUnknown` for a collection of ours without its record.
     """
+    if found.lost_record:
+        raise lost_record(found.collection)
     given = {part: name for part, name in parts.items() if name is not None}
     if metadata is not None:
         given["metadata"] = _metadata_named(found, metadata)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from samespace.audit.judging import tells_too_little
 from samespace.documents import Document
 from samespace.errors import InvalidInput, excerpt
+from samespace.guard import lost_record
 from samespace.layout import Layout
 from samespace.opening import open_store
 from samespace.protocols import Matrix
@@ -44,6 +45,8 @@ class Sample:
 
 def places_of(found: Survey, layout: Layout | None) -> list[Place]:
     """Where vectors may be: as passed, as recorded, or as the survey proposes."""
+    if found.lost_record:
+        raise lost_record(found.collection)
     if layout is not None:
         return [_given(layout, found)]
     if found.records:

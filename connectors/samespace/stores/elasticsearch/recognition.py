@@ -8,7 +8,7 @@ from typing import Any, Final
 from samespace.errors import excerpt
 from samespace.layout import Layout
 from samespace.stores.elasticsearch import dsl
-from samespace.stores.elasticsearch.shape import value_at
+from samespace.stores.elasticsearch.shape import slots_made_here, value_at
 from samespace.survey import (
     Choice,
     Column,
@@ -61,7 +61,8 @@ def survey_of(
     columns = [column for column in columns if not column.name.endswith("__source")]
     slots = tuple(_slots(fields))
     record = (mapping.get("_meta") or {}).get(dsl.RECORD)
-    proposals = list(_proposals(fields, columns, slots))
+    is_lost = record is None and bool(slots_made_here(mapping.get("properties", {})))
+    proposals = [] if is_lost else list(_proposals(fields, columns, slots))
     return Survey(
         store="elasticsearch",
         collection=collection,
@@ -72,6 +73,7 @@ def survey_of(
         key=dsl.ROW_ID,
         records=records_of([] if record is None else [record], collection=collection),
         proposals=tuple(proposals),
+        lost_record=is_lost,
         missing=tuple(_missing(mapping, columns, slots, proposals)),
     )
 

@@ -97,10 +97,7 @@ class Shape:
 
     def slots_by_name(self) -> list[str]:
         """The slots of an index that was made as ours are, whatever is recorded; of another's none."""
-        if not {dsl.TERMS, *dsl.PARTS} <= self.properties.keys():
-            return []
-        named = (name for name in self.properties if is_slot_name(name))
-        return [name for name in named if self.holds(name) and self.has_source(name)]
+        return slots_made_here(self.properties)
 
     # Places
 
@@ -398,6 +395,14 @@ class Shape:
                 f"field {excerpt(name)} of {excerpt(self.name)} is not indexed so that filters mean what "
                 "they should; map it as keyword, number, boolean or date, or filter on another field"
             )
+
+
+def slots_made_here(properties: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The slots of an index that has the fields which one of ours has; of another's none."""
+    if not {dsl.TERMS, *dsl.PARTS} <= properties.keys():
+        return []
+    vectors = [name for name, field in properties.items() if field.get("type") == "dense_vector"]
+    return [name for name in vectors if is_slot_name(name) and dsl.source_name(name) in properties]
 
 
 def _parts(layout: Layout, document: Document | None) -> dict[str, Any]:

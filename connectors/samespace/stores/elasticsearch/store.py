@@ -44,6 +44,7 @@ from samespace.guard import (
     SpaceRecord,
     UnreadableRecord,
     check_distinct_ids,
+    lost_record,
     lost_slot,
     missing_record,
 )
@@ -335,6 +336,8 @@ class ElasticsearchStore(GuardedStore[_State]):
             state.record.require(self._space, collection=self._collection)
             self._state = state
             return
+        if state.shape.slots_by_name() and not state.shape.made_here(self._space):
+            raise lost_record(self._collection)
         self._check_claim(state)
         state.shape.check_whole()
         self._check_vectors(state, state.shape)

@@ -43,6 +43,7 @@ from samespace.guard import (
     SpaceRecord,
     UnreadableRecord,
     check_distinct_ids,
+    lost_record,
     lost_slot,
     missing_record,
 )
@@ -334,6 +335,8 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
             state.record.require(self._space, collection=self._collection)
             self._state = state
             return
+        if state.shape.slots_by_name() and not state.shape.made_here(self._space):
+            raise lost_record(self._collection)
         self._check_claim(state)
         state.shape.check_whole()
         await self._check_vectors(state, state.shape)

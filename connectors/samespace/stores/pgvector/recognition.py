@@ -11,7 +11,7 @@ from psycopg import sql
 
 from samespace.errors import excerpt
 from samespace.layout import Layout, TextQuery
-from samespace.stores.pgvector.table import ID_TYPES, Name, base_type
+from samespace.stores.pgvector.table import ID_TYPES, Name, base_type, slots_made_here
 from samespace.survey import (
     Choice,
     Column,
@@ -190,7 +190,9 @@ def survey_of(
     columns, sizes = _columns(catalog, measured)
     slots = tuple(_slots(catalog, sizes))
     key = _key(catalog)
-    proposals = _proposals(catalog, columns, slots, key, shared)
+    held = records_of(records, collection=collection)
+    is_lost = not records and bool(slots_made_here(catalog.names))
+    proposals = [] if is_lost else _proposals(catalog, columns, slots, key, shared)
     return Survey(
         store="pgvector",
         collection=collection,
@@ -199,8 +201,9 @@ def survey_of(
         rows=rows,
         rows_estimated=not catalog.is_counted,
         key=key.value if key else None,
-        records=records_of(records, collection=collection),
+        records=held,
         proposals=tuple(proposals),
+        lost_record=is_lost and catalog.may_read_records is not False,
         missing=() if proposals else tuple(lacking(columns, slots, key.value if key else None)),
     )
 

@@ -57,6 +57,7 @@ from samespace.guard import (
     SpaceRecord,
     UnreadableRecord,
     check_distinct_ids,
+    lost_record,
     lost_slot,
     mismatch,
     missing_record,
@@ -550,6 +551,8 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
             if state.record is not None:
                 state.record.require(self._space, collection=self._collection)
                 return
+            if state.table.slots_by_name() and not state.table.made_here(self._space):
+                raise lost_record(self._collection)
             self._check_claim(state)
             await self._check_key(cursor, state.table)
             await self._check_vectors(cursor, state.table)

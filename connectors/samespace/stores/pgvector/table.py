@@ -115,6 +115,13 @@ def base_type(kind: str) -> str:
     return _MODIFIER.sub("", kind)
 
 
+def slots_made_here(columns: Collection[str]) -> list[str]:
+    """The slots of a table that has the columns which one of ours has; of another's none."""
+    if not {"id", "text", "metadata", *OWN_COLUMNS} <= {*columns}:
+        return []
+    return [name for name in columns if is_slot_name(name) and source_name(name) in columns]
+
+
 def can_share_rows(one: str, other: str, columns: Mapping[str, str]) -> bool:
     """Whether rows may be in the scopes of both keys: no column's values say that none are."""
     scopes = [orjson.loads(key) if key else {} for key in (one, other)]
@@ -203,9 +210,7 @@ class Table:
 
     def slots_by_name(self) -> list[str]:
         """The slots of a table that was made as ours are, whatever is recorded; of another's none."""
-        if not {"id", "text", "metadata", *OWN_COLUMNS} <= self.columns.keys():
-            return []
-        return [name for name in self.columns if is_slot_name(name) and self.has_source(name)]
+        return slots_made_here(self.columns)
 
     def canonical_ids(self, ids: Sequence[str]) -> list[str]:
         """Those ids that a key of this table's type can have, in their one spelling."""

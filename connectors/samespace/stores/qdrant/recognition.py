@@ -9,8 +9,9 @@ from qdrant_client import models
 
 from samespace.errors import excerpt
 from samespace.layout import Layout
+from samespace.rebuilding import is_slot_name
 from samespace.stores.qdrant.adopted import ALL, POINT
-from samespace.stores.qdrant.requests import RECORD, SLOTS
+from samespace.stores.qdrant.requests import RECORD, RESERVED, SLOTS
 from samespace.survey import (
     Choice,
     Column,
@@ -44,7 +45,8 @@ def survey_of(
     columns = observed([_visible(payload) for payload in payloads])
     slots = tuple(_slots(info))
     record = (info.config.metadata or {}).get(RECORD)
-    proposals = list(_proposals(columns, slots))
+    is_lost = record is None and _is_ours(slots, payloads)
+    proposals = [] if is_lost else list(_proposals(columns, slots))
     return Survey(
         store="qdrant",
         collection=collection,
@@ -55,8 +57,17 @@ def survey_of(
         key=POINT,
         records=records_of([] if record is None else [record], collection=collection),
         proposals=tuple(proposals),
+        lost_record=is_lost,
         missing=() if proposals else tuple(_missing(columns, slots, payloads)),
     )
+
+
+def _is_ours(slots: Sequence[VectorSlot], payloads: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether vectors are named and points are written as in collections that were made here."""
+    dense = [slot.name for slot in slots if slot.element != "sparse"]
+    reserved = (payload.get(RESERVED) for payload in payloads)
+    marked = any(isinstance(kept, Mapping) and "version" in kept for kept in reserved)
+    return marked and bool(dense) and all(map(is_slot_name, dense))
 
 
 def _visible(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,7 @@ from samespace.guard import (
     SpaceRecord,
     UnreadableRecord,
     check_distinct_ids,
+    lost_record,
     lost_slot,
     missing_record,
 )
@@ -306,10 +307,13 @@ class QdrantStore(GuardedStore[State]):
             state.record.require(self._space, collection=self._collection)
             return
         self._check_claim(state)
+        is_own = shape.is_made_here(layout, self._space)
+        if not is_own and self._is_ours(state):
+            raise lost_record(self._collection)
         if state.vectors[layout.slot].metric is not shape.Metric.COSINE:
             self._check_norms(layout.slot)
         slot = replace(self._new_slot(self._space, made), name=layout.slot)
-        kept = None if shape.is_made_here(layout, self._space) else layout.to_dict()
+        kept = None if is_own else layout.to_dict()
         self._put_record(SpaceRecord(slots=(slot,), layout=kept))
         self._recorded(self._describe()).require(self._space, collection=self._collection)
 
@@ -335,8 +339,16 @@ class QdrantStore(GuardedStore[State]):
 
     def _is_like_ours(self) -> bool:
         """Whether points were written as those of ours are, if there are any."""
-        marked = self._counted(to.opposite(to.is_empty(f"{to.RESERVED}.version")))
-        return marked > 0 or self._counted(models.Filter()) == 0
+        return self._marked() > 0 or self._counted(models.Filter()) == 0
+
+    def _marked(self) -> int:
+        """How many points were written as those of ours are."""
+        return self._counted(to.opposite(to.is_empty(f"{to.RESERVED}.version")))
+
+    def _is_ours(self, state: State) -> bool:
+        """Whether a collection without a record has vectors and points as ours have."""
+        named = bool(state.vectors) and all(map(is_slot_name, state.vectors))
+        return named and self._marked() > 0
 
     def _rewrite(self, change: Callable[[SpaceRecord], SpaceRecord]) -> None:
         self._change_record(change, lambda record: change(record).to_dict() == record.to_dict())

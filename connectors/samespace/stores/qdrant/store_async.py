@@ -40,6 +40,7 @@ from samespace.guard import (
     SpaceRecord,
     UnreadableRecord,
     check_distinct_ids,
+    lost_record,
     lost_slot,
     missing_record,
 )
@@ -306,10 +307,13 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
             state.record.require(self._space, collection=self._collection)
             return
         self._check_claim(state)
+        is_own = shape.is_made_here(layout, self._space)
+        if not is_own and await self._is_ours(state):
+            raise lost_record(self._collection)
         if state.vectors[layout.slot].metric is not shape.Metric.COSINE:
             await self._check_norms(layout.slot)
         slot = replace(self._new_slot(self._space, made), name=layout.slot)
-        kept = None if shape.is_made_here(layout, self._space) else layout.to_dict()
+        kept = None if is_own else layout.to_dict()
         await self._put_record(SpaceRecord(slots=(slot,), layout=kept))
         self._recorded(await self._describe()).require(self._space, collection=self._collection)
 
@@ -336,8 +340,16 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
 
     async def _is_like_ours(self) -> bool:
         """Whether points were written as those of ours are, if there are any."""
-        marked = await self._counted(to.opposite(to.is_empty(f"{to.RESERVED}.version")))
-        return marked > 0 or await self._counted(models.Filter()) == 0
+        return await self._marked() > 0 or await self._counted(models.Filter()) == 0
+
+    async def _marked(self) -> int:
+        """How many points were written as those of ours are."""
+        return await self._counted(to.opposite(to.is_empty(f"{to.RESERVED}.version")))
+
+    async def _is_ours(self, state: State) -> bool:
+        """Whether a collection without a record has vectors and points as ours have."""
+        named = bool(state.vectors) and all(map(is_slot_name, state.vectors))
+        return named and await self._marked() > 0
 
     async def _rewrite(self, change: Callable[[SpaceRecord], SpaceRecord]) -> None:
         await self._change_record(
