@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from samespace.adoption import altered
 from samespace.errors import CollectionNotFound, InvalidInput, SpaceMismatch, SpaceUnknown, excerpt
 from samespace.filters import Filter
 from samespace.guard import missing_record
@@ -18,7 +19,7 @@ from samespace.models import find_model
 from samespace.names import is_collection_name
 from samespace.protocols import EmbeddingBackend, VectorStore
 from samespace.space import EmbeddingSpace
-from samespace.survey import Survey, scope_text
+from samespace.survey import Survey, same_scope, scope_text
 
 if TYPE_CHECKING:
     from samespace.backends.http.limits import Limits
@@ -174,7 +175,9 @@ def _one_recorded(found: Survey, scope: Filter | None) -> Layout | None:
     layouts = [
         Layout.from_dict(dict(each.layout)) for each in found.records if each.layout is not None
     ]
-    fitting = [layout for layout in layouts if scope is None or layout.scope == scope]
+    fitting = [layout for layout in layouts if scope is None or same_scope(layout.scope, scope)]
+    if not found.records and found.untrue:
+        raise altered(found.collection, found.untrue[0], adopted=True)
     if not found.records or (layouts and not fitting):
         raise missing_record(found.collection)
     if len(fitting) > 1:
@@ -196,6 +199,16 @@ def open_as_it_is(url: str, *, collection: str, layout: Layout | None = None) ->
     return open_store(url, collection=collection, space=space, layout=layout)
 
 
+def open_by_claim(
+    url: str, *, collection: str, space: EmbeddingSpace, layout: Layout, **options: Any
+) -> VectorStore:
+    """A handle that reads as ``layout`` and ``space`` say, whatever is recorded, and writes nothing."""
+    store: Any = open_store(url, collection=collection, space=space, layout=layout, **options)
+    store.read_by_claim()
+    opened: VectorStore = store
+    return opened
+
+
 def open_unrecorded(
     url: str, *, collection: str, backend: EmbeddingBackend | None = None
 ) -> VectorStore:
@@ -204,11 +217,12 @@ def open_unrecorded(
     return open_store(url, collection=collection, backend=backend, space=space)
 
 
-def survey(url: str, *, collection: str, **options: Any) -> Survey:
+def survey(url: str, *, collection: str, scope: Filter | None = None, **options: Any) -> Survey:
     """What a table, collection or index is that anybody may have made; nothing in it changes.
 
     ``url`` and ``options`` are as for :func:`open_store`; of the store's options those matter that
-    say where to look and who asks. :class:`~samespace.errors.CollectionNotFound` names the collections
+    say where to look and who asks. ``scope`` are the rows whose vectors are measured, where several
+    collections share a table. :class:`~samespace.errors.CollectionNotFound` names the collections
     that there are.
     """
     address = parse_address(url)
@@ -218,7 +232,7 @@ def survey(url: str, *, collection: str, **options: Any) -> Survey:
     found: Survey = look(
         address.source,
         collection=collection,
-        **_taken({**credentials(address, options), **options}, look),
+        **_taken({**credentials(address, options), **options, "scope": scope}, look),
     )
     return found
 

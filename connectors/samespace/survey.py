@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from samespace import filters
+from samespace.adoption import outdated, recorded_layout
 from samespace.errors import CollectionNotFound, InvalidInput, excerpt
 from samespace.filters import Filter
 from samespace.guard import SpaceRecord, UnreadableRecord, lost_record
@@ -54,6 +55,8 @@ class VectorSlot:
     element: str = "float"
     indexed: bool = False
     unusable: str = ""
+    any_length: bool = True
+    """Whether vectors that are not of unit norm have cosines for scores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +100,12 @@ class Survey:
     records: tuple[SpaceRecord, ...]
     proposals: tuple[Proposal, ...]
     missing: tuple[str, ...] = ()
+    refused: str = ""
+    """Why it cannot be adopted, whatever the layout; empty if nothing is known."""
+    unique: tuple[str, ...] | None = None
+    """The columns by which a row can be written; None where that is not to be known."""
+    untrue: tuple[str, ...] = ()
+    """What records say that is not so any more: adopting writes others in their place."""
     lost_record: bool = False
     """Whether samespace made it and its record is gone, so that nothing is to be adopted."""
 
@@ -119,6 +128,9 @@ class Survey:
             ],
             "proposals": [proposal.to_dict() for proposal in self.proposals],
             "missing": list(self.missing),
+            "refused": self.refused or None,
+            "unique": None if self.unique is None else list(self.unique),
+            "untrue": list(self.untrue),
             "lost_record": self.lost_record,
         }
 
@@ -131,15 +143,32 @@ class Choice:
     reason: str
 
 
-def records_of(found: Sequence[object], *, collection: str) -> tuple[SpaceRecord, ...]:
-    """The records that can be read; :class:`~samespace.errors.SpaceUnknown` for a newer one."""
+def records_of(
+    found: Sequence[object],
+    *,
+    collection: str,
+    slots: Sequence[VectorSlot],
+    has: Callable[[str], bool] | None = None,
+) -> tuple[list[SpaceRecord], list[str]]:
+    """The records that say what is there, and why others do not.
+
+    ``has`` says whether there is a column or field; without it a layout may name anything.
+    :class:`~samespace.errors.SpaceUnknown` for a record that is newer than this version.
+    """
+    sizes = {slot.name: slot.dimensions for slot in slots}
     records: list[SpaceRecord] = []
+    untrue: list[str] = []
     for each in found:
         try:
-            records.append(SpaceRecord.from_dict(each, collection=collection))
+            record = SpaceRecord.from_dict(each, collection=collection)
         except UnreadableRecord:
             continue  # adopting writes another in its place
-    return tuple(records)
+        why = outdated(record, has, sizes)
+        if why:
+            untrue.append(why)
+        else:
+            records.append(record)
+    return records, untrue
 
 
 def guesses(
@@ -262,8 +291,10 @@ def choose(
         given["scope"] = scope
     if not given:
         return None
-    fitting = (each.layout for each in found.proposals if _fits(each.layout, given))
-    base = next(fitting, None) or next((each.layout for each in found.proposals), None)
+    recorded = [layout for each in found.records if (layout := recorded_layout(each))]
+    known = [*recorded, *(each.layout for each in found.proposals)]
+    fitting = (layout for layout in known if _fits(layout, given))
+    base = next(fitting, None) or next(iter(known), None)
     if base is not None:
         return replace(base, **_without_slot(base, given))
     lacking = sorted({"id", "text", "slot"} - given.keys())
@@ -297,6 +328,16 @@ def scope_text(layout: Layout) -> str:
     """A layout's scope as the command line takes it: ``collection_id=…``, one condition a column."""
     pinned = filters.equalities(layout.scope) if layout.scope is not None else {}
     return " ".join(f"{column}={value}" for column, values in pinned.items() for value in values)
+
+
+def same_scope(one: Filter | None, other: Filter | None) -> bool:
+    """Whether two scopes pin the same columns to values that are spelled alike."""
+    return _spelled(one) == _spelled(other)
+
+
+def _spelled(scope: Filter | None) -> dict[str, set[str]]:
+    pinned = filters.equalities(scope) if scope is not None else {}
+    return {column: {str(value) for value in values} for column, values in pinned.items()}
 
 
 def not_found(collection: str, where: str, candidates: Sequence[str]) -> CollectionNotFound:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samespace.documents import Document, Parent, encode_metadata
-from samespace.errors import InvalidInput, SpaceUnknown
+from samespace.errors import InvalidInput, SpaceUnknown, StoreRejected
 from samespace.filters import Filter, everything, field
 from samespace.guard import SlotRecord, SpaceRecord
 from samespace.index import Index
@@ -292,3 +292,9 @@ def test_paths_lead_into_objects_or_are_names() -> None:
     remove(changed, "a.b")
     assert changed == {"a": {}, "c.d": 4, "e": {"f": 5}}
     assert source == {"a": {"b": 1}, "c.d": 2}
+
+
+def test_a_score_that_is_no_cosine_is_refused() -> None:
+    assert dsl.cosine(2.0005, "max_inner_product") == 1.0
+    with pytest.raises(StoreRejected, match="no cosine"):
+        dsl.cosine(2.5, "max_inner_product")

@@ -39,7 +39,9 @@ class Identification:
     come last and say why. ``candidate`` is the place of the one that is named, ``space`` its
     embedding space in the slot's dimensions, ``layout`` where things are, with ``rendering`` as its
     text where that is more than a column and the store can say so. ``margin`` is by how much the next
-    other candidate's median cosine is smaller. ``recorded`` is the space that the collection says it has.
+    other candidate's median cosine is smaller. ``recorded`` is the space that the collection says it
+    has, ``differs`` how the recorded layout differs from ``layout``, ``refused`` why adopting it as it
+    is would be refused, where that is known.
     """
 
     collection: str
@@ -56,6 +58,8 @@ class Identification:
     margin: float | None = None
     normalized: bool | None = None
     recorded: EmbeddingSpace | None = None
+    differs: str = ""
+    refused: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -78,6 +82,8 @@ class Identification:
             "margin": self.margin,
             "normalized": self.normalized,
             "recorded": self.recorded.to_dict() if self.recorded else None,
+            "differs": self.differs or None,
+            "refused": self.refused or None,
             "rows": self.rows,
             "evidence": [_told(each) for each in self.evidence],
             "notes": list(self.notes),
@@ -121,7 +127,8 @@ def identify(
         raise InvalidInput("no candidates; pass the backends that may have made the vectors")
     if type(sample) is not int or not 1 <= sample <= MOST_SAMPLED:
         raise InvalidInput(f"sample is {excerpt(sample)}; pass 1 to {MOST_SAMPLED}")
-    found = survey(url, collection=collection, **options)
+    scope = None if layout is None else layout.scope
+    found = survey(url, collection=collection, scope=scope, **options)
     places = places_of(found, layout)
     samples: dict[int, Sample] = {}
     failures: list[SamespaceError] = []
@@ -169,7 +176,8 @@ def _identification(
         layout, note = _with_title(url, layout, rendering)
         notes.append(note)
     normalized = is_normalized(sample.vectors) if sample and sample.documents else None
-    notes += _remarks(named, place, normalized)
+    notes += _remarks(named, place)
+    refused = _refusal(named, place, found, normalized) if named is not None else ""
     return Identification(
         collection=found.collection,
         survey=found,
@@ -185,6 +193,8 @@ def _identification(
         margin=named.cosine - second.cosine if named and second else None,
         normalized=normalized,
         recorded=place.recorded,
+        differs=place.differs,
+        refused=refused,
         notes=tuple(notes),
     )
 
@@ -203,7 +213,9 @@ def _with_title(url: str, layout: Layout, rendering: Rendering) -> tuple[Layout,
     )
 
 
-def _remarks(named: Evidence | None, place: Place, normalized: bool | None) -> Iterator[str]:
+def _remarks(named: Evidence | None, place: Place) -> Iterator[str]:
+    if place.differs:
+        yield f"this is not the layout that is recorded: {place.differs}"
     if named is None:
         return
     if named.agreeing < 1.0:
@@ -211,13 +223,41 @@ def _remarks(named: Evidence | None, place: Place, normalized: bool | None) -> I
             f"{1 - named.agreeing:.0%} of the sampled rows disagree with {named.space}: an audit of the "
             "collection is due"
         )
-    if normalized is False and named.space.normalized:
-        yield (
-            f"the stored vectors are not of unit norm, and {named.space} is normalized: bring them to unit "
-            "norm before adopting, or adopt in Python with a space that has normalized=False"
-        )
     if place.recorded is not None and place.recorded != named.space:
         yield f"the record says {place.recorded}, and the vectors are of {named.space}"
+
+
+def _refusal(named: Evidence, place: Place, found: Survey, normalized: bool | None) -> str:
+    """Why the collection cannot be adopted as it was identified; empty if nothing speaks against it."""
+    layout = place.proposal.layout
+    if place.beside:
+        return f"some of these rows are recorded already, as those of {place.beside}"
+    if place.record is not None and place.recorded is None:
+        held = ", ".join(excerpt(slot.name) for slot in place.record.slots)
+        return f"these rows are recorded already, with their vectors in {held}"
+    if found.refused:
+        return found.refused
+    if found.unique is not None and layout.id not in found.unique:
+        return (
+            f"column {excerpt(layout.id)} has no unique index, or may be NULL, so documents cannot be "
+            "written by it"
+        )
+    if normalized is False and named.space.normalized:
+        return _of_any_length(named.space, found, layout.slot)
+    return ""
+
+
+def _of_any_length(space: EmbeddingSpace, found: Survey, slot: str) -> str:
+    fits = any(each.name == slot and each.any_length for each in found.slots)
+    instead = (
+        "adopt it in Python with a space that has normalized=False"
+        if fits
+        else "copy the rows into a collection that compares by cosine"
+    )
+    return (
+        f"the stored vectors are not of unit norm, and {space} is normalized: bring them to unit norm, "
+        f"or {instead}"
+    )
 
 
 def _reason(
@@ -225,9 +265,7 @@ def _reason(
 ) -> str:
     if not order:
         useless = [sample.useless for sample in samples.values() if sample.useless]
-        return (useless or [note for note in notes if note] or ["no candidate could be compared"])[
-            0
-        ]
+        return next(iter([*useless, *filter(None, notes)]), "no candidate could be compared")
     best = order[0]
     share = f"{best.agreeing:.0%} of {best.rows} rows at {AGREEMENT} or more"
     figures = f"median cosine {best.cosine:.3f}, {share}"
@@ -235,4 +273,5 @@ def _reason(
         return f"the vectors are those of {best.space}: {figures}"
     if verdict is Verdict.NONE:
         return f"no candidate made these vectors; the nearest is {best.space}: {figures}"
-    return f"{best.space} and {order[1].space} embed these texts alike: {figures}"
+    second = runner_up(order) or order[1]
+    return f"{best.space} and {second.space} embed these texts alike: {figures}"

@@ -103,7 +103,10 @@ def judged(evidence: Sequence[Evidence]) -> Verdict:
 def tells_too_little(texts: Sequence[str], vectors: Matrix) -> str:
     """Why such a sample shows nothing, whoever is compared with it; empty if it shows something."""
     if len(texts) < LEAST_ROWS:
-        return f"{len(texts)} rows have text and vector, and at least {LEAST_ROWS} are needed"
+        return (
+            f"{len(texts)} rows of the sample have text and vector, and at least {LEAST_ROWS} are needed; "
+            "take a larger one (--sample)"
+        )
     alike = min(len(set(texts)), len(np.unique(vectors, axis=0)))
     if alike < LEAST_ROWS:
         return f"the rows are all alike: {alike} different texts or vectors among {len(texts)}"

@@ -6,29 +6,47 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from samespace.adoption import (
+    check_same_layout,
+    layout_differences,
+    recorded_layout,
+    shown_differences,
+)
 from samespace.audit.judging import tells_too_little
 from samespace.documents import Document
 from samespace.errors import InvalidInput, excerpt
-from samespace.guard import lost_record
+from samespace.guard import SpaceRecord, lost_record
 from samespace.layout import Layout
-from samespace.opening import open_store
-from samespace.protocols import Matrix
+from samespace.opening import open_by_claim, open_store
+from samespace.protocols import Matrix, VectorStore
 from samespace.space import EmbeddingSpace
-from samespace.survey import Proposal, Survey, scope_text
+from samespace.survey import Proposal, Survey, same_scope, scope_text
 from samespace.vectors import stack
 
+RECORDED: Final = "as recorded"
+"""The maker of a layout that a record has."""
+OURS: Final = "samespace"
+"""The maker of collections of ours."""
 GIVEN: Final = "as given"
 """The maker of a layout that was passed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One way to read the vectors; ``layout`` is what to claim, None in a collection of ours."""
+    """One way to read the vectors; ``layout`` is what to claim, None to read as is recorded.
+
+    ``record`` is that of the same rows, ``recorded`` the space that it says is here, and ``differs``
+    how its layout differs from the one to read by.
+    """
 
     proposal: Proposal
     space: EmbeddingSpace
     layout: Layout | None
+    record: SpaceRecord | None = None
     recorded: EmbeddingSpace | None = None
+    differs: str = ""
+    beside: str = ""
+    """The scope of a record that has some of the same rows, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +69,16 @@ def places_of(found: Survey, layout: Layout | None) -> list[Place]:
         return [_given(layout, found)]
     if found.records:
         return _recorded(found)
+    if not found.slots:
+        raise InvalidInput(f"collection {excerpt(found.collection)} has no vectors")
     if not found.proposals:
         raise InvalidInput(
             f"where things are in collection {excerpt(found.collection)} cannot be told: "
-            f"{'; '.join(found.missing)}; pass a layout"
+            f"{'; '.join(found.missing)}; pass a layout (--id, --text, --slot)"
         )
     _check_chosen(found, [(each.layout, each.title) for each in found.proposals if each.title])
-    return [_claimed(each, found) for each in found.proposals]
+    sized = [each for each in found.proposals if each.dimensions is not None]
+    return [_claimed(each, found) for each in sized or found.proposals]
 
 
 def _given(layout: Layout, found: Survey) -> Place:
@@ -72,10 +93,27 @@ def _given(layout: Layout, found: Survey) -> Place:
     size = sizes[layout.slot] or known.get(layout.slot)
     place = _claimed(Proposal(maker=GIVEN, layout=layout, dimensions=size, reasons=()), found)
     for record in found.records:
-        if record.layout is None or record.layout.get("scope") == layout.to_dict()["scope"]:
-            held = next((slot.space for slot in record.slots if slot.name == layout.slot), None)
-            return place if held is None else replace(place, space=held, recorded=held)
+        held = recorded_layout(record)
+        if held is None:
+            check_same_layout(record, layout, collection=found.collection)
+        if held is None or same_scope(held.scope, layout.scope):
+            return _beneath(place, record, layout)
+        if held.scope is None or layout.scope is None:
+            place = replace(place, beside=scope_text(held) or "the whole table")
     return place
+
+
+def _beneath(place: Place, record: SpaceRecord, layout: Layout) -> Place:
+    """A place in a collection that has a record."""
+    held = next((slot.space for slot in record.slots if slot.name == layout.slot), None)
+    return replace(
+        place,
+        space=held or place.space,
+        layout=layout if record.layout is not None else None,
+        record=record,
+        recorded=held,
+        differs=shown_differences(layout_differences(record, layout)),
+    )
 
 
 def _claimed(proposal: Proposal, found: Survey) -> Place:
@@ -83,7 +121,7 @@ def _claimed(proposal: Proposal, found: Survey) -> Place:
         raise InvalidInput(
             f"how many dimensions the vectors {excerpt(proposal.layout.slot)} of collection "
             f"{excerpt(found.collection)} have cannot be told: no row has one, or they differ; pass a "
-            "layout with another slot, or with a scope"
+            "layout with another slot (--slot), or with a scope (--scope)"
         )
     claims_nothing = EmbeddingSpace(model="unknown", dimensions=proposal.dimensions)
     return Place(proposal, claims_nothing, proposal.layout)
@@ -99,14 +137,15 @@ def _recorded(found: Survey) -> list[Place]:
     return [
         Place(
             Proposal(
-                maker="samespace",
+                maker=OURS if record.layout is None else RECORDED,
                 layout=replace(layout or _OURS, slot=slot.name),
                 dimensions=slot.space.dimensions,
                 reasons=(f"its record says that slot {excerpt(slot.name)} holds {slot.space}",),
             ),
             slot.space,
-            layout,
-            slot.space,
+            layout=None,
+            record=record,
+            recorded=slot.space,
         )
         for slot in record.slots
     ]
@@ -126,11 +165,22 @@ def _check_chosen(found: Survey, collections: Sequence[tuple[Layout, str]]) -> N
     )
 
 
+def _opened(url: str, collection: str, place: Place, options: dict[str, Any]) -> VectorStore:
+    if place.layout is not None:
+        return open_by_claim(
+            url, collection=collection, space=place.space, **{**options, "layout": place.layout}
+        )
+    record = place.record
+    scoped = record is not None and record.layout is not None and record.layout.get("scope")
+    layout = place.proposal.layout if scoped else options.get("layout")
+    return open_store(
+        url, collection=collection, space=place.space, **{**options, "layout": layout}
+    )
+
+
 def sampled(url: str, collection: str, place: Place, size: int, options: dict[str, Any]) -> Sample:
     """Rows of a place, those without text or with a vector of zeros aside."""
-    with open_store(
-        url, collection=collection, space=place.space, **{**options, "layout": place.layout}
-    ) as store:
+    with _opened(url, collection, place, options) as store:
         rows = store.sample(place.space, size=size)
     kept = [
         (row.document, row.vector)

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from samespace.audit.identify import SAMPLED, Identification, identify
 from samespace.audit.judging import Evidence, Verdict
+from samespace.audit.places import OURS, places_of
 from samespace.cli.options import (
     AsJson,
     Dimensions,
@@ -34,13 +35,14 @@ from samespace.filters import equalities
 from samespace.guard import mismatch
 from samespace.layout import Layout, TextQuery
 from samespace.models import MODELS
-from samespace.opening import GENERIC, has_key, open_store, survey
+from samespace.opening import GENERIC, has_key, open_store, spec_of, survey
 from samespace.protocols import EmbeddingBackend
 from samespace.space import EmbeddingSpace
 from samespace.survey import Proposal, Survey, choose
 
 _TASKS: Final = ("retrieval.passage", "text-matching")
 """What documents are stored as, beside no task; other tasks are asked for by name."""
+_SIZE: Final = re.compile(r"@[0-9]+")
 _LAYOUT: Final = "Where things are, if not where they seem to be"
 
 Existing = Annotated[
@@ -107,9 +109,15 @@ def identify_collection(
     """
     check_shown(store, context)
     parts = {"id": id_, "text": text, "slot": slot, "parent": parent, "order": order}
-    found = survey(store, collection=collection)
-    layout = choose(found, parts=parts, metadata=metadata, scope=scope_of(scope))
+    chosen = scope_of(scope)
+    found = survey(store, collection=collection, scope=chosen)
+    layout = choose(found, parts=parts, metadata=metadata, scope=chosen)
+    places_of(found, layout)
     specs = list(candidate or _reachable(found, layout))
+    if not specs:
+        raise InvalidInput(
+            "no candidate has the size of these vectors; name what may have made them with --candidate"
+        )
     with _quiet(), _opened(specs) as backends:
         named = identify(
             store, collection=collection, candidates=backends, layout=layout, sample=sample
@@ -151,20 +159,23 @@ def adopt(
     """
     check_shown(store, context)
     parts = {"id": id_, "text": text, "slot": slot, "parent": parent, "order": order}
-    found = survey(store, collection=collection)
-    layout = choose(found, parts=parts, metadata=metadata, scope=scope_of(scope))
+    chosen = scope_of(scope)
+    found = survey(store, collection=collection, scope=chosen)
+    layout = choose(found, parts=parts, metadata=metadata, scope=chosen)
     with _quiet(), opened_backend(backend, dimensions) as embedder:
         named = identify(
             store, collection=collection, candidates=[embedder], layout=layout, sample=sample
         )
         _check(named, embedder.space, unproved=unproved)
-        if named.recorded is None:
+        is_new = named.recorded is None or bool(named.differs)
+        if is_new:
             _confirm(named, embedder.space, yes=yes)
             with open_store(
                 store, collection=collection, backend=embedder, layout=named.layout
             ) as handle:
                 handle.adopt()
-    _tell(named, embedder.space, _place(store, context), backend, as_json=as_json)
+    again = _again(backend, dimensions, scope)
+    _tell(named, embedder.space, _place(store, context), again, as_json=as_json)
 
 
 # Arguments
@@ -220,9 +231,11 @@ def _quiet() -> Iterator[None]:
 
 def _check(named: Identification, offered: EmbeddingSpace, *, unproved: bool) -> None:
     """The refusal where a record or the sample says that the vectors are of another space."""
-    for record in named.survey.records if named.recorded is not None else ():
-        if record.find(offered) is None:
-            raise mismatch(record, offered, collection=named.collection)
+    if named.recorded is not None:
+        for record in named.survey.records:
+            held = any(slot.space == named.recorded for slot in record.slots)
+            if held and record.find(offered) is None:
+                raise mismatch(record, offered, collection=named.collection)
     if isinstance(named.layout, Layout) and named.rendering.title:
         _check_rendered(named)
     if named.verdict is Verdict.IDENTIFIED and named.space == offered:
@@ -256,7 +269,7 @@ def _confirm(named: Identification, space: EmbeddingSpace, *, yes: bool) -> None
 
 
 def _tell(
-    named: Identification, space: EmbeddingSpace, place: str, spec: str, *, as_json: bool
+    named: Identification, space: EmbeddingSpace, place: str, again: str, *, as_json: bool
 ) -> None:
     if as_json:
         told = {"name": named.collection, "space": space.to_dict(), "verdict": str(named.verdict)}
@@ -265,10 +278,27 @@ def _tell(
             json.dumps({**told, "layout": layout, "was_recorded": named.recorded is not None})
         )
         return
-    done = "was adopted before" if named.recorded is not None else "is adopted"
-    typer.echo(f"{named.collection} {done}: {space}")
+    typer.echo(f"{named.collection} {_done(named)}: {space}")
     collection = shlex.quote(named.collection)
-    typer.echo(f"now: samespace search QUERY {place}--collection {collection} --backend {spec}")
+    typer.echo(f"now: samespace search QUERY {place}--collection {collection} {again}")
+
+
+def _done(named: Identification) -> str:
+    if named.differs:
+        return f"was adopted before, its layout is recorded anew ({named.differs})"
+    if named.recorded is None:
+        return "is adopted"
+    own = named.proposal is not None and named.proposal.maker == OURS
+    return (
+        "was made by samespace, and its record says what it holds" if own else "was adopted before"
+    )
+
+
+def _again(backend: str, dimensions: int | None, scope: Sequence[str] | None) -> str:
+    """The options that open the collection from now on."""
+    sized = [] if dimensions is None else [f"--dimensions {dimensions}"]
+    chosen = [f"--scope {shlex.quote(each)}" for each in scope or ()]
+    return " ".join([f"--backend {shlex.quote(backend)}", *sized, *chosen])
 
 
 # Showing
@@ -295,7 +325,13 @@ def _show(named: Identification, asked: Sequence[_Asked], place: str) -> None:
         typer.echo(f"the vectors are {'' if named.normalized else 'not '}of unit norm")
     for note in named.notes:
         typer.echo(f"note: {note}")
-    if named.verdict is Verdict.IDENTIFIED and named.recorded is None and not named.rendering.title:
+    for why in named.survey.untrue:
+        typer.echo(f"note: the record is not true any more: {why}")
+    if named.verdict is not Verdict.IDENTIFIED or named.rendering.title:
+        return
+    if named.refused:
+        typer.echo(f"it cannot be adopted as it is: {named.refused}")
+    elif named.recorded is None or named.differs:
         typer.echo(f"to adopt it:\n  {_command(named, asked, place)}")
 
 
@@ -348,8 +384,15 @@ def _cut(asked: _Asked, space: EmbeddingSpace) -> str:
     """A spec for the space that was found, which may be smaller than the candidate's own."""
     if asked.space == space:
         return asked.spec
-    sized = re.sub(r"@[0-9]+", f"@{space.dimensions}", asked.spec, count=1)
-    return sized if sized != asked.spec else f"{asked.spec}@{space.dimensions}"
+    known = spec_of(space)
+    if (
+        known is not None
+        and known.partition(":")[0] == asked.spec.partition(":")[0].partition("@")[0]
+    ):
+        return known
+    unsized = _SIZE.sub("", asked.spec, count=1)
+    task = f":{space.task}" if unsized.endswith(f":{space.task}") else ""
+    return f"{unsized.removesuffix(task)}@{space.dimensions}{task}"
 
 
 def _options(layout: Layout) -> Iterator[str]:

@@ -106,16 +106,17 @@ def _scoped(store: str, collection: str, scope: list[str] | None) -> Layout | No
 
 
 def scope_of(conditions: Sequence[str] | None) -> Filter | None:
-    """``--scope`` options, all of which must hold: ``COLUMN=VALUE``."""
-    pinned: list[Filter] = []
+    """``--scope`` options, ``COLUMN=VALUE``: all columns must hold, each one of its values."""
+    pinned: dict[str, list[str]] = {}
     for each in conditions or ():
         column, equals, value = each.partition("=")
         if not column or not equals:
             raise InvalidInput(f"--scope {excerpt(each)} is no condition; write COLUMN=VALUE")
-        pinned.append(field(column) == value)
-    if len(pinned) < 2:
-        return pinned[0] if pinned else None
-    return And(tuple(pinned))
+        pinned.setdefault(column, []).append(value)
+    parts = [field(column).in_(values) for column, values in pinned.items()]
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return And(tuple(parts))
 
 
 def proved(handle: VectorStore) -> CollectionInfo:

@@ -9,11 +9,23 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from samespace import __version__
+from samespace.adoption import (
+    adopted_again,
+    altered,
+    check_same_layout,
+    layout_differences,
+    missing_part,
+    outdated,
+    recorded_layout,
+    shown_differences,
+    wrong_slot,
+)
 from samespace.documents import CollectionInfo, SlotInfo, VersionedRow
 from samespace.embedding import (
     embed_documents,
@@ -39,7 +51,10 @@ from samespace.rebuilding import SAMPLE, check_alike, check_given, rebuilt
 from samespace.space import EmbeddingSpace
 from samespace.stores.base import StoreBase, check_space, logger
 from samespace.stores.refusals import Gone
+from samespace.vectors import faults
 
+NORMS: Final = 100
+"""Rows whose norms are looked at before a claim is searched by."""
 RECHECK_SECONDS: Final = 10.0
 """How long a handle goes by what it has read of a collection that others may change."""
 
@@ -79,6 +94,8 @@ class GuardedStore(StoreBase, Generic[State]):
     _warned = False
     _planned: SpaceRecord | None = None
     """The record by which a copy of the handle reads, before it is written."""
+    _reads_by_claim = False
+    _norms_seen = False
 
     # Hooks
 
@@ -89,6 +106,18 @@ class GuardedStore(StoreBase, Generic[State]):
     @abstractmethod
     def _holds(self, state: State, name: str) -> bool:
         """Whether an existing collection has a physical slot of this name."""
+
+    @abstractmethod
+    def _has(self, state: State, name: str) -> bool:
+        """Whether an existing collection has a column or field; true where anything may be there."""
+
+    @abstractmethod
+    def _sizes(self, state: State) -> Mapping[str, int | None]:
+        """The dimensions of each slot that is there, None where nothing fixes them."""
+
+    def _weighs_lengths(self, state: State, name: str) -> bool:  # noqa: ARG002  others do
+        """Whether scores in a slot are cosines of vectors of unit norm alone."""
+        return False
 
     @abstractmethod
     def _check_claim(self, state: State) -> None:
@@ -140,6 +169,15 @@ class GuardedStore(StoreBase, Generic[State]):
     def _make(self, slot: SlotRecord) -> bool:
         """Create the collection with slot and record as one; false if there is one by now."""
 
+    def read_by_claim(self) -> None:
+        """Read as ``layout`` and ``space`` claim from now on, whatever is recorded, and write nothing.
+
+        For finding out what a collection holds whose record may be wrong.
+        """
+        if self._claimed_layout is None:
+            raise InvalidInput("pass layout= to say where id, text, metadata and vectors are")
+        self._reads_by_claim = True
+
     # What the collection is
 
     def _describe(self) -> State:
@@ -174,8 +212,7 @@ class GuardedStore(StoreBase, Generic[State]):
             slot = state.record.require(
                 self._space, collection=self._collection, use="write" if writing else "query"
             )
-            if not self._holds(state, slot.name):
-                raise self._lost(slot)
+            self._check_recorded(state, state.record, slot)
             return slot
         if writing:
             raise self._unrecorded(state)
@@ -188,6 +225,25 @@ class GuardedStore(StoreBase, Generic[State]):
             self._warn_unrecorded("the name of its slot is all that says which space it holds")
             return SlotRecord(name=self._space.id, space=self._space)
         raise self._unrecorded(state)
+
+    def _check_recorded(self, state: State, record: SpaceRecord, slot: SlotRecord) -> None:
+        """The refusal where the collection, or a layout that was passed, is not as the record says."""
+        adopted = record.layout is not None
+        if not self._holds(state, slot.name) and (not adopted or len(record.slots) > 1):
+            raise self._lost(slot)
+        layout = recorded_layout(record)
+        missing = missing_part(layout, partial(self._has, state)) if layout is not None else ""
+        why = missing or wrong_slot(slot, self._sizes(state))
+        if why:
+            raise altered(self._collection, why, adopted=adopted)
+        if self._claimed_layout is not None:
+            check_same_layout(record, self._claimed_layout, collection=self._collection)
+
+    def _outdated(self, state: State) -> str:
+        """Why the record says nothing of what is there now; empty if it does, or there is none."""
+        if state.record is None:
+            return ""
+        return outdated(state.record, partial(self._has, state), self._sizes(state))
 
     def _recorded(self, state: State) -> SpaceRecord:
         """The record of a collection that must have one."""
@@ -231,8 +287,25 @@ class GuardedStore(StoreBase, Generic[State]):
             if slot.state is SlotState.FILLING:
                 raise self._not_ready(slot)
         elif slot.state is SlotState.READY:
+            if state.record is None and self._weighs_lengths(state, slot.name):
+                self._check_some_norms(slot)
             state.ready.append(slot)
         return slot
+
+    def _check_some_norms(self, slot: SlotRecord) -> None:
+        """:class:`InvalidInput` where some rows' vectors are none of the space that is claimed; once."""
+        if self._norms_seen:
+            return
+        rows = self.sample(self._space, size=NORMS)
+        seen = [(row.document.id, row.vector) for row in rows if row.vector is not None]
+        found = faults(np.stack([vector for _, vector in seen]), self._space) if seen else {}
+        for place, reason in found.items():
+            raise InvalidInput(
+                f"{excerpt(slot.name)} of row {excerpt(seen[place][0])}: the vector {reason}; it is not "
+                "compared by cosine, so scores would be wrong: bring the rows to unit norm, or copy them to "
+                "where they are"
+            )
+        self._norms_seen = True
 
     def _not_ready(self, slot: SlotRecord) -> SlotNotReady:
         pending = self._count_pending(slot)
@@ -312,6 +385,25 @@ class GuardedStore(StoreBase, Generic[State]):
                 f"collection {excerpt(self._collection)} exists; drop it, or pass exist_ok=True"
             )
         return True
+
+    def _adopted_before(self, state: State, layout: Layout) -> SpaceRecord | None:
+        """What is to be recorded where there is a record; None if that is to be written anew."""
+        if state.record is None:
+            return None
+        why = self._outdated(state)
+        if why:
+            logger.warning(
+                "the record of collection %s is written anew: %s", excerpt(self._collection), why
+            )
+            return None
+        wanted = adopted_again(state.record, layout, self._space, collection=self._collection)
+        if wanted is not state.record:
+            logger.warning(
+                "the layout of collection %s is recorded anew; it was %s",
+                excerpt(self._collection),
+                shown_differences(layout_differences(state.record, layout)),
+            )
+        return wanted
 
     def _own_canary(self, space: EmbeddingSpace) -> Canary | None:
         """The canary as this handle's backend embeds it, if it is of ``space``."""

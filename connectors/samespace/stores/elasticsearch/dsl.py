@@ -28,7 +28,7 @@ from samespace.stores.elasticsearch.conditions import (
     neither,
     terms,
 )
-from samespace.stores.refusals import RowsRefused
+from samespace.stores.refusals import RowsRefused, check_cosine
 from samespace.stores.terms import between, equals, only, present, terms_as_json
 
 RECORD: Final = "samespace"
@@ -416,6 +416,7 @@ def cosine(score: float, metric: str) -> float:
     """The cosine that a hit's ``_score`` says: ``(1 + cosine) / 2``, or an inner product's form."""
     if metric == "max_inner_product":
         found = score - 1.0 if score >= 1.0 else 1.0 - 1.0 / score
+        check_cosine(found, metric=metric)
     else:
         found = 2.0 * score - 1.0
     return max(-1.0, min(1.0, found))

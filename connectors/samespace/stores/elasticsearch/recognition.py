@@ -54,6 +54,7 @@ def survey_of(
     *,
     sources: Sequence[Mapping[str, Any]],
     rows: int,
+    is_partial: bool = False,
 ) -> Survey:
     """All that is known of an index, put together."""
     fields = fields_of(mapping)
@@ -61,8 +62,14 @@ def survey_of(
     columns = [column for column in columns if not column.name.endswith("__source")]
     slots = tuple(_slots(fields))
     record = (mapping.get("_meta") or {}).get(dsl.RECORD)
+    known = {*fields, dsl.ROW_ID}
+    written = [] if record is None else [record]
+    held, untrue = records_of(written, collection=collection, slots=slots, has=known.__contains__)
     is_lost = record is None and bool(slots_made_here(mapping.get("properties", {})))
-    proposals = [] if is_lost else list(_proposals(fields, columns, slots))
+    kept = mapping.get("_source") or {}
+    proposals = (
+        [] if is_lost or kept.get("enabled") is False else list(_proposals(fields, columns, slots))
+    )
     return Survey(
         store="elasticsearch",
         collection=collection,
@@ -71,11 +78,22 @@ def survey_of(
         rows=rows,
         rows_estimated=False,
         key=dsl.ROW_ID,
-        records=records_of([] if record is None else [record], collection=collection),
+        records=tuple(held),
+        refused=_refused(kept, is_partial=is_partial),
+        untrue=tuple(untrue),
         proposals=tuple(proposals),
         lost_record=is_lost,
         missing=tuple(_missing(mapping, columns, slots, proposals)),
     )
+
+
+def _refused(source: Mapping[str, Any], *, is_partial: bool) -> str:
+    """Why it cannot be written, whatever its layout is."""
+    if is_partial:
+        return "the name is that of an alias that shows a part of an index; name the index itself"
+    if source.get("excludes") or source.get("includes"):
+        return "its mapping keeps a part of _source only, so that a change would lose the rest of a row"
+    return ""
 
 
 def _missing(
@@ -115,6 +133,7 @@ def _slots(fields: Mapped) -> Iterator[VectorSlot]:
             element=field.get("element_type", "float"),
             indexed=is_indexed,
             unusable=_why_unusable(field),
+            any_length=field.get("similarity", "cosine") == "cosine",
         )
 
 

@@ -53,6 +53,8 @@ class Shape:
     own: bool
     mapping: Mapping[str, Any]
     aliases: frozenset[str]
+    is_partial: bool = False
+    """Whether the collection is an alias that shows some of the index's rows."""
 
     # Fields
 
@@ -70,6 +72,10 @@ class Shape:
             if found is None:
                 return None
         return found  # type: ignore[no-any-return]
+
+    def has(self, path: str) -> bool:
+        """Whether a field is mapped; every row has an id."""
+        return path == dsl.ROW_ID or self.field(path) is not None
 
     def holds(self, slot: str) -> bool:
         """Whether there is a field of vectors of this name."""
@@ -284,7 +290,13 @@ class Shape:
                 )
 
     def check_whole(self) -> None:
-        """:class:`InvalidInput` if rows cannot be read back whole, and so not be written."""
+        """:class:`InvalidInput` if not all rows are seen, or cannot be read back whole to be written."""
+        if self.is_partial:
+            raise InvalidInput(
+                f"{excerpt(self.collection)} is an alias that shows a part of index {excerpt(self.name)}, "
+                "and a record is of all its rows: adopt the index by its own name, or an index for each "
+                "part; with layout= the alias can be read as it is"
+            )
         source = self.mapping.get("_source", {})
         if source.get("enabled") is False or source.get("excludes") or source.get("includes"):
             raise InvalidInput(
@@ -397,6 +409,11 @@ class Shape:
             )
 
 
+def shows_a_part(alias: Mapping[str, Any]) -> bool:
+    """Whether an alias, as the index describes it, shows some of the rows."""
+    return bool(alias.keys() & {"filter", "search_routing", "index_routing"})
+
+
 def slots_made_here(properties: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The slots of an index that has the fields which one of ours has; of another's none."""
     if not {dsl.TERMS, *dsl.PARTS} <= properties.keys():
@@ -424,7 +441,7 @@ def check_layout(layout: Layout) -> None:
         )
     if layout.scope is not None:
         raise InvalidInput(
-            "Layout.scope is not available on Elasticsearch; name a filtered alias as the collection"
+            "Layout.scope is not available on Elasticsearch; use an index for each collection"
         )
     if not isinstance(layout.text, str) and not callable(layout.text):
         raise InvalidInput(

@@ -89,6 +89,7 @@ from samespace.stores.elasticsearch.shape import (
     own_layout,
     put,
     remove,
+    shows_a_part,
     value_at,
 )
 from samespace.stores.elasticsearch.transport import (
@@ -212,8 +213,10 @@ class ElasticsearchStore(GuardedStore[_State]):
                 "index as the collection"
             )
         mapping = index["mappings"]
-        record = self._record_in(mapping, adopting=adopting)
-        return _State(self._shape(name, index, record), record, version, read_at)
+        record = None if self._reads_by_claim else self._record_in(mapping, adopting=adopting)
+        is_claimed = adopting and self._claimed_layout is not None
+        shaped = self._shape(name, index, None if is_claimed else record)
+        return _State(shaped, record, version, read_at)
 
     def _record_in(self, mapping: Mapping[str, Any], *, adopting: bool) -> SpaceRecord | None:
         """The record; one that cannot be read is none to who is adopting."""
@@ -238,10 +241,28 @@ class ElasticsearchStore(GuardedStore[_State]):
             own=claimed is None if record is None else record.layout is None,
             mapping=index["mappings"],
             aliases=frozenset(index["aliases"]),
+            is_partial=shows_a_part(index["aliases"].get(self._collection) or {}),
         )
 
     def _holds(self, state: _State, name: str) -> bool:
         return state.shape is not None and state.shape.holds(name)
+
+    def _has(self, state: _State, name: str) -> bool:
+        return state.shape is not None and state.shape.has(name)
+
+    def _weighs_lengths(self, state: _State, name: str) -> bool:
+        field = state.shape.field(name) if state.shape is not None else None
+        return field is not None and field.get("similarity") == "max_inner_product"
+
+    def _sizes(self, state: _State) -> Mapping[str, int | None]:
+        if state.shape is None or state.record is None:
+            return {}
+        fields = {slot.name: state.shape.field(slot.name) for slot in state.record.slots}
+        return {
+            name: field.get("dims")
+            for name, field in fields.items()
+            if field is not None and field.get("type") == "dense_vector"
+        }
 
     def _check_claim(self, state: _State) -> None:
         if state.shape is not None:
@@ -319,9 +340,11 @@ class ElasticsearchStore(GuardedStore[_State]):
         """Record which space an existing index holds, as this handle's layout and space claim.
 
         Nothing but our key of the mapping's ``_meta`` changes. With ``canary`` and a backend its
-        canary is kept, so that another model under the same name is noticed. An index adopted before
-        stays as it is; a record that cannot be read is replaced, and an index of ours that lost its
-        own has it again. :class:`SpaceMismatch` where a record names another space,
+        canary is kept, so that another model under the same name is noticed. Of an index adopted
+        before the layout is replaced, where it is another one of the same slot; a record that cannot
+        be read, or whose fields are not there any more, is written anew, and an index of ours that
+        lost its own has it again. An alias with a filter is refused: a record is of the whole index.
+        :class:`SpaceMismatch` where a record names another space,
         :class:`InvalidInput` where a vector has a size or a norm that the space's cannot have; every
         row is looked at.
         """
@@ -332,19 +355,22 @@ class ElasticsearchStore(GuardedStore[_State]):
         state = self._read_state(adopting=True)
         if state.shape is None:
             raise self._not_found()
-        if state.record is not None:
-            state.record.require(self._space, collection=self._collection)
-            self._state = state
+        wanted = self._adopted_before(state, layout)
+        if wanted is not None and wanted is state.record:
+            self._describe()
             return
-        if state.shape.slots_by_name() and not state.shape.made_here(self._space):
+        if (
+            wanted is None
+            and state.shape.slots_by_name()
+            and not state.shape.made_here(self._space)
+        ):
             raise lost_record(self._collection)
         self._check_claim(state)
         state.shape.check_whole()
         self._check_vectors(state, state.shape)
         slot = replace(self._new_slot(self._space, made), name=layout.slot)
         kept = None if state.shape.made_here(self._space) else layout.to_dict()
-        wanted = SpaceRecord(slots=(slot,), layout=kept)
-        self._save(state.shape, wanted)
+        self._save(state.shape, wanted or SpaceRecord(slots=(slot,), layout=kept))
         self._describe()
 
     def _rebuild(self, spaces: Sequence[EmbeddingSpace]) -> dict[str, int]:
@@ -412,8 +438,7 @@ class ElasticsearchStore(GuardedStore[_State]):
             found = faults(np.stack(vectors), self._space) if vectors else {}
             for place, reason in found.items():
                 raise InvalidInput(
-                    f"field {excerpt(slot)} of row {excerpt(hits[place]['_id'])}: the vector {reason}; "
-                    "adopt it with a space that has normalized=False, or bring the rows to unit norm"
+                    f"field {excerpt(slot)} of row {excerpt(hits[place]['_id'])}: the vector {reason}"
                 )
 
     def _save(

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from samespace.errors import CollectionNotFound, InvalidInput, StoreRejected, excerpt
 from samespace.stores.elasticsearch import dsl, recognition
+from samespace.stores.elasticsearch.shape import shows_a_part
 from samespace.stores.elasticsearch.transport import Transport, access
 from samespace.stores.refusals import Gone
 from samespace.survey import SAMPLED_ROWS, Survey, not_found
@@ -52,13 +53,17 @@ def _surveyed(transport: Transport, collection: str) -> Survey:
             f"{excerpt(collection)} stands for several indices, or for a data stream; name one index as "
             "the collection"
         )
-    mapping = next(iter(found.values()))["mappings"]
+    (index,) = found.values()
+    mapping = index["mappings"]
+    is_partial = shows_a_part(index["aliases"].get(collection) or {})
     left_out = {"excludes": recognition.vectors_of(mapping)}
     body = {"size": SAMPLED_ROWS, "_source": left_out, "track_total_hits": True}
     answer = transport.ask("POST", f"/{quote(collection)}/_search", body)
     sources = [hit.get("_source", {}) for hit in answer["hits"]["hits"]]
     rows = answer["hits"]["total"]["value"]
-    return recognition.survey_of(collection, mapping, sources=sources, rows=rows)
+    return recognition.survey_of(
+        collection, mapping, sources=sources, rows=rows, is_partial=is_partial
+    )
 
 
 def _missing(transport: Transport, collection: str) -> CollectionNotFound:

@@ -10,8 +10,10 @@ from typing import Any, Final
 from psycopg import sql
 
 from samespace.errors import excerpt
+from samespace.filters import Filter, equalities
 from samespace.layout import Layout, TextQuery
-from samespace.stores.pgvector.table import ID_TYPES, Name, base_type, slots_made_here
+from samespace.stores.pgvector.conditions import Parameters, scope_condition
+from samespace.stores.pgvector.table import ID_TYPES, Name, Table, base_type, slots_made_here
 from samespace.survey import (
     Choice,
     Column,
@@ -43,13 +45,14 @@ _METADATA_NAMES: Final = ("metadata", "meta", "metadata_", "langchain_metadata",
 CATALOG: Final = sql.SQL("""
 SELECT c.relkind::text, c.reltuples::float8,
   (SELECT coalesce(jsonb_agg(jsonb_build_array(attname, format_type(atttypid, atttypmod),
-      attnotnull AND NOT atthasdef AND attidentity = '', attgenerated <> '') ORDER BY attnum), '[]')::text
+      attnotnull AND NOT atthasdef AND attidentity = '', attgenerated <> '' OR attidentity = 'a')
+      ORDER BY attnum), '[]')::text
     FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped),
   (SELECT coalesce(jsonb_agg(jsonb_build_array(a.attname, i.indisprimary)
       ORDER BY i.indisprimary DESC, a.attnum), '[]')::text
     FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
-      AND i.indnkeyatts = 1 AND i.indpred IS NULL),
+      AND i.indnkeyatts = 1 AND i.indpred IS NULL AND a.attnotnull),
   (SELECT coalesce(jsonb_agg(jsonb_build_array(a.attname, o.opcname)), '[]')::text
     FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     JOIN pg_opclass o ON o.oid = i.indclass[0] JOIN pg_class x ON x.oid = i.indexrelid
@@ -57,7 +60,9 @@ SELECT c.relkind::text, c.reltuples::float8,
     WHERE i.indrelid = c.oid AND i.indisvalid AND m.amname IN ('hnsw', 'ivfflat')),
   EXISTS (SELECT FROM pg_class s WHERE s.relnamespace = c.relnamespace
     AND s.relname = 'langchain_pg_collection'),
-  coalesce(has_table_privilege(to_regclass(%(registry)s), 'SELECT'), FALSE)
+  (SELECT has_schema_privilege(s.oid, 'USAGE') AND has_table_privilege(r.oid, 'SELECT')
+    FROM pg_class r JOIN pg_namespace s ON s.oid = r.relnamespace
+    WHERE s.nspname = %(registry)s AND r.relname = 'collections')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 """)
@@ -74,7 +79,10 @@ WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A column as the catalog has it; ``required`` where a row must bring its value."""
+    """A column as the catalog has it.
+
+    ``required`` where a row must bring its value, ``generated`` where it may not.
+    """
 
     name: str
     kind: str
@@ -102,7 +110,8 @@ class Catalog:
     keys: tuple[tuple[str, bool], ...]
     indexes: tuple[tuple[str, str], ...]
     has_collections: bool
-    may_read_records: bool
+    may_read_records: bool | None
+    """None where there are none."""
 
     @property
     def is_counted(self) -> bool:
@@ -130,24 +139,53 @@ class Catalog:
         }  # fmt: skip
 
 
-def sampled(schema: str, name: str, catalog: Catalog, rows: int) -> sql.Composed:
+def sampled(
+    schema: str, name: str, catalog: Catalog, rows: int, scope: Filter | None
+) -> tuple[sql.Composed, Parameters]:
     """For each column of text how many values there are and how long; for each of vectors its sizes.
 
-    The first value is how many rows were looked at.
+    The first value is how many rows were looked at. Sizes are of rows that have a vector.
     """
-    columns: list[sql.Composable] = [Name(each) for each in (*catalog.texts(), *catalog.vectors())]
+    parameters = Parameters()
+    table: dict[str, sql.Composable] = {
+        "table": Name(schema, name),
+        "rows": sql.Literal(rows),
+        "within": _within(schema, name, catalog, scope, parameters),
+    }
     of_texts = sql.SQL("count({0}), avg(length({0}))::float8")
-    of_vectors = sql.SQL("min(vector_dims({0})), max(vector_dims({0}))")
-    measured = [
-        *(of_texts.format(Name(each)) for each in catalog.texts()),
-        *(of_vectors.format(Name(each)) for each in catalog.vectors()),
-    ]
-    return sql.SQL("SELECT {} FROM (SELECT {} FROM {} LIMIT {}) AS some_rows").format(
-        sql.SQL(", ").join([sql.SQL("count(*)"), *measured]),
-        sql.SQL(", ").join(columns or [sql.SQL("1")]),
-        Name(schema, name),
-        sql.Literal(rows),
+    of_vectors = sql.SQL(
+        "(SELECT {most}(vector_dims({0})) FROM (SELECT {0} FROM {table} "
+        "WHERE {0} IS NOT NULL AND {within} LIMIT {rows}) AS filled)"
     )
+    texts: list[sql.Composable] = [Name(each) for each in catalog.texts()]
+    measured = [
+        *(of_texts.format(each) for each in texts),
+        *(
+            of_vectors.format(Name(each), most=sql.SQL(most), **table)
+            for each in catalog.vectors()
+            for most in ("min", "max")
+        ),
+    ]
+    statement = sql.SQL(
+        "SELECT {} FROM (SELECT {} FROM {table} WHERE {within} LIMIT {rows}) AS some_rows"
+    ).format(
+        sql.SQL(", ").join([sql.SQL("count(*)"), *measured]),
+        sql.SQL(", ").join(texts or [sql.SQL("1")]),
+        **table,
+    )
+    return statement, parameters
+
+
+def _within(
+    schema: str, name: str, catalog: Catalog, scope: Filter | None, parameters: Parameters
+) -> sql.Composable:
+    """The condition of a scope, if its columns are there; else that of all rows."""
+    columns = {column.name: column.kind for column in catalog.columns}
+    if scope is None or not equalities(scope).keys() <= columns.keys():
+        return sql.SQL("TRUE")
+    layout = Layout(id="id", text="text", slot="", metadata=(), scope=scope)
+    table = Table(schema=schema, name=name, layout=layout, own=False, columns=columns)
+    return scope_condition(table, parameters) or sql.SQL("TRUE")
 
 
 def counted(schema: str, name: str) -> sql.Composed:
@@ -190,7 +228,9 @@ def survey_of(
     columns, sizes = _columns(catalog, measured)
     slots = tuple(_slots(catalog, sizes))
     key = _key(catalog)
-    held = records_of(records, collection=collection)
+    held, untrue = records_of(
+        records, collection=collection, slots=slots, has=catalog.names.__contains__
+    )
     is_lost = not records and bool(slots_made_here(catalog.names))
     proposals = [] if is_lost else _proposals(catalog, columns, slots, key, shared)
     return Survey(
@@ -201,11 +241,31 @@ def survey_of(
         rows=rows,
         rows_estimated=not catalog.is_counted,
         key=key.value if key else None,
-        records=held,
-        proposals=tuple(proposals),
+        records=tuple(held),
+        unique=None if catalog.kind in {"v", "m", "f"} else tuple(name for name, _ in catalog.keys),
+        untrue=tuple(untrue),
+        proposals=tuple(
+            replace(each, reasons=(*each.reasons, *_cautions(catalog, each.layout)))
+            for each in proposals
+        ),
         lost_record=is_lost and catalog.may_read_records is not False,
         missing=() if proposals else tuple(lacking(columns, slots, key.value if key else None)),
     )
+
+
+def _cautions(catalog: Catalog, layout: Layout) -> Iterator[str]:
+    """What keeps documents from being inserted, so that rows can only be read and filled."""
+    pinned = equalities(layout.scope) if layout.scope is not None else {}
+    named = {*pinned, *(name for _, name in layout.names)}
+    left = [
+        column.name for column in catalog.columns if column.required and column.name not in named
+    ]
+    if left:
+        yield f"no document can be inserted: rows need {_listed(left)}, which the layout does not name"
+    if any(column.generated and column.name == layout.id for column in catalog.columns):
+        yield f"no document can be inserted: the database alone makes keys in {excerpt(layout.id)}"
+    if catalog.kind == "m":
+        yield "no document can be written: it is a materialized view"
 
 
 def _columns(

@@ -95,7 +95,7 @@ UNIQUE_KEY: Final = sql.SQL("""
 SELECT c.relkind NOT IN ('r', 'p') OR coalesce((SELECT bool_and(i.indimmediate) FROM pg_index i
   JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
   WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indnkeyatts = 1
-    AND i.indpred IS NULL AND a.attname = %(id)s), FALSE)
+    AND i.indpred IS NULL AND a.attnotnull AND a.attname = %(id)s), FALSE)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s
 """)

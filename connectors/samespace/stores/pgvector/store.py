@@ -25,6 +25,7 @@ from psycopg import errors as pg
 from psycopg import sql as composed
 from psycopg.abc import AdaptContext
 
+from samespace.adoption import outdated, overlapping
 from samespace.documents import (
     Document,
     FillReport,
@@ -100,7 +101,13 @@ from samespace.stores.pgvector.connections import (
     Rows,
     check_source,
 )
-from samespace.stores.pgvector.table import Table, can_share_rows, own_layout, scope_key
+from samespace.stores.pgvector.table import (
+    Table,
+    can_share_rows,
+    own_layout,
+    scope_key,
+    scope_shown,
+)
 from samespace.stores.running import T
 
 LOCK_NAME: Final = "samespace"
@@ -328,12 +335,14 @@ class PgVectorStore(GuardedStore[_State]):
             raise _rejected(diagnosis.hidden(hidden))
         typed = orjson.loads(columns) if oid is not None else {}
         key = self._key(typed)
+        may_read = may_read and not self._reads_by_claim
         record = self._read_record(cursor, key, adopting=adopting) if may_read else None
-        lacks = record is None and oid is not None
+        lacks = (record is None or adopting) and oid is not None
         neighbours = self._read_neighbours(cursor, key) if lacks and may_read else {}
-        if self._claimed_layout is None and len(neighbours) == 1:
+        if record is None and self._claimed_layout is None and len(neighbours) == 1:
             (record,) = neighbours.values()  # the one collection of the table that was adopted
-        table = self._table(typed, record) if oid is not None else None
+        is_claimed = adopting and self._claimed_layout is not None
+        table = self._table(typed, None if is_claimed else record) if oid is not None else None
         found = tuple(tuple(index) for index in orjson.loads(indexes)) if indexes else ()
         return _State(
             table=table,
@@ -413,7 +422,13 @@ class PgVectorStore(GuardedStore[_State]):
         )
 
     def _holds(self, state: _State, name: str) -> bool:
+        return state.table is not None and name in state.table.sizes
+
+    def _has(self, state: _State, name: str) -> bool:
         return state.table is not None and name in state.table.columns
+
+    def _sizes(self, state: _State) -> Mapping[str, int | None]:
+        return state.table.sizes if state.table is not None else {}
 
     def _check_claim(self, state: _State) -> None:
         table = state.table
@@ -435,9 +450,10 @@ class PgVectorStore(GuardedStore[_State]):
                 f"have GRANT SELECT ON {self._registry}.collections run for it"
             )
         if state.neighbours and self._claimed_layout is None:
+            scopes = "; ".join(map(scope_shown, sorted(state.neighbours)))
             return SpaceUnknown(
                 f"{len(state.neighbours)} collections of table {excerpt(self._collection)} have records, "
-                f"each for its scope: {', '.join(sorted(state.neighbours))}; pass layout= with the scope "
+                f"each for its scope: {scopes}; pass layout= with the scope "
                 "of one (--scope column=value)"
             )
         return missing_record(self._collection, claimed=self._claimed_layout is not None)
@@ -520,11 +536,12 @@ class PgVectorStore(GuardedStore[_State]):
         """Record which space an existing table holds, as this handle's layout and space claim.
 
         Nothing in the table changes. With ``canary`` and a backend its canary is kept, so that
-        another model under the same name is noticed. A table adopted before stays as it is; a record
-        that cannot be read is replaced, and a table of ours that lost its own has it again.
-        :class:`SpaceMismatch` where a record says that the same rows' vectors are of another space,
-        :class:`InvalidInput` where a vector has a size or a norm that the space's cannot have; every
-        row is looked at.
+        another model under the same name is noticed. Of a table adopted before the layout is
+        replaced, where it is another one of the same slot; a record that cannot be read, or whose
+        columns or slots are not there any more, is written anew, and a table of ours that lost its own
+        has it again. :class:`SpaceMismatch` where a record says that the same rows' vectors are of
+        another space, :class:`InvalidInput` where rows are in another record's scope, or a vector has
+        a size or a norm that the space's cannot have; every row is looked at.
         """
         layout = self._claimed_layout
         if layout is None:
@@ -534,18 +551,21 @@ class PgVectorStore(GuardedStore[_State]):
             state = self._read_state(cursor, adopting=True)
             if state.table is None:
                 raise self._not_found()
-            if state.record is not None:
-                state.record.require(self._space, collection=self._collection)
+            wanted = self._adopted_before(state, layout)
+            if wanted is not None and wanted is state.record:
                 return
-            if state.table.slots_by_name() and not state.table.made_here(self._space):
-                raise lost_record(self._collection)
             self._check_claim(state)
+            made_here = state.table.made_here(self._space)
+            if wanted is None and state.table.slots_by_name() and not made_here:
+                raise lost_record(self._collection)
+            self._check_alone(state, state.table)
             self._check_key(cursor, state.table)
             self._check_vectors(cursor, state.table)
             self._prepare_database(cursor, state)
             slot = replace(self._new_slot(self._space, made), name=layout.slot)
-            kept = None if state.table.made_here(self._space) else layout.to_dict()
-            self._save(cursor, state.table, SpaceRecord(slots=(slot,), layout=kept))
+            kept = None if made_here else layout.to_dict()
+            wanted = wanted or SpaceRecord(slots=(slot,), layout=kept)
+            self._save(cursor, state.table, wanted)
         self._describe()
 
     def _slots_left(self, state: _State) -> list[str]:
@@ -593,6 +613,17 @@ class PgVectorStore(GuardedStore[_State]):
             record, table = self._recorded_table(self._describe_in(cursor))
             self._save(cursor, table, change(record))
         self._describe()
+
+    def _check_alone(self, state: _State, table: Table) -> None:
+        """:class:`InvalidInput` where rows are in the scope of another record that is true."""
+        shared = [
+            scope
+            for scope, record in state.neighbours.items()
+            if can_share_rows(scope, table.scope_key, table.columns)
+            and not outdated(record, table.columns.__contains__, table.sizes)
+        ]
+        if shared:
+            raise overlapping(map(scope_shown, shared), collection=self._collection)
 
     def _check_key(self, cursor: psycopg.Cursor[Any], table: Table) -> None:
         names = {"schema": table.schema, "name": table.name, "id": table.layout.id}
@@ -839,6 +870,11 @@ class PgVectorStore(GuardedStore[_State]):
     def _documents(
         self, table: Table, rows: Sequence[tuple[Any, ...]], *, vectors_at: int | None = None
     ) -> list[Document]:
+        if not table.own and any(row[0] is None for row in rows):
+            raise StoreRejected(
+                f"column {excerpt(table.layout.id)} of table {excerpt(table.name)} is NULL in some rows, "
+                "which so have no id: name another column in Layout.id (--id), or give those rows a key"
+            )
         if table.external_text:
             texts = looked_up(table.layout.text, [row[0] for row in rows])
         else:

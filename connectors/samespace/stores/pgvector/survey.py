@@ -9,8 +9,10 @@ from typing import Any
 import orjson
 from psycopg import sql
 
+from samespace.filters import Filter
 from samespace.names import check_identifier
 from samespace.stores.pgvector import recognition
+from samespace.stores.pgvector.conditions import Parameters
 from samespace.stores.pgvector.connections import Connections, Tuples
 from samespace.stores.pgvector.recognition import Catalog, Declared, Shared
 from samespace.survey import SAMPLED_ROWS, Survey, not_found
@@ -22,17 +24,17 @@ def survey(
     collection: str,
     schema: str = "public",
     registry: str = "samespace",
+    scope: Filter | None = None,
 ) -> Survey:
     """What a table or a view is; :class:`~samespace.errors.CollectionNotFound` names what there is."""
     names = {"schema": schema, "name": collection, "registry": registry}
     for what, name in names.items():
         check_identifier(name, what=what if what != "name" else "collection")
-    names["registry"] = sql.Identifier(registry, "collections").as_string(None)
     connections = Connections(source, adapt=lambda _: None)
     try:
         with connections.lend() as cursor:
             catalog = _catalog(cursor, names)
-            return _surveyed(cursor, catalog, names, registry)
+            return _surveyed(cursor, catalog, names, registry, scope)
     finally:
         connections.close()
 
@@ -56,9 +58,16 @@ def _catalog(cursor: Tuples, names: Mapping[str, str]) -> Catalog:
     )
 
 
-def _surveyed(cursor: Tuples, catalog: Catalog, names: Mapping[str, str], registry: str) -> Survey:
+def _surveyed(
+    cursor: Tuples,
+    catalog: Catalog,
+    names: Mapping[str, str],
+    registry: str,
+    scope: Filter | None,
+) -> Survey:
     schema, name = names["schema"], names["name"]
-    ((*measured,),) = _rows(cursor, recognition.sampled(schema, name, catalog, SAMPLED_ROWS))
+    measuring = recognition.sampled(schema, name, catalog, SAMPLED_ROWS, scope)
+    ((*measured,),) = _rows(cursor, *measuring)
     ((rows,),) = (
         _rows(cursor, recognition.counted(schema, name))
         if catalog.is_counted
@@ -81,7 +90,7 @@ def _surveyed(cursor: Tuples, catalog: Catalog, names: Mapping[str, str], regist
 
 
 def _rows(
-    cursor: Tuples, statement: sql.Composed, values: tuple[Any, ...] = ()
+    cursor: Tuples, statement: sql.Composed, values: tuple[Any, ...] | Parameters = ()
 ) -> list[tuple[Any, ...]]:
     cursor.execute(statement, values, prepare=False)
     return cursor.fetchall()

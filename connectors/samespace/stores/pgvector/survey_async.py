@@ -8,8 +8,10 @@ from typing import Any
 import orjson
 from psycopg import sql
 
+from samespace.filters import Filter
 from samespace.names import check_identifier
 from samespace.stores.pgvector import recognition
+from samespace.stores.pgvector.conditions import Parameters
 from samespace.stores.pgvector.connections_async import AsyncConnections, AsyncTuples
 from samespace.stores.pgvector.recognition import Catalog, Declared, Shared
 from samespace.survey import SAMPLED_ROWS, Survey, not_found
@@ -21,17 +23,17 @@ async def survey_async(
     collection: str,
     schema: str = "public",
     registry: str = "samespace",
+    scope: Filter | None = None,
 ) -> Survey:
     """What a table or a view is; :class:`~samespace.errors.CollectionNotFound` names what there is."""
     names = {"schema": schema, "name": collection, "registry": registry}
     for what, name in names.items():
         check_identifier(name, what=what if what != "name" else "collection")
-    names["registry"] = sql.Identifier(registry, "collections").as_string(None)
     connections = AsyncConnections(source, adapt=lambda _: None)
     try:
         async with connections.lend() as cursor:
             catalog = await _catalog(cursor, names)
-            return await _surveyed(cursor, catalog, names, registry)
+            return await _surveyed(cursor, catalog, names, registry, scope)
     finally:
         await connections.close()
 
@@ -56,10 +58,15 @@ async def _catalog(cursor: AsyncTuples, names: Mapping[str, str]) -> Catalog:
 
 
 async def _surveyed(
-    cursor: AsyncTuples, catalog: Catalog, names: Mapping[str, str], registry: str
+    cursor: AsyncTuples,
+    catalog: Catalog,
+    names: Mapping[str, str],
+    registry: str,
+    scope: Filter | None,
 ) -> Survey:
     schema, name = names["schema"], names["name"]
-    ((*measured,),) = await _rows(cursor, recognition.sampled(schema, name, catalog, SAMPLED_ROWS))
+    measuring = recognition.sampled(schema, name, catalog, SAMPLED_ROWS, scope)
+    ((*measured,),) = await _rows(cursor, *measuring)
     ((rows,),) = (
         await _rows(cursor, recognition.counted(schema, name))
         if catalog.is_counted
@@ -84,7 +91,7 @@ async def _surveyed(
 
 
 async def _rows(
-    cursor: AsyncTuples, statement: sql.Composed, values: tuple[Any, ...] = ()
+    cursor: AsyncTuples, statement: sql.Composed, values: tuple[Any, ...] | Parameters = ()
 ) -> list[tuple[Any, ...]]:
     await cursor.execute(statement, values, prepare=False)
     return await cursor.fetchall()

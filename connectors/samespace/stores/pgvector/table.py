@@ -122,6 +122,13 @@ def slots_made_here(columns: Collection[str]) -> list[str]:
     return [name for name in columns if is_slot_name(name) and source_name(name) in columns]
 
 
+def scope_shown(key: str) -> str:
+    """A key of the registry as ``--scope`` takes it."""
+    pinned = orjson.loads(key) if key else {}
+    spelled = [f"{column}={value}" for column, values in pinned.items() for value in values]
+    return " ".join(spelled) or "the whole table"
+
+
 def can_share_rows(one: str, other: str, columns: Mapping[str, str]) -> bool:
     """Whether rows may be in the scopes of both keys: no column's values say that none are."""
     scopes = [orjson.loads(key) if key else {} for key in (one, other)]
@@ -190,6 +197,12 @@ class Table:
         columns = self.layout.metadata_columns
         emptied = set() if merge else set(columns) - set(self.scope)
         return [name for name in columns if name in emptied.union(keys) - self.owned]
+
+    @property
+    def sizes(self) -> Mapping[str, int | None]:
+        """The columns of vectors with their dimensions, None where nothing fixes them."""
+        found = {name: _SIZED_VECTOR.match(kind) for name, kind in self.columns.items()}
+        return {name: int(of[1]) if of[1] else None for name, of in found.items() if of}
 
     def has_source(self, slot: str) -> bool:
         """Whether the slot's vectors say what they were made from."""
@@ -297,8 +310,8 @@ class Table:
         )
         raise InvalidInput(
             f"column {excerpt(self.layout.id)} of table {excerpt(self.name)} has no unique index, or "
-            f"a deferrable one, so documents cannot be written by id; run {index.as_string(None)} "
-            "in place of what is there"
+            f"a deferrable one, or it may be NULL, so documents cannot be written by id; run "
+            f"{index.as_string(None)} in place of what is there, and have the column NOT NULL"
         )
 
     def _check_slot(self, space: EmbeddingSpace) -> None:

@@ -199,6 +199,12 @@ class AdoptedRows:
         named = (where,) if isinstance(where, str) else where
         return key in self._parts or key in named or where == ALL
 
+    def has_text(self) -> models.Filter:
+        """Where a point has something under the key of texts; everywhere if texts are elsewhere."""
+        if not isinstance(self.layout.text, str):
+            return models.Filter()
+        return opposite(is_empty(_path(self.layout.text)))
+
     def text_is(self, document: Document) -> models.Filter:
         """Where a point's text is the document's; everywhere if texts are elsewhere."""
         if not isinstance(self.layout.text, str):

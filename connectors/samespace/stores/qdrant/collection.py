@@ -17,6 +17,7 @@ from samespace.names import is_unstorable
 from samespace.space import EmbeddingSpace
 from samespace.stores.qdrant.adopted import AdoptedRows
 from samespace.stores.qdrant.requests import INDEXES, METADATA, TEXT, OwnRows
+from samespace.stores.refusals import check_cosine
 
 DEFERRED: Final = 0
 """The indexing threshold, in kilobytes, at which nothing is indexed."""
@@ -56,6 +57,8 @@ class VectorShape:
     def score(self, given: float) -> float:
         """The cosine that a score of the server's is; of unit vectors where the metric needs that."""
         cosine = 1.0 - given * given / 2 if self.metric is Metric.EUCLID else given
+        if self.metric is not Metric.COSINE:
+            check_cosine(cosine, metric=self.metric.value)
         return max(-1.0, min(1.0, cosine))
 
     def search_params(self) -> models.SearchParams:

@@ -45,6 +45,8 @@ def survey_of(
     columns = observed([_visible(payload) for payload in payloads])
     slots = tuple(_slots(info))
     record = (info.config.metadata or {}).get(RECORD)
+    written = [] if record is None else [record]
+    held, untrue = records_of(written, collection=collection, slots=slots)
     is_lost = record is None and _is_ours(slots, payloads)
     proposals = [] if is_lost else list(_proposals(columns, slots))
     return Survey(
@@ -55,7 +57,8 @@ def survey_of(
         rows=rows,
         rows_estimated=False,
         key=POINT,
-        records=records_of([] if record is None else [record], collection=collection),
+        records=tuple(held),
+        untrue=tuple(untrue),
         proposals=tuple(proposals),
         lost_record=is_lost,
         missing=() if proposals else tuple(_missing(columns, slots, payloads)),
@@ -86,6 +89,7 @@ def _slots(info: models.CollectionInfo) -> Iterator[VectorSlot]:
             element=str(params.datatype.value if params.datatype else "float32"),
             indexed=indexed,
             unusable=_why_unusable(params),
+            any_length=params.distance is models.Distance.COSINE,
         )
     for name in info.config.params.sparse_vectors or {}:
         yield VectorSlot(

@@ -169,8 +169,11 @@ class QdrantStore(GuardedStore[State]):
             info = self._transport.ask(lambda client: client.get_collection(self._collection))
         except Gone:
             return shape.absent(now)
-        record = self._record_in(info.config.metadata or {}, adopting=adopting)
-        return shape.described(info, record, shape.rows_of(record, self._claimed_layout), now)
+        metadata = {} if self._reads_by_claim else info.config.metadata or {}
+        record = self._record_in(metadata, adopting=adopting)
+        is_claimed = adopting and self._claimed_layout is not None
+        rows = shape.rows_of(None if is_claimed else record, self._claimed_layout)
+        return shape.described(info, record, rows, now)
 
     def _record_in(self, metadata: Mapping[str, Any], *, adopting: bool) -> SpaceRecord | None:
         """The record; one that cannot be read is none to who is adopting."""
@@ -202,6 +205,15 @@ class QdrantStore(GuardedStore[State]):
 
     def _holds(self, state: State, name: str) -> bool:
         return name in state.vectors
+
+    def _has(self, state: State, name: str) -> bool:  # noqa: ARG002  a payload may have any key
+        return True
+
+    def _weighs_lengths(self, state: State, name: str) -> bool:
+        return state.vectors[name].metric is not shape.Metric.COSINE
+
+    def _sizes(self, state: State) -> Mapping[str, int | None]:
+        return {name: vector.size for name, vector in state.vectors.items()}
 
     def _check_claim(self, state: State) -> None:
         if self._claimed_layout is not None:
@@ -291,10 +303,11 @@ class QdrantStore(GuardedStore[State]):
         """Record which space an existing collection holds, as this handle's layout and space claim.
 
         No point changes. With ``canary`` and a backend its canary is kept, so that another model
-        under the same name is noticed. A collection adopted before stays as it is; a record that
-        cannot be read is replaced, and a collection of ours that lost its own has it again. Where
-        the vectors are compared by another metric than Cosine, all are looked at:
-        :class:`InvalidInput` for one that is not of unit norm.
+        under the same name is noticed. Of a collection adopted before the layout is replaced, where it
+        is another one of the same slot; a record that cannot be read, or whose slots are not there
+        any more, is written anew, and a collection of ours that lost its own has it again. Where the
+        vectors are compared by another metric than Cosine, all are looked at: :class:`InvalidInput` for
+        one that is not of unit norm, and for a key of texts that no point has.
         """
         layout = self._claimed_layout
         if layout is None:
@@ -303,18 +316,19 @@ class QdrantStore(GuardedStore[State]):
         state = self._read_state(adopting=True)
         if not state.exists:
             raise self._not_found()
-        if state.record is not None:
-            state.record.require(self._space, collection=self._collection)
+        wanted = self._adopted_before(state, layout)
+        if wanted is not None and wanted is state.record:
             return
         self._check_claim(state)
         is_own = shape.is_made_here(layout, self._space)
-        if not is_own and self._is_ours(state):
+        if wanted is None and not is_own and self._is_ours(state):
             raise lost_record(self._collection)
+        self._check_texts(AdoptedRows(layout))
         if state.vectors[layout.slot].metric is not shape.Metric.COSINE:
             self._check_norms(layout.slot)
         slot = replace(self._new_slot(self._space, made), name=layout.slot)
         kept = None if is_own else layout.to_dict()
-        self._put_record(SpaceRecord(slots=(slot,), layout=kept))
+        self._put_record(wanted or SpaceRecord(slots=(slot,), layout=kept))
         self._recorded(self._describe()).require(self._space, collection=self._collection)
 
     def _rebuild(self, spaces: Sequence[EmbeddingSpace]) -> dict[str, int]:
@@ -352,6 +366,14 @@ class QdrantStore(GuardedStore[State]):
 
     def _rewrite(self, change: Callable[[SpaceRecord], SpaceRecord]) -> None:
         self._change_record(change, lambda record: change(record).to_dict() == record.to_dict())
+
+    def _check_texts(self, rows: AdoptedRows) -> None:
+        """:class:`InvalidInput` for a key of texts that no point has, if there are points."""
+        if self._counted(rows.has_text()) == 0 < self._counted(models.Filter()):
+            raise InvalidInput(
+                f"Layout.text names the key {excerpt(rows.layout.text)}, which no point of collection "
+                f"{excerpt(self._collection)} has; name the one that texts are under (--text)"
+            )
 
     def _check_norms(self, slot: str) -> None:
         """:class:`InvalidInput` if a vector is not of unit norm."""
