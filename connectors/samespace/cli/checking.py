@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from samespace.audit.checking import CheckReport, check, metrics
-from samespace.cli.options import AsJson, Collection, Store, opened_as_it_is, opened_backend
+from samespace.cli.options import AsJson, Collection, Scope, Store, opened_as_it_is, opened_backend
 from samespace.errors import InvalidInput, SamespaceError, SpaceError, excerpt
 from samespace.ingest.durable import replace_file
 from samespace.space import EmbeddingSpace
@@ -24,6 +24,7 @@ def check_collection(
     context: typer.Context,
     collection: Collection = "documents",
     store: Store = "embedded",
+    scope: Scope = None,
     expect: Annotated[
         str | None, typer.Option(metavar="SPACE", help="MODEL@DIMS:TASK that it must hold.")
     ] = None,
@@ -49,7 +50,7 @@ def check_collection(
     code, said = UNTOLD, ""
     try:
         with ExitStack() as stack:
-            source = stack.enter_context(opened_as_it_is(store, collection, context))
+            source = stack.enter_context(opened_as_it_is(store, collection, context, scope=scope))
             model = stack.enter_context(opened_backend(backend)) if backend else None
             wanted = EmbeddingSpace.parse(expect) if expect else None
             found = check(

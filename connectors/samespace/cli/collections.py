@@ -29,6 +29,7 @@ from samespace.cli.options import (
 )
 from samespace.documents import CollectionInfo, Hit
 from samespace.layout import Layout
+from samespace.survey import scope_text
 
 CONDITION = "lang=de, or with != < <= > >=; several options must all hold."
 
@@ -138,6 +139,8 @@ def _laid_out(layout: Layout | None) -> dict[str, object]:
     if isinstance(layout.metadata, tuple):
         parts["metadata"] = list(layout.metadata)
     plain = (str, list)
+    if layout.scope is not None:
+        parts["scope"] = scope_text(layout)
     return {
         name: value if isinstance(value, plain) else getattr(value, "expression", repr(value))
         for name, value in parts.items()
@@ -149,11 +152,12 @@ def drop(
     context: typer.Context,
     collection: Annotated[str, typer.Option("--collection", "-c", help="The collection's name.")],
     store: Store = "embedded",
+    scope: Scope = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove a collection with all its documents."""
-    with opened_as_it_is(store, collection, context) as source:
+    with opened_as_it_is(store, collection, context, scope=scope) as source:
         rows = source.count()
         if not yes and not is_confirmed(f"Remove {collection} with {rows} documents?", "removed"):
             typer.echo("nothing removed", err=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from samespace.cli.options import STORE, AsJson, check_shown
+from samespace.cli.options import STORE, AsJson, Scope, check_shown, scope_of
 from samespace.doctor import examine
 from samespace.findings import Finding, is_usable
 from samespace.opening import FORMS
@@ -25,6 +25,7 @@ def doctor(
     collection: Annotated[
         str | None, typer.Option("--collection", "-c", help="A collection there.")
     ] = None,
+    scope: Scope = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a store is, what may be done there, and what stands in the way.
@@ -33,7 +34,7 @@ def doctor(
     """
     if store is not None:
         check_shown(store, context)
-    found = examine(store, collection=collection)
+    found = examine(store, collection=collection, scope=scope_of(scope))
     usable = is_usable(found)
     if as_json:
         typer.echo(json.dumps({"usable": usable, "findings": [asdict(each) for each in found]}))

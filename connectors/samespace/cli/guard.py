@@ -17,6 +17,7 @@ from rich.table import Table
 from samespace.cli.options import (
     AsJson,
     Collection,
+    Scope,
     Store,
     check_shown,
     opened_as_it_is,
@@ -45,10 +46,11 @@ def check(
     context: typer.Context,
     collection: Collection = "documents",
     store: Store = "embedded",
+    scope: Scope = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what becomes of writes with the store's own driver, in the collection as it is now."""
-    with opened_as_it_is(store, collection, context) as source:
+    with opened_as_it_is(store, collection, context, scope=scope) as source:
         found = _facing(source).guard_check()
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in found], ensure_ascii=False))
@@ -68,12 +70,13 @@ def install(
     context: typer.Context,
     collection: Collection = "documents",
     store: Store = "embedded",
+    scope: Scope = None,
     dry_run: DryRun = False,
     ddl: Ddl = False,
     as_json: AsJson = False,
 ) -> None:
     """Have the server refuse more: checks in PostgreSQL, a final pipeline in Elasticsearch."""
-    with opened_as_it_is(store, collection, context) as source:
+    with opened_as_it_is(store, collection, context, scope=scope) as source:
         changes = _facing(source).guard_install(dry_run=dry_run or ddl)
     _tell(changes, ddl=ddl, as_json=as_json)
 
@@ -83,12 +86,13 @@ def remove(
     context: typer.Context,
     collection: Collection = "documents",
     store: Store = "embedded",
+    scope: Scope = None,
     dry_run: DryRun = False,
     ddl: Ddl = False,
     as_json: AsJson = False,
 ) -> None:
     """Take away what install has added."""
-    with opened_as_it_is(store, collection, context) as source:
+    with opened_as_it_is(store, collection, context, scope=scope) as source:
         changes = _facing(source).guard_remove(dry_run=dry_run or ddl)
     _tell(changes, ddl=ddl, as_json=as_json)
 

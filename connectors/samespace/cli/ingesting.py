@@ -11,7 +11,16 @@ from typing import Annotated, Final
 import typer
 
 from samespace.cli.checkpoints import checkpoint_of
-from samespace.cli.options import AsJson, Backend, Collection, Dimensions, Store, one_line, opened
+from samespace.cli.options import (
+    AsJson,
+    Backend,
+    Collection,
+    Dimensions,
+    Scope,
+    Store,
+    one_line,
+    opened,
+)
 from samespace.cli.progress import MILLION, Watch, console_of, cost_of, counted
 from samespace.errors import InvalidInput, SamespaceError, excerpt
 from samespace.ingest.chunking import DEFAULT_CHARACTERS, TextChunker
@@ -73,6 +82,7 @@ def ingest(
     store: Store = "embedded",
     backend: Backend = "hashing",
     dimensions: Dimensions = None,
+    scope: Scope = None,
     chunk_size: Chunk = None,
     late_chunking: Late = False,
     prune: Prune = False,
@@ -95,7 +105,9 @@ def ingest(
     chunker = None if size is None else TextChunker(max_characters=size)
     first = "counting" if dry_run else "reading"
     console = console_of(sys.stderr.isatty())
-    with opened(store, collection, backend, dimensions, context, share=share) as target:
+    with opened(
+        store, collection, backend, dimensions, context, share=share, scope=scope
+    ) as target:
         _check_backend(target, backend, late_chunking, budget_tokens, price)
         watch = Watch(console, files, first=first, price=price, budget=budget_tokens)
         job = IngestJob(
