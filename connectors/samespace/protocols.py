@@ -417,6 +417,9 @@ class AsyncVectorStore(Protocol):
 class FacesRawWriters(Protocol):
     """A store that knows what its server makes of writes that go around this library."""
 
+    guard_limit: ClassVar[str]
+    """Why there is nothing that could be installed; empty where there is something."""
+
     def guard_check(self) -> tuple[RawWrite, ...]: ...
     def guard_install(self, *, dry_run: bool = False) -> tuple[Change, ...]: ...
     def guard_remove(self, *, dry_run: bool = False) -> tuple[Change, ...]: ...
@@ -432,6 +435,9 @@ class RebuildsRecords(Protocol):
 @runtime_checkable
 class AsyncFacesRawWriters(Protocol):
     """:class:`FacesRawWriters` with async methods."""
+
+    guard_limit: ClassVar[str]
+    """Why there is nothing that could be installed; empty where there is something."""
 
     async def guard_check(self) -> tuple[RawWrite, ...]: ...
     async def guard_install(self, *, dry_run: bool = False) -> tuple[Change, ...]: ...

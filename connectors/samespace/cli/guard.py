@@ -77,8 +77,9 @@ def install(
 ) -> None:
     """Have the server refuse more: checks in PostgreSQL, a final pipeline in Elasticsearch."""
     with opened_as_it_is(store, collection, context, scope=scope) as source:
-        changes = _facing(source).guard_install(dry_run=dry_run or ddl)
-    _tell(changes, ddl=ddl, as_json=as_json)
+        facing = _facing(source)
+        changes = facing.guard_install(dry_run=dry_run or ddl)
+    _tell(changes, limit=facing.guard_limit, ddl=ddl, as_json=as_json)
 
 
 @app.command("remove")
@@ -93,8 +94,9 @@ def remove(
 ) -> None:
     """Take away what install has added."""
     with opened_as_it_is(store, collection, context, scope=scope) as source:
-        changes = _facing(source).guard_remove(dry_run=dry_run or ddl)
-    _tell(changes, ddl=ddl, as_json=as_json)
+        facing = _facing(source)
+        changes = facing.guard_remove(dry_run=dry_run or ddl)
+    _tell(changes, limit=facing.guard_limit, ddl=ddl, as_json=as_json)
 
 
 @app.command("repair-record")
@@ -149,13 +151,15 @@ def _facing(store: VectorStore) -> FacesRawWriters:
     return store
 
 
-def _tell(changes: Sequence[Change], *, ddl: bool, as_json: bool) -> None:
+def _tell(changes: Sequence[Change], *, limit: str, ddl: bool, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(change) for change in changes], ensure_ascii=False))
     elif ddl:
-        typer.echo("\n".join(change.statement for change in changes))
+        for change in changes:
+            typer.echo(change.statement)
     else:
-        typer.echo("\n".join(map(_diff, changes)) or "nothing to change")
+        nothing = f"nothing to change: {limit}" if limit else "nothing to change"
+        typer.echo("\n".join(map(_diff, changes)) or nothing)
 
 
 def _diff(change: Change) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -90,6 +90,8 @@ class GuardedStore(StoreBase, Generic[State]):
     """A store whose collections carry records; a subclass reads them with the hooks below."""
 
     _state: State | None = None
+    guard_limit: ClassVar[str] = ""
+
     _index: Index
     _warned = False
     _planned: SpaceRecord | None = None

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -89,6 +89,8 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
     """A store whose collections carry records; a subclass reads them with the hooks below."""
 
     _state: State | None = None
+    guard_limit: ClassVar[str] = ""
+
     _index: Index
     _warned = False
     _planned: SpaceRecord | None = None

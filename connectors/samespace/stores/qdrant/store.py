@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
 import orjson
@@ -115,6 +115,10 @@ class QdrantStore(GuardedStore[State]):
     Local mode keeps all vectors in memory, compares them one by one and has no index, so that
     ``index`` changes nothing there; a folder serves one handle at a time.
     """
+
+    guard_limit: ClassVar[str] = (
+        "Qdrant's named vectors are the guard, and it has no conditions on what they hold"
+    )
 
     def __init__(
         self,
@@ -1178,7 +1182,7 @@ class QdrantStore(GuardedStore[State]):
         return hardening.raw_writes(state, slot, is_local=self._transport.kind == "local")
 
     def guard_install(self, *, dry_run: bool = False) -> tuple[Change, ...]:
-        """Nothing: Qdrant has its named vectors, and no conditions on what they hold."""
+        """Nothing, for the reason that :attr:`guard_limit` says."""
         del dry_run  # there is nothing to do either way
         self._current()
         return ()
