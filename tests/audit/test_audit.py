@@ -40,7 +40,7 @@ from samespace import Document
 from samespace.audit import AuditJob, AuditReport, RepairJob, audit, repair
 from samespace.audit.notes import AuditFile, Notes
 from samespace.audit.verdicts import ANOTHER_TASK, AS_QUERIES, NONE_OF_THEM, Verdict
-from samespace.errors import InvalidInput, SpaceMismatch, StoreUnavailable
+from samespace.errors import BackendUnavailable, InvalidInput, SpaceMismatch, StoreUnavailable
 from samespace.protocols import Matrix
 from samespace.testing.backends import (
     V3,
@@ -174,6 +174,45 @@ def test_a_foreign_vector_is_told_by_what_it_resembles(one: Place) -> None:
         for each in audited(one, backend, sample=None, threshold=0.999).findings
     }
     assert found == {"d0": AS_QUERIES, "d1": ANOTHER_TASK, "d2": NONE_OF_THEM}
+
+
+def test_what_an_audit_costs_and_whom_it_could_not_ask_is_told(one: Place) -> None:
+    rows = documents(40)
+    with one.open(TaskBackend()) as store:
+        store.upsert(rows)
+    poison(one, rows[:10], LyingBackend(), slot=V3.id)
+    asked = 0
+
+    def fail_once(_: object) -> Any:
+        nonlocal asked
+        asked += 1
+        raise BackendUnavailable("it is down")
+
+    down = samespace.CallableBackend(OLD, fail_once)
+    backend = Paid()
+    report = audited(one, backend, sample="all", batch_size=5, candidates=[down])
+    assert (report.foreign, report.unasked, asked) == (10, {str(OLD): "it is down"}, 1)
+    assert f"  not compared with {OLD}: it is down" in report.lines()
+    assert AuditReport.from_dict(report.to_dict()) == report
+    assert backend.spent == report.tokens
+
+
+class Paid(TaskBackend):
+    """Counts what all calls cost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spent = 0
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        found = super().embed_documents(texts)
+        self.spent += self.usage().tokens
+        return found
+
+    def embed_queries(self, texts: Sequence[str]) -> Matrix:
+        found = super().embed_queries(texts)
+        self.spent += self.usage().tokens
+        return found
 
 
 class Queries(DistortingBackend):

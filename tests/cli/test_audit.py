@@ -15,12 +15,15 @@ from pathlib import Path
 import pytest
 from qdrant_client import QdrantClient, models
 from tests.audit.poisoning import documents, every, poison
+from tests.cli.running import KEY, WITHOUT_KEY, with_key
+from tests.cli.terminal import CTRL_C, Terminal
 from tests.contract.ingesting import Place
 
 import samespace.cli
-from samespace import Document, HashingBackend, Layout
+from samespace import Document, HashingBackend, JinaAPIBackend, Layout, everything
 from samespace.audit.notes import AuditFile
 from samespace.testing.backends import DistortingBackend
+from samespace.testing.jina_server import JinaServer
 
 SIZE = 40
 SPACE = HashingBackend(64).space
@@ -145,7 +148,69 @@ def test_without_a_model_an_audit_says_when_it_can_tell_nothing(
 ) -> None:
     done = run(*at(place, "audit", "--free"))
     assert done.returncode == 0
-    assert "without a model nothing can be said" in done.stdout
+    assert "these vectors have no common direction" in done.stdout
+    with place.open(HashingBackend(64)) as store:
+        store.delete(ids=[f"d{n}" for n in range(30)])
+    assert "there are too few vectors" in run(*at(place, "audit", "--free")).stdout
+
+
+def test_a_bound_holds_of_nothing_that_was_not_judged(place: Place, run: Run) -> None:
+    with place.open(HashingBackend(64)) as store:
+        store.delete(where=everything)
+    done = run(*at(place, "audit", "--max-share", "0.5"))
+    assert (done.returncode, "no row was judged" in done.stderr) == (1, True)
+
+
+def test_a_candidate_that_made_foreign_vectors_is_named(
+    place: Place, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = at(place, "audit", "--all", "--candidate", "jina@64")
+    with JinaServer(keys=(KEY,)) as server:
+        for name, value in with_key(server).items():
+            monkeypatch.setenv(name, value)
+        with JinaAPIBackend(dimensions=64) as other:
+            poison(place, documents(SIZE)[1:4], other, slot=SPACE.id)
+        done = run(*asked)
+        assert "3 likely jina-embeddings-v3@64:retrieval.passage" in done.stdout
+        assert "4 likely none of the candidates" in done.stdout
+        server.fail_next(401, {"detail": "no"}, times=9)
+        done = run(*asked)
+        assert "not compared with jina-embeddings-v3@64:retrieval.passage: " in done.stdout
+        assert "foreign: 7" in done.stdout
+
+
+# Interrupted
+
+HOLDING = """
+import threading
+from samespace import HashingBackend
+embed, batches = HashingBackend.embed_documents, []
+def holding(self, texts):
+    batches.extend(texts[20:21])
+    if len(batches) == 2:
+        threading.Event().wait()
+    return embed(self, texts)
+HashingBackend.embed_documents = holding
+"""
+
+
+def test_ctrl_c_ends_an_audit_that_then_goes_on(home: Path, tmp_path: Path, run: Run) -> None:
+    place, point = Place("QdrantStore", str(tmp_path / "qdrant"), {}), tmp_path / "point"
+    with place.open(HashingBackend(64)) as store:
+        store.upsert(documents(250))
+    asked = at(place, "audit", "--all", "--checkpoint", str(point))
+    environment = {**WITHOUT_KEY, "SAMESPACE_HOME": str(home)}
+    with Terminal(
+        HOLDING + "from samespace.cli import main; main()",
+        asked, columns=80, cwd=tmp_path, environment=environment,
+    ) as terminal:  # fmt: skip
+        terminal.until(lambda text: "200 rows of 250 judged" in text)
+        terminal.press(CTRL_C)
+        assert terminal.end() == 130
+    said = terminal.screen.text.replace("\n", "")
+    assert "harmsamespace: interrupted; 200 rows judged, run it again to go on" in said
+    done = json.loads(run(*asked, "--json").stdout)
+    assert (done["resumed_at"], done["looked_at"]) == (200, 250)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +221,9 @@ def test_without_a_model_an_audit_says_when_it_can_tell_nothing(
         ("repair", ("--from", "nothing.json", "--yes"), "check --from"),
         ("repair", ("--checkpoint", "nothing", "--yes"), "there is no checkpoint"),
         ("audit", ("--max-share", "7"), "pass a share"),
+        ("audit", ("--max-share", "0.1", "--free"), "--free judges no row"),
+        ("audit", ("--report", "/nowhere/at/all.html"), "cannot write the report"),
+        ("audit", ("--report", "/"), "cannot write the report"),
         ("audit", ("--sample", "0"), "whole number from 1"),
         ("audit", ("--candidate", "wonder"), "no backend is known"),
     ],

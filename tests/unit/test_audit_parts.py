@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -30,6 +32,7 @@ from samespace.audit.verdicts import (
 )
 from samespace.documents import Document
 from samespace.errors import InvalidInput
+from samespace.ingest.durable import replace_file
 from samespace.ingest.embedder import Embedder
 from samespace.ingest.worker import in_a_thread
 from samespace.protocols import Matrix, Vector
@@ -297,3 +300,18 @@ def test_two_audits_do_not_share_a_checkpoint(tmp_path: Path) -> None:
         taking_notes(file, SUBJECT),
     ):
         pass
+
+
+def test_many_may_replace_one_file_at_once(tmp_path: Path) -> None:
+    path, contents = tmp_path / "page", [str(n).encode() * 1000 for n in range(4)]
+    begin = Barrier(4)
+
+    def replace_often(content: bytes) -> None:
+        begin.wait()
+        for _ in range(10):
+            replace_file(path, content)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(replace_often, contents)) == [None] * 4
+    assert path.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [path]

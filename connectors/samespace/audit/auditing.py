@@ -32,7 +32,6 @@ from samespace.documents import CollectionInfo, Document, SlotInfo, VersionedRow
 from samespace.embedding import (
     close_async,
     embed_documents_async,
-    embed_queries_async,
     require_any,
     uncached,
 )
@@ -64,8 +63,8 @@ class AuditJob:
     random, which bounds the share of foreign vectors at 95 %; with None or ``"all"`` every row is looked
     at. A vector whose cosine with the new one is below ``threshold`` is foreign; where the text has changed
     behind the vector it is stale instead. ``candidates`` are backends of spaces that foreign vectors may be
-    of: each is asked for the foreign rows' texts. Chunks that were embedded together are so again.
-    ``only="free"`` calls no model and names the vectors that are out of place among the others.
+    of: each is asked for the foreign rows' texts, until it fails. Chunks that were embedded together are so
+    again. ``only="free"`` calls no model and names the vectors that are out of place among the others.
 
     With a ``checkpoint`` an audit that has ended, however, goes on from there when it is run again, and
     ``CHECKPOINT.found`` has a line for each row that does not agree; both stay when it is complete, and
@@ -314,6 +313,7 @@ class _Audit:
         self._is_late = False
         self._drawn: dict[str, Document] = {}
         self._embedded = 0
+        self._unasked: dict[str, str] = {}
         self._report = AuditReport(
             collection=asked.store.collection,
             space=asked.store.space,
@@ -486,20 +486,32 @@ class _Audit:
             left = [row for row in rows if row.id not in likely]
             if not left:
                 break
-            made = await remade(embedder, left, {})
             named = str(candidate.space)
-            likely |= dict.fromkeys(self._agreeing(left, made.vectors), named)
+            if named not in self._unasked:
+                likely |= dict.fromkeys(await self._made_by(named, embedder, left), named)
         return likely
+
+    async def _made_by(
+        self, candidate: str, embedder: Embedder, rows: Sequence[Document]
+    ) -> list[str]:
+        """The rows whose vectors are a candidate's; one that does not answer is not asked again."""
+        try:
+            made = await remade(embedder, rows, {})
+        except EmbeddingError as error:
+            self._unasked[candidate] = str(error)
+            return []
+        return self._agreeing(rows, made.vectors)
 
     async def _as_queries(self, rows: Sequence[Document]) -> dict[str, str]:
         backend = self._asked.backend
         if not rows or backend is None or backend.space.query_task == backend.space.task:
             return {}
+        texts = unique(row.embedded_text for row in rows if row.embedded_text.strip())
         try:
-            vectors = await embed_queries_async(backend, [row.embedded_text for row in rows])
+            vectors = await self._embedders[0].embed_as_queries(texts)
         except EmbeddingError:  # which is no finding
             return {}
-        made = dict(zip([row.id for row in rows], vectors, strict=True))
+        made = {row.id: vectors[row.embedded_text] for row in rows if row.embedded_text in vectors}
         return dict.fromkeys(self._agreeing(rows, made), AS_QUERIES)
 
     def _agreeing(self, rows: Sequence[Document], vectors: Mapping[str, Vector]) -> list[str]:
@@ -580,6 +592,7 @@ class _Audit:
             histogram=tuple(tally.histogram),
             findings=tuple(self._notes.findings.first(NAMED)) if ended else (),
             free=self._free(),
+            unasked=dict(self._unasked),
             tokens=self._spent,
             embedded=self._embedded,
             complete=complete,

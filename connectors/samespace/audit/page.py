@@ -33,7 +33,7 @@ def _page(report: AuditReport) -> Iterator[str]:
     yield '<!doctype html><html lang="en"><head><meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width">'
     yield f"<title>{title}</title><style>{_STYLE}</style></head><body>"
-    yield f"<h1>{title}</h1><p>{escape(str(report.space))}, {report.population:,} rows</p>"
+    yield f"<h1>{title}</h1><p>{escape(str(report.space))}, {report.population:,} vectors</p>"
     yield f'<p class="big">{_headline(report)}</p>'
     yield from _table(("what", "rows"), [(each, f"{count:,}") for each, count in _counts(report)])
     yield "<h2>Cosine of each stored vector with that of its text now</h2>"

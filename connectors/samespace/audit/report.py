@@ -59,8 +59,9 @@ class AuditReport:
     while they were judged, or could not be judged, say nothing of the share. ``findings`` names the rows
     that do not agree, at most 100,000 of them. ``histogram`` counts cosines in 40 equal steps from -1 to 1.
     ``sampled`` says that not all rows were looked at. ``free`` is what would have been suspected without
-    a model. ``tokens`` is by the backends' count, ``embedded`` counts the texts of this run, ``resumed_at``
-    the rows that earlier runs had judged.
+    a model. ``unasked`` names the candidates that did not answer, each with the reason. ``tokens`` is by
+    the backends' count, ``embedded`` counts the texts of this run, ``resumed_at`` the rows that earlier
+    runs had judged.
     """
 
     collection: str
@@ -73,6 +74,7 @@ class AuditReport:
     histogram: tuple[int, ...] = (0,) * BINS
     threshold: float = AGREEMENT
     free: FreeFindings | None = None
+    unasked: Mapping[str, str] = field(default_factory=dict)
     tokens: int = 0
     embedded: int = 0
     resumed_at: int = 0
@@ -145,6 +147,7 @@ class AuditReport:
             "findings": [finding.to_dict() for finding in self.findings],
             "histogram": list(self.histogram),
             "free": None if self.free is None else _free_to_dict(self.free),
+            "unasked": dict(self.unasked),
             "tokens": self.tokens,
             "embedded": self.embedded,
             "resumed_at": self.resumed_at,
@@ -207,6 +210,7 @@ _PLAIN: Final = (
     "pending",
     "sampled",
     "threshold",
+    "unasked",
     "tokens",
     "embedded",
     "resumed_at",
@@ -226,6 +230,8 @@ def _lines(report: AuditReport) -> Iterator[str]:
         yield from (f"  {line}" for line in bars(report.histogram))
     if report.free is not None:
         yield from _said_of_free(report.free)
+    elif _is_free(report):
+        yield "without a model nothing can be said: there are too few vectors to be out of place among"
     if report.stopped == "budget":
         yield "the budget is spent before all rows were looked at"
 
@@ -248,6 +254,8 @@ def _said_of_share(report: AuditReport) -> Iterator[str]:
     yield f"foreign: {report.foreign:,} ({report.share:.2%}{within})"
     for likely, count in report.likely.items():
         yield f"  {count:,} likely {likely}"
+    for candidate, reason in report.unasked.items():
+        yield f"  not compared with {candidate}: {reason}"
     found = [each for each in report.findings if each.verdict is Verdict.FOREIGN]
     yield from (f"  {named(each)}" for each in found[:SHOWN])
     if report.foreign > SHOWN:

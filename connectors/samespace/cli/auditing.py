@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
@@ -34,6 +37,7 @@ from samespace.cli.options import (
 )
 from samespace.cli.progress import Counter, console_of, counted
 from samespace.errors import InvalidInput, SamespaceError, excerpt
+from samespace.ingest.durable import replace_file
 from samespace.protocols import VectorStore
 
 INTERRUPTED: Final = 130
@@ -82,11 +86,17 @@ def audit(
     """
     if max_share is not None and not 0 <= max_share < 1:
         raise InvalidInput(f"--max-share is {max_share}; pass a share, like 0.01")
+    if max_share is not None and free:
+        raise InvalidInput(
+            "--free judges no row, so that --max-share would never fail; leave one of them out"
+        )
+    if report is not None:
+        _check_writable(report)
     with ExitStack() as stack:
         source = stack.enter_context(
             opened(store, collection, backend, dimensions, context, scope=scope)
         )
-        watch = stack.enter_context(Counter(console_of(sys.stderr.isatty()), "judged"))
+        watch = Counter(console_of(sys.stderr.isatty()), "judged")
         job = AuditJob(
             source,
             sample="all" if all_rows else sample,
@@ -99,28 +109,29 @@ def audit(
                 found.looked_at, found.population if all_rows else sample
             ),
         )
-        found = _ended(job, "judged", checkpoint)
+        found = _ended(job, watch, checkpoint)
+    _show_audit(found, _repairing(context, checkpoint, found), as_json=as_json)
     if report is not None:
         _write(report, page_of(found))
-    _show_audit(found, _repairing(context, checkpoint, found), as_json=as_json)
     if found.stopped == "budget":
         raise typer.Exit(SPENT)
     if _is_above(found, max_share):
         raise typer.Exit(1)
 
 
-def _ended(job: AuditJob, done: str, checkpoint: Path | None) -> AuditReport:
+def _ended(job: AuditJob, watch: Counter, checkpoint: Path | None) -> AuditReport:
     """The job's report; of one that is ended, how far it came and how to go on."""
     try:
-        return job.run()
+        with watch:
+            return job.run()
     except (KeyboardInterrupt, SystemExit) as ending:
         looked = counted(job.report.looked_at, "row")
-        typer.echo(f"samespace: interrupted; {looked} {done}, {_going_on(checkpoint)}", err=True)
+        typer.echo(f"samespace: interrupted; {looked} judged, {_going_on(checkpoint)}", err=True)
         raise SystemExit(getattr(ending, "code", INTERRUPTED)) from None
     except SamespaceError as error:
         if job.report.looked_at:
             error.add_note(
-                f"{counted(job.report.looked_at, 'row')} {done}, {_going_on(checkpoint)}"
+                f"{counted(job.report.looked_at, 'row')} judged, {_going_on(checkpoint)}"
             )
         raise
 
@@ -131,9 +142,24 @@ def _going_on(checkpoint: Path | None) -> str:
     return "run it again to go on"
 
 
+def _check_writable(path: Path) -> None:
+    """Before an audit is paid for that has nowhere to go."""
+    with _writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+
+
 def _write(path: Path, page: str) -> None:
+    with _writing(path):
+        replace_file(path, page.encode())
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        path.write_text(page, encoding="utf-8")
+        yield
     except OSError as error:
         raise InvalidInput(
             f"cannot write the report {excerpt(str(path))}: {error.strerror}; pass another path"
@@ -142,8 +168,11 @@ def _write(path: Path, page: str) -> None:
 
 def _is_above(found: AuditReport, most: float | None) -> bool:
     """Whether more than ``most`` may be foreign: by the upper bound, where only some were looked at."""
-    if most is None or found.share is None:
+    if most is None:
         return False
+    if found.share is None:
+        typer.echo("no row was judged, so that any share may be foreign", err=True)
+        return True
     return (found.interval[1] if found.interval else found.share) > most
 
 
@@ -223,7 +252,7 @@ def repair(
             rows = stack.enter_context(_noted(checkpoint, source, place_of(store)))
         if not (yes or dry_run):
             _ask(f"Embed and write rows of {collection}?")
-        watch = stack.enter_context(Counter(console_of(sys.stderr.isatty()), "looked at"))
+        watch = Counter(console_of(sys.stderr.isatty()), "looked at")
         job = RepairJob(
             source,
             rows,
@@ -232,7 +261,7 @@ def repair(
             dry_run=dry_run,
             on_progress=lambda done: watch.tell(done.asked, None),
         )
-        done = _repaired(job)
+        done = _repaired(job, watch)
     _show_repair(done, as_json=as_json)
     mistyped = set(ids or ()).intersection(done.deleted)
     for id in islice(sorted(mistyped), NAMED):
@@ -286,9 +315,10 @@ def _noted(path: Path, source: VectorStore, place: str) -> Iterator[Iterator[str
         yield (each.id for each in found if each.verdict in _WANTED)
 
 
-def _repaired(job: RepairJob) -> RepairReport:
+def _repaired(job: RepairJob, watch: Counter) -> RepairReport:
     try:
-        return job.run()
+        with watch:
+            return job.run()
     except (KeyboardInterrupt, SystemExit) as ending:
         done = counted(job.report.repaired, "row")
         typer.echo(f"samespace: interrupted; {done} repaired, run it again to go on", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,7 +51,7 @@ class CheckpointPath:
         :class:`InvalidInput` where it cannot be written.
         """
         with self._writing():
-            replace_file(self.path, content)
+            _replace(self.path, content, _beside(self.path, "new"))  # the lock's holder is alone
 
     def values(self) -> Any:
         """What its JSON says; None without a file, :class:`InvalidInput` for what cannot be read."""
@@ -78,7 +79,7 @@ class CheckpointPath:
 
     def remove(self) -> None:
         """The job is done."""
-        for path in (self.path, self.path.with_name(f"{self.path.name}.new")):
+        for path in (self.path, _beside(self.path, "new")):
             path.unlink(missing_ok=True)
         with suppress(OSError):
             _sync(self.path.parent)
@@ -121,8 +122,22 @@ def _is_there(handle: int, path: Path) -> bool:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Have a file hold this, at no moment a part of it; it is on disk once this returns."""
-    beside = path.with_name(f"{path.name}.new")
+    """Have a file hold this, at no moment a part of it; it is on disk once this returns.
+
+    Of several that do so at once, one is the last.
+    """
+    beside = _beside(path, f"{secrets.token_hex(4)}.new")
+    try:
+        _replace(path, content, beside)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(f"{path.name}.{ending}")
+
+
+def _replace(path: Path, content: bytes, beside: Path) -> None:
     _write_through(beside, content)
     beside.replace(path)
     _sync(path.parent)

@@ -10,6 +10,9 @@ from typing import Any
 
 from samespace.documents import Document, Rejected
 from samespace.embedding import (
+    Embedded,
+    embed,
+    embed_async,
     embed_chunks,
     embed_chunks_async,
     embed_documents,
@@ -21,7 +24,7 @@ from samespace.errors import AuthenticationFailed, EmbeddingError, QuotaExhauste
 from samespace.ingest.pieces import Plan, Unit, of_chunk
 from samespace.ingest.target import unique
 from samespace.ingest.worker import Worker
-from samespace.protocols import AnyBackend, Usage, Vector
+from samespace.protocols import AnyBackend, EmbeddingBackend, Usage, Vector
 
 
 @dataclass(slots=True)
@@ -84,6 +87,12 @@ class Embedder:
         await self._each(plan.embed, made)
         await self._together(plan.together, made)
         return made
+
+    async def embed_as_queries(self, texts: Sequence[str]) -> dict[str, Vector]:
+        """The vectors that texts have as queries; those that are refused are left out."""
+        call = _queries_async if is_async(self._backend) else _queries
+        kept, vectors, _, _ = await self._accepted(call, texts)
+        return {texts[place]: vector for place, vector in zip(kept, vectors, strict=True)}
 
     def forget(self, texts: Iterable[str]) -> None:
         """These are stored: whoever has one of them will find it there."""
@@ -176,6 +185,14 @@ def _place(documents: Sequence[Document], found: Mapping[str, Answers], made: Ma
         made.rows.append((document, answers.vectors[text]))
         if text in answers.cut:
             made.truncated.append(document.id)
+
+
+def _queries(backend: EmbeddingBackend, texts: Sequence[str]) -> Embedded:
+    return embed(backend, "queries", texts)
+
+
+async def _queries_async(backend: AnyBackend, texts: Sequence[str]) -> Embedded:
+    return await embed_async(backend, "queries", texts)
 
 
 def _answered(
