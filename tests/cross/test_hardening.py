@@ -152,7 +152,7 @@ def test_a_handle_without_a_record_hardens_nothing(hardenable: Any) -> None:
         hardenable.set_record("foreign", None)
         before = described(hardenable)
         for refused in (store.guard_install, store.guard_remove):
-            with pytest.raises(Exception, match="which embedding space"):
+            with pytest.raises(Exception, match="has no record of its embedding space"):
                 refused()
         assert len(store.guard_check()) == 8
         assert described(hardenable) == before
