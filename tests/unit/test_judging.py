@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from samespace.audit.judging import (
-    AGREEMENT,
     Evidence,
     Verdict,
     compared,
@@ -16,6 +15,7 @@ from samespace.audit.judging import (
     tells_too_little,
 )
 from samespace.audit.renderings import JOINS, Rendering, titled
+from samespace.audit.verdicts import AGREEMENT
 from samespace.documents import Document
 from samespace.models import find_model
 from samespace.protocols import Matrix

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from samespace.audit.comparing import evidence_of
 from samespace.audit.judging import (
-    AGREEMENT,
     Evidence,
     Verdict,
     is_normalized,
@@ -18,6 +17,7 @@ from samespace.audit.judging import (
 )
 from samespace.audit.places import Place, Sample, places_of, sampled
 from samespace.audit.renderings import BODY, Rendering
+from samespace.audit.verdicts import AGREEMENT
 from samespace.embedding import require_sync, uncached
 from samespace.errors import InvalidInput, SamespaceError, StoreRejected, excerpt
 from samespace.layout import Layout

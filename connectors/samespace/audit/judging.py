@@ -9,17 +9,11 @@ from typing import Final
 
 import numpy as np
 
+from samespace.audit.verdicts import AGREEMENT
 from samespace.protocols import Matrix
 from samespace.space import EmbeddingSpace
 from samespace.vectors import cosines
 
-AGREEMENT: Final = 0.99
-"""Smallest cosine at which a stored vector counts as made from its text by a candidate.
-
-One model in two honest runtimes (precision, batching, library) stays above 0.995, and rounding of
-stored vectors costs less than the rest; another task of the same model stays below 0.95, mostly
-below 0.8, and another model is near 0.
-"""
 MAJORITY: Final = 0.5
 """More than this share of the rows must agree with the candidate that is named."""
 MARGIN: Final = 0.005
