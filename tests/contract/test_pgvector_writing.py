@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 
 import psycopg
@@ -43,6 +44,19 @@ class Holder:
             SQL("SELECT 1 FROM {} WHERE id = %s FOR UPDATE").format(Identifier(schema, "held")),
             (id,),
         )
+
+    def wait_for_another(self) -> None:
+        """Until another session waits for the row.
+
+        A cancellation that reaches the server before the statement does is lost there, and its
+        client waits on (psycopg 3.3).
+        """
+        mine = self._connection.info.backend_pid
+        blocked = (
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND %s = ANY(pg_blocking_pids(pid))"
+        )
+        while not self._connection.execute(blocked, (mine,)).fetchall()[0][0]:
+            time.sleep(0.01)
 
     def let_go(self) -> None:
         self._connection.rollback()
@@ -198,6 +212,7 @@ async def test_a_cancelled_upsert_does_not_wait_for_what_is_locked(
     async with AsyncHarness(postgres, schema).open("held", backend=backend) as store:
         writing = asyncio.create_task(store.upsert(two_batches()))
         await embedding.wait()
+        await asyncio.to_thread(holder.wait_for_another)
         writing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await writing
