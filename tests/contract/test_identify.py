@@ -201,7 +201,7 @@ def test_vectors_of_any_length_are_told(place: Place) -> None:
     place.make(documents, embedded(CANDIDATES[0], documents) * np.float32(3))
     named = found(place)
     assert (named.space, named.normalized) == (SPACES[0], False)
-    assert "not of unit norm" in " ".join(named.notes)
+    assert "not of unit norm" in named.refused
 
 
 def test_a_collection_in_a_shared_table_is_chosen_by_its_scope(postgres: str, schema: str) -> None:

@@ -488,7 +488,7 @@ def test_a_key_that_is_checked_later_is_not_adopted(place: Place) -> None:
 
 @pytest.mark.parametrize("key", ["PRIMARY KEY (id)", "UNIQUE (id) INCLUDE (body)"])
 def test_any_unique_key_will_do(place: Place, key: str) -> None:
-    place.ask(f"CREATE TABLE rows (id int, body text, md jsonb, e vector(4), {key})")
+    place.ask(f"CREATE TABLE rows (id int NOT NULL, body text, md jsonb, e vector(4), {key})")
     with place.adopted(LAYOUT) as store:
         assert upsert(store, Document("1", "x")).written == 1
 
