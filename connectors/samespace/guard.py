@@ -313,15 +313,15 @@ def check_distinct_ids(spaces: Iterable[EmbeddingSpace]) -> None:
             )
 
 
-def check_threshold(threshold: Any) -> float:
-    """The smallest cosine of a canary that passes, or :class:`InvalidInput`.
+def check_threshold(threshold: Any, *, what: str = "canary_threshold") -> float:
+    """The smallest cosine that passes, or :class:`InvalidInput`.
 
-    It is below 1, since a canary is kept in half precision.
+    It is below 1, since canaries and some stored vectors are kept in half precision.
     """
     is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
     if not is_number or not 0 < threshold < 1:
         raise InvalidInput(
-            f"canary_threshold is {excerpt(threshold)}; pass a cosine between 0 and 1, such as "
+            f"{what} is {excerpt(threshold)}; pass a cosine between 0 and 1, such as "
             f"{CANARY_THRESHOLD}"
         )
     return float(threshold)

@@ -36,7 +36,7 @@ from samespace.embedding import (
     uncached,
 )
 from samespace.errors import EmbeddingError, InvalidInput, SpaceMismatch, excerpt
-from samespace.guard import CANARY_TEXTS, Canary, SlotRecord, check_canary
+from samespace.guard import CANARY_TEXTS, Canary, SlotRecord, check_canary, check_threshold
 from samespace.ingest.embedder import Embedder
 from samespace.ingest.running import served
 from samespace.ingest.target import AnyStore, unique
@@ -195,8 +195,7 @@ def _check_options(only: object, threshold: object, batch_size: object, budget: 
         raise InvalidInput(
             f'only is {excerpt(only)}; pass "free" to call no model, or leave it out'
         )
-    if type(threshold) not in {int, float} or not 0 < threshold < 1:  # type: ignore[operator]
-        raise InvalidInput(f"threshold is {excerpt(threshold)}; pass a cosine between 0 and 1")
+    check_threshold(threshold, what="threshold")
     _check_count(batch_size, "batch_size", MOST_IN_BATCH)
     if budget is not None:
         _check_count(budget, "budget_tokens", None)
@@ -205,16 +204,22 @@ def _check_options(only: object, threshold: object, batch_size: object, budget: 
 def _sample(sample: object) -> int | None:
     if sample is None or sample == "all":
         return None
-    _check_count(sample, "sample", MOST_SAMPLED, or_else=', or "all" for every row')
-    return int(sample)  # type: ignore[call-overload, no-any-return]
+    return _check_count(sample, "sample", MOST_SAMPLED, or_else=', or "all" for every row')
 
 
-def _check_count(value: object, what: str, most: int | None, *, or_else: str = "") -> None:
-    if type(value) is not int or value < 1 or (most is not None and value > most):
+def _check_count(value: object, what: str, most: int | None, *, or_else: str = "") -> int:
+    """``value``, or :class:`InvalidInput` unless it is a whole number from 1 to ``most``."""
+    if (
+        not isinstance(value, int)
+        or isinstance(value, bool)
+        or value < 1
+        or (most is not None and value > most)
+    ):
         upwards = "on" if most is None else f"to {most:,}"
         raise InvalidInput(
             f"{what} is {excerpt(value)}; pass a whole number from 1 {upwards}{or_else}"
         )
+    return value
 
 
 def _file(checkpoint: object) -> AuditFile | None:

@@ -89,9 +89,10 @@ State = TypeVar("State", bound=Known)
 class GuardedStore(StoreBase, Generic[State]):
     """A store whose collections carry records; a subclass reads them with the hooks below."""
 
-    _state: State | None = None
     guard_limit: ClassVar[str] = ""
+    """Why a store of this kind takes nothing of :meth:`guard_install`; empty where it does."""
 
+    _state: State | None = None
     _index: Index
     _warned = False
     _planned: SpaceRecord | None = None
