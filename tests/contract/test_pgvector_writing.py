@@ -46,11 +46,7 @@ class Holder:
         )
 
     def wait_for_another(self) -> None:
-        """Until another session waits for the row.
-
-        A cancellation that reaches the server before the statement does is lost there, and its
-        client waits on (psycopg 3.3).
-        """
+        """Until another session waits for the row."""
         mine = self._connection.info.backend_pid
         blocked = (
             "SELECT count(*) FROM pg_locks WHERE NOT granted AND %s = ANY(pg_blocking_pids(pid))"

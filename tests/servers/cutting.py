@@ -87,8 +87,11 @@ class Wire:
         with suppress(OSError):
             while data := client.recv(CHUNK):
                 self._count(client)
-                server.sendall(data)
+                self._pass_on(data, server)
         self._hang_up(client, server)
+
+    def _pass_on(self, data: bytes, server: socket.socket) -> None:
+        server.sendall(data)
 
     def _answer(self, server: socket.socket, client: socket.socket) -> None:
         with suppress(OSError):

@@ -20,6 +20,7 @@ from psycopg.rows import tuple_row
 
 from samespace.errors import InvalidInput, StoreUnavailable, excerpt
 from samespace.stores.pgvector import embedded
+from samespace.stores.pgvector.canceller import Canceller
 from samespace.stores.pgvector.faults import Translating
 from samespace.stores.running import in_thread
 
@@ -138,7 +139,7 @@ class Connections:
 class Loan:
     """A cursor for the length of a ``with`` block; no exception of the driver leaves it."""
 
-    __slots__ = ("_cursor", "_lender", "_pooled")
+    __slots__ = ("_canceller", "_cursor", "_lender", "_pooled")
 
     def __init__(self, lender: Connections) -> None:
         self._lender = lender
@@ -147,15 +148,19 @@ class Loan:
 
     def __enter__(self) -> Tuples:
         with Translating():
-            if self._pooled is None:
-                self._cursor = self._lender.take()
-                return self._cursor
-            connection = self._pooled.__enter__()
-            try:
-                return self._lender.cursor_of_pool(connection)
-            except BaseException as error:
-                self._pooled.__exit__(type(error), error, error.__traceback__)
-                raise
+            self._cursor = self._borrow()
+            self._canceller = Canceller(self._cursor.connection)
+            return self._cursor
+
+    def _borrow(self) -> Tuples:
+        if self._pooled is None:
+            return self._lender.take()
+        connection = self._pooled.__enter__()
+        try:
+            return self._lender.cursor_of_pool(connection)
+        except BaseException as error:
+            self._pooled.__exit__(type(error), error, error.__traceback__)
+            raise
 
     def __exit__(
         self,
@@ -164,6 +169,7 @@ class Loan:
         traceback: TracebackType | None,
     ) -> None:
         with Translating():
+            self._canceller.finish()
             if self._pooled is None:
                 self._lender.put(self._cursor)
             else:

@@ -19,6 +19,7 @@ from psycopg.rows import tuple_row
 
 from samespace.errors import InvalidInput, StoreUnavailable, excerpt
 from samespace.stores.pgvector import embedded
+from samespace.stores.pgvector.canceller_async import AsyncCanceller
 from samespace.stores.pgvector.faults import Translating
 from samespace.stores.running import in_thread_async
 
@@ -142,7 +143,7 @@ class AsyncConnections:
 class AsyncLoan:
     """A cursor for the length of a ``with`` block; no exception of the driver leaves it."""
 
-    __slots__ = ("_cursor", "_lender", "_pooled")
+    __slots__ = ("_canceller", "_cursor", "_lender", "_pooled")
 
     def __init__(self, lender: AsyncConnections) -> None:
         self._lender = lender
@@ -151,15 +152,19 @@ class AsyncLoan:
 
     async def __aenter__(self) -> AsyncTuples:
         with Translating():
-            if self._pooled is None:
-                self._cursor = await self._lender.take()
-                return self._cursor
-            connection = await self._pooled.__aenter__()
-            try:
-                return self._lender.cursor_of_pool(connection)
-            except BaseException as error:
-                await self._pooled.__aexit__(type(error), error, error.__traceback__)
-                raise
+            self._cursor = await self._borrow()
+            self._canceller = AsyncCanceller(self._cursor.connection)
+            return self._cursor
+
+    async def _borrow(self) -> AsyncTuples:
+        if self._pooled is None:
+            return await self._lender.take()
+        connection = await self._pooled.__aenter__()
+        try:
+            return self._lender.cursor_of_pool(connection)
+        except BaseException as error:
+            await self._pooled.__aexit__(type(error), error, error.__traceback__)
+            raise
 
     async def __aexit__(
         self,
@@ -168,6 +173,7 @@ class AsyncLoan:
         traceback: TracebackType | None,
     ) -> None:
         with Translating():
+            await self._canceller.finish()
             if self._pooled is None:
                 await self._lender.put(self._cursor)
             else:
