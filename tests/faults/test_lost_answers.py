@@ -33,6 +33,8 @@ class Place:
 
     connect: Callable[[], socket.socket]
     open: Callable[..., VectorStore]
+    connect_beside: Callable[[], socket.socket] | None = None
+    """To another port that is spoken to as well; ``open`` takes a wire's as ``beside``."""
 
 
 def at_postgres(request: pytest.FixtureRequest) -> Place:
@@ -62,13 +64,17 @@ def at_qdrant(request: pytest.FixtureRequest, *, grpc: bool) -> Place:
     address = urlsplit(url)
     port = request.getfixturevalue("qdrant_grpc") if grpc else address.port or 6333
 
-    def open(through: int | None = None, **more: Any) -> VectorStore:
+    def open(through: int | None = None, beside: int | None = None, **more: Any) -> VectorStore:
         if grpc:
             more["grpc_port"] = through or port
-        source = url if grpc or through is None else f"http://127.0.0.1:{through}"
+        rest = beside if grpc else through
+        source = url if rest is None else f"http://127.0.0.1:{rest}"
         return QdrantStore(source, collection=f"{prefix}{NAME}", **more)
 
-    return Place(lambda: socket.create_connection((address.hostname, port)), open)
+    def to(port: int) -> Callable[[], socket.socket]:
+        return lambda: socket.create_connection((address.hostname, port))
+
+    return Place(to(port), open, to(address.port or 6333) if grpc else None)
 
 
 def at_elasticsearch(request: pytest.FixtureRequest) -> Place:

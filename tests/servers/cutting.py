@@ -10,6 +10,11 @@ from types import TracebackType
 from typing import Self
 
 CHUNK = 65_536
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+FRAME = 9
+"""Bytes before what a frame of HTTP/2 carries: three of its length, one of its type, five more."""
+HEADERS = 1
+"""The type of the frame that begins a request."""
 
 
 class Wire:
@@ -86,7 +91,7 @@ class Wire:
     def _ask(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
             while data := client.recv(CHUNK):
-                self._count(client)
+                self._count(client, data)
                 self._pass_on(data, server)
         self._hang_up(client, server)
 
@@ -101,7 +106,7 @@ class Wire:
                 client.sendall(data)
         self._hang_up(client, server)
 
-    def _count(self, client: socket.socket) -> None:
+    def _count(self, client: socket.socket, _: bytes) -> None:
         """One more round trip, unless the client goes on with what it has begun to say."""
         with self._lock:
             self.round_trips += client not in self._heard
@@ -123,3 +128,23 @@ class Wire:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
+
+
+class Calls(Wire):
+    """A wire on which HTTP/2 is spoken, as gRPC does: each call that a client begins is a round trip.
+
+    Both sides speak between calls as well, so who spoke last says nothing.
+    """
+
+    def __init__(self, connect: Callable[[], socket.socket]) -> None:
+        super().__init__(connect)
+        self._begun: dict[socket.socket, bytearray] = {}
+
+    def _count(self, client: socket.socket, data: bytes) -> None:
+        begun = self._begun.setdefault(client, bytearray())
+        begun += data
+        if begun.startswith(PREFACE):
+            del begun[: len(PREFACE)]
+        while len(begun) >= FRAME and len(begun) >= (size := FRAME + int.from_bytes(begun[:3])):
+            self.round_trips += begun[3] == HEADERS
+            del begun[:size]
