@@ -5,7 +5,7 @@ The model is a real one, and every sabotage as slight as it comes in practice (d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -13,15 +13,10 @@ import numpy as np
 import pytest
 from tests.models.minilm import MiniLM, Weights, bfloat16
 
-from samespace import CachingBackend, Document
+from samespace import Document
 from samespace.errors import BadResponse, PartialWrite, SpaceMismatch
 from samespace.protocols import EmbeddingBackend, Matrix, VectorStore
-from samespace.testing.backends import (
-    DistortingBackend,
-    LyingBackend,
-    TaskBackend,
-)
-from samespace.testing.corpus import documents
+from samespace.testing.backends import DistortingBackend
 from samespace.testing.harness import StoreHarness
 
 ROWS = [
@@ -134,43 +129,3 @@ def test_another_precision_is_no_other_model(harness: StoreHarness) -> None:
         for cosine in (slot.documents_cosine, slot.queries_cosine):
             assert cosine is not None
             assert 0.998 < cosine < 1
-
-
-class Changing:
-    """A backend behind an address: one model at first, later another."""
-
-    is_async = False
-
-    def __init__(self, model: TaskBackend) -> None:
-        self.model = model
-        self.space = model.space
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-    def embed_documents(self, texts: Sequence[str]) -> Matrix:
-        return self.model.embed_documents(texts)
-
-    def embed_query(self, text: str) -> Matrix:
-        return self.model.embed_query(text)
-
-    def embed_queries(self, texts: Sequence[str]) -> Matrix:
-        return self.model.embed_queries(texts)
-
-
-def test_a_cache_does_not_answer_for_a_model_that_has_changed(harness: StoreHarness) -> None:
-    behind: Any = Changing(TaskBackend())
-    cache = CachingBackend(CachingBackend(behind))
-    with harness.open("canary", backend=cache) as store:
-        store.upsert(documents(3))
-        store.search("text")
-    with harness.open("canary", backend=cache) as store:  # nothing has changed
-        assert store.upsert(documents(3)).tokens == 0
-        assert len(store.search("text")) == 3
-    behind.model = LyingBackend()
-    with harness.open("canary", backend=cache) as store:
-        for _ in range(2):
-            with pytest.raises(SpaceMismatch, match="suggests another model"):
-                store.upsert(documents(3))
-            with pytest.raises(SpaceMismatch, match="suggests another model"):
-                store.search("text")

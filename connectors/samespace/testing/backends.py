@@ -152,6 +152,32 @@ class DistortingBackend:
         return vector
 
 
+class ChangingBackend:
+    """What stands behind an address: one model at first, and another once ``model`` is set."""
+
+    is_async: ClassVar[bool] = False
+
+    def __init__(self, model: EmbeddingBackend) -> None:
+        self.model = model
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The model's space."""
+        return self.model.space
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        """Vectors of shape ``(len(texts), dimensions)``."""
+        return self.model.embed_documents(texts)
+
+    def embed_queries(self, texts: Sequence[str]) -> Matrix:
+        """Vectors of shape ``(len(texts), dimensions)``."""
+        return self.model.embed_queries(texts)
+
+    def embed_query(self, text: str) -> Vector:
+        """One query's vector, shape ``(dimensions,)``."""
+        return self.model.embed_query(text)
+
+
 class AwaitableBackend:
     """Another backend with async methods."""
 

@@ -10,13 +10,20 @@ from typing import Any, Final
 
 import pytest
 
+from samespace.backends.caching import CachingBackend
 from samespace.documents import Document
 from samespace.errors import CollectionNotFound, InvalidInput, SpaceMismatch, SpaceUnknown
 from samespace.filters import everything
 from samespace.guard import FORMAT, SlotRecord, SlotState, SpaceRecord
 from samespace.protocols import VectorStore
 from samespace.space import EmbeddingSpace
-from samespace.testing.backends import UNLIKE, V3, TaskBackend
+from samespace.testing.backends import (
+    UNLIKE,
+    V3,
+    ChangingBackend,
+    LyingBackend,
+    TaskBackend,
+)
 from samespace.testing.corpus import BAD_COLLECTION_NAMES, documents
 from samespace.testing.gaps import DeclaresGaps
 from samespace.testing.harness import StoreHarness
@@ -227,6 +234,24 @@ class GuardContract(DeclaresGaps):
         with harness.open("guarded", space=UNLIKE) as other:
             with pytest.raises(SpaceUnknown):
                 other.count()
+
+    def test_no_cache_answers_for_a_model_that_has_changed(self, harness: StoreHarness) -> None:
+        honest = TaskBackend()
+        model = ChangingBackend(honest)
+        behind: Any = model
+        cache = CachingBackend(CachingBackend(behind))
+        for _ in range(2):
+            with harness.open("guarded", backend=cache) as store:
+                store.upsert(documents(3))
+                assert len(store.search("text")) == 3
+        assert len(honest.documents) == 3  # the cache answers what is asked again
+        model.model = LyingBackend()
+        with harness.open("guarded", backend=cache) as store:
+            for _ in range(2):
+                with pytest.raises(SpaceMismatch, match="suggests another model"):
+                    store.upsert(documents(3))
+                with pytest.raises(SpaceMismatch, match="suggests another model"):
+                    store.search("text")
 
     def test_the_backend_must_be_of_the_space_that_is_said(self, harness: StoreHarness) -> None:
         with pytest.raises(SpaceMismatch):

@@ -9,13 +9,21 @@ from typing import Any, Final
 
 import pytest
 
+from samespace.backends.caching_async import AsyncCachingBackend
 from samespace.documents import Document
 from samespace.errors import CollectionNotFound, InvalidInput, SpaceMismatch, SpaceUnknown
 from samespace.filters import everything
 from samespace.guard import FORMAT, SlotRecord, SlotState, SpaceRecord
 from samespace.protocols import AsyncVectorStore
 from samespace.space import EmbeddingSpace
-from samespace.testing.backends import UNLIKE, V3, TaskBackend
+from samespace.testing.backends import (
+    UNLIKE,
+    V3,
+    AwaitableBackend,
+    ChangingBackend,
+    LyingBackend,
+    TaskBackend,
+)
 from samespace.testing.corpus import BAD_COLLECTION_NAMES, documents
 from samespace.testing.gaps import DeclaresGaps
 from samespace.testing.harness_async import AsyncStoreHarness
@@ -230,6 +238,27 @@ class AsyncGuardContract(DeclaresGaps):
         async with harness.open("guarded", space=UNLIKE) as other:
             with pytest.raises(SpaceUnknown):
                 await other.count()
+
+    async def test_no_cache_answers_for_a_model_that_has_changed(
+        self, harness: AsyncStoreHarness
+    ) -> None:
+        honest = TaskBackend()
+        model = ChangingBackend(honest)
+        behind: Any = model
+        behind = AwaitableBackend(model)  # async only
+        cache = AsyncCachingBackend(AsyncCachingBackend(behind))
+        for _ in range(2):
+            async with harness.open("guarded", backend=cache) as store:
+                await store.upsert(documents(3))
+                assert len(await store.search("text")) == 3
+        assert len(honest.documents) == 3  # the cache answers what is asked again
+        model.model = LyingBackend()
+        async with harness.open("guarded", backend=cache) as store:
+            for _ in range(2):
+                with pytest.raises(SpaceMismatch, match="suggests another model"):
+                    await store.upsert(documents(3))
+                with pytest.raises(SpaceMismatch, match="suggests another model"):
+                    await store.search("text")
 
     async def test_the_backend_must_be_of_the_space_that_is_said(
         self, harness: AsyncStoreHarness
