@@ -18,6 +18,7 @@ from samespace.protocols import (
     SupportsLateChunking,
     TakesCallsAtOnce,
     Usage,
+    Vector,
 )
 from samespace.testing.backends import V3, AwaitableBackend, RefusingBackend, TaskBackend
 
@@ -151,3 +152,28 @@ def test_functions_with_a_cache_name_a_backend_without() -> None:
     assert uncached(cached) is plain
     with pytest.raises(InvalidInput, match="lacks"):
         CallableBackend(V3, model.embed_documents, model.embed_query, uncached=object())  # type: ignore[arg-type]
+
+
+class CacheOfOthers:
+    """Methods and attribute as LangChain's ``CacheBackedEmbeddings`` has them."""
+
+    def __init__(self, beneath: object) -> None:
+        self.underlying_embeddings = beneath
+
+    def embed_documents(self, texts: list[str]) -> Matrix:
+        return TaskBackend().embed_documents(texts)
+
+    def embed_query(self, text: str) -> Vector:
+        return TaskBackend().embed_query(text)
+
+
+@pytest.mark.parametrize("caches", [1, 2])
+def test_what_is_beneath_the_cache_of_another_library_is_found(caches: int) -> None:
+    model = TaskBackend()
+    cache: Any = model
+    for _ in range(caches):
+        cache = CacheOfOthers(cache)
+    found = uncached(CallableBackend(V3, cache.embed_documents, cache.embed_query))
+    found.embed_documents(["a"])
+    found.embed_query("b")
+    assert (model.documents, model.queries) == (["a"], ["b"])

@@ -39,9 +39,9 @@ class AsyncCallableBackend:
     ``aembed_query`` to the async twin. Which space its vectors live in only you can say; that it stays
     the same is what a collection's canary watches.
 
-    Where the functions answer from a cache, ``uncached`` is a backend of the same space that does not,
-    such as one of what a LangChain ``CacheBackedEmbeddings`` has as its ``underlying_embeddings``: the
-    canary is embedded by that.
+    Where the functions answer from a cache, ``uncached`` is a backend of the same space that does not:
+    the canary is embedded by that. The methods of a LangChain ``CacheBackedEmbeddings`` need none, for
+    what is beneath is known.
     """
 
     is_async: ClassVar[bool] = True
@@ -68,9 +68,17 @@ class AsyncCallableBackend:
                 "pass embed_query= too"
             )
         self._space = space
-        self._uncached = require_any(uncached)
         self._documents = embed_documents
         self._query = embed_query
+        self._uncached = require_any(uncached) or self._beneath()
+
+    def _beneath(self) -> AnyBackend | None:
+        """A backend of the functions that these methods, if they are a cache's, are in front of."""
+        documents = _method_beneath(self._documents)
+        if documents is None:
+            return None
+        query = self._query and (_method_beneath(self._query) or self._query)
+        return type(self)(self._space, documents, query)
 
     @property
     def space(self) -> EmbeddingSpace:
@@ -121,3 +129,10 @@ class AsyncCallableBackend:
         if inspect.iscoroutine(answer):
             answer.close()  # it has not begun
         raise InvalidInput(_WRONG_KIND[self.is_async])
+
+
+def _method_beneath(method: Any) -> Callable[..., Any] | None:
+    """The method of this name of what a LangChain cache embeds with; None for any other function."""
+    beneath = getattr(getattr(method, "__self__", None), "underlying_embeddings", None)
+    found: Callable[..., Any] | None = getattr(beneath, getattr(method, "__name__", ""), None)
+    return found
