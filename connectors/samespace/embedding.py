@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeGuard, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from samespace.guard import CANARY_TEXTS, Canary, Direction
 from samespace.protocols import (
     AnswersFromMemory,
     AnyBackend,
+    AsyncEmbeddingBackend,
     EmbeddingBackend,
     Matrix,
     ReportsProvenance,
@@ -32,12 +33,13 @@ Embedded = tuple[Matrix, Usage]
 
 def require_sync(backend: AnyBackend | None) -> EmbeddingBackend | None:
     """Return the backend if a sync store can run it; :class:`InvalidInput` for an async one."""
-    if require_any(backend) is not None and is_async(backend):
-        raise InvalidInput(
-            f"{type(backend).__name__} is async and this store is not; use its sync twin, "
-            "or the async store"
-        )
-    return backend  # type: ignore[return-value]
+    required = require_any(backend)
+    if required is None or is_sync(required):
+        return required
+    raise InvalidInput(
+        f"{type(backend).__name__} is async and this store is not; use its sync twin, "
+        "or the async store"
+    )
 
 
 def require_any(backend: AnyBackend | None) -> AnyBackend | None:
@@ -55,9 +57,14 @@ def require_any(backend: AnyBackend | None) -> AnyBackend | None:
     return backend
 
 
-def is_async(backend: AnyBackend | None) -> bool:
+def is_async(backend: AnyBackend | None) -> TypeGuard[AsyncEmbeddingBackend]:
     """Whether a backend's methods are to be awaited."""
     return getattr(backend, "is_async", False)
+
+
+def is_sync(backend: AnyBackend) -> TypeGuard[EmbeddingBackend]:
+    """Whether a backend's methods are called as they are."""
+    return not is_async(backend)
 
 
 async def close_async(backend: AnyBackend) -> None:
@@ -67,6 +74,10 @@ async def close_async(backend: AnyBackend) -> None:
         await close()
 
 
+@overload
+def uncached(backend: EmbeddingBackend) -> EmbeddingBackend: ...
+@overload
+def uncached(backend: AsyncEmbeddingBackend) -> AsyncEmbeddingBackend: ...
 def uncached(backend: AnyBackend) -> AnyBackend:
     """The backend that asks its model for every text: this one, or the one beneath its caches.
 
@@ -100,8 +111,8 @@ def embed(backend: EmbeddingBackend, direction: Direction, texts: Sequence[str])
 
 async def embed_async(backend: AnyBackend, direction: Direction, texts: Sequence[str]) -> Embedded:
     """:func:`embed` of either kind of backend; a sync one runs in a worker thread."""
-    if not is_async(backend):
-        return await asyncio.to_thread(embed, backend, direction, texts)  # type: ignore[arg-type]
+    if is_sync(backend):
+        return await asyncio.to_thread(embed, backend, direction, texts)
     asked: Any = backend.embed_documents if direction == "documents" else backend.embed_queries
     try:
         answer = await asked(texts)
@@ -142,7 +153,7 @@ def embed_proving(
     if beneath is backend:
         return _apart(embed(backend, direction, [*texts, *CANARY_TEXTS]), len(texts))
     with _about_no_text():
-        canary, usage = embed(beneath, direction, CANARY_TEXTS)  # type: ignore[arg-type]
+        canary, usage = embed(beneath, direction, CANARY_TEXTS)
     found = embed(backend, direction, texts) if texts else (canary[:0], _NOTHING)
     return _with_tokens(found, usage), canary
 
