@@ -43,7 +43,7 @@ from samespace.errors import (
     SpaceMismatch,
     excerpt,
 )
-from samespace.filters import Filter, check_filter
+from samespace.filters import Filter, check_filter, id_in
 from samespace.guard import (
     CANARY_THRESHOLD,
     Canary,
@@ -62,11 +62,12 @@ from samespace.stores.running import AsyncBeside
 from samespace.vectors import as_matrix, as_vector, as_vectors
 
 if TYPE_CHECKING:
-    from samespace.protocols import Shard
+    from samespace.protocols import AsyncVectorStore, Shard
 
 BATCH_DOCUMENTS: Final = 1000
 BATCH_BYTES: Final = 16 * 2**20
 MAX_LIMIT: Final = 10_000
+DRAWN_PER_READ: Final = 500
 logger: Final = logging.getLogger("samespace")
 _NOWHERE: Final[Mapping[EmbeddingSpace, Vector]] = MappingProxyType({})
 
@@ -579,8 +580,15 @@ def check_pending(rows: object) -> None:
             )
 
 
-def as_drawn(rows: Sequence[VersionedRow], ids: Iterable[str]) -> list[VersionedRow]:
-    """Rows in the order in which their ids were drawn, so that the first ones are a sample too."""
+async def read_drawn_async(
+    store: AsyncVectorStore, space: EmbeddingSpace, ids: Sequence[str], where: Filter | None
+) -> list[VersionedRow]:
+    """The rows that were drawn and still have a vector, in that order: the first are a sample too."""
+    rows: list[VersionedRow] = []
+    for start in range(0, len(ids), DRAWN_PER_READ):
+        among = id_in(ids[start : start + DRAWN_PER_READ], where)
+        # One more, or a cursor behind the last row is asked for, which a stranger's may not give.
+        rows += (await store.filled(space, limit=DRAWN_PER_READ + 1, where=among))[0]
     place = {id: number for number, id in enumerate(ids)}
     return sorted(rows, key=lambda row: place[row.document.id])
 

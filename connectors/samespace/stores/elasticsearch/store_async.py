@@ -34,7 +34,7 @@ from samespace.errors import (
     StoreUnavailable,
     excerpt,
 )
-from samespace.filters import Field, Filter, In, Target, check_filter, id_in, target_of
+from samespace.filters import Field, Filter, In, Target, check_filter, target_of
 from samespace.guard import (
     CANARY_THRESHOLD,
     Canary,
@@ -57,7 +57,6 @@ from samespace.space import EmbeddingSpace
 from samespace.stores.base_async import (
     Row,
     Written,
-    as_drawn,
     check_changes,
     check_cursor,
     check_fit,
@@ -69,6 +68,7 @@ from samespace.stores.base_async import (
     check_space,
     check_state,
     checked_matrix,
+    read_drawn_async,
 )
 from samespace.stores.elasticsearch import dsl, hardening
 from samespace.stores.elasticsearch.conditions import Query, condition, every, exists
@@ -1263,12 +1263,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
                 {"query": dsl.shuffled(passing), "size": size, "_source": False},
             )
         ids = [hit["_id"] for hit in drawn]
-        found: list[VersionedRow] = []
-        for start in range(0, len(ids), PAGE):
-            part = ids[start : start + PAGE]
-            among = id_in(part, where)  # one more, or a cursor behind a stranger's row is asked for
-            found += (await self.filled(space, limit=PAGE + 1, where=among))[0]
-        return as_drawn(found, ids)
+        return await read_drawn_async(self, space, ids, where)
 
     async def _to_read(self, space: EmbeddingSpace) -> tuple[_State, Shape, SlotRecord]:
         """As :meth:`_slot_of_space`; of an index without a record where that may be searched, too."""

@@ -48,7 +48,7 @@ from samespace.errors import (
     command,
     excerpt,
 )
-from samespace.filters import Field, Filter, check_filter, id_in, target_of
+from samespace.filters import Field, Filter, check_filter, target_of
 from samespace.findings import Finding, Level
 from samespace.guard import (
     CANARY_THRESHOLD,
@@ -73,7 +73,6 @@ from samespace.space import EmbeddingSpace
 from samespace.stores.base_async import (
     Row,
     Written,
-    as_drawn,
     check_changes,
     check_cursor,
     check_fit,
@@ -86,6 +85,7 @@ from samespace.stores.base_async import (
     check_state,
     checked_matrix,
     logger,
+    read_drawn_async,
 )
 from samespace.stores.guarded_async import AsyncGuardedStore, looked_up, slot_name
 from samespace.stores.pgvector import diagnosis, hardening, sql
@@ -115,7 +115,6 @@ from samespace.stores.running import T
 LOCK_NAME: Final = "samespace"
 DDL_LOCK_TIMEOUT_MS: Final = 500
 DDL_ATTEMPTS: Final = 60
-ROWS_PER_READ: Final = 500
 Item = TypeVar("Item")
 ATTEMPTS: Final = 5
 _UNPREPARED: Final = (pg.InvalidSqlStatementName, pg.DuplicatePreparedStatement)
@@ -1140,11 +1139,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
             table, slot = await self._table_to_read(space)
             drawn = await self._rows(sql.sample(table, slot.name, where, size=size))
         ids = [id for (id,) in drawn]
-        found: list[VersionedRow] = []
-        for part in _parts(ids, ROWS_PER_READ):
-            among = id_in(part, where)
-            found += (await self.filled(space, limit=len(part), where=among))[0]
-        return as_drawn(found, ids)
+        return await read_drawn_async(self, space, ids, where)
 
     async def _table_to_read(self, space: EmbeddingSpace) -> tuple[Table, SlotRecord]:
         """As :meth:`_table_of`; of a collection without a record where that may be searched, too."""
