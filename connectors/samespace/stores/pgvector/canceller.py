@@ -30,15 +30,15 @@ class Canceller:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
         self._once = connection.cancel_safe
-        self._insisting = Beside[None]()
-        self._is_used = self._is_over = False
+        self._insisting: Beside[None] | None = None
+        self._is_over = False
         vars(connection)["cancel_safe"] = self.cancel
         self._endable = Endable(self.cancel)
 
     def cancel(self, **_: object) -> None:
         """Begin to cancel; whoever waits for the server's answer gets one, or an error."""
-        if not self._is_used:
-            self._is_used = True
+        if self._insisting is None:
+            self._insisting = Beside()
             self._insisting.start(self._insist)
 
     def _insist(self) -> None:
@@ -55,7 +55,7 @@ class Canceller:
         self._endable.withdraw()
         del vars(self._connection)["cancel_safe"]
         self._is_over = True
-        if self._is_used:
+        if self._insisting is not None:
             with self._insisting:
                 pass
             self._connection.close()

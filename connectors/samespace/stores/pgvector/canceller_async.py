@@ -30,15 +30,15 @@ class AsyncCanceller:
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self._connection = connection
         self._once = connection.cancel_safe
-        self._insisting = AsyncBeside[None]()
-        self._is_used = self._is_over = False
+        self._insisting: AsyncBeside[None] | None = None
+        self._is_over = False
         vars(connection)["cancel_safe"] = self.cancel
         self._endable = AsyncEndable(self.cancel)
 
     async def cancel(self, **_: object) -> None:
         """Begin to cancel; whoever waits for the server's answer gets one, or an error."""
-        if not self._is_used:
-            self._is_used = True
+        if self._insisting is None:
+            self._insisting = AsyncBeside()
             await self._insisting.start(self._insist)
 
     async def _insist(self) -> None:
@@ -55,7 +55,7 @@ class AsyncCanceller:
         self._endable.withdraw()
         del vars(self._connection)["cancel_safe"]
         self._is_over = True
-        if self._is_used:
+        if self._insisting is not None:
             async with self._insisting:
                 pass
             await self._connection.close()
