@@ -189,14 +189,15 @@ def test_another_size_is_another_space(home: Path, tmp_path: Path) -> None:
 
 
 def test_without_a_command_there_is_help_and_nothing_else(home: Path) -> None:
-    done = run(home)
+    done = run(home, alone=True)
     assert done.returncode == 2
     assert "Usage" in done.stdout + done.stderr
     assert "samespace:" not in done.stderr
 
 
 def test_the_version_is_that_of_the_package(home: Path) -> None:
-    assert run(home, "--version").stdout == f"samespace {samespace.__version__}\n"
+    said = run(home, "--version", alone=True)
+    assert (said.returncode, said.stdout) == (0, f"samespace {samespace.__version__}\n")
 
 
 def test_what_is_not_confirmed_is_not_removed(home: Path, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_a_key_in_the_environment_is_shown_nowhere(home: Path) -> None:
         "PYTHONWARNINGS": "error:Api key is used:UserWarning",
     }  # fmt: skip
     for url in ("qdrant+https://127.0.0.1:1", "elasticsearch+https://127.0.0.1:1"):
-        done = run(home, "doctor", "--store", url, environment=environment)
+        done = run(home, "doctor", "--store", url, environment=environment, alone=True)
         assert done.returncode == 1
         assert "JINA_API_KEY is set" in done.stdout
         assert key not in done.stdout + done.stderr
@@ -140,7 +140,8 @@ def test_a_key_in_the_environment_is_shown_nowhere(home: Path) -> None:
 
 def test_a_warning_of_a_driver_is_one_line(home: Path) -> None:
     environment = {"QDRANT_API_KEY": "sentinel_4711"}
-    done = run(home, "doctor", "--store", "qdrant://127.0.0.1:1", environment=environment)
+    unsafe = ("doctor", "--store", "qdrant://127.0.0.1:1")
+    done = run(home, *unsafe, environment=environment, alone=True)
     assert done.stderr == "samespace: warning: Api key is used with an insecure connection.\n"
 
 
