@@ -11,6 +11,9 @@ newest_python = for name in python3.13 python3.12 python3.11 python3 python; do 
 	if $$name -c "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; \
 	then echo $$name; break; fi; done
 
+# The tests start a few hundred processes, which would each compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test soak check generate bench clean
 .DELETE_ON_ERROR:
 
