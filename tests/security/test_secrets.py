@@ -1,8 +1,8 @@
 """A password that is on its way to the server shows up nowhere else.
 
-The whole contract runs with it in the connection string, every logger at DEBUG; each error of ours
-that is made anywhere is kept and looked through, with all that hangs on it. (A warning is an error
-in these tests, so it would be among them.)
+The whole contract runs with it in the connection string, every logger at DEBUG, and of its async
+twin what makes most errors; each error of ours that is made anywhere is kept and looked through,
+with all that hangs on it. (A warning is an error in these tests, so it would be among them.)
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ import samespace
 from samespace import AsyncPgVectorStore, Document, PgVectorStore
 from samespace.errors import InvalidInput, SamespaceError
 from samespace.testing.backends import V3, TaskBackend
+from samespace.testing.contract_concurrency_async import AsyncConcurrencyContract
+from samespace.testing.contract_guard_async import AsyncGuardContract
+from samespace.testing.contract_input_async import AsyncInputContract
 from samespace.testing.store_contract import VectorStoreContract
-from samespace.testing.store_contract_async import AsyncVectorStoreContract
 
 SECRET = "geheim-4711"
 ROLE = "keeper"
@@ -107,7 +109,7 @@ class TestPgVectorStore(VectorStoreContract):
         return Harness(postgres, schema, source)
 
 
-class TestAsyncPgVectorStore(AsyncVectorStoreContract):
+class TestAsyncPgVectorStore(AsyncGuardContract, AsyncInputContract, AsyncConcurrencyContract):
     @pytest.fixture
     def harness(self, postgres: str, schema: str, source: str) -> AsyncHarness:
         return AsyncHarness(postgres, schema, source)
