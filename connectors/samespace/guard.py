@@ -34,6 +34,9 @@ from samespace.vectors import cosine_text, cosines
 FORMAT: Final = 1
 """The version of the record's JSON that this library writes, and the newest it reads."""
 
+UPGRADE: Final = "python -m pip install --upgrade samespace"
+"""What to type where a newer version is needed."""
+
 CANARY_TEXTS: Final = (
     "The lighthouse keeper counted seven ships before the fog came in.",
     "Der Bäcker öffnet um sechs Uhr, doch das Brot ist erst um sieben fertig.",
@@ -165,7 +168,8 @@ class SpaceRecord:
         if values["format"] > FORMAT:
             raise SpaceUnknown(
                 f"the record of collection {excerpt(collection)} has format {values['format']}, newer "
-                f"than {FORMAT}, which this version reads; upgrade samespace"
+                f"than {FORMAT}, which this version reads, so that it neither reads nor writes anything "
+                f"there; upgrade samespace: {UPGRADE}, or use another collection until then"
             )
         try:
             slots = tuple(SlotRecord.from_dict(slot) for slot in values["slots"])
@@ -350,13 +354,25 @@ def check_canary(
             f"what filled collection {excerpt(collection)}: cosine "
             f"{cosine_text(cosine, threshold)}, at least {threshold} expected. This suggests "
             f"{_suspicion(slot.canary, direction, answers, threshold)}. "
-            "Nothing was written or searched. Open the collection with the backend that filled it; if "
-            "this one is meant, give its space a variant, add a slot for it (add_slot) and embed the "
-            "texts again.",
+            "Nothing was written or searched. Open the collection with the backend that filled it, "
+            f"which {command('info', collection)} names; where the canary may be wrong instead, "
+            f"{command('guard repair-record', collection)} --backend SPEC (repair_record()) writes it anew, "
+            "if the rows are as this backend embeds them; if another space is meant, give it a variant, "
+            "add a slot for it (add_slot) and embed the texts again.",
             stored=slot.space,
             offered=slot.space,
         )
     return cosine
+
+
+def differing(slot: SlotRecord, made: Canary, *, threshold: float) -> dict[Direction, float]:
+    """The lowest cosine of each direction in which ``made`` is not the slot's canary, if that has one."""
+    if slot.canary is None:
+        return {}
+    directions: tuple[Direction, ...] = ("documents", "queries")
+    kept = slot.canary
+    found = {each: _lowest(made.of(each).astype(np.float32), kept.of(each)) for each in directions}
+    return {each: cosine for each, cosine in found.items() if not cosine >= threshold}
 
 
 def _lowest(answers: NDArray[np.float32], kept: NDArray[np.float16]) -> float:

@@ -11,7 +11,14 @@ import numpy as np
 
 from samespace import __version__
 from samespace.errors import SpaceMismatch, SpaceUnknown, command, excerpt
-from samespace.guard import CANARY_THRESHOLD, SlotRecord, SlotState, SpaceRecord, suggestion
+from samespace.guard import (
+    CANARY_THRESHOLD,
+    Direction,
+    SlotRecord,
+    SlotState,
+    SpaceRecord,
+    suggestion,
+)
 from samespace.protocols import Matrix
 from samespace.space import EmbeddingSpace, spaces_named
 from samespace.vectors import cosine_text, cosines
@@ -73,12 +80,22 @@ def nothing_left(collection: str) -> SpaceUnknown:
     )
 
 
-def check_given(given: Iterable[EmbeddingSpace], names: Sequence[str], *, collection: str) -> None:
-    """:class:`SpaceUnknown` for a space that was given and that no slot is named after."""
+def check_given(
+    given: Iterable[EmbeddingSpace],
+    names: Sequence[str],
+    record: SpaceRecord | None,
+    *,
+    collection: str,
+) -> None:
+    """:class:`SpaceUnknown` for a space that was given and is of none of the slots ``names``.
+
+    A slot is of the space that ``record`` says, or that it is named after.
+    """
     if not names:
         raise nothing_left(collection)
+    recorded = {slot.space for slot in record.slots if slot.name in names} if record else set()
     for space in given:
-        if space.id not in names:
+        if space.id not in names and space not in recorded:
             raise SpaceUnknown(
                 f"no slot of collection {excerpt(collection)} is named {space.id}, after {space}; there "
                 f"is {', '.join(map(excerpt, names)) or 'none'}; give the space that wrote it"
@@ -106,7 +123,7 @@ def with_states(
     return replace(record, slots=found)
 
 
-def check_alike(stored: Matrix, again: Matrix, *, space: EmbeddingSpace, collection: str) -> None:
+def check_alike(stored: Matrix, again: Matrix, slot: SlotRecord, *, collection: str) -> None:
     """:class:`SpaceMismatch` unless most rows' vectors are what their texts give now.
 
     Shapes ``(n, dimensions)``. Some may differ: a text may have changed since.
@@ -115,11 +132,46 @@ def check_alike(stored: Matrix, again: Matrix, *, space: EmbeddingSpace, collect
     middle = float(np.median(alike))
     if not middle >= CANARY_THRESHOLD:
         raise SpaceMismatch(
-            f"nothing was recorded of collection {excerpt(collection)}: the backend says {space}, but "
+            f"nothing was recorded of collection {excerpt(collection)}: the backend says {slot.space}, but "
             f"embeds the texts of {len(alike)} rows otherwise than they are stored: median cosine "
             f"{cosine_text(middle, CANARY_THRESHOLD)}, at least {CANARY_THRESHOLD} expected. This suggests "
-            f"{suggestion(middle)}. Pass the backend that filled it; or none, which records the "
-            "space without a canary",
-            stored=space,
-            offered=space,
+            f"{suggestion(middle)}. {_mend(slot, collection)}",
+            stored=slot.space,
+            offered=slot.space,
         )
+
+
+def _mend(slot: SlotRecord, collection: str) -> str:
+    if slot.canary is None:
+        return "Pass the backend that filled it; or none, which records the space without a canary"
+    return (
+        "The canary that is recorded says so too: open the collection with the backend that filled it, "
+        f"which {command('info', collection)} names"
+    )
+
+
+def check_told_by_rows(
+    slot: SlotRecord, differing: Mapping[Direction, float], *, collection: str, comparable: bool
+) -> None:
+    """:class:`SpaceMismatch` where rows cannot say whether a canary or the backend is wrong.
+
+    ``differing`` are the directions in which they differ, ``comparable`` says whether there are rows
+    whose texts were embedded alone.
+    """
+    if not differing or ("documents" in differing and comparable):
+        return
+    direction = next(iter(differing))
+    cosine = cosine_text(differing[direction], CANARY_THRESHOLD)
+    why = (
+        "the rows there are chunks, or without a text, so that none can be embedded again alone"
+        if "documents" in differing
+        else "documents it embeds alike, and there are no rows of queries to compare"
+    )
+    raise SpaceMismatch(
+        f"the canary of collection {excerpt(collection)} stays as it is: the backend embeds known texts as "
+        f"{direction} otherwise (cosine {cosine}), and nothing can show that the canary is wrong: {why}. "
+        f"Open it with the backend that filled it, which {command('info', collection)} names; or restore "
+        "the record from a backup",
+        stored=slot.space,
+        offered=slot.space,
+    )

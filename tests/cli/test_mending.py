@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psycopg
 import pytest
 from elasticsearch import Elasticsearch
@@ -16,7 +19,9 @@ from psycopg.sql import SQL, Identifier
 from tests.cli.running import Caller
 from tests.places import STORES, Documents, Place, Points, Table, opened_place
 
-from samespace import Document, HashingBackend, open_store
+from samespace import Document, EmbeddingSpace, HashingBackend, open_store
+from samespace.guard import CANARY_TEXTS, UPGRADE, Canary, SlotRecord
+from samespace.protocols import Matrix
 from samespace.stores.qdrant.requests import RECORD
 from samespace.testing.backends import DistortingBackend
 from samespace.testing.corpus import texts
@@ -48,10 +53,10 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 class Own:
     """A collection of ours, and what a stranger does to its record."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, *, backend: Any = SPEC) -> None:
         self.place = place
         self.name = place.name.lower().replace(" ", "_").replace("-", "_").replace("%", "")
-        with open_store(place.address, collection=self.name, backend=SPEC) as store:
+        with open_store(place.address, collection=self.name, backend=backend) as store:
             store.upsert(ROWS)
 
     def of(self, *words: str, backend: str = SPEC) -> tuple[str, ...]:
@@ -89,19 +94,34 @@ class Own:
                 meta = {} if record is None else {RECORD: record}
                 client.indices.put_mapping(index=self.name, meta=meta)
 
+    def remove(self) -> None:
+        """Leave nothing on a server that others use."""
+        if isinstance(self.place, Documents):
+            with Elasticsearch(self._server) as client:
+                client.indices.delete(index=self.name)
+
     @property
     def _server(self) -> str:
         assert isinstance(self.place, Documents)
         return self.place.url
 
 
+class Adopted(Own):
+    """A collection that others made, and that was adopted."""
+
+    def __init__(self, place: Place, call: Caller) -> None:
+        self.place = place
+        self.name = place.name
+        place.make(ROWS, BACKEND.embed_documents([row.text for row in ROWS]))
+        code, _, said = call("adopt", *self.of(), "--yes")
+        assert code == 0, said
+
+
 @pytest.fixture
 def own(place: Place) -> Iterator[Own]:
     made = Own(place)
     yield made
-    if isinstance(place, Documents):
-        with Elasticsearch(place.url) as client:
-            client.indices.delete(index=made.name)
+    made.remove()
 
 
 def printed(said: str) -> list[str]:
@@ -110,8 +130,9 @@ def printed(said: str) -> list[str]:
 
 
 def follow(call: Caller, said: str, start: str, *more: str) -> str:
-    """Type the printed command that starts so; what it says."""
+    """Type the printed command that starts so, with our backend where it asks for one; what it says."""
     found = next(each for each in printed(said) if each.startswith(start))
+    found = found.replace("--backend SPEC", f"--backend {SPEC}")
     code, told, wrong = call(*shlex.split(found)[1:], *more)
     assert code == 0, (found, told, wrong)
     return told
@@ -170,14 +191,98 @@ def test_a_record_that_is_no_use_is_written_anew(
     is_searched(call, own)
 
 
-def test_a_newer_record_stays_as_it_is(call: Caller, own: Own) -> None:
+def test_a_newer_record_stays_as_it_is_until_the_library_is_upgraded(
+    call: Caller, own: Own, tmp_path: Path
+) -> None:
     newer = {**own.record(), "format": 99}
     own.set_record(newer)
-    said = refused(call, *own.of("search", "x"))
-    assert "upgrade samespace" in said
-    assert printed(said) == []
+    (tmp_path / "rows.jsonl").write_text('{"id": "new", "text": "a new text"}\n')
+    for asked in (("search", "x"), ("ingest", str(tmp_path / "rows.jsonl"))):
+        said = refused(call, *own.of(*asked))
+        assert (UPGRADE in said, printed(said)) == (True, [])
     refused(call, "guard", "repair-record", "--collection", own.name)
     assert own.record() == newer
+
+
+def test_the_printed_upgrade_is_one_that_pip_takes() -> None:
+    python, *rest = shlex.split(UPGRADE)
+    assert python == "python"
+    offline = ["--dry-run", "--no-index", "--no-deps"]
+    run = subprocess.run(
+        [sys.executable, *rest, *offline], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert "samespace" in run.stdout
+
+
+def forged(record: Any) -> Any:
+    """The record with a canary that nobody's backend embeds so."""
+    (slot,) = record["slots"]
+    space = EmbeddingSpace.from_dict(slot["space"])
+    canary = SlotRecord(
+        name="", space=space, canary=canary_of(DistortingBackend(BACKEND, documents=backwards))
+    ).to_dict()["canary"]
+    return {**record, "slots": [{**slot, "canary": canary}]}
+
+
+def backwards(made: Matrix) -> Matrix:
+    return made[:, ::-1].copy()
+
+
+def canary_of(backend: Any) -> Canary:
+    made = backend.embed_documents(CANARY_TEXTS), backend.embed_queries(CANARY_TEXTS)
+    return Canary(*(each.astype(np.float16) for each in made))
+
+
+@pytest.mark.parametrize("whose", ["ours", "adopted"])
+def test_a_canary_that_the_rows_contradict_is_written_anew(
+    call: Caller, place: Place, tmp_path: Path, whose: str
+) -> None:
+    own = Own(place) if whose == "ours" else Adopted(place, call)
+    before = own.record()
+    own.set_record(forged(before))
+    (tmp_path / "rows.jsonl").write_text('{"id": "99", "text": "a new text"}\n')
+    said = refused(call, *own.of("ingest", str(tmp_path / "rows.jsonl")))
+    follow(call, said, "samespace guard repair-record")
+    assert own.record() == before
+    is_searched(call, own)
+    own.remove()
+
+
+def test_a_backend_that_the_rows_contradict_is_not_recorded(call: Caller, place: Place) -> None:
+    wrong = DistortingBackend(BACKEND, documents=backwards, queries=backwards)
+    own = Own(place, backend=wrong)
+    before = own.record()
+    said = refused(call, *own.of("search", "x"))
+    asked = next(each for each in printed(said) if "repair-record" in each)
+    said = refused(call, *shlex.split(asked)[1:-1], SPEC)
+    assert own.record() == before
+    assert "DistortingBackend" in follow(call, said, "samespace info")
+    with open_store(place.address, collection=own.name, backend=wrong) as store:
+        assert store.search(ROWS[7].text, limit=1)[0].document.id == "7"
+    own.remove()
+
+
+def test_a_slot_that_is_being_filled_leads_to_the_one_that_is_ready(call: Caller, own: Own) -> None:
+    filling = HashingBackend(32).space
+    with open_store(own.place.address, collection=own.name, backend=SPEC) as store:
+        store.add_slot(filling)
+    said = refused(call, *own.of("search", "x", backend="hashing@32"))
+    told = follow(call, said, "samespace info")
+    assert [str(space) in told for space in (filling, BACKEND.space)] == [True, True]
+    is_searched(call, own)
+
+
+def test_an_adopted_collection_that_was_altered_is_adopted_again(
+    call: Caller, place: Place
+) -> None:
+    own = Adopted(place, call)
+    (slot,) = (record := own.record())["slots"]
+    own.set_record({**record, "slots": [{**slot, "name": "elsewhere"}]})
+    said = refused(call, *own.of("search", "x"))
+    follow(call, said, "samespace adopt", "--yes")
+    is_searched(call, own)
+    own.remove()
 
 
 def test_a_collection_of_others_is_identified_then_adopted(call: Caller, place: Place) -> None:

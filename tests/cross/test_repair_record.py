@@ -14,7 +14,7 @@ from samespace import Document, EmbeddingSpace, HashingBackend, Parent
 from samespace.errors import CollectionNotFound, InvalidInput, SpaceMismatch, SpaceUnknown
 from samespace.guard import SlotRecord, SlotState
 from samespace.space import spaces_named
-from samespace.testing.backends import UNLIKE, V3, TaskBackend
+from samespace.testing.backends import UNLIKE, V3, DistortingBackend, TaskBackend
 
 OTHER = EmbeddingSpace(model="jina-embeddings-v3", dimensions=64, task="text-matching")
 TRIGGERS = "SELECT tgname FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal"
@@ -116,6 +116,27 @@ def test_a_backend_is_compared_with_rows_before_anything_is_kept(harness: Any, r
     refused = pytest.raises(SpaceMismatch, match="embeds known texts")
     with reopened(harness, TaskBackend(seed=1)) as store, refused:
         store.search("first")
+
+
+def test_queries_that_differ_alone_leave_the_canary_as_it_is(harness: Any) -> None:
+    """No row shows how queries are to be embedded."""
+    made(harness).close()
+    before = harness.get_record("made")
+    half = DistortingBackend(TaskBackend(), queries=lambda vectors: vectors[:, ::-1].copy())
+    refused = pytest.raises(SpaceMismatch, match=r"stays as it is.*no rows of queries.*info")
+    with reopened(harness, half) as store, refused:
+        store.repair_record()
+    assert harness.get_record("made") == before
+
+
+def test_chunks_leave_a_canary_as_it_is(harness: Any) -> None:
+    with reopened(harness) as store:
+        store.upsert([Document("c", "a chunk", parent=Parent("p", 0))])
+    before = harness.get_record("made")
+    refused = pytest.raises(SpaceMismatch, match=r"stays as it is.*chunks.*info")
+    with reopened(harness, TaskBackend(seed=1)) as store, refused:
+        store.repair_record()
+    assert harness.get_record("made") == before
 
 
 def test_chunks_alone_prove_no_backend(harness: Any) -> None:

@@ -46,7 +46,13 @@ from samespace.filters import Filter
 from samespace.guard import Canary, SlotRecord, SlotState, SpaceRecord, not_ready
 from samespace.index import Index
 from samespace.layout import Layout
-from samespace.rebuilding import SAMPLE, check_alike, check_given, rebuilt
+from samespace.rebuilding import (
+    SAMPLE,
+    check_alike,
+    check_given,
+    check_told_by_rows,
+    rebuilt,
+)
 from samespace.space import EmbeddingSpace
 from samespace.stores.base_async import AsyncStoreBase, check_space, logger
 from samespace.stores.refusals import Gone
@@ -430,24 +436,21 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
     async def repair_record(self, *, spaces: Sequence[EmbeddingSpace] = ()) -> tuple[SlotInfo, ...]:
         """Write the record of a collection of ours anew, of the names of its slots; what it says.
 
-        For a record that is missing, cannot be read, or names a slot that is not there; one that is in
-        order stays. ``spaces`` are those that slots may be named after, beside those of known models and
-        of this handle; each must be one's. A slot in which rows are pending is to be filled, unless it
-        is the fullest. A backend of a slot's space has its canary kept once it was compared with rows;
-        :class:`SpaceMismatch`, and nothing is written, if it embeds otherwise than they are stored.
-        :class:`SpaceUnknown` where a name tells of no known space, or none was made here.
+        For a record that is missing, cannot be read, names a slot that is not there, or has a canary that
+        the rows contradict; one that is in order stays. ``spaces`` are those that slots may be named
+        after, beside those of known models and of this handle; each must be one's. A slot in which rows
+        are pending is to be filled, unless it is the fullest. A backend of a slot's space has its canary
+        kept once it was compared with rows, in the place of one that it contradicts, too;
+        :class:`SpaceMismatch`, and nothing is written, if it embeds otherwise than they are stored, or
+        differs from the canary where no row can tell. :class:`SpaceUnknown` where a name tells of no
+        known space, or none was made here. Of a collection of others only the canary is written anew.
         """
-        if self._claimed_layout is not None:
-            raise InvalidInput(
-                "a handle with layout= is for a collection that others made: call adopt(), which writes "
-                "its record anew"
-            )
         given = [*map(check_space, spaces), *([self._backend.space] if self._backend else [])]
         planned = await self._plan(given)
         canary = await self._proved_canary(planned)  # a record lets the backend write
         pending = await self._rebuild(given)
         if canary is not None:
-            await self._keep_canary(canary)
+            await self._keep_canary(canary, planned)
         record = self._recorded(await self._describe())
         return tuple(
             SlotInfo(
@@ -466,6 +469,12 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         state = await self._read(adopting=True)
         if not state.exists:
             raise self._not_found()
+        held = state.record is not None and state.record.find(self._space) is not None
+        if self._claimed_layout is not None and not held:
+            raise InvalidInput(
+                "a handle with layout= is for a collection that others made: call adopt(), which writes "
+                "its record anew"
+            )
         return self._rebuilt(state.record, await self._slots_left(state), spaces)
 
     def _rebuilt(
@@ -474,35 +483,50 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         names: Sequence[str],
         spaces: Sequence[EmbeddingSpace],
     ) -> SpaceRecord:
-        check_given(spaces, names, collection=self._collection)
+        check_given(spaces, names, record, collection=self._collection)
         known = [*spaces, self._space]
         return rebuilt(record, names, known=known, collection=self._collection)
 
     async def _proved_canary(self, planned: SpaceRecord) -> Canary | None:
-        """The canary for a slot without one, if the backend embeds rows as they are stored."""
+        """The canary to keep, if the backend embeds rows as they are stored; None if one is to stay."""
         slot = planned.find(self._space)
-        if self._backend is None or slot is None or slot.canary is not None:
+        if self._backend is None or slot is None:
+            return None
+        made = await make_canary_async(self._backend)
+        differing = self._proofs.differing(slot, made)
+        if slot.canary is not None and not differing:
             return None
         reader = copy.copy(self)
         vars(reader).update(_planned=planned)
         rows = await reader.sample(self._space, size=SAMPLE)
         # A chunk may have been embedded in sight of its neighbours.
         whole = [row for row in rows if row.document.parent is None and row.document.embedded_text]
+        check_told_by_rows(
+            slot, differing, collection=self._collection, comparable=bool(whole) or not rows
+        )
         if rows and not whole:
             return None
         if whole:
-            texts = [row.document.embedded_text for row in whole]
-            beneath: Any = uncached(self._backend)
-            again, _ = await embed_documents_async(beneath, texts)
-            stored = np.stack([row.vector for row in whole if row.vector is not None])
-            check_alike(stored, again, space=self._space, collection=self._collection)
-        return await make_canary_async(self._backend)
+            await self._check_alike(whole, slot)
+        return made
 
-    async def _keep_canary(self, made: Canary) -> None:
+    async def _check_alike(self, rows: Sequence[VersionedRow], slot: SlotRecord) -> None:
+        """:class:`SpaceMismatch` if the backend embeds these rows otherwise than they are stored."""
+        texts = [row.document.embedded_text for row in rows]
+        beneath: Any = uncached(self._backend) if self._backend else None
+        again, _ = await embed_documents_async(beneath, texts)
+        stored = np.stack([row.vector for row in rows if row.vector is not None])
+        check_alike(stored, again, slot, collection=self._collection)
+
+    async def _keep_canary(self, made: Canary, planned: SpaceRecord) -> None:
+        """Record it, unless another one was recorded since the record was read."""
         made_by = provenance_of(self._backend)
+        before = planned.find(self._space)
+        replaced = before.canary if before else None
 
         def proved(each: SlotRecord) -> SlotRecord:
-            if each.space != self._space or each.canary is not None:
+            stays = each.canary is not None and not each.canary.equals(replaced)
+            if each.space != self._space or stays:
                 return each
             return replace(each, canary=made, provenance={**each.provenance, **made_by})
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from samespace.embedding import Embedded, embed, embed_proving
-from samespace.guard import Canary, Direction, SlotRecord, check_canary
+from samespace.guard import Canary, Direction, SlotRecord, check_canary, differing
 from samespace.protocols import EmbeddingBackend
 from samespace.space import EmbeddingSpace
 
@@ -43,6 +43,10 @@ class Proofs:
         cosine = None if slot.canary is None else 1.0
         for direction in ("documents", "queries"):
             self._proved[slot.space, direction] = slot.canary, cosine
+
+    def differing(self, slot: SlotRecord, made: Canary) -> dict[Direction, float]:
+        """The cosines of the directions in which ``made`` would not prove a backend to the slot."""
+        return differing(slot, made, threshold=self._threshold)
 
     def embed(
         self,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from samespace.embedding import Embedded, embed_async, embed_proving_async
-from samespace.guard import Canary, Direction, SlotRecord, check_canary
+from samespace.guard import Canary, Direction, SlotRecord, check_canary, differing
 from samespace.protocols import AnyBackend
 from samespace.space import EmbeddingSpace
 
@@ -42,6 +42,10 @@ class AsyncProofs:
         cosine = None if slot.canary is None else 1.0
         for direction in ("documents", "queries"):
             self._proved[slot.space, direction] = slot.canary, cosine
+
+    def differing(self, slot: SlotRecord, made: Canary) -> dict[Direction, float]:
+        """The cosines of the directions in which ``made`` would not prove a backend to the slot."""
+        return differing(slot, made, threshold=self._threshold)
 
     async def embed(
         self, backend: AnyBackend, direction: Direction, texts: Sequence[str], slot: SlotRecord
