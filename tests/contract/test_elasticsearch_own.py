@@ -15,6 +15,8 @@ from elasticsearch import BadRequestError, Elasticsearch
 from tests.servers.elasticsearch import Node
 
 from samespace import Document, ElasticsearchStore, EmbeddingSpace, Index, Layout
+from samespace.audit import audit
+from samespace.audit.verdicts import Verdict
 from samespace.errors import CollectionNotFound, InvalidInput, StoreRejected, StoreUnavailable
 from samespace.filters import everything, field
 from samespace.stores.elasticsearch import dsl
@@ -64,6 +66,52 @@ def test_the_server_itself_refuses_what_is_not_of_the_space(
     with pytest.raises(BadRequestError):
         client.index(index=store.collection, id="x", document=body)
     assert store.count() == 0
+
+
+def test_rows_without_an_id_of_ours_are_listed_whatever_the_page_ends_in(
+    client: Elasticsearch, store: ElasticsearchStore
+) -> None:
+    """Nor is one of two rows passed over that a stranger has given one id."""
+    ours = [Document(f"d{n}", f"text {n}") for n in range(5)]
+    store.upsert(ours)
+    vectors = unit(8, 64).tolist()
+    strange = {f"s{n}": {V3.id: vectors[n]} for n in range(5)}
+    strange |= {f"t{n}": {V3.id: vectors[n], "id": "d2"} for n in range(5, 8)}
+    for id, body in strange.items():
+        client.index(index=store.collection, id=id, document=body)
+    client.index(index=store.collection, id="u", document={"text": "without a vector"})
+    client.indices.refresh(index=store.collection)
+    ids = {row.id for row in ours} | strange.keys()
+    for size in range(1, 6):
+        scanned = [row.id for row in store.scan(batch_size=size)]
+        assert (len(scanned), set(scanned)) == (14, ids | {"u"})
+        filled, pending = listed(store.filled, size), listed(store.pending, size)
+        assert (len(filled), set(filled)) == (13, ids)
+        assert (len(pending), set(pending)) == (9, strange.keys() | {"u"})
+    assert {row.document.id for row in store.sample(V3, size=20)} == ids
+
+
+def listed(method: Callable[..., Any], size: int) -> list[str]:
+    """The ids that come page by page."""
+    found: list[str] = []
+    after = None
+    while True:
+        rows, after = method(V3, limit=size, after=after)
+        found += [row.document.id for row in rows]
+        if after is None:
+            return found
+
+
+def test_an_audit_names_rows_that_have_nothing_of_ours(
+    client: Elasticsearch, store: ElasticsearchStore
+) -> None:
+    store.upsert(documents(20))
+    for n, vector in enumerate(unit(7, 64).tolist()):
+        client.index(index=store.collection, id=f"s{n}", document={V3.id: vector})
+    found = audit(store, sample="all", batch_size=1)
+    assert (found.complete, found.looked_at) == (True, 27)
+    unjudged = {each.id for each in found.findings if each.verdict is Verdict.UNJUDGED}
+    assert unjudged == {f"s{n}" for n in range(7)}
 
 
 def test_what_a_stranger_has_written_is_pending_and_stale_at_once(
@@ -118,17 +166,6 @@ def test_a_number_that_a_stranger_wrote_as_text_is_none(
     client.index(index=store.collection, id="s", document=body, refresh=True)
     assert store.get(["s"]) == [Document("s", "")]
     assert [row.document.id for row in store.stale(V3, limit=10)[0]] == ["s"]
-
-
-def test_rows_without_an_id_field_are_listed_or_said_to_be_in_the_way(
-    client: Elasticsearch, store: ElasticsearchStore
-) -> None:
-    store.upsert(documents(3))
-    for n in range(2):
-        client.index(index=store.collection, id=f"s{n}", document={"text": "x"}, refresh=True)
-    assert Counter(d.id for d in store.scan()) == Counter(["d0", "d1", "d2", "s0", "s1"])
-    with pytest.raises(StoreRejected, match="without the field id"):
-        list(store.scan(batch_size=4))
 
 
 def test_an_alias_of_a_collection_is_the_collection(

@@ -272,10 +272,24 @@ def test_a_cursor_by_change_names_what_was_seen_of_its_number() -> None:
     assert orjson.loads(dsl.cursor([{"_id": "e", "sort": [3]}], second)) == [3, "e"]
 
 
-@pytest.mark.parametrize("text", ["", "x", "1", "[]", "[1]", '["a","b"]', "{}", "[true,1]"])
+def test_a_cursor_by_id_names_those_of_its_id_and_then_those_without_one() -> None:
+    hits = [{"_id": row, "sort": [id, n]} for row, id, n in (("a", "a", 7), ("b", "b", 9))]
+    first = dsl.cursor(hits, None)
+    assert orjson.loads(first) == ["b", 0, "b"]
+    second = dsl.cursor([{"_id": "other", "sort": ["b", 3]}], first)
+    assert orjson.loads(second) == ["b", 0, "b", "other"]
+    third = dsl.cursor([{"_id": "s", "sort": [None, 5]}], second)
+    assert orjson.loads(third) == [None, 5, "s"]
+    assert dsl.by_id({"match_all": {}}, third)["search_after"] == [None, 4]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "1", "[]", "[1]", '["a","b"]', "{}", "[true,1]", '[true,"a"]', '["a",0]']
+)
 def test_what_is_no_cursor_is_refused(text: str) -> None:
-    with pytest.raises(InvalidInput, match="cursor"):
-        dsl.by_change({"match_all": {}}, text)
+    for order in (dsl.by_change, dsl.by_id):
+        with pytest.raises(InvalidInput, match="cursor"):
+            order({"match_all": {}}, text)
 
 
 def test_paths_lead_into_objects_or_are_names() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from samespace.documents import Document
-from samespace.errors import InvalidInput, StoreRejected, excerpt
+from samespace.errors import InvalidInput, excerpt
 from samespace.filters import Compares, Differs, Exists, In, Target
 from samespace.guard import SpaceRecord
 from samespace.index import Index
@@ -462,9 +462,18 @@ def of_ids(ids: Iterable[str]) -> Query:
 
 
 def by_id(query: Query, after: str | None) -> dict[str, Any]:
-    """The rows of ours that pass, in the order of their ids, behind a cursor."""
-    behind = {} if after is None else {"search_after": [after]}
-    return {"query": query, "sort": [{ID: "asc"}], **behind}
+    """The rows of ours that pass, in the order of their ids, behind a cursor.
+
+    Strangers may have written rows without an id, or under one that another row has, too: the cursor names
+    those that were seen. Rows without one come last, in the order of their last change.
+    """
+    sort = {"sort": [{ID: "asc"}, {"_seq_no": "asc"}]}
+    if after is None:
+        return {"query": query, **sort}
+    id, number, *seen = _read_cursor(after, of_ids=True)
+    return {
+        "query": every([query, neither(of_ids(seen))]), **sort, "search_after": [id, number - 1]
+    }  # fmt: skip
 
 
 def by_change(query: Query, after: str | None) -> dict[str, Any]:
@@ -475,33 +484,40 @@ def by_change(query: Query, after: str | None) -> dict[str, Any]:
     sort = {"sort": [{"_seq_no": "asc"}]}
     if after is None:
         return {"query": query, **sort}
-    number, *seen = _read_cursor(after)
+    number, *seen = _read_cursor(after, of_ids=False)
     behind = [{"range": {"_seq_no": {"gte": number}}}, neither(of_ids(seen))]
     return {"query": every([query, *behind]), **sort}
 
 
 def cursor(hits: Sequence[Mapping[str, Any]], after: str | None) -> str:
     """The cursor to go on from behind these rows."""
-    last = hits[-1]["sort"][0]
-    if isinstance(last, str):
-        return last
-    if last is None:
-        raise StoreRejected(
-            f"row {excerpt(hits[-1]['_id'])} was written by others without the field {ID}, so rows cannot "
-            f"be listed in order: set its field {ID} to its _id, or write it again through samespace"
-        )
-    seen = [hit["_id"] for hit in hits if hit["sort"][0] == last]
-    before = _read_cursor(after) if after is not None else []
-    earlier = before[1:] if before and before[0] == last else []
-    return orjson.dumps([last, *earlier, *seen]).decode()
+    place = _place(hits[-1])
+    seen = [hit["_id"] for hit in hits if _place(hit) == place]
+    before = _read_cursor(after, of_ids=len(place) > 1) if after is not None else []
+    earlier = before[len(place) :] if before[: len(place)] == place else []
+    return orjson.dumps([*place, *earlier, *seen]).decode()
 
 
-def _read_cursor(text: str) -> list[Any]:
+def _place(hit: Mapping[str, Any]) -> list[Any]:
+    """What rows behind this one are told by: an id, or the number of a change where there is none."""
+    first, *rest = hit["sort"]
+    if type(first) is int:
+        return [first]
+    return [first, 0] if first is not None else [None, rest[0]]
+
+
+def _read_cursor(text: str, *, of_ids: bool) -> list[Any]:
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError:
         found = None
-    if isinstance(found, list) and len(found) > 1 and type(found[0]) is int:
+    kinds: list[set[type]] = [{str, type(None)}, {int}] if of_ids else [{int}]
+    if (
+        isinstance(found, list)
+        and len(found) > len(kinds)
+        and all(type(each) in kind for each, kind in zip(found, kinds, strict=False))
+        and all(isinstance(id, str) for id in found[len(kinds) :])
+    ):
         return found
     raise InvalidInput(
         f"{excerpt(text)} is no cursor of this collection; pass what pending() returned"

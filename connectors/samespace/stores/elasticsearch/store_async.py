@@ -501,10 +501,13 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
                 yield hits
             return
         after: str | None = None
+        strangers: set[str] = set()
         while True:
             async with self._gone_explained():
                 hits, after = await self._page(state, query, source, size=size, after=after)
-            yield hits
+            yield [hit for hit in hits if hit["_id"] not in strangers]
+            # A row without an id of ours comes again once somebody writes it.
+            strangers |= {hit["_id"] for hit in hits if hit["sort"][0] is None}
             if after is None:
                 return
 
