@@ -161,12 +161,14 @@ class VersionedRow:
     """A row as it was read, whose slot may be filled.
 
     ``version`` is what the row was when it was read: ``fill`` writes only if it still is.
-    ``vector`` is the row's vector in the slot that was asked for, if one was.
+    ``vector`` is the row's vector in the slot that was asked for, if one was. ``key`` is what the store
+    itself calls a row whose id is another row's, so that the id does not lead to it; empty of any other.
     """
 
     document: Document
     version: bytes
     vector: NDArray[np.float32] | None = field(default=None, compare=False)
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -42,6 +43,7 @@ from samespace.audit.notes import AuditFile, Notes
 from samespace.audit.verdicts import ANOTHER_TASK, AS_QUERIES, NONE_OF_THEM, Verdict
 from samespace.errors import BackendUnavailable, InvalidInput, SpaceMismatch, StoreUnavailable
 from samespace.protocols import Matrix
+from samespace.stores.qdrant.requests import point_id
 from samespace.testing.backends import (
     V3,
     DistortingBackend,
@@ -422,8 +424,34 @@ def test_what_an_id_does_not_lead_to_is_told_and_not_called_right(one: Place) ->
         client.upsert(one.collection, [twin], wait=True)
     with one.open(TaskBackend()) as store:
         mended = repair(store, pending=True)
-        assert (mended.asked, mended.unreachable, mended.is_whole) == (1, ("d3",), False)
+        assert (mended.asked, mended.unreachable, mended.is_whole) == (1, ("7",), False)
         assert (mended.right, mended.deleted, mended.repaired) == (0, (), 0)
+
+
+def test_two_points_with_one_id_are_told_from_one_that_changed(one: Place) -> None:
+    """The second is a copy, with the payload of the first and a vector of another model."""
+    with one.open(TaskBackend()) as store:
+        store.upsert(documents(4))
+    wrong = LyingBackend().embed_documents([documents(4)[3].text])[0]
+    twin, key = str(uuid.uuid4()), V3.id
+    with closing(client_of(one)) as client:
+        points, _ = client.scroll(one.collection, limit=10, with_payload=True)
+        (copied,) = [p.payload for p in points if (p.payload or {})["samespace"]["id"] == "d3"]
+        made = models.PointStruct(id=twin, payload=copied, vector={key: wrong.tolist()})
+        client.upsert(one.collection, [made], wait=True)
+    with one.open(TaskBackend()) as store:
+        found = audit(store, sample="all")
+        for each in (found, audit(store, sample=5)):
+            told = [(each.id, each.verdict, "'d3'" in each.likely) for each in each.findings]
+            assert told == [(twin, Verdict.DUPLICATE, True)]
+        assert f"store.delete(ids=['{twin}'])" in "\n".join(found.lines())
+        mended = repair(store, found)
+        assert (mended.asked, mended.unreachable, mended.deleted) == (1, (twin,), ())
+        assert (store.get([twin])[0].id, store.get(["d3"])[0].id) == (twin, "d3")
+        physical = str(point_id("d0"))
+        assert (store.get([physical]), store.delete(ids=[physical])) == ([], 0)
+        assert store.delete(ids=[twin]) == 1
+        assert audit(store, sample="all").counts[Verdict.AGREES] == store.count() == 4
 
 
 # How it runs

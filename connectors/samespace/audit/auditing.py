@@ -448,18 +448,30 @@ class _Audit:
     # Judging
 
     async def _judged(self, page: _Page) -> _Judged:
-        gone = [Finding(id=id, verdict=Verdict.CHANGED, likely="gone") for id in page.gone]
-        suspects = self._suspects(page.rows)
+        told = [Finding(id=id, verdict=Verdict.CHANGED, likely="gone") for id in page.gone]
+        told += self._twins(page.rows)
+        rows = [row for row in page.rows if row.id not in self._rows.twins]
+        suspects = self._suspects(rows)
         if self._asked.backend is None:
-            found = [_unmodelled(row.id, suspects) for row in page.rows]
-            return _Judged(page.after, gone + found, witnesses=witnesses_of(page.rows))
-        made = await remade(self._embedders[0], page.rows, page.chunks)
-        found = [replace(self._verdict(row, made), suspect=row.id in suspects) for row in page.rows]
+            found = [_unmodelled(row.id, suspects) for row in rows]
+            return _Judged(page.after, told + found, witnesses=witnesses_of(rows))
+        made = await remade(self._embedders[0], rows, page.chunks)
+        found = [replace(self._verdict(row, made), suspect=row.id in suspects) for row in rows]
         foreign = {each.id for each in found if each.verdict is Verdict.FOREIGN}
-        changed = await self._changed([row for row in page.rows if row.id in foreign])
-        likely = await self._likely([row for row in page.rows if row.id in foreign - changed])
+        changed = await self._changed([row for row in rows if row.id in foreign])
+        likely = await self._likely([row for row in rows if row.id in foreign - changed])
         found = [_restated(each, changed, likely) for each in found]
-        return _Judged(page.after, gone + found, made.embedded, witnesses_of(page.rows))
+        return _Judged(page.after, told + found, made.embedded, witnesses_of(rows))
+
+    def _twins(self, rows: Sequence[Document]) -> list[Finding]:
+        named = ((row.id, self._rows.twins.get(row.id)) for row in rows)
+        return [
+            Finding(
+                id=key, verdict=Verdict.DUPLICATE, likely=f"another row has its id {excerpt(id)}"
+            )
+            for key, id in named
+            if id is not None
+        ]
 
     def _suspects(self, rows: Sequence[Document]) -> set[str]:
         centre = self._progress.centre
@@ -481,8 +493,14 @@ class _Audit:
         A row that its id does not find stays what it was: somebody else's has no id that a store can ask
         for, and of one that is gone a repair says so.
         """
-        now = {found.document.id: found for found in await self._rows.of([row.id for row in rows])}
-        return {row.id for row in rows if row.id in now and not _is_still(row, now[row.id])}
+        now: dict[str, list[VersionedRow]] = {}
+        for found in await self._rows.of([row.id for row in rows]):
+            now.setdefault(found.document.id, []).append(found)
+        return {
+            row.id
+            for row in rows
+            if row.id in now and not any(_is_still(row, each) for each in now[row.id])
+        }
 
     async def _likely(self, rows: Sequence[Document]) -> dict[str, str]:
         """Which space each of these foreign rows is of, where a candidate agrees."""

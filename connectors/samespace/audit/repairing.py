@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -42,7 +43,8 @@ class RepairReport:
     ``dry_run``: that would be), ``right`` those whose vector was right already. ``deleted`` are ids that are
     not there any more; ``refused`` are those that cannot be embedded, each with the reason; ``unsettled``
     are those that somebody else wrote each time, to be repaired again. ``unreachable`` are rows that are
-    there and that their ids do not lead to, like one of two points with one id: nothing was written.
+    there and that their ids do not lead to, like one of two points with one id, which is named by the
+    point's: nothing was written, and ``store.delete(ids=[…])`` takes it away.
     ``looked_again`` counts the writes that were not done since the row was no longer what had been read.
     """
 
@@ -181,9 +183,10 @@ def _ids_of(rows: AuditReport | Iterable[str], store: AnyStore) -> Iterable[str]
             f"{excerpt(store.collection)} and {store.space}; open the store as it was audited"
         )
     named = rows.ids()
-    if rows.foreign + rows.stale > len(named):
+    counted = rows.foreign + rows.stale + rows.counts[Verdict.DUPLICATE]
+    if counted > len(named):
         raise InvalidInput(
-            f"the report names {len(named):,} of {rows.foreign + rows.stale:,} rows (at most {NAMED:,}); "
+            f"the report names {len(named):,} of {counted:,} rows (at most {NAMED:,}); "
             "audit with a checkpoint and repair what it has found (--checkpoint)"
         )
     return named
@@ -285,11 +288,12 @@ class _Repair:
     async def _read(self, batch: _Batch) -> list[VersionedRow]:
         """Those with a vector as they are, and those that are pending, without one."""
         ids = sorted(batch.left)
-        found = {row.document.id: row for row in await self._rows.of(ids)}
+        found = {(row.document.id, row.key): row for row in await self._rows.of(ids)}
         for row in await self._rows.pending_of(ids):
-            found[row.document.id] = replace(row, vector=None)
-        batch.seen = set(found)
-        return list(found.values())
+            found[row.document.id, row.key] = replace(row, vector=None)
+        with_it = Counter(id for id, _ in found)
+        batch.seen = {id for id, count in with_it.items() if count == 1}
+        return [row for (id, _), row in found.items() if id in batch.seen]
 
     async def _chunks(self, rows: Sequence[Document]) -> Chunks:
         if not self._is_late:
@@ -337,8 +341,9 @@ class _Repair:
     def _count(self, ids: Sequence[str], batch: _Batch, there: set[str]) -> set[str]:
         """Add what became of these rows; the ids that are not there."""
         left, report = batch.left, self.report
-        deleted = left - there - batch.seen
-        unreachable = left & (there ^ batch.seen)
+        twins = self._rows.twins.keys()
+        deleted = left - there - batch.seen - twins
+        unreachable = left & ((there ^ batch.seen) | twins)
         self.report = replace(
             report,
             asked=report.asked + len(ids),

@@ -114,8 +114,8 @@ class AuditReport:
         return share_interval(self.foreign, self.judged, max(self.judged, self.population))
 
     def ids(self, *verdicts: Verdict) -> list[str]:
-        """The ids of the findings with one of these verdicts: foreign and stale unless said."""
-        wanted = verdicts or (Verdict.FOREIGN, Verdict.STALE)
+        """The ids of the findings with one of these verdicts: what a repair is of unless said."""
+        wanted = verdicts or (Verdict.FOREIGN, Verdict.STALE, Verdict.DUPLICATE)
         return [finding.id for finding in self.findings if finding.verdict in wanted]
 
     @property
@@ -194,7 +194,8 @@ def _read(values: Any) -> AuditReport:
         collection=values["collection"],
         space=EmbeddingSpace.from_dict(values["space"]),
         findings=tuple(Finding.from_dict(each) for each in values["findings"]),
-        counts={str(verdict): int(values["counts"][verdict]) for verdict in Verdict},
+        counts=_no_verdicts()
+        | {str(Verdict(each)): int(n) for each, n in values["counts"].items()},
         histogram=tuple(map(int, values["histogram"])),
         free=None
         if free is None
@@ -274,8 +275,13 @@ def _said_of_others(report: AuditReport) -> Iterator[str]:
         "written while they were judged": report.counts[Verdict.CHANGED],
         "not to be judged (blank, or refused by the backend)": report.counts[Verdict.UNJUDGED],
         "pending (no vector)": report.pending,
+        "with the id of another row, which alone it leads to": report.counts[Verdict.DUPLICATE],
     }
     yield from (f"{what}: {count:,}" for what, count in others.items() if count)
+    twins = [each for each in report.findings if each.verdict is Verdict.DUPLICATE]
+    yield from (f"  {named(each)}" for each in twins[:SHOWN])
+    if twins:
+        yield f"  to take one away: store.delete(ids=[{twins[0].id!r}])"
 
 
 def _said_of_free(free: FreeFindings) -> Iterator[str]:

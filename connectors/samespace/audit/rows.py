@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from samespace.documents import CollectionInfo, Document, FillReport, SlotInfo, VersionedRow
@@ -19,6 +20,8 @@ class Rows(Target):
     def __init__(self, store: AnyStore, worker: Worker) -> None:
         super().__init__(store, worker)
         self.space: EmbeddingSpace = store.space
+        self.twins: dict[str, str] = {}
+        """Rows with another row's id, by what the store calls them, which is their id here."""
 
     async def info(self) -> CollectionInfo:
         """What the collection says of itself."""
@@ -28,12 +31,19 @@ class Rows(Target):
     async def filled(self, limit: int, after: str | None) -> tuple[list[Document], str | None]:
         """The next rows with a vector, and where to go on; None at the end."""
         rows, cursor = await self._call(self._store.filled, self.space, limit=limit, after=after)
-        return [_with_vector(row) for row in rows], cursor
+        return [self._named(row) for row in rows], cursor
 
     async def sample(self, size: int) -> list[Document]:
         """So many rows with a vector, drawn without replacement."""
         rows = await self._call(self._store.sample, self.space, size=size)
-        return [_with_vector(row) for row in rows]
+        return [self._named(row) for row in rows]
+
+    def _named(self, row: VersionedRow) -> Document:
+        """A row with its vector, under an id that no other has."""
+        if not row.key:
+            return replace(row.document, vector=row.vector)
+        self.twins[row.key] = row.document.id
+        return replace(row.document, id=row.key, vector=row.vector)
 
     async def of(self, ids: Sequence[str]) -> list[VersionedRow]:
         """Those of these rows that have a vector."""
@@ -62,7 +72,7 @@ class Rows(Target):
         while True:
             rows, after = await self._call(self._store.pending, self.space, limit=IDS, after=after)
             if rows:
-                yield [row.document.id for row in rows]
+                yield [self._named(row).id for row in rows]
             if after is None:
                 return
 
@@ -127,18 +137,6 @@ class Rows(Target):
     def slot(self, info: CollectionInfo) -> SlotInfo:
         """The handle's slot."""
         return next(slot for slot in info.slots if slot.space == self.space)
-
-
-def _with_vector(row: VersionedRow) -> Document:
-    document = row.document
-    return Document(
-        document.id,
-        document.text,
-        document.metadata,
-        document.parent,
-        document.embed_text,
-        row.vector,
-    )
 
 
 def _place(row: Document) -> tuple[int, str]:

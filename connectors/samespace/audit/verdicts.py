@@ -41,6 +41,8 @@ class Verdict(StrEnum):
     """Its vector is none of the space."""
     STALE = "stale"
     """Its vector was made from another text than it has now."""
+    DUPLICATE = "duplicate"
+    """Another row has its id, which does not lead to this one; named by what the store calls it."""
     CHANGED = "changed"
     """Written while it was being judged, or gone."""
     UNJUDGED = "unjudged"

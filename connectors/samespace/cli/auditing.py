@@ -43,7 +43,7 @@ from samespace.protocols import VectorStore
 INTERRUPTED: Final = 130
 SPENT: Final = 4
 NAMED: Final = 20
-_WANTED: Final = (Verdict.FOREIGN, Verdict.STALE)
+_WANTED: Final = (Verdict.FOREIGN, Verdict.STALE, Verdict.DUPLICATE)
 
 Point = Annotated[
     Path | None,
@@ -340,9 +340,9 @@ def _show_repair(done: RepairReport, *, as_json: bool) -> None:
         typer.echo(f"and {len(done.refused) - NAMED:,} more, all named with --json", err=True)
     if done.unreachable:
         typer.echo(
-            f"{counted(len(done.unreachable), 'row')} left: its id does not lead to it, or leads to another "
-            f"with the same, like {one_line(done.unreachable[0], 60)}; write it again with upsert and "
-            "delete this one with your own code",
+            f"{counted(len(done.unreachable), 'row')} left: its id leads to none, or to another with the "
+            f"same, like {one_line(done.unreachable[0], 60)}; take it away (store.delete(ids=[…])), and "
+            "write again with upsert what is missed then",
             err=True,
         )
     if done.unsettled:

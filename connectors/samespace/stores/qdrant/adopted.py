@@ -84,6 +84,10 @@ class AdoptedRows:
         """The point's id that a document's spells, or None if none does."""
         return native_id(id) if self.has_native_ids else None
 
+    def is_twin(self, point: Point) -> bool:  # noqa: ARG002  ours have one
+        """Whether a point has the id of a document whose point is another one: no id says which is."""
+        return False
+
     def id_of(self, point: Point) -> str:
         """The document's id; where the payload has none it is the point's own."""
         found = None if self.has_native_ids else point.payload.get(self.layout.id)

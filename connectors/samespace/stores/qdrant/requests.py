@@ -357,6 +357,11 @@ class OwnRows:
         """The document's id; that of a point which a stranger put in is its own."""
         return _text_or_none(_reserved(point).get("id")) or str(point.id)
 
+    def is_twin(self, point: Point) -> bool:
+        """Whether a stranger gave a point the id of a document whose point is another one."""
+        id = self.id_of(point)
+        return str(point.id) not in {id, str(point_id(id))}
+
     def selected(self, ids: Sequence[str]) -> models.Filter:
         """The points of these documents."""
         return _own_selected(ids)

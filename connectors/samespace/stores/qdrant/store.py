@@ -447,13 +447,21 @@ class QdrantStore(GuardedStore[State]):
                     found += page
         return [point for point in found if state.rows.id_of(point) in wanted]
 
-    def _strangers(self, state: State, ids: Sequence[str], read: Read) -> list[Point]:
-        """The points that others put in under these ids, which say nothing of documents."""
+    def _strangers(
+        self, state: State, ids: Sequence[str], read: Read = to.WHOLE
+    ) -> dict[str, Point]:
+        """The points that others put in, of these names: no document's id leads to them."""
+        if not state.rows.own:
+            return {}
         natives = [native for id in set(ids) if (native := to.native_id(id)) is not None]
         found: list[Point] = []
         for part in _parts(natives, POINTS_PER_READ):
             found += self._transport.retrieve(self._collection, part, read)
-        return [point for point in found if state.rows.id_of(point) == str(point.id)]
+        return {
+            str(point.id): point
+            for point in found
+            if state.rows.id_of(point) == str(point.id) or state.rows.is_twin(point)
+        }
 
     def _write(self, rows: Sequence[Row], on_conflict: OnConflict) -> Written:
         with self._gone_explained():
@@ -674,20 +682,31 @@ class QdrantStore(GuardedStore[State]):
     ) -> int:
         """Delete what passes every selector given; how many that were just before.
 
-        At least one is needed; everything is ``where=everything``.
+        At least one is needed; everything is ``where=everything``. A point that has another document's id
+        is deleted by its own, as a string.
         """
         check_selectors(ids, where, parent)
-        rows = self._current().rows
+        state = self._current()
+        rows = state.rows
         chosen = rows.condition(where)
         if parent is not None:
             chosen = to.every(chosen, rows.of_parent(parent))
         with self._gone_explained():
             if ids is None:
                 return self._delete(chosen)
-            return sum(
+            done = sum(
                 [
                     self._delete(to.every(chosen, rows.selected(part)))
                     for part in _parts(list(ids), IDS_PER_REQUEST)
+                ]
+            )
+            if done == len(set(ids)):
+                return done
+            others = [point.id for point in self._strangers(state, ids).values()]
+            return done + sum(
+                [
+                    self._delete(to.every(chosen, to.among(part)))
+                    for part in _parts(others, IDS_PER_REQUEST)
                 ]
             )
 
@@ -756,11 +775,15 @@ class QdrantStore(GuardedStore[State]):
         with self._gone_explained():
             state, slot, read = self._reading(with_vectors=with_vectors)
             points = self._points(state, ids, read)
-            if state.rows.own and len(points) < len(set(ids)):
-                points += self._strangers(state, ids, read)
+            few = len(points) < len(set(ids))
+            others = self._strangers(state, ids, read) if few else {}
+            points += others.values()
             if slot is not None and any(slot.name not in point.vectors for point in points):
                 self._current(writing=False)  # local mode gives what is left of a slot
-        found = {document.id: document for document in self._documents(state, points, slot)}
+        documents = self._documents(state, points, slot)
+        named = zip(others, documents[len(points) - len(others) :], strict=True)
+        found = {name: replace(document, id=name) for name, document in named}
+        found |= {each.id: each for each in documents[: len(points) - len(others)]}
         return [found[id] for id in ids if id in found]
 
     def _reading(self, *, with_vectors: bool) -> tuple[State, SlotRecord | None, Read]:
@@ -1046,6 +1069,7 @@ class QdrantStore(GuardedStore[State]):
                 document=document,
                 version=_version(point, slot, has_vector=has_vector),
                 vector=_vector(point, other) if other else None,
+                key=str(point.id) if state.rows.is_twin(point) else "",
             )
             for document, point in zip(self._documents(state, points), points, strict=True)
         ]

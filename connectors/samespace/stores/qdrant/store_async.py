@@ -450,13 +450,21 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
                     found += page
         return [point for point in found if state.rows.id_of(point) in wanted]
 
-    async def _strangers(self, state: State, ids: Sequence[str], read: Read) -> list[Point]:
-        """The points that others put in under these ids, which say nothing of documents."""
+    async def _strangers(
+        self, state: State, ids: Sequence[str], read: Read = to.WHOLE
+    ) -> dict[str, Point]:
+        """The points that others put in, of these names: no document's id leads to them."""
+        if not state.rows.own:
+            return {}
         natives = [native for id in set(ids) if (native := to.native_id(id)) is not None]
         found: list[Point] = []
         for part in _parts(natives, POINTS_PER_READ):
             found += await self._transport.retrieve(self._collection, part, read)
-        return [point for point in found if state.rows.id_of(point) == str(point.id)]
+        return {
+            str(point.id): point
+            for point in found
+            if state.rows.id_of(point) == str(point.id) or state.rows.is_twin(point)
+        }
 
     async def _write(self, rows: Sequence[Row], on_conflict: OnConflict) -> Written:
         async with self._gone_explained():
@@ -681,20 +689,31 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
     ) -> int:
         """Delete what passes every selector given; how many that were just before.
 
-        At least one is needed; everything is ``where=everything``.
+        At least one is needed; everything is ``where=everything``. A point that has another document's id
+        is deleted by its own, as a string.
         """
         check_selectors(ids, where, parent)
-        rows = (await self._current()).rows
+        state = await self._current()
+        rows = state.rows
         chosen = rows.condition(where)
         if parent is not None:
             chosen = to.every(chosen, rows.of_parent(parent))
         async with self._gone_explained():
             if ids is None:
                 return await self._delete(chosen)
-            return sum(
+            done = sum(
                 [
                     await self._delete(to.every(chosen, rows.selected(part)))
                     for part in _parts(list(ids), IDS_PER_REQUEST)
+                ]
+            )
+            if done == len(set(ids)):
+                return done
+            others = [point.id for point in (await self._strangers(state, ids)).values()]
+            return done + sum(
+                [
+                    await self._delete(to.every(chosen, to.among(part)))
+                    for part in _parts(others, IDS_PER_REQUEST)
                 ]
             )
 
@@ -763,11 +782,15 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         async with self._gone_explained():
             state, slot, read = await self._reading(with_vectors=with_vectors)
             points = await self._points(state, ids, read)
-            if state.rows.own and len(points) < len(set(ids)):
-                points += await self._strangers(state, ids, read)
+            few = len(points) < len(set(ids))
+            others = await self._strangers(state, ids, read) if few else {}
+            points += others.values()
             if slot is not None and any(slot.name not in point.vectors for point in points):
                 await self._current(writing=False)  # local mode gives what is left of a slot
-        found = {document.id: document for document in self._documents(state, points, slot)}
+        documents = self._documents(state, points, slot)
+        named = zip(others, documents[len(points) - len(others) :], strict=True)
+        found = {name: replace(document, id=name) for name, document in named}
+        found |= {each.id: each for each in documents[: len(points) - len(others)]}
         return [found[id] for id in ids if id in found]
 
     async def _reading(self, *, with_vectors: bool) -> tuple[State, SlotRecord | None, Read]:
@@ -1060,6 +1083,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
                 document=document,
                 version=_version(point, slot, has_vector=has_vector),
                 vector=_vector(point, other) if other else None,
+                key=str(point.id) if state.rows.is_twin(point) else "",
             )
             for document, point in zip(self._documents(state, points), points, strict=True)
         ]
