@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -38,7 +39,7 @@ from tests.contract.test_qdrant_contract import prefix
 
 import samespace
 from samespace import Document
-from samespace.audit import AuditJob, AuditReport, RepairJob, audit, repair
+from samespace.audit import AuditJob, AuditReport, RepairJob, audit, check, repair
 from samespace.audit.notes import AuditFile, Notes
 from samespace.audit.verdicts import ANOTHER_TASK, AS_QUERIES, NONE_OF_THEM, Verdict
 from samespace.errors import BackendUnavailable, InvalidInput, SpaceMismatch, StoreUnavailable
@@ -452,6 +453,18 @@ def test_two_points_with_one_id_are_told_from_one_that_changed(one: Place) -> No
         assert (store.get([physical]), store.delete(ids=[physical])) == ([], 0)
         assert store.delete(ids=[twin]) == 1
         assert audit(store, sample="all").counts[Verdict.AGREES] == store.count() == 4
+
+
+# How it is checked
+
+
+def test_no_cosine_that_is_refused_reads_like_the_bound(one: Place) -> None:
+    with one.open(TaskBackend()) as store:
+        store.upsert(documents(3))
+    near = DistortingBackend(TaskBackend(), documents=lambda made: _turned(made, 0.99496))
+    with one.open(TaskBackend()) as store:
+        (said,) = check(store, backend=near).problems
+    assert re.search(r"cosine 0\.9949\d*, at least 0\.995 expected", said)
 
 
 # How it runs

@@ -37,6 +37,7 @@ from samespace.embedding import (
 )
 from samespace.errors import EmbeddingError, InvalidInput, SpaceMismatch, excerpt
 from samespace.guard import CANARY_TEXTS, Canary, SlotRecord, check_canary, check_threshold
+from samespace.ingest.arguments import check_count
 from samespace.ingest.embedder import Embedder
 from samespace.ingest.running import served
 from samespace.ingest.target import AnyStore, unique
@@ -196,30 +197,16 @@ def _check_options(only: object, threshold: object, batch_size: object, budget: 
             f'only is {excerpt(only)}; pass "free" to call no model, or leave it out'
         )
     check_threshold(threshold, what="threshold")
-    _check_count(batch_size, "batch_size", MOST_IN_BATCH)
+    check_count(batch_size, what="batch_size", most=MOST_IN_BATCH)
     if budget is not None:
-        _check_count(budget, "budget_tokens", None)
+        check_count(budget, what="budget_tokens")
 
 
 def _sample(sample: object) -> int | None:
     if sample is None or sample == "all":
         return None
-    return _check_count(sample, "sample", MOST_SAMPLED, or_else=', or "all" for every row')
-
-
-def _check_count(value: object, what: str, most: int | None, *, or_else: str = "") -> int:
-    """``value``, or :class:`InvalidInput` unless it is a whole number from 1 to ``most``."""
-    if (
-        not isinstance(value, int)
-        or isinstance(value, bool)
-        or value < 1
-        or (most is not None and value > most)
-    ):
-        upwards = "on" if most is None else f"to {most:,}"
-        raise InvalidInput(
-            f"{what} is {excerpt(value)}; pass a whole number from 1 {upwards}{or_else}"
-        )
-    return value
+    every = ', or "all" for every row'
+    return check_count(sample, what="sample", most=MOST_SAMPLED, or_else=every)
 
 
 def _file(checkpoint: object) -> AuditFile | None:

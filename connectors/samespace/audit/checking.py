@@ -17,7 +17,7 @@ from samespace.ingest.target import AnyStore
 from samespace.ingest.worker import GRACE, in_a_thread
 from samespace.protocols import AnyBackend
 from samespace.space import EmbeddingSpace, differences
-from samespace.vectors import cosines
+from samespace.vectors import cosine_text, cosines
 
 Cosines = Mapping[str, float]
 """The lowest cosine of the canary texts in each direction."""
@@ -145,7 +145,7 @@ async def _canary(slot: SlotInfo, backend: AnyBackend | None) -> dict[str, float
         "queries": (now.queries, slot.canary.queries),
     }
     return {
-        direction: round(float(cosines(made.astype("f4"), kept.astype("f4")).min()), 6)
+        direction: float(cosines(made.astype("f4"), kept.astype("f4")).min())
         for direction, (made, kept) in pairs.items()
     }
 
@@ -172,7 +172,8 @@ def _problems(
         if not cosine >= asked.threshold:
             yield (
                 f"the backend embeds known texts as {direction} otherwise than what filled the slot: cosine "
-                f"{cosine:.3f}, at least {asked.threshold} expected; this suggests {suggestion(cosine)}"
+                f"{cosine_text(cosine, asked.threshold)}, at least {asked.threshold} expected; "
+                f"this suggests {suggestion(cosine)}"
             )
 
 

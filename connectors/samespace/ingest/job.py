@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from samespace.errors import InvalidInput, excerpt
 from samespace.filters import Filter, field
+from samespace.ingest.arguments import check_count
 from samespace.ingest.checkpoint import CheckpointFile
 from samespace.ingest.chunking import Chunker, check_chunker
 from samespace.ingest.pipeline import Prune, Settings, open_pipeline
@@ -70,8 +71,9 @@ class IngestJob:
         budget_tokens: int | None = None,
         on_progress: Callable[[IngestReport], object] | None = None,
     ) -> None:
-        _check_number(batch_size, what="batch_size")
-        _check_number(1 if budget_tokens is None else budget_tokens, what="budget_tokens")
+        check_count(batch_size, what="batch_size")
+        if budget_tokens is not None:
+            check_count(budget_tokens, what="budget_tokens")
         if chunker is not None:
             check_chunker(chunker)
         if on_progress is not None and not callable(on_progress):
@@ -143,11 +145,6 @@ class IngestJob:
         self._report = report
         if self._on_progress is not None:
             self._on_progress(report)
-
-
-def _check_number(value: object, *, what: str) -> None:
-    if type(value) is not int or value < 1:
-        raise InvalidInput(f"{what} is {excerpt(value)}; pass a whole number from 1 on")
 
 
 def _file_of(checkpoint: object, items: Items, chunker: Chunker | None) -> CheckpointFile | None:
