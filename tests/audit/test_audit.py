@@ -38,10 +38,10 @@ from tests.contract.test_elasticsearch_contract import raw
 from tests.contract.test_qdrant_contract import prefix
 
 import samespace
-from samespace import Document
+from samespace import Document, EmbeddingSpace
 from samespace.audit import AuditJob, AuditReport, RepairJob, audit, check, repair
 from samespace.audit.notes import AuditFile, Notes
-from samespace.audit.verdicts import ANOTHER_TASK, AS_QUERIES, NONE_OF_THEM, Verdict
+from samespace.audit.verdicts import ANOTHER_LENGTH, ANOTHER_TASK, AS_QUERIES, NONE_OF_THEM, Verdict
 from samespace.errors import BackendUnavailable, InvalidInput, SpaceMismatch, StoreUnavailable
 from samespace.protocols import Matrix
 from samespace.stores.qdrant.requests import point_id
@@ -453,6 +453,26 @@ def test_two_points_with_one_id_are_told_from_one_that_changed(one: Place) -> No
         assert (store.get([physical]), store.delete(ids=[physical])) == ([], 0)
         assert store.delete(ids=[twin]) == 1
         assert audit(store, sample="all").counts[Verdict.AGREES] == store.count() == 4
+
+
+def test_a_vector_of_another_length_is_foreign_where_lengths_say_something(place: Place) -> None:
+    backend = TaskBackend(EmbeddingSpace(model="of-lengths", dimensions=64, normalized=False))
+    lengthened = DistortingBackend(backend, documents=lambda made: made * np.float32(7.5))
+    rows = documents(20)
+    with place.open(lengthened) as store:
+        store.upsert_vectors(
+            rows, lengthened.embed_documents([row.text for row in rows]), space=backend.space
+        )
+    wrong = rows[3:6]
+    with place.open(lengthened) as store:
+        store.upsert_vectors(
+            wrong, backend.embed_documents([row.text for row in wrong]), space=backend.space
+        )
+        found = audit(store, sample="all")
+        told = {(each.id, each.verdict, each.likely) for each in found.findings}
+        assert told == {(row.id, Verdict.FOREIGN, ANOTHER_LENGTH) for row in wrong}
+        assert repair(store, found).repaired == 3
+        assert audit(store, sample="all").counts[Verdict.AGREES] == 20
 
 
 # How it is checked

@@ -20,6 +20,7 @@ from samespace.audit.page import page_of
 from samespace.audit.remaking import BLANK, remade
 from samespace.audit.report import AuditReport, FreeFindings
 from samespace.audit.verdicts import (
+    ANOTHER_LENGTH,
     ANOTHER_TASK,
     BINS,
     NONE_OF_THEM,
@@ -41,6 +42,23 @@ from samespace.testing.backends import TaskBackend
 from samespace.testing.corpus import texts
 
 SUBJECT = Subject(collection="c", space="s", rows="all", judged_by="its model", threshold=0.95)
+
+
+# Lengths
+
+
+@pytest.mark.parametrize(
+    ("length", "is_right"), [(0.81, True), (0.79, False), (1.19, True), (1.21, False)]
+)
+def test_a_length_may_be_off_by_what_an_error_within_the_cosine_may_be(
+    length: float, is_right: bool
+) -> None:
+    raw = EmbeddingSpace(model="m", dimensions=2, normalized=False)
+    stored, own = np.array([[0, 5 * length], [0, 5]], np.float32)
+    assert (judge("a", stored, own, raw).verdict is Verdict.AGREES) == is_right
+    unit = np.array([0, 1], np.float32)
+    assert judge("a", unit, own, raw).likely == ANOTHER_LENGTH
+    assert judge("a", unit, own, raw, may_be_unit=True).verdict is Verdict.AGREES
 
 
 # The interval
@@ -119,11 +137,6 @@ def test_a_vector_is_judged_by_direction_and_norm(
     space = EmbeddingSpace(model="m", dimensions=2)
     found = judge("a", stored, vector(1, 0), space)
     assert (found.verdict, found.likely) == (verdict, likely)
-
-
-def test_where_a_space_is_not_normalised_the_norm_says_nothing() -> None:
-    space = EmbeddingSpace(model="m", dimensions=2, normalized=False)
-    assert judge("a", vector(2, 0), vector(1, 0), space).verdict is Verdict.AGREES
 
 
 def test_every_cosine_has_a_bin_and_gaps_are_one_line() -> None:

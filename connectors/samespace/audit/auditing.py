@@ -17,7 +17,7 @@ from samespace.audit.notes import AuditFile, Notes, Subject, taking_notes
 from samespace.audit.outliers import LEAST, SAMPLE, Centre, centre_of
 from samespace.audit.remaking import Remade, check_can_embed_chunks, is_late, remade
 from samespace.audit.report import NAMED, AuditReport, FreeFindings
-from samespace.audit.rows import Rows
+from samespace.audit.rows import Rows, may_be_unit
 from samespace.audit.verdicts import (
     AGREEMENT,
     AS_QUERIES,
@@ -303,6 +303,7 @@ class _Audit:
         self._embedders = embedders
         self._progress = notes.progress
         self._is_late = False
+        self._may_be_unit = False
         self._drawn: dict[str, Document] = {}
         self._embedded = 0
         self._unasked: dict[str, str] = {}
@@ -343,6 +344,7 @@ class _Audit:
         info = await self._rows.info()
         slot = self._rows.slot(info)
         self._is_late = is_late(slot.provenance)
+        self._may_be_unit = may_be_unit(slot)
         if self._asked.backend is not None and self._is_late:
             check_can_embed_chunks(self._asked.backend, info.name)
         if self._asked.backend is not None:
@@ -472,7 +474,10 @@ class _Audit:
             reason = made.refused.get(row.id, "")
             return Finding(id=row.id, verdict=Verdict.UNJUDGED, likely=reason)
         space = self._asked.store.space
-        return judge(row.id, row.vector, own, space, threshold=self._asked.threshold)
+        return judge(
+            row.id, row.vector, own, space,
+            threshold=self._asked.threshold, may_be_unit=self._may_be_unit,
+        )  # fmt: skip
 
     async def _changed(self, rows: Sequence[Document]) -> set[str]:
         """Those of these rows that were written since they were read.

@@ -14,7 +14,7 @@ import numpy as np
 from samespace.audit.auditing import backend_of, prove
 from samespace.audit.remaking import Chunks, Remade, check_can_embed_chunks, is_late, remade
 from samespace.audit.report import NAMED, AuditReport
-from samespace.audit.rows import Rows
+from samespace.audit.rows import Rows, may_be_unit
 from samespace.audit.verdicts import Verdict, judge
 from samespace.documents import Document, VersionedRow
 from samespace.embedding import close_async
@@ -220,6 +220,7 @@ class _Repair:
         self._rows, self._backend, self._embedder = rows, backend, embedder
         self._dry_run = dry_run
         self._is_late = False
+        self._may_be_unit = False
         self.stale: set[str] = set()
         self._not_needed: set[str] = set()
         self.report = RepairReport(dry_run=dry_run)
@@ -229,6 +230,7 @@ class _Repair:
         info = await self._rows.info()
         slot = self._rows.slot(info)
         self._is_late = is_late(slot.provenance)
+        self._may_be_unit = may_be_unit(slot)
         if self._is_late:
             check_can_embed_chunks(self._backend, info.name)
         await prove(self._backend, slot, collection=info.name)
@@ -328,7 +330,10 @@ class _Repair:
             return True
         if row.document.id in self.stale and row.document.id not in batch.written:
             return True
-        found = judge(row.document.id, row.vector, own, self._rows.space, threshold=RIGHT)
+        found = judge(
+            row.document.id, row.vector, own, self._rows.space,
+            threshold=RIGHT, may_be_unit=self._may_be_unit,
+        )  # fmt: skip
         return found.verdict is not Verdict.AGREES
 
     async def _write(self, wrong: Sequence[tuple[VersionedRow, Vector]], batch: _Batch) -> None:

@@ -139,6 +139,11 @@ class Rows(Target):
         return next(slot for slot in info.slots if slot.space == self.space)
 
 
+def may_be_unit(slot: SlotInfo) -> bool:
+    """Whether a slot may have brought vectors to unit norm: one of ours keeps what their norm was."""
+    return slot.name != slot.space.id
+
+
 def _place(row: Document) -> tuple[int, str]:
     ordinal = row.parent.ordinal if row.parent else None
     return (-1 if ordinal is None else ordinal, row.id)

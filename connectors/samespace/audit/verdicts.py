@@ -30,6 +30,7 @@ BINS: Final = 40
 ANOTHER_TASK: Final = "another task of the same model"
 NONE_OF_THEM: Final = "none of the candidates"
 NOT_NORMALISED: Final = "the same space, not normalised"
+ANOTHER_LENGTH: Final = "the same direction, of another length"
 AS_QUERIES: Final = "the same space, embedded as queries"
 
 
@@ -98,8 +99,13 @@ def judge(
     space: EmbeddingSpace,
     *,
     threshold: float = AGREEMENT,
+    may_be_unit: bool = False,
 ) -> Finding:
-    """A row's stored vector against ``own``, that of its text, shape ``(dimensions,)``."""
+    """A row's stored vector against ``own``, that of its text, shape ``(dimensions,)``.
+
+    ``may_be_unit`` says that the slot may have brought vectors to unit norm, as Qdrant does that compares
+    by Cosine: those of a space that is not normalized are then only compared in their direction.
+    """
     if stored.shape != own.shape:
         likely = f"a vector of {stored.shape[-1]} dimensions"
         return Finding(id=id, verdict=Verdict.FOREIGN, likely=likely)
@@ -111,9 +117,35 @@ def judge(
         resembles = cosine >= SAME_MODEL
         likely = ANOTHER_TASK if resembles else NONE_OF_THEM
         return replace(found, verdict=Verdict.FOREIGN, likely=likely)
-    if space.normalized and abs(float(np.linalg.norm(stored.astype(np.float64))) - 1) > NORM:
-        return replace(found, verdict=Verdict.FOREIGN, likely=NOT_NORMALISED)
-    return found
+    likely = _other_length(stored, own, space, threshold, may_be_unit=may_be_unit)
+    return replace(found, verdict=Verdict.FOREIGN, likely=likely) if likely else found
+
+
+def stretch_of(threshold: float) -> float:
+    """How far from 1 the ratio of two lengths may be where cosines of ``threshold`` agree.
+
+    An error that is a share e of a vector costs e²/2 of the cosine if it turns the vector, and changes its
+    length by that share if it stretches it: 0.2 at 0.98, 0.1 at 0.995.
+    """
+    return float(np.sqrt(2 * (1 - threshold)))
+
+
+def _other_length(
+    stored: NDArray[np.float32],
+    own: NDArray[np.float32],
+    space: EmbeddingSpace,
+    threshold: float,
+    *,
+    may_be_unit: bool,
+) -> str:
+    """What a vector of the right direction is whose length is not that of its space; empty if it is."""
+    length, right = (float(np.linalg.norm(each.astype(np.float64))) for each in (stored, own))
+    is_unit = abs(length - 1) <= NORM
+    if space.normalized:
+        return "" if is_unit else NOT_NORMALISED
+    if (may_be_unit and is_unit) or abs(length / right - 1) <= stretch_of(threshold):
+        return ""
+    return ANOTHER_LENGTH
 
 
 def cosine_of(left: NDArray[np.float32], right: NDArray[np.float32]) -> float | None:
