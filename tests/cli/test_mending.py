@@ -31,7 +31,8 @@ SLOT = BACKEND.space.id
 SPEC = "hashing@64"
 ROWS = [Document(str(n), text, {"lang": "en"}) for n, text in enumerate(texts(60))]
 COMMAND = re.compile(
-    r"samespace (?:[a-z-]+ )+--(?:store|collection) (?:'[^']*'|[^\s;,()])+(?: --(?:backend|candidate) \S+)?"
+    r"samespace (?:[a-z-]+ )+--(?:store|collection) (?:'[^']*'|[^\s;,()])+"
+    r"(?: --(?:backend|candidate) [^\s;,)]+)?"
 )
 
 
@@ -326,6 +327,20 @@ def test_foreign_vectors_are_repaired_by_the_command_that_the_audit_prints(
     assert code == 0, said
     assert call(*own.of("audit", "--all", "--max-share", "0"))[0] == 0
     is_searched(call, own)
+
+
+def test_rows_without_a_vector_are_filled_before_the_guard_is_installed(
+    call: Caller, own: Own
+) -> None:
+    """PostgreSQL and Qdrant take them; Elasticsearch says what to do first."""
+    with open_store(own.place.address, collection=own.name, space=BACKEND.space) as store:
+        store.upsert_vectors([Document("later", "to be filled")], [None], space=BACKEND.space)
+    install = ("guard", "install", "--collection", own.name)
+    if isinstance(own.place, Documents):
+        said = refused(call, *install, code=1)
+        follow(call, said, "samespace repair", "--yes")
+    assert call(*install)[0] == 0
+    assert call("guard", "remove", "--collection", own.name)[0] == 0
 
 
 def test_rows_that_a_check_would_refuse_are_named_and_mended(call: Caller, place: Place) -> None:

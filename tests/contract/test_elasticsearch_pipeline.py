@@ -272,6 +272,26 @@ def test_a_final_pipeline_that_is_there_is_run_first_and_comes_back(
     client.indices.put_settings(index="manuals", settings={"index.final_pipeline": None})
 
 
+def test_a_final_pipeline_that_calls_ours_makes_no_cycle(
+    client: Elasticsearch, store: ElasticsearchStore, hook: IngestHook
+) -> None:
+    """Neither set after ours was installed, nor edited since; directly or by way of another."""
+    hook.install_pipeline("manuals")
+    client.ingest.put_pipeline(id="between", processors=[{"pipeline": {"name": NAME}}])
+    client.ingest.put_pipeline(id="theirs", processors=[{"pipeline": {"name": "between"}}])
+    client.indices.put_settings(index="manuals", settings={"index.final_pipeline": "theirs"})
+    for dry_run in (True, False):
+        with pytest.raises(InvalidInput, match=f"'theirs' calls '{NAME}'.*take that call out"):
+            store.guard_install(dry_run=dry_run)
+    assert final(client) == "theirs"
+    refused(client, raw())
+    client.ingest.put_pipeline(id="theirs", processors=[])
+    assert store.guard_install()
+    client.index(index="manuals", id="9", document=raw(**{V3.id: VECTOR}))
+    hook.remove_pipeline("manuals")
+    client.indices.put_settings(index="manuals", settings={"index.final_pipeline": None})
+
+
 def test_documents_that_nobody_could_update_are_counted_and_nothing_is_installed(
     client: Elasticsearch, adopted: ElasticsearchStore, hook: IngestHook
 ) -> None:

@@ -147,7 +147,7 @@ def unfit(
     yield (
         {"bool": {"must_not": [exists(slot.name) for slot in record.slots]}},
         "no vector in a slot",
-        f"Fill them ({command('repair', index)}; pending() and fill()), or delete them",
+        f"Fill them ({command('repair --pending', index)} --backend SPEC), or delete them",
     )
     for slot in record.slots:
         if slot.space.normalized and _takes_any_norm(mapping, slot.name):
@@ -274,6 +274,32 @@ def chained_in(body: Mapping[str, Any]) -> str | None:
     """What the final pipeline was before ours, as ours says."""
     found = body["_meta"][dsl.RECORD]["chained"]
     return None if found is None else str(found)
+
+
+def calls(name: str, target: str, pipelines: Mapping[str, Any]) -> bool:
+    """Whether running one of these pipelines comes to run another, or is that."""
+    seen: set[str] = set()
+    left = [name]
+    while left:
+        each = left.pop()
+        if each == target:
+            return True
+        if each not in seen:
+            seen.add(each)
+            left += _called(pipelines.get(each, {}))
+    return False
+
+
+def _called(body: Any) -> Iterator[str]:
+    """The names of the pipelines that a part of one calls, conditions and failures included."""
+    if isinstance(body, Mapping):
+        called = body.get("pipeline")
+        if isinstance(called, Mapping) and isinstance(called.get("name"), str):
+            yield called["name"]
+        body = list(body.values())
+    if isinstance(body, list):
+        for each in body:
+            yield from _called(each)
 
 
 def final_pipeline_in(settings: Mapping[str, Any]) -> str | None:

@@ -17,6 +17,7 @@ from samespace.stores.elasticsearch.faults import Missing
 from samespace.stores.elasticsearch.final_pipeline import (
     SETTING,
     PipelineChange,
+    calls,
     chained_in,
     final_pipeline_in,
     is_current,
@@ -80,12 +81,10 @@ async def install(
     if before != name:
         await _refuse_unfit(transport, index, record)
     chained = chained_in(final) if final is not None and is_ours(final) else before
-    new = pipeline_body(
-        record,
-        index=index.name,
-        mapping=index.mapping,
-        chained=None if chained == name else chained,
-    )
+    chained = None if chained == name else chained
+    if chained is not None:
+        await _refuse_cycle(transport, chained, name)
+    new = pipeline_body(record, index=index.name, mapping=index.mapping, chained=chained)
     change = PipelineChange(
         index=index.name, name=name, before=before, after=name, old=old, new=new,
         applied=not dry_run,
@@ -129,6 +128,17 @@ async def _is_kept(
     others = await transport.ask("GET", "/_ingest/pipeline")
     call = orjson.dumps({"name": name})[1:-1]
     return any(call in orjson.dumps(each) for key, each in others.items() if key != name)
+
+
+async def _refuse_cycle(transport: AsyncTransport, chained: str, name: str) -> None:
+    """:class:`InvalidInput` where ours would call a pipeline that comes to call ours: no write would pass."""
+    pipelines = await transport.ask("GET", "/_ingest/pipeline")
+    if calls(chained, name, pipelines):
+        raise InvalidInput(
+            f"the final pipeline {excerpt(chained)} calls {excerpt(name)}, which would call it: no document "
+            f"could be written. Nothing was changed; take that call out of {excerpt(chained)}, then "
+            "install again: it is run first then, and ours after it"
+        )
 
 
 async def _refuse_unfit(transport: AsyncTransport, index: FoundIndex, record: SpaceRecord) -> None:
