@@ -115,6 +115,13 @@ class SupportsLateChunking(Protocol):
 
 
 @runtime_checkable
+class ChecksAdoption(Protocol):
+    """A store whose server can look at all rows, so that what adopting refuses is known before."""
+
+    def check_adoptable(self) -> None: ...
+
+
+@runtime_checkable
 class AnswersFromMemory(Protocol):
     """A backend that may answer without asking its model, as a cache does.
 

@@ -46,7 +46,8 @@ class Column:
 class VectorSlot:
     """One place of vectors; ``unusable`` says why it cannot be adopted, if it cannot.
 
-    ``dimensions`` is None where nothing fixes the size and no sampled row has a vector.
+    Where nothing fixes the size ``dimensions`` are those of most vectors in the sampled rows, and None
+    if no row has one.
     """
 
     name: str
@@ -55,6 +56,8 @@ class VectorSlot:
     element: str = "float"
     indexed: bool = False
     unusable: str = ""
+    is_sized: bool = True
+    """Whether vectors of another size than ``dimensions`` cannot be in it."""
     any_length: bool = True
     """Whether vectors that are not of unit norm have cosines for scores."""
 
@@ -155,7 +158,7 @@ def records_of(
     ``has`` says whether there is a column or field; without it a layout may name anything.
     :class:`~samespace.errors.SpaceUnknown` for a record that is newer than this version.
     """
-    sizes = {slot.name: slot.dimensions for slot in slots}
+    sizes = {slot.name: slot.dimensions if slot.is_sized else None for slot in slots}
     records: list[SpaceRecord] = []
     untrue: list[str] = []
     for each in found:

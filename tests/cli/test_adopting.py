@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import uuid
 from collections.abc import Iterator
@@ -128,6 +129,31 @@ def test_nobody_to_ask_is_no_consent(place: Place) -> None:
     assert done.returncode == 2
     assert "nobody answered, so nothing was adopted" in done.stderr
     assert survey(place.address, collection=place.name).records == ()
+
+
+@in_postgres
+def test_rows_of_another_size_are_named_and_no_command_is_printed_that_fails(
+    place: Table, call: Caller
+) -> None:
+    place.make(ROWS, VECTORS)
+    with psycopg.connect(place.conninfo) as connection:
+        connection.execute('ALTER TABLE "Chunks 100%" ALTER v TYPE vector')
+        connection.execute("""UPDATE "Chunks 100%" SET v = '[1,0]' WHERE key IN (7, 8)""")
+        connection.execute("""UPDATE "Chunks 100%" SET v = '[1,0,0]' WHERE key = 9""")
+    code, told, _ = call("identify", *of(place))
+    assert code == 0
+    assert "identified: the vectors are those of" in told
+    assert "2 rows of 2 dimensions ('7', '8'); 1 row of 3 dimensions ('9')" in told
+    assert "samespace adopt" not in told
+    code, _, said = call("adopt", *of(place), "--backend", "hashing@64", "--yes")
+    assert code != 0
+    assert "2 rows of 2 dimensions ('7', '8'); 1 row of 3 dimensions ('9')" in said
+    (mend,) = re.findall(r"UPDATE .* <> 64", told)
+    with psycopg.connect(place.conninfo) as connection:
+        connection.execute(mend)
+    code, told, _ = call("identify", *of(place))
+    (command,) = [line for line in told.splitlines() if line.startswith("  samespace adopt")]
+    assert call(*shlex.split(command)[1:], "--yes")[0] == 0
 
 
 @in_postgres

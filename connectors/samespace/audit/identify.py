@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from samespace.audit.judging import (
     ranked,
     runner_up,
 )
-from samespace.audit.places import Place, Sample, places_of, sampled
+from samespace.audit.places import Place, Sample, places_of, refusal, sampled
 from samespace.audit.renderings import BODY, Rendering
 from samespace.audit.verdicts import AGREEMENT
 from samespace.embedding import require_sync, uncached
@@ -141,8 +141,12 @@ def identify(
         raise failures[0]
     notes = [str(error) for error in failures]
     evidence, rendering = evidence_of(places, samples, asked)
+
+    def refused(layout: Layout, space: EmbeddingSpace) -> str:
+        return refusal(url, collection, layout, space, options)
+
     return _identification(
-        found, places, samples, evidence, url=url, rendering=rendering, notes=notes
+        found, places, samples, evidence, url=url, rendering=rendering, notes=notes, refused=refused
     )
 
 
@@ -163,6 +167,7 @@ def _identification(
     url: str,
     rendering: Rendering,
     notes: list[str],
+    refused: Callable[[Layout, EmbeddingSpace], str],
 ) -> Identification:
     order = ranked(evidence)
     verdict = judged(evidence)
@@ -176,8 +181,10 @@ def _identification(
         layout, note = _with_title(url, layout, rendering)
         notes.append(note)
     normalized = is_normalized(sample.vectors) if sample and sample.documents else None
-    notes += _remarks(named, place)
-    refused = _refusal(named, place, found, normalized) if named is not None else ""
+    notes += _remarks(named, place, sample)
+    why = _refusal(named, place, found, normalized) if named is not None else ""
+    if named is not None and not why and place.is_to_adopt:
+        why = refused(layout, named.space)
     return Identification(
         collection=found.collection,
         survey=found,
@@ -194,7 +201,7 @@ def _identification(
         normalized=normalized,
         recorded=place.recorded,
         differs=place.differs,
-        refused=refused,
+        refused=why,
         notes=tuple(notes),
     )
 
@@ -213,7 +220,12 @@ def _with_title(url: str, layout: Layout, rendering: Rendering) -> tuple[Layout,
     )
 
 
-def _remarks(named: Evidence | None, place: Place) -> Iterator[str]:
+def _remarks(named: Evidence | None, place: Place, sample: Sample | None) -> Iterator[str]:
+    if sample is not None and sample.aside:
+        yield (
+            f"{sample.aside} of the sampled rows have vectors of another size than "
+            f"{place.space.dimensions} dimensions, and were not compared"
+        )
     if place.differs:
         yield f"this is not the layout that is recorded: {place.differs}"
     if named is None:

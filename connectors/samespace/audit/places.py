@@ -14,11 +14,11 @@ from samespace.adoption import (
 )
 from samespace.audit.judging import tells_too_little
 from samespace.documents import Document
-from samespace.errors import InvalidInput, excerpt
+from samespace.errors import InvalidInput, SpaceError, StoreRejected, excerpt
 from samespace.guard import SpaceRecord, lost_record
 from samespace.layout import Layout
 from samespace.opening import open_by_claim, open_store
-from samespace.protocols import Matrix, VectorStore
+from samespace.protocols import ChecksAdoption, Matrix, VectorStore
 from samespace.space import EmbeddingSpace
 from samespace.survey import Proposal, Survey, same_scope, scope_text
 from samespace.vectors import stack
@@ -48,17 +48,24 @@ class Place:
     beside: str = ""
     """The scope of a record that has some of the same rows, if there is one."""
 
+    @property
+    def is_to_adopt(self) -> bool:
+        """Whether adopting would change what is recorded."""
+        return self.layout is not None and (self.recorded is None or bool(self.differs))
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Rows with text and vector; ``vectors`` has shape ``(len(documents), dimensions)``.
 
-    ``useless`` says why they show nothing, if so.
+    ``useless`` says why they show nothing, if so; ``aside`` is how many rows were left out because
+    their vectors have another size.
     """
 
     documents: list[Document]
     vectors: Matrix
     useless: str
+    aside: int = 0
 
 
 def places_of(found: Survey, layout: Layout | None) -> list[Place]:
@@ -179,15 +186,27 @@ def _opened(url: str, collection: str, place: Place, options: dict[str, Any]) ->
 
 
 def sampled(url: str, collection: str, place: Place, size: int, options: dict[str, Any]) -> Sample:
-    """Rows of a place, those without text or with a vector of zeros aside."""
+    """Rows of a place, those without text or with a vector of zeros or of another size aside."""
     with _opened(url, collection, place, options) as store:
         rows = store.sample(place.space, size=size)
-    kept = [
-        (row.document, row.vector)
-        for row in rows
-        if row.vector is not None and row.vector.any() and row.document.embedded_text.strip()
-    ]
+    read = [(row.document, row.vector) for row in rows if row.vector is not None]
+    sized = [(row, vector) for row, vector in read if len(vector) == place.space.dimensions]
+    kept = [(row, vector) for row, vector in sized if vector.any() and row.embedded_text.strip()]
     documents = [document for document, _ in kept]
     vectors = stack([vector for _, vector in kept], place.space.dimensions)
     useless = tells_too_little([each.embedded_text for each in documents], vectors)
-    return Sample(documents, vectors, useless)
+    return Sample(documents, vectors, useless, len(read) - len(sized))
+
+
+def refusal(
+    url: str, collection: str, layout: Layout, space: EmbeddingSpace, options: dict[str, Any]
+) -> str:
+    """Why the store refuses to have that adopted; empty if it does not, or only adopting tells."""
+    named: dict[str, Any] = {**options, "layout": layout, "space": space}
+    with open_store(url, collection=collection, **named) as store:
+        if isinstance(store, ChecksAdoption):
+            try:
+                store.check_adoptable()
+            except (InvalidInput, SpaceError, StoreRejected) as error:
+                return str(error)
+    return ""

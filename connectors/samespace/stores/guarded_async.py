@@ -398,22 +398,25 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
 
     def _adopted_before(self, state: State, layout: Layout) -> SpaceRecord | None:
         """What is to be recorded where there is a record; None if that is to be written anew."""
-        if state.record is None:
+        if state.record is None or self._outdated(state):
             return None
+        return adopted_again(state.record, layout, self._space, collection=self._collection)
+
+    def _warn_of_replacing(self, state: State, layout: Layout) -> None:
+        """Say what becomes of the record that is there."""
+        if state.record is None:
+            return
         why = self._outdated(state)
         if why:
             logger.warning(
                 "the record of collection %s is written anew: %s", excerpt(self._collection), why
             )
-            return None
-        wanted = adopted_again(state.record, layout, self._space, collection=self._collection)
-        if wanted is not state.record:
+        else:
             logger.warning(
                 "the layout of collection %s is recorded anew; it was %s",
                 excerpt(self._collection),
                 shown_differences(layout_differences(state.record, layout)),
             )
-        return wanted
 
     async def _own_canary(self, space: EmbeddingSpace) -> Canary | None:
         """The canary as this handle's backend embeds it, if it is of ``space``."""

@@ -368,6 +368,7 @@ class ElasticsearchStore(GuardedStore[_State]):
         self._check_claim(state)
         state.shape.check_whole()
         self._check_vectors(state, state.shape)
+        self._warn_of_replacing(state, layout)
         slot = replace(self._new_slot(self._space, made), name=layout.slot)
         kept = None if state.shape.made_here(self._space) else layout.to_dict()
         self._save(state.shape, wanted or SpaceRecord(slots=(slot,), layout=kept))

@@ -367,6 +367,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         self._check_claim(state)
         state.shape.check_whole()
         await self._check_vectors(state, state.shape)
+        self._warn_of_replacing(state, layout)
         slot = replace(self._new_slot(self._space, made), name=layout.slot)
         kept = None if state.shape.made_here(self._space) else layout.to_dict()
         await self._save(state.shape, wanted or SpaceRecord(slots=(slot,), layout=kept))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -203,3 +203,9 @@ def _rows(facts: Facts, schema: str, collection: str) -> Finding:
     return Finding(
         Level.OK, f"this role may read collection {excerpt(collection)}, and write to it"
     )
+
+
+def sized_rows(dimensions: int, rows: int, ids: Sequence[str | None]) -> str:
+    """Some rows with vectors of one size, with their number and some of their ids."""
+    shown = ", ".join(excerpt(id) for id in ids) + (", …" if rows > len(ids) else "")
+    return f"{rows} row{'s' if rows != 1 else ''} of {dimensions} dimensions ({shown})"

@@ -15,6 +15,7 @@ from samespace.layout import Layout, TextQuery
 from samespace.stores.pgvector.conditions import Parameters, scope_condition
 from samespace.stores.pgvector.table import ID_TYPES, Name, Table, base_type, slots_made_here
 from samespace.survey import (
+    SAMPLED_ROWS,
     Choice,
     Column,
     Proposal,
@@ -142,9 +143,9 @@ class Catalog:
 def sampled(
     schema: str, name: str, catalog: Catalog, rows: int, scope: Filter | None
 ) -> tuple[sql.Composed, Parameters]:
-    """For each column of text how many values there are and how long; for each of vectors its sizes.
+    """For each column of text how many values there are and how long; for each of vectors its size.
 
-    The first value is how many rows were looked at. Sizes are of rows that have a vector.
+    The first value is how many rows were looked at. A size is the one that most vectors have.
     """
     parameters = Parameters()
     table: dict[str, sql.Composable] = {
@@ -154,17 +155,13 @@ def sampled(
     }
     of_texts = sql.SQL("count({0}), avg(length({0}))::float8")
     of_vectors = sql.SQL(
-        "(SELECT {most}(vector_dims({0})) FROM (SELECT {0} FROM {table} "
+        "(SELECT mode() WITHIN GROUP (ORDER BY vector_dims({0})) FROM (SELECT {0} FROM {table} "
         "WHERE {0} IS NOT NULL AND {within} LIMIT {rows}) AS filled)"
     )
     texts: list[sql.Composable] = [Name(each) for each in catalog.texts()]
     measured = [
         *(of_texts.format(each) for each in texts),
-        *(
-            of_vectors.format(Name(each), most=sql.SQL(most), **table)
-            for each in catalog.vectors()
-            for most in ("min", "max")
-        ),
+        *(of_vectors.format(Name(each), **table) for each in catalog.vectors()),
     ]
     statement = sql.SQL(
         "SELECT {} FROM (SELECT {} FROM {table} WHERE {within} LIMIT {rows}) AS some_rows"
@@ -194,17 +191,18 @@ def counted(schema: str, name: str) -> sql.Composed:
 
 
 def collections(schema: str, name: str) -> sql.Composed:
-    """Id, name, rows and size of vectors of each collection in LangChain's one table."""
+    """Id, name, rows and the size of most vectors of each collection in LangChain's one table."""
     return sql.SQL(
         "SELECT c.uuid::text, c.name::text, "
         "(SELECT count(*) FROM {rows} e WHERE e.collection_id = c.uuid), "
-        "(SELECT vector_dims(e.embedding) FROM {rows} e "
-        "WHERE e.collection_id = c.uuid AND e.embedding IS NOT NULL LIMIT 1) "
+        "(SELECT mode() WITHIN GROUP (ORDER BY vector_dims(embedding)) FROM (SELECT embedding "
+        "FROM {rows} e WHERE e.collection_id = c.uuid AND embedding IS NOT NULL LIMIT {sampled}) AS filled) "
         "FROM {collections} c ORDER BY 3 DESC, 2 LIMIT {most}"
     ).format(
         rows=Name(schema, name),
         collections=Name(schema, COLLECTIONS),
         most=sql.Literal(MOST_COLLECTIONS),
+        sampled=sql.Literal(SAMPLED_ROWS),
     )
 
 
@@ -270,12 +268,12 @@ def _cautions(catalog: Catalog, layout: Layout) -> Iterator[str]:
 
 def _columns(
     catalog: Catalog, measured: Sequence[Any]
-) -> tuple[list[Column], dict[str, tuple[int | None, int | None]]]:
+) -> tuple[list[Column], dict[str, int | None]]:
     total, *values = measured
-    texts, vectors = catalog.texts(), catalog.vectors()
-    pairs = list(zip(values[::2], values[1::2], strict=True))
-    lengths = dict(zip(texts, pairs, strict=False))
-    sizes = dict(zip(vectors, pairs[len(texts) :], strict=True))
+    texts = catalog.texts()
+    of_texts, of_vectors = values[: 2 * len(texts)], values[2 * len(texts) :]
+    lengths = dict(zip(texts, zip(of_texts[::2], of_texts[1::2], strict=True), strict=True))
+    sizes = dict(zip(catalog.vectors(), of_vectors, strict=True))
     columns = []
     for column in catalog.columns:
         count, length = lengths.get(column.name, (0, None))
@@ -292,22 +290,19 @@ def _columns(
     return columns, sizes
 
 
-def _slots(
-    catalog: Catalog, sizes: Mapping[str, tuple[int | None, int | None]]
-) -> Iterator[VectorSlot]:
+def _slots(catalog: Catalog, sizes: Mapping[str, int | None]) -> Iterator[VectorSlot]:
     indexed = dict(catalog.indexes)
     for column in catalog.columns:
         match = _VECTORS.match(column.kind)
         if match is None or (match[1] == "bit" and column.name not in indexed):
             continue
-        least, most = sizes.get(column.name, (None, None))
-        fixed = int(match[2]) if match[2] else None
         yield VectorSlot(
             name=column.name,
-            dimensions=fixed or (most if least == most else None),
+            dimensions=int(match[2]) if match[2] else sizes.get(column.name),
             metric=_metric(indexed.get(column.name)),
             element=match[1],
             indexed=column.name in indexed,
+            is_sized=bool(match[2]),
             unusable="" if match[1] == "vector" else f"it is of type {match[1]}, not vector",
         )
 

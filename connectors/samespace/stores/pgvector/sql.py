@@ -61,6 +61,8 @@ DEFAULT_EF_SEARCH: Final = 40
 MAX_EF_SEARCH: Final = 1000
 """pgvector's default and its limit for ``hnsw.ef_search``."""
 AUTO_INDEX_ROWS: Final = 10_000
+SHOWN_IDS: Final = 5
+"""Of rows with a fault of one kind so many are named."""
 FILLFACTOR: Final = 50
 """Room in each page for a second version of its rows, so that filling a slot is a HOT update."""
 
@@ -383,15 +385,42 @@ def half_expression(slot: str, dimensions: int) -> sql.Composable:
     return sql.SQL("({}::halfvec({}))").format(Name(slot), sql.Literal(dimensions))
 
 
-def misfit(table: Table, space: EmbeddingSpace) -> Statement:
-    """Id, dimensions and norm of a row whose vector cannot be of the space, if there is one."""
+def sizes(table: Table, dimensions: int) -> Statement:
+    """The sizes that vectors of the slot have other than this one: size, number, ids of a few rows."""
+    parameters = Parameters()
+    clause = where_clause(table, parameters, None, _is_of_another_size(table, dimensions))
+    return sql.SQL(
+        "SELECT vector_dims({slot}), count(*), (array_agg({id}::text))[1:{shown}] FROM {table}{clause} "
+        "GROUP BY 1 ORDER BY 2 DESC, 1"
+    ).format(
+        slot=Name(table.layout.slot),
+        id=Name(table.layout.id),
+        shown=sql.Literal(SHOWN_IDS),
+        table=table.qualified,
+        clause=clause,
+    ), parameters
+
+
+def _is_of_another_size(table: Table, dimensions: int) -> sql.Composed:
+    return sql.SQL("vector_dims({}) <> {}").format(Name(table.layout.slot), sql.Literal(dimensions))
+
+
+def emptying(table: Table, dimensions: int) -> str:
+    """What takes the vectors of another size away, for an administrator to read and run."""
+    mine = [*pinned_columns(table), _is_of_another_size(table, dimensions)]
+    update = sql.SQL("UPDATE {} SET {} = NULL WHERE {}").format(
+        table.qualified, Name(table.layout.slot), sql.SQL(" AND ").join(mine)
+    )
+    return update.as_string(None).replace("%%", "%")
+
+
+def off_unit_norm(table: Table) -> Statement:
+    """Id and norm of a row whose vector is not of unit norm, if there is one."""
     parameters = Parameters()
     slot = Name(table.layout.slot)
-    sized = sql.SQL("vector_dims({}) <> {}").format(slot, sql.Literal(space.dimensions))
-    normed = sql.SQL(" OR {}").format(_is_off_unit_norm(slot)) if space.normalized else sql.SQL("")
-    clause = where_clause(table, parameters, None, sized + normed)
-    return sql.SQL("SELECT {}::text, vector_dims({}), vector_norm({}) FROM {}{} LIMIT 1").format(
-        Name(table.layout.id), slot, slot, table.qualified, clause
+    clause = where_clause(table, parameters, None, _is_off_unit_norm(slot))
+    return sql.SQL("SELECT {}::text, vector_norm({}) FROM {}{} LIMIT 1").format(
+        Name(table.layout.id), slot, table.qualified, clause
     ), parameters
 
 

@@ -542,30 +542,50 @@ class PgVectorStore(GuardedStore[_State]):
         another space, :class:`InvalidInput` where rows are in another record's scope, or a vector has
         a size or a norm that the space's cannot have; every row is looked at.
         """
-        layout = self._claimed_layout
-        if layout is None:
-            raise InvalidInput("pass layout= to say where id, text, metadata and vectors are")
+        layout = self._layout_to_adopt()
         made = self._own_canary(self._space) if canary else None
         with self._locked() as cursor:
             state = self._read_state(cursor, adopting=True)
-            if state.table is None:
-                raise self._not_found()
-            wanted = self._adopted_before(state, layout)
+            table, wanted = self._checked_claim(cursor, state, layout)
             if wanted is not None and wanted is state.record:
                 return
-            self._check_claim(state)
-            made_here = state.table.made_here(self._space)
-            if wanted is None and state.table.slots_by_name() and not made_here:
-                raise lost_record(self._collection)
-            self._check_alone(state, state.table)
-            self._check_key(cursor, state.table)
-            self._check_vectors(cursor, state.table)
+            self._warn_of_replacing(state, layout)
             self._prepare_database(cursor, state)
             slot = replace(self._new_slot(self._space, made), name=layout.slot)
-            kept = None if made_here else layout.to_dict()
-            wanted = wanted or SpaceRecord(slots=(slot,), layout=kept)
-            self._save(cursor, state.table, wanted)
+            kept = None if table.made_here(self._space) else layout.to_dict()
+            self._save(cursor, table, wanted or SpaceRecord(slots=(slot,), layout=kept))
         self._describe()
+
+    def check_adoptable(self) -> None:
+        """Look at the table and at every row as :meth:`adopt` does, raise what it would, write nothing."""
+        layout = self._layout_to_adopt()
+        with self._transaction(prepares=False) as cursor:
+            state = self._read_state(cursor, adopting=True)
+            self._checked_claim(cursor, state, layout)
+
+    def _layout_to_adopt(self) -> Layout:
+        if self._claimed_layout is None:
+            raise InvalidInput("pass layout= to say where id, text, metadata and vectors are")
+        return self._claimed_layout
+
+    def _checked_claim(
+        self, cursor: psycopg.Cursor[Any], state: _State, layout: Layout
+    ) -> tuple[Table, SpaceRecord | None]:
+        """The table, and what to record of it, None for a record of this claim; or the refusal."""
+        table = state.table
+        if table is None:
+            raise self._not_found()
+        wanted = self._adopted_before(state, layout)
+        if wanted is not None and wanted is state.record:
+            return table, wanted
+        self._check_claim(state)
+        if wanted is None and table.slots_by_name() and not table.made_here(self._space):
+            raise lost_record(self._collection)
+        self._check_alone(state, table)
+        self._check_key(cursor, table)
+        self._check_sizes(cursor, table)
+        self._check_norms(cursor, table)
+        return table, wanted
 
     def _slots_left(self, state: _State) -> list[str]:
         assert state.table is not None  # noqa: S101  callers have looked
@@ -630,21 +650,31 @@ class PgVectorStore(GuardedStore[_State]):
         ((unique,),) = cursor.fetchall()
         table.check_key(unique=unique)
 
-    def _check_vectors(self, cursor: psycopg.Cursor[Any], table: Table) -> None:
-        """:class:`InvalidInput` if a row's vector cannot be of this handle's space."""
-        cursor.execute(*sql.misfit(table, self._space))
-        for id, dimensions, norm in cursor.fetchall():
-            where = f"column {excerpt(table.layout.slot)} of row {excerpt(id)}"
-            if dimensions != self._space.dimensions:
-                raise InvalidInput(
-                    f"{where} has a vector of {dimensions} dimensions, and {self._space} has "
-                    f"{self._space.dimensions}; name the space of the stored vectors, or pick its "
-                    "rows with Layout.scope"
-                )
+    def _check_sizes(self, cursor: psycopg.Cursor[Any], table: Table) -> None:
+        """:class:`InvalidInput` that names the rows whose vectors have another size than the space's."""
+        slot, size = table.layout.slot, self._space.dimensions
+        if table.sizes[slot] is not None:
+            return
+        cursor.execute(*sql.sizes(table, size))
+        odd = [diagnosis.sized_rows(*row) for row in cursor.fetchall()]
+        if odd:
             raise InvalidInput(
-                f"{where} has a vector of norm {norm:.6g}, and {self._space} is normalized; adopt it "
-                "with a space that has normalized=False, or bring the rows to unit norm "
-                "(l2_normalize)"
+                f"{self._space} has {size} dimensions, and column {excerpt(slot)} of table "
+                f"{excerpt(table.name)} has vectors of other sizes: {'; '.join(odd)}. Name the space of "
+                "the stored vectors, or pick its rows with Layout.scope (--scope); or delete such rows, or "
+                f"empty them, to be filled once the table is adopted: {sql.emptying(table, size)}"
+            )
+
+    def _check_norms(self, cursor: psycopg.Cursor[Any], table: Table) -> None:
+        """:class:`InvalidInput` if a row's vector is not of unit norm where the space's are."""
+        if not self._space.normalized:
+            return
+        cursor.execute(*sql.off_unit_norm(table))
+        for id, norm in cursor.fetchall():
+            raise InvalidInput(
+                f"column {excerpt(table.layout.slot)} of row {excerpt(id)} has a vector of norm "
+                f"{norm:.6g}, and {self._space} is normalized; adopt it with a space that has "
+                "normalized=False, or bring the rows to unit norm (l2_normalize)"
             )
 
     def _count_pending(self, slot: SlotRecord) -> int:

@@ -330,6 +330,7 @@ class QdrantStore(GuardedStore[State]):
         self._check_texts(AdoptedRows(layout))
         if state.vectors[layout.slot].metric is not shape.Metric.COSINE:
             self._check_norms(layout.slot)
+        self._warn_of_replacing(state, layout)
         slot = replace(self._new_slot(self._space, made), name=layout.slot)
         kept = None if is_own else layout.to_dict()
         self._put_record(wanted or SpaceRecord(slots=(slot,), layout=kept))

@@ -330,6 +330,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         await self._check_texts(AdoptedRows(layout))
         if state.vectors[layout.slot].metric is not shape.Metric.COSINE:
             await self._check_norms(layout.slot)
+        self._warn_of_replacing(state, layout)
         slot = replace(self._new_slot(self._space, made), name=layout.slot)
         kept = None if is_own else layout.to_dict()
         await self._put_record(wanted or SpaceRecord(slots=(slot,), layout=kept))
