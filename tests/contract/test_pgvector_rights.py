@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -134,6 +135,11 @@ class Role:
             for right in rights:
                 connection.execute(SQL(f"GRANT {right} TO {{role}}").format(**quoted))
 
+    def quoted(self, right: str) -> str:
+        """A right's text, as a message has it."""
+        names = {"schema": f'"{self.schema}"', "registry": f'"{self.schema}_registry"'}
+        return re.sub(r"(?<=[.])\w+", r'"\g<0>"', right).format(**names)
+
     def work(self, row: str) -> None:
         """Do what a row of the table speaks of."""
         collection, _, work = ROWS[row]
@@ -178,8 +184,10 @@ def test_the_rights_of_a_row_are_enough(role: Role, row: str) -> None:
 )
 def test_without_any_one_of_them_it_is_refused(role: Role, row: str, left_out: str) -> None:
     role.grant([right for right in ROWS[row][1] if right != left_out])
-    with pytest.raises(StoreRejected, match=r"this right|have GRANT SELECT"):
+    with pytest.raises(StoreRejected, match=r"this right|have GRANT") as refused:
         role.work(row)
+    if left_out in READ and row != "own":  # what is made needs more, as the server says
+        assert role.quoted(f"have GRANT {left_out} run for it") in str(refused.value)
 
 
 def test_the_first_owner_makes_the_registry(role: Role) -> None:

@@ -338,24 +338,24 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         record = self._state.record if self._state else None
         return record.slots if record else ()
 
-    async def _slot_named(self, space: EmbeddingSpace) -> SlotRecord:
-        """The slot of any space of this collection, which :attr:`_state` speaks of then."""
+    async def _slot_named(self, space: EmbeddingSpace) -> tuple[State, SlotRecord]:
+        """The slot of any space of this collection, and the state that speaks of it."""
         check_space(space)
         state = self._state if self._state and self._state.record else await self._describe()
         if state.record is None or state.record.find(space) is None:
             state = await self._describe()
-        return self._recorded(state).require(space, collection=self._collection)
+        return state, self._recorded(state).require(space, collection=self._collection)
 
-    async def _slot_to_read(self, space: EmbeddingSpace) -> SlotRecord:
+    async def _slot_to_read(self, space: EmbeddingSpace) -> tuple[State, SlotRecord]:
         """:meth:`_slot_named`; without a record this handle's slot, where it may be searched."""
         check_space(space)
         state = await self._describe()
         if not state.exists:
             raise self._not_found()
         if self._planned is not None:
-            return self._planned.require(space, collection=self._collection)
+            return state, self._planned.require(space, collection=self._collection)
         if state.record is None and space == self._space:
-            return self._slot_of(state, writing=False)
+            return state, self._slot_of(state, writing=False)
         return await self._slot_named(space)
 
     # Creating and telling

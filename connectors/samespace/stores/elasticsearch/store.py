@@ -1168,9 +1168,7 @@ class ElasticsearchStore(GuardedStore[_State]):
 
     def _slot_of_space(self, space: EmbeddingSpace) -> tuple[_State, Shape, SlotRecord]:
         """The slot of any space of this collection."""
-        slot = self._slot_named(space)
-        state = self._state
-        assert state is not None  # noqa: S101  it was read for the slot
+        state, slot = self._slot_named(space)
         assert state.shape is not None  # noqa: S101  it has a record
         if not state.shape.holds(slot.name):
             raise self._lost(slot)
@@ -1206,7 +1204,7 @@ class ElasticsearchStore(GuardedStore[_State]):
         with self._gone_explained():
             state, shape, slot = self._slot_of_space(space)
             self._begin(shape, slot, after)
-            other = self._slot_named(with_vectors_of).name if with_vectors_of else None
+            other = self._slot_named(with_vectors_of)[1].name if with_vectors_of else None
             empty = dsl.is_pending(slot.name, has_source=shape.has_source(slot.name))
             fields = [*shape.parts(), *([other] if other is not None else [])]
             hits, cursor = self._page(
@@ -1266,10 +1264,9 @@ class ElasticsearchStore(GuardedStore[_State]):
 
     def _to_read(self, space: EmbeddingSpace) -> tuple[_State, Shape, SlotRecord]:
         """As :meth:`_slot_of_space`; of an index without a record where that may be searched, too."""
-        slot = self._slot_to_read(space)
-        assert self._state is not None  # noqa: S101  it was read for the slot
-        assert self._state.shape is not None  # noqa: S101  it exists
-        return self._state, self._state.shape, slot
+        state, slot = self._slot_to_read(space)
+        assert state.shape is not None  # noqa: S101  it exists
+        return state, state.shape, slot
 
     def stale(
         self, space: EmbeddingSpace, *, since: str | None = None, limit: int

@@ -205,6 +205,14 @@ def _rows(facts: Facts, schema: str, collection: str) -> Finding:
     )
 
 
+def grants(schema: str, table: str, *, may_enter: bool, may_read: bool) -> str:
+    """What a role lacks for reading a table, as statements; empty if it lacks nothing."""
+    entering = sql.SQL("GRANT USAGE ON SCHEMA {}").format(sql.Identifier(schema))
+    reading = sql.SQL("GRANT SELECT ON {}").format(sql.Identifier(schema, table))
+    lacking = ((entering, may_enter), (reading, may_read))
+    return " and ".join(right.as_string(None) for right, is_held in lacking if not is_held)
+
+
 def sized_rows(dimensions: int, rows: int, ids: Sequence[str | None]) -> str:
     """Some rows with vectors of one size, with their number and some of their ids."""
     shown = ", ".join(excerpt(id) for id in ids) + (", …" if rows > len(ids) else "")

@@ -63,11 +63,13 @@ SELECT c.relkind::text, c.reltuples::float8,
     AND s.relname = 'langchain_pg_collection'),
   (SELECT has_schema_privilege(s.oid, 'USAGE') AND has_table_privilege(r.oid, 'SELECT')
     FROM pg_class r JOIN pg_namespace s ON s.oid = r.relnamespace
-    WHERE s.nspname = %(registry)s AND r.relname = 'collections')
+    WHERE s.nspname = %(registry)s AND r.relname = 'collections'),
+  has_schema_privilege(n.oid, 'USAGE'), has_any_column_privilege(c.oid, 'SELECT')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 """)
-"""Parameters: schema, name, registry. One row, the fields of :class:`Catalog`; none without a table."""
+"""Parameters: schema, name, registry. One row, the fields of :class:`Catalog`, and whether the role may
+use the schema and read the table; none without a table."""
 
 CANDIDATES: Final = sql.SQL("""
 SELECT DISTINCT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

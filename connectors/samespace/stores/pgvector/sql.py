@@ -84,13 +84,42 @@ SELECT c.oid::text,
     FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am a ON a.oid = x.relam
     JOIN pg_opclass o ON o.oid = i.indclass[0] WHERE i.indrelid = c.oid),
   current_setting('random_page_cost')::float8 <= 1.1,
-  to_regclass(%(registry)s) IS NOT NULL,
-  coalesce(has_table_privilege(to_regclass(%(registry)s), 'SELECT'), FALSE)
+  has_schema_privilege(c.relnamespace, 'USAGE'), has_any_column_privilege(c.oid, 'SELECT'),
+  has_schema_privilege(r.relnamespace, 'USAGE'), has_table_privilege(r.oid, 'SELECT')
 FROM (SELECT 1) AS one
-LEFT JOIN (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN (SELECT c.oid, c.relnamespace FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ) AS c ON TRUE
+LEFT JOIN (SELECT c.oid, c.relnamespace FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = %(registry)s AND c.relname = 'collections') AS r ON TRUE
 """)
+"""Parameters: schema, name, registry. One row, the fields of :class:`Catalog`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What the catalog says of a table, of the registry, and of what the role may do there.
+
+    ``columns`` and ``indexes`` are JSON. Whether the role may do something with what is not there is None.
+    """
+
+    oid: str | None
+    version: str | None
+    vector_oid: int | None
+    hidden: str | None
+    columns: str | None
+    indexes: str | None
+    cheap_pages: bool
+    may_enter_schema: bool | None
+    may_read_table: bool | None
+    may_enter_registry: bool | None
+    may_read_records: bool | None
+
+    @property
+    def types(self) -> dict[str, str]:
+        """The columns with their types; empty without a table."""
+        found: dict[str, str] = orjson.loads(self.columns) if self.columns else {}
+        return found
 
 
 UNIQUE_KEY: Final = sql.SQL("""

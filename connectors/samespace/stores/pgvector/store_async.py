@@ -163,7 +163,10 @@ class _State:
     """The type ``vector``; 0 without the extension."""
     cheap_pages: bool
     has_registry: bool
-    may_read_registry: bool
+    lacks_registry: str
+    """What the role would have to be granted to read records."""
+    lacks_rows: str
+    """What the role would have to be granted to read the table."""
     read_at: float
     searches: dict[tuple[str, int, bool], _Search] = dataclass_field(default_factory=dict)
     """Those without a filter: by slot, limit, whether vectors are wanted."""
@@ -326,42 +329,62 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
     async def _read_state(
         self, cursor: psycopg.AsyncCursor[Any], *, adopting: bool = False
     ) -> _State:
-        names = {
-            "schema": self._schema,
-            "name": self._collection,
-            "registry": sql.registry_table(self._registry).as_string(None).replace("%%", "%"),
-        }
-        await cursor.execute(sql.CATALOG, names, prepare=False)
-        row = await cursor.fetchone()
-        assert row is not None  # noqa: S101  the statement selects from one row
-        oid, version, vector_oid, hidden, columns, indexes, cheap_pages, has_registry, may_read = (
-            row
+        found = await self._read_catalog(cursor)
+        lacks_registry = diagnosis.grants(
+            self._registry,
+            "collections",
+            may_enter=found.may_enter_registry is not False,
+            may_read=found.may_read_records is not False,
         )
-        self._check_version(version, exists=oid is not None)
-        if hidden is not None:
-            raise _rejected(diagnosis.hidden(hidden))
-        typed = orjson.loads(columns) if oid is not None else {}
-        key = self._key(typed)
-        may_read = may_read and not self._reads_by_claim
-        record = await self._read_record(cursor, key, adopting=adopting) if may_read else None
-        lacks = (record is None or adopting) and oid is not None
-        neighbours = await self._read_neighbours(cursor, key) if lacks and may_read else {}
-        if record is None and self._claimed_layout is None and len(neighbours) == 1:
-            (record,) = neighbours.values()  # the one collection of the table that was adopted
+        has_records = found.may_read_records is not None and not self._reads_by_claim
+        record, neighbours = (
+            await self._read_records(cursor, found, adopting=adopting)
+            if has_records and not lacks_registry
+            else (None, {})
+        )
         is_claimed = adopting and self._claimed_layout is not None
-        table = self._table(typed, None if is_claimed else record) if oid is not None else None
-        found = tuple(tuple(index) for index in orjson.loads(indexes)) if indexes else ()
+        table = self._table(found.types, None if is_claimed else record) if found.oid else None
         return _State(
             table=table,
             record=record,
             neighbours=neighbours,
-            indexes=found,
-            vector_oid=vector_oid or 0,
-            cheap_pages=cheap_pages,
-            has_registry=has_registry,
-            may_read_registry=may_read,
+            indexes=tuple(tuple(index) for index in orjson.loads(found.indexes or b"[]")),
+            vector_oid=found.vector_oid or 0,
+            cheap_pages=found.cheap_pages,
+            has_registry=found.may_read_records is not None,
+            lacks_registry=lacks_registry,
+            lacks_rows=diagnosis.grants(
+                self._schema,
+                self._collection,
+                may_enter=found.may_enter_schema is not False,
+                may_read=found.may_read_table is not False,
+            ),
             read_at=time.monotonic(),
         )
+
+    async def _read_catalog(self, cursor: psycopg.AsyncCursor[Any]) -> sql.Catalog:
+        """What the catalog says; :class:`StoreRejected` for a pgvector that cannot be worked with."""
+        names = {"schema": self._schema, "name": self._collection, "registry": self._registry}
+        await cursor.execute(sql.CATALOG, names, prepare=False)
+        ((*facts,),) = await cursor.fetchall()
+        found = sql.Catalog(*facts)
+        self._check_version(found.version, exists=found.oid is not None)
+        if found.hidden is not None:
+            raise _rejected(diagnosis.hidden(found.hidden))
+        return found
+
+    async def _read_records(
+        self, cursor: psycopg.AsyncCursor[Any], found: sql.Catalog, *, adopting: bool
+    ) -> tuple[SpaceRecord | None, Mapping[str, SpaceRecord]]:
+        """This collection's record; without one, or adopting, those of the table's others, too."""
+        key = self._key(found.types)
+        record = await self._read_record(cursor, key, adopting=adopting)
+        if found.oid is None or not (record is None or adopting):
+            return record, {}
+        neighbours = await self._read_neighbours(cursor, key)
+        if record is None and self._claimed_layout is None and len(neighbours) == 1:
+            (record,) = neighbours.values()  # the one collection of the table that was adopted
+        return record, neighbours
 
     def _key(self, columns: Mapping[str, str]) -> _Key:
         """Where this collection's record is in the registry."""
@@ -430,6 +453,29 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
             "check the name, or call create()"
         )
 
+    def _check_registry(self, state: _State) -> None:
+        """:class:`StoreRejected` with the rights that reading records takes, likewise."""
+        if state.lacks_registry:
+            self._state = None
+            raise StoreRejected(
+                f"this role may not read the record of collection {excerpt(self._collection)}; "
+                f"have {state.lacks_registry} run for it"
+            )
+
+    def _slot_of(self, state: _State, *, writing: bool) -> SlotRecord:
+        slot = super()._slot_of(state, writing=writing)
+        self._check_rights(state)
+        return slot
+
+    def _check_rights(self, state: _State) -> None:
+        """:class:`StoreRejected` with the rights that reading takes, where the role lacks some."""
+        if state.lacks_rows:
+            self._state = None  # they may be granted at any time
+            raise StoreRejected(
+                f"this role may not read collection {excerpt(self._collection)}; "
+                f"have {state.lacks_rows} run for it"
+            )
+
     def _holds(self, state: _State, name: str) -> bool:
         return state.table is not None and name in state.table.sizes
 
@@ -452,12 +498,8 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
             if others and can_share_rows(scope, table.scope_key, table.columns):
                 raise mismatch(SpaceRecord(slots=others), self._space, collection=self._collection)
 
-    def _unrecorded(self, state: _State) -> SpaceUnknown | StoreRejected:
-        if state.has_registry and not state.may_read_registry:
-            return StoreRejected(
-                f"this role may not read the record of collection {excerpt(self._collection)}; "
-                f"have GRANT SELECT ON {self._registry}.collections run for it"
-            )
+    def _unrecorded(self, state: _State) -> SpaceUnknown:
+        self._check_registry(state)
         if state.neighbours and self._claimed_layout is None:
             scopes = "; ".join(map(scope_shown, sorted(state.neighbours)))
             return SpaceUnknown(
@@ -509,6 +551,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
 
     async def _prepare_database(self, cursor: psycopg.AsyncCursor[Any], state: _State) -> None:
         """Extension, registry and schema, where they are missing; under the lock."""
+        self._check_registry(state)
         await cursor.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'", ())
         if not await cursor.fetchall():
             await cursor.execute("CREATE EXTENSION IF NOT EXISTS vector", ())
@@ -589,6 +632,8 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         table = state.table
         if table is None:
             raise self._not_found()
+        self._check_rights(state)
+        self._check_registry(state)
         wanted = self._adopted_before(state, layout)
         if wanted is not None and wanted is state.record:
             return table, wanted
@@ -1103,10 +1148,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
 
     async def _table_of(self, space: EmbeddingSpace) -> tuple[Table, SlotRecord]:
         """The table, and its slot of any space of this collection."""
-        slot = await self._slot_named(space)
-        table = self._state.table if self._state else None
-        assert table is not None  # noqa: S101  a slot is in one
-        return table, slot
+        return self._readable(*await self._slot_named(space))
 
     async def pending(
         self,
@@ -1173,10 +1215,14 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
 
     async def _table_to_read(self, space: EmbeddingSpace) -> tuple[Table, SlotRecord]:
         """As :meth:`_table_of`; of a collection without a record where that may be searched, too."""
-        slot = await self._slot_to_read(space)
-        table = self._state.table if self._state else None
-        assert table is not None  # noqa: S101  a slot is in one
-        return table, slot
+        return self._readable(*await self._slot_to_read(space))
+
+    def _readable(self, state: _State, slot: SlotRecord) -> tuple[Table, SlotRecord]:
+        """The table of a slot, which this role may read."""
+        if state.table is None:
+            raise self._not_found()
+        self._check_rights(state)
+        return state.table, slot
 
     async def stale(
         self, space: EmbeddingSpace, *, since: str | None = None, limit: int

@@ -9,9 +9,10 @@ from typing import Any
 import orjson
 from psycopg import sql
 
+from samespace.errors import StoreRejected, excerpt
 from samespace.filters import Filter
 from samespace.names import check_identifier
-from samespace.stores.pgvector import recognition
+from samespace.stores.pgvector import diagnosis, recognition
 from samespace.stores.pgvector.conditions import Parameters
 from samespace.stores.pgvector.connections import Connections, Tuples
 from samespace.stores.pgvector.recognition import Catalog, Declared, Shared
@@ -46,7 +47,15 @@ def _catalog(cursor: Tuples, names: Mapping[str, str]) -> Catalog:
         cursor.execute(recognition.CANDIDATES, names, prepare=False)
         tables = [name for (name,) in cursor.fetchall()]
         raise not_found(names["name"], f"schema {names['schema']!r}", tables)
-    kind, tuples, columns, keys, indexes, has_collections, may_read_records = row
+    *found, may_enter, may_read = row
+    lacking = diagnosis.grants(
+        names["schema"], names["name"], may_enter=may_enter, may_read=may_read
+    )
+    if lacking:
+        raise StoreRejected(
+            f"this role may not read {excerpt(names['name'])}; have {lacking} run for it"
+        )
+    kind, tuples, columns, keys, indexes, has_collections, may_read_records = found
     return Catalog(
         kind=kind,
         tuples=tuples,

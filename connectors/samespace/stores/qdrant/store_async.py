@@ -1037,9 +1037,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
 
     async def _to_read(self, space: EmbeddingSpace) -> tuple[State, SlotRecord]:
         """The collection as it is now, and its slot of a space: claimed, where it has no record."""
-        slot = await self._slot_to_read(space)
-        assert self._state is not None  # noqa: S101  it was read for the slot
-        return self._state, slot
+        return await self._slot_to_read(space)
 
     async def stale(
         self, space: EmbeddingSpace, *, since: str | None = None, limit: int
