@@ -13,7 +13,7 @@ import pytest
 from tests.cli.running import KEY, WITHOUT_KEY, run, with_key
 from tests.cli.terminal import CTRL_C, Terminal
 
-from samespace.cli.checkpoints import checkpoint_of
+from samespace.cli.checkpoints import checkpoint_of, place_of
 from samespace.cli.ingesting import WITHHELD
 from samespace.testing.jina_server import Answer, JinaServer
 
@@ -462,10 +462,18 @@ def test_a_checkpoint_is_of_a_place_whatever_the_password(
         checkpoint_of("postgresql://u@other/d", "c", "files a"),
         checkpoint_of("postgresql://u@host/d", "d", "files a"),
         checkpoint_of("postgresql://u@host/d", "c", "files b"),
+        checkpoint_of("postgresql://u@host/d", "c", "files a", scope=["lang=de"]),
+        checkpoint_of("postgresql://u@host/d", "c", "files a", scope=["lang=en"]),
+        checkpoint_of("postgresql://u@host/d", "c", "files a", scope=["lang=en", "tenant=1"]),
     ]
+    assert others[-1] == checkpoint_of(
+        "postgresql://u@host/d", "c", "files a", scope=["tenant=1", "lang=en"]
+    )
+    places = [place_of("postgresql://u@host/d", scope=each) for each in ([], ["lang=de"], ["k=1"])]
+    assert len({*places}) == 3
     monkeypatch.setenv("PGDATABASE", "other")
     others.append(checkpoint_of("postgresql://u@host/d", "c", "files a"))
-    assert len({path, *others}) == 5
+    assert len({path, *others}) == 8
 
 
 def test_a_local_store_is_one_place_wherever_one_stands(

@@ -103,7 +103,7 @@ def audit(
             candidates=[stack.enter_context(opened_backend(spec)) for spec in candidate or ()],
             only="free" if free else None,
             checkpoint=checkpoint,
-            place=place_of(store),
+            place=place_of(store, scope=scope or ()),
             budget_tokens=budget_tokens,
             on_progress=lambda found: watch.tell(
                 found.looked_at, found.population if all_rows else sample
@@ -249,7 +249,9 @@ def repair(
         )
         rows = _rows(audited, checkpoint, ids, has_others=pending or stale)
         if checkpoint is not None:
-            rows = stack.enter_context(_noted(checkpoint, source, place_of(store)))
+            rows = stack.enter_context(
+                _noted(checkpoint, source, place_of(store, scope=scope or ()))
+            )
         if not (yes or dry_run):
             _ask(f"Embed and write rows of {collection}?")
         watch = Counter(console_of(sys.stderr.isatty()), "looked at")

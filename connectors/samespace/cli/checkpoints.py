@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -19,8 +20,13 @@ _LIBPQ: Final = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE")
 """What an address of PostgreSQL may leave to the environment."""
 
 
-def checkpoint_of(store: str, collection: str, source: str) -> Path | None:
-    """The path for a job, the same each time, with no secret in it; None where none can be made."""
+def checkpoint_of(
+    store: str, collection: str, source: str, *, scope: Sequence[str] = ()
+) -> Path | None:
+    """The path for a job, the same each time, with no secret in it; None where none can be made.
+
+    ``scope`` are the conditions that tell the collection from others of its table, in any order.
+    """
     try:
         folder = _folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -28,12 +34,12 @@ def checkpoint_of(store: str, collection: str, source: str) -> Path | None:
             pass
     except (OSError, RuntimeError):  # the latter of a user without a home
         return None
-    return folder / f"{_key(_place(store), collection)}-{_key(source)}"
+    return folder / f"{_key(_place(store), collection)}-{_key(source, *sorted(scope))}"
 
 
-def place_of(store: str) -> str:
-    """Where a store is, short and with no secret in it."""
-    return _key(_place(store))
+def place_of(store: str, *, scope: Sequence[str] = ()) -> str:
+    """Where a store, or a collection's part of a table there, is, short and with no secret in it."""
+    return _key(_place(store), *sorted(scope))
 
 
 def forget(store: str, collection: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -115,7 +116,7 @@ def ingest(
             files,
             chunker=chunker,
             late_chunking=late_chunking,
-            checkpoint=checkpoint or _own_checkpoint(store, collection, files),
+            checkpoint=checkpoint or _own_checkpoint(store, collection, files, scope),
             prune=prune,
             budget_tokens=budget_tokens,
             on_progress=watch.tell,
@@ -146,8 +147,10 @@ def _check_backend(
             )
 
 
-def _own_checkpoint(store: str, collection: str, files: Files) -> Path | None:
-    found = checkpoint_of(store, collection, files.identity)
+def _own_checkpoint(
+    store: str, collection: str, files: Files, scope: Sequence[str] | None
+) -> Path | None:
+    found = checkpoint_of(store, collection, files.identity, scope=scope or ())
     if found is None:
         typer.echo(
             "samespace: warning: the data folder cannot be written to, so no progress is noted; "
