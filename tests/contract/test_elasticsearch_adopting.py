@@ -253,7 +253,7 @@ def test_rows_keep_their_routing(client: Elasticsearch, elasticsearch: str) -> N
 
 
 def test_a_slot_whose_path_rows_spell_in_one_is_emptied(
-    client: Elasticsearch, elasticsearch: str
+    client: Elasticsearch, elasticsearch: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     make(client, fields={"of": {"properties": {"text": _vectors()}}})
     flat: dict[str, Any] = {"of.text": [0.125] * 64}
@@ -266,6 +266,7 @@ def test_a_slot_whose_path_rows_spell_in_one_is_emptied(
         new.mark(UNLIKE, SlotState.READY)
         new.drop_slot(V3)
         assert "of.text" not in source_of(client, "d0")
+    assert "'of.text' stay in that of index 'adopted'" in caplog.text
     assert client.count(index=NAME, query={"exists": {"field": "of.text"}})["count"] == 0
 
 

@@ -595,6 +595,41 @@ def test_collections_of_one_table_have_slots_of_their_own(postgres: str, schema:
         assert UNLIKE.id not in {name for _, name, *_ in dump(made)["columns"]}
 
 
+def test_a_slot_that_is_dropped_leaves_the_table_as_it_was(made: Made) -> None:
+    with made.open() as store:
+        store.adopt()
+        before = shape_of(made)
+        for _ in range(2):
+            store.add_slot(UNLIKE)
+            assert shape_of(made) != before
+            store.drop_slot(UNLIKE)
+            assert shape_of(made) == before
+
+
+def shape_of(made: Made) -> tuple[Any, ...]:
+    """The columns that are there, constraints, triggers and indexes."""
+    found = dump(made)
+    columns = [row[1:] for row in found["columns"] if not row[4]]
+    return columns, found["constraints"], found["triggers"], found["indexes"]
+
+
+def test_a_row_without_its_vector_keeps_not_null_away_and_that_is_said(
+    postgres: str, schema: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = pgvectorstore(postgres, schema)
+    with made.open() as store:
+        store.adopt()
+        store.add_slot(UNLIKE)
+        change_text(made, made.documents[0].id)
+        store.drop_slot(UNLIKE)
+    (said,) = [each.getMessage() for each in caplog.records if "NOT NULL" in each.getMessage()]
+    assert "1 row" in said
+    assert 'ALTER COLUMN "embedding" SET NOT NULL' in said
+    left = {name: required for _, name, _, required, gone in dump(made)["columns"] if not gone}
+    assert left["embedding"] is False
+    assert "embedding__source" not in left
+
+
 def test_an_index_is_of_one_collection_and_serves_its_searches(postgres: str, schema: str) -> None:
     made = pgvector(postgres, schema)
     other = replace(made, layout=Layout.langchain_pgvector(collection_id=str(uuid.UUID(int=2))))

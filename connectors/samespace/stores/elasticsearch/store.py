@@ -69,6 +69,7 @@ from samespace.stores.base import (
     check_space,
     check_state,
     checked_matrix,
+    logger,
     read_drawn,
 )
 from samespace.stores.elasticsearch import dsl, hardening
@@ -1113,7 +1114,8 @@ class ElasticsearchStore(GuardedStore[_State]):
     def drop_slot(self, space: EmbeddingSpace) -> None:
         """Remove the slot of ``space`` and its vectors; the last slot cannot go.
 
-        The mapped field stays, empty, until the index is made anew.
+        The mapped fields stay, empty, until the index is made anew; of an index that we did not make a
+        warning names them.
         """
         check_space(space)
         state = self._describe()
@@ -1123,7 +1125,15 @@ class ElasticsearchStore(GuardedStore[_State]):
             self._remove_alias(state.shape, slot.name)
         refresh_pipeline(self._transport, self._collection)
         self._empty(slot.name)
-        self._describe()
+        shape = self._describe_existing().shape
+        if shape is not None and not shape.own:
+            stay = [name for name in (slot.name, dsl.source_name(slot.name)) if shape.has(name)]
+            logger.warning(
+                "Elasticsearch removes no field from a mapping: %s stay in that of index %s, without "
+                "values; reindex into another one to be rid of them",
+                ", ".join(map(excerpt, stay)),
+                excerpt(shape.name),
+            )
 
     def _remove_alias(self, shape: Shape, slot: str) -> None:
         if shape.name != shape.collection:

@@ -825,6 +825,47 @@ def _new_columns(space: EmbeddingSpace) -> list[sql.Composable]:
     return parts
 
 
+OBLIGATORY: Final = sql.SQL("""
+SELECT a.attname::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND a.attname = ANY(%(slots)s) AND a.attnotnull
+""")
+"""Those of some columns that may not be NULL."""
+
+WAS_OBLIGATORY: Final = "samespace: the vector's column was NOT NULL"
+"""The comment on a source that :func:`add_columns` has made beside such a column."""
+
+COMMENT: Final = sql.SQL("""
+SELECT col_description(c.oid, a.attnum) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND a.attname = %(column)s
+""")
+
+
+def note_obligatory(table: Table, slot: str) -> sql.Composed:
+    """Note in the table itself that a slot's column was NOT NULL; the note goes with the source."""
+    return sql.SQL("COMMENT ON COLUMN {} IS {}").format(
+        Name(table.schema, table.name, source_name(slot)), sql.Literal(WAS_OBLIGATORY)
+    )
+
+
+def drop_source(table: Table, slot: str) -> sql.Composed:
+    """The source beside a slot that others made."""
+    return sql.SQL("ALTER TABLE {} DROP COLUMN {}").format(table.qualified, Name(source_name(slot)))
+
+
+def require_vectors(table: Table, slot: str) -> sql.Composed:
+    """NOT NULL on a slot's column."""
+    return sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(
+        table.qualified, Name(slot)
+    )
+
+
+def count_empty(table: Table, slot: str) -> sql.Composed:
+    """The rows of the table, whosoever they are, that have no vector in a slot."""
+    return sql.SQL("SELECT count(*) FROM {} WHERE {} IS NULL").format(table.qualified, Name(slot))
+
+
 def drop_columns(table: Table, slot: str) -> sql.Composed:
     """The slot and its source, with the check and the index on them."""
     parts = [sql.SQL("DROP COLUMN {}").format(Name(slot))]

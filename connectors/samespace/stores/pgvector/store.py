@@ -107,6 +107,7 @@ from samespace.stores.pgvector.table import (
     own_layout,
     scope_key,
     scope_shown,
+    source_name,
 )
 from samespace.stores.running import T
 
@@ -1037,7 +1038,10 @@ class PgVectorStore(GuardedStore[_State]):
                 return
             check_distinct_ids([space, *(other.space for other in record.slots)])
             others = [other.name for other in record.slots]
+            obligatory = self._obligatory(cursor, table, others)
             cursor.execute(sql.add_columns(table, space, others), ())
+            for name in obligatory:
+                cursor.execute(sql.note_obligatory(table, name), ())
             if not table.external_text:
                 self._try_text(cursor, table)
                 for statement in sql.create_trigger(table, self._registry, [*others, slot.name]):
@@ -1061,7 +1065,9 @@ class PgVectorStore(GuardedStore[_State]):
         """Remove the slot of ``space`` and its vectors; the last slot cannot go.
 
         Where several collections share a table, a column that others may use stays, and is empty
-        in this collection's rows.
+        in this collection's rows. What :meth:`add_slot` has changed of the last slot of a table that we
+        did not make is undone: its source and the trigger go, and NOT NULL comes back, unless rows are
+        without a vector by then, which a warning says.
         """
         check_space(space)
 
@@ -1073,10 +1079,56 @@ class PgVectorStore(GuardedStore[_State]):
                 cursor.execute(*sql.empty_columns(table, slot.name))
             else:
                 cursor.execute(sql.drop_columns(table, slot.name), ())
+            table = self._undone(cursor, table, left)
             self._watch_texts(cursor, table, left)
             self._save(cursor, table, left)
 
         self._alter(change)
+
+    def _obligatory(
+        self, cursor: psycopg.Cursor[Any], table: Table, slots: Sequence[str]
+    ) -> list[str]:
+        """The slots of columns that are NOT NULL, and have no source yet to note that beside."""
+        asked = [slot for slot in slots if not table.has_source(slot)]
+        names = {"schema": table.schema, "name": table.name, "slots": asked}
+        cursor.execute(sql.OBLIGATORY, names)
+        return [name for (name,) in cursor.fetchall()]
+
+    def _undone(self, cursor: psycopg.Cursor[Any], table: Table, left: SpaceRecord) -> Table:
+        """The table without what slots have changed of the only one that is left, if others made it."""
+        (slot, *more) = left.slots
+        if more or not table.is_foreign(slot.name, slot.space) or not table.has_source(slot.name):
+            return table
+        key = (self._schema, self._collection, table.scope_key)
+        beside = self._read_neighbours(cursor, key)
+        if any(len(record.slots) > 1 for record in beside.values()):
+            return table
+        source = source_name(slot.name)
+        names = {"schema": table.schema, "name": table.name, "column": source}
+        cursor.execute(sql.COMMENT, names)
+        ((comment,),) = cursor.fetchall()
+        cursor.execute(sql.drop_source(table, slot.name), ())
+        if comment == sql.WAS_OBLIGATORY:
+            self._require_vectors(cursor, table, slot.name)
+        columns = {name: kind for name, kind in table.columns.items() if name != source}
+        return replace(table, columns=columns)
+
+    def _require_vectors(self, cursor: psycopg.Cursor[Any], table: Table, slot: str) -> None:
+        """NOT NULL again, where it holds; else say what keeps it away."""
+        statement = sql.require_vectors(table, slot)
+        cursor.execute(sql.count_empty(table, slot), ())
+        ((empty,),) = cursor.fetchall()
+        if not empty:
+            cursor.execute(statement, ())
+            return
+        logger.warning(
+            "column %s of table %s was NOT NULL before slots were added, and %s without a vector now; "
+            "fill them (pending(), fill()), then run %s",
+            excerpt(slot),
+            excerpt(table.name),
+            "1 row is" if empty == 1 else f"{empty} rows are",
+            statement.as_string(None).replace("%%", "%"),
+        )
 
     def _is_shared(self, cursor: psycopg.Cursor[Any], table: Table, slot: SlotRecord) -> bool:
         """Whether another collection in the table has this slot, or may have it unrecorded."""
