@@ -307,6 +307,69 @@ def test_a_slot_filled_from_another_text_is_emptied_and_one_of_the_same_text_sta
         opened.search("text")
 
 
+UNINDEXED: dict[str, dict[str, Any]] = {
+    "flattened": {"type": "flattened"},
+    "disabled": {"type": "object", "enabled": False},
+}
+OBJECTS: dict[str, dict[str, Any]] = {
+    "object": {"type": "object"},
+    "without subobjects": {"type": "object", "subobjects": False},
+}
+
+
+@pytest.mark.parametrize("kind", UNINDEXED)
+def test_keys_with_dots_come_back_where_no_filter_could_mistake_them(
+    client: Elasticsearch, elasticsearch: str, kind: str
+) -> None:
+    make(client, fields={"metadata": UNINDEXED[kind]})
+    row = Document("x", "a text", {"a.b": 1, "a": {"b": 2, "c.d": [{"e.f": 3}]}})
+    with open_store(elasticsearch) as store:
+        store.adopt()
+        store.upsert([row])
+        assert store.get(["x"]) == [row]
+        assert row in list(store.scan())
+        for where in (field("a.b") == 1, field("a", "b") == 2):
+            with pytest.raises(InvalidInput, match="filter on another field"):
+                store.count(where)
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_keys_with_dots_are_refused_where_they_would_be_taken_for_objects(
+    client: Elasticsearch, elasticsearch: str, kind: str
+) -> None:
+    make(client, fields={"metadata": OBJECTS[kind]})
+    with open_store(elasticsearch) as store:
+        store.adopt()
+        row = Document("x", "a text", {"a": {"b": 1, "c": [{"d": 2}]}})
+        store.upsert([row])
+        before = source_of(client, "x")
+        for metadata in ({"a.b": 1}, {"a": {"b.c": 1}}, {"a": {"c": [{"d.e": 1}]}}):
+            with pytest.raises(PartialWrite, match="has a dot"):
+                store.upsert([replace(row, metadata=metadata)])
+            with pytest.raises(InvalidInput, match="has a dot"):
+                store.update_metadata({"x": metadata}, merge=True)
+        assert source_of(client, "x") == before
+    with open_store(elasticsearch) as store:
+        assert store.get(["x"]) == [row]
+        assert [each.id for each in store.scan(where=field("a", "b") == 1)] == ["x"]
+        assert [each.id for each in store.scan(where=field("a", "c", "d") == 2)] == ["x"]
+
+
+def test_fields_of_an_index_without_subobjects_are_found_by_their_names(
+    client: Elasticsearch, elasticsearch: str
+) -> None:
+    spelled = {"vector": _vectors(), "meta.lang": {"type": "keyword"}}
+    client.indices.create(index=NAME, mappings={"subobjects": False, "properties": spelled})
+    put(client, documents(2), **{"meta.lang": "de"})
+    with open_store(elasticsearch, layout=replace(LAYOUT, metadata=("meta.lang",))) as store:
+        store.adopt()
+        row = Document("x", "a text", {"meta.lang": "de"})
+        store.upsert([row])
+        assert store.get(["x"]) == [row]
+        found = {each.id for each in store.scan(where=field("meta", "lang") == "de")}
+        assert found == {"d0", "d1", "x"}
+
+
 def test_metadata_may_be_in_fields_of_their_own(client: Elasticsearch, elasticsearch: str) -> None:
     properties = {
         "body": {"properties": {"text": {"type": "text"}}},

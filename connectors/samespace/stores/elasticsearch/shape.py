@@ -65,13 +65,11 @@ class Shape:
         return found
 
     def field(self, path: str) -> Mapping[str, Any] | None:
-        """The mapping of a field, dots leading into objects; None if it is not mapped."""
-        found: Any = self.mapping
-        for key in path.split("."):
-            found = found.get("properties", {}).get(key)
-            if found is None:
-                return None
-        return found  # type: ignore[no-any-return]
+        """The mapping of a field, dots leading into objects or, without subobjects, being part of its name.
+
+        None if it is not mapped.
+        """
+        return _mapped(self.mapping, path)
 
     def has(self, path: str) -> bool:
         """Whether a field is mapped; every row has an id."""
@@ -249,6 +247,8 @@ class Shape:
         What says the same as the document (None if it is not known) may stay.
         """
         columns = self.layout.metadata_columns
+        if not self.own and isinstance(self.layout.metadata, str):
+            self._check_keys(metadata, self.layout.metadata)
         if self.own or not columns:
             return
         unknown = set(metadata) - set(columns)
@@ -263,6 +263,23 @@ class Shape:
                     f"metadata {excerpt(name)} cannot be {excerpt(metadata[name])}: the layout's text, "
                     "parent or order is in that field; leave it out"
                 )
+
+    def _check_keys(self, found: object, path: str) -> None:
+        """:class:`InvalidInput` for a key with a dot where filters could not tell it from an object."""
+        mapped = self.field(path) or {}
+        if mapped.get("type", "object") != "object" or mapped.get("enabled") is False:
+            return  # no filter is possible there
+        if isinstance(found, list):
+            for each in found:
+                self._check_keys(each, path)
+        for key, value in found.items() if isinstance(found, Mapping) else ():
+            if "." in key:
+                raise InvalidInput(
+                    f"metadata key {excerpt(key)} has a dot, which Elasticsearch takes for an object in "
+                    f"{excerpt(path)} of an adopted index; nest the value in objects, or name the key "
+                    "without a dot"
+                )
+            self._check_keys(value, f"{path}.{key}")
 
     def check_layout(self, space: EmbeddingSpace) -> None:
         """:class:`InvalidInput` if the layout names what the index does not have."""
@@ -447,6 +464,18 @@ def check_layout(layout: Layout) -> None:
         raise InvalidInput(
             "Layout.text is an SQL expression; name a field, or pass a function of ids"
         )
+
+
+def _mapped(mapping: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
+    """The field at a path below a mapping, whose properties may have dots in their names."""
+    properties: Mapping[str, Mapping[str, Any]] = mapping.get("properties", {})
+    if path in properties:
+        return properties[path]
+    ends = (place for place, character in enumerate(path) if character == ".")
+    inside = (
+        _mapped(properties[path[:end]], path[end + 1 :]) for end in ends if path[:end] in properties
+    )
+    return next((found for found in inside if found is not None), None)
 
 
 def unwrapped(metadata: object) -> Metadata:
