@@ -117,7 +117,6 @@ def test_one_call_for_each_candidate(place: Place) -> None:
     place.make(documents, embedded(CANDIDATES[0], documents))
     named = found(place, candidates, sample=20)
     assert [len(each.calls) for each in candidates] == [1] * len(candidates)
-    assert named.layout is not None
     assert (named.layout.text, named.layout.slot) == ("body", "v")
 
 
@@ -132,7 +131,6 @@ def test_a_title_that_was_embedded_with_the_text_is_found(place: Place) -> None:
     named = found(place)
     assert (named.verdict, named.space) == (Verdict.IDENTIFIED, SPACES[0])
     assert (named.rendering.title, named.rendering.join.isspace()) == ("title", True)
-    assert named.layout is not None
     if isinstance(place, Table):
         assert isinstance(named.layout.text, TextQuery)
         again = found(place, layout=named.layout)

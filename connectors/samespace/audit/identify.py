@@ -31,17 +31,24 @@ SAMPLED: Final = 50
 MOST_SAMPLED: Final = 10_000
 
 
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The candidate that made the vectors: its place in the list, and its space in the slot's size."""
+
+    candidate: int
+    space: EmbeddingSpace
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identification:
     """Whose vectors a collection's are, and how that is known.
 
     ``evidence`` compares the sample with each candidate, best first; those that could not be compared
-    come last and say why. ``candidate`` is the place of the one that is named, ``space`` its
-    embedding space in the slot's dimensions, ``layout`` where things are, with ``rendering`` as its
-    text where that is more than a column and the store can say so. ``margin`` is by how much the next
-    other candidate's median cosine is smaller. ``recorded`` is the space that the collection says it
-    has, ``differs`` how the recorded layout differs from ``layout``, ``refused`` why adopting it as it
-    is would be refused, where that is known.
+    come last and say why. ``match`` is the one that is named, if one is, and ``layout`` where things
+    are, with ``rendering`` as its text where that is more than a column and the store can say so.
+    ``margin`` is by how much the next other candidate's median cosine is smaller. ``recorded`` is the
+    space that the collection says it has, ``differs`` how the recorded layout differs from ``layout``,
+    ``refused`` why adopting it as it is would be refused, where that is known.
     """
 
     collection: str
@@ -51,9 +58,8 @@ class Identification:
     evidence: tuple[Evidence, ...]
     proposals: tuple[Proposal, ...]
     rows: int
-    candidate: int | None = None
-    space: EmbeddingSpace | None = None
-    layout: Layout | None = None
+    layout: Layout
+    match: Match | None = None
     rendering: Rendering = BODY
     margin: float | None = None
     normalized: bool | None = None
@@ -61,6 +67,16 @@ class Identification:
     differs: str = ""
     refused: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def candidate(self) -> int | None:
+        """The place of the candidate that is named."""
+        return self.match.candidate if self.match else None
+
+    @property
+    def space(self) -> EmbeddingSpace | None:
+        """The space of the vectors, where a candidate is named."""
+        return self.match.space if self.match else None
 
     @property
     def proposal(self) -> Proposal | None:
@@ -77,7 +93,7 @@ class Identification:
             "reason": self.reason,
             "space": self.space.to_dict() if self.space else None,
             "candidate": self.candidate,
-            "layout": self.layout.to_dict() if self.layout else None,
+            "layout": self.layout.to_dict(),
             "text_is": str(self.rendering),
             "margin": self.margin,
             "normalized": self.normalized,
@@ -193,8 +209,7 @@ def _identification(
         evidence=(*order, *(each for each in evidence if each.failed)),
         proposals=tuple(each.proposal for each in places),
         rows=len(sample.documents) if sample else 0,
-        candidate=named.candidate if named else None,
-        space=named.space if named else None,
+        match=Match(named.candidate, named.space) if named else None,
         layout=layout,
         rendering=rendering,
         margin=named.cosine - second.cosine if named and second else None,

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from samespace.audit.identify import SAMPLED, Identification, identify
+from samespace.audit.identify import SAMPLED, Identification, Match, identify
 from samespace.audit.judging import Evidence, Verdict
 from samespace.audit.places import OURS, places_of
 from samespace.cli.options import (
@@ -236,11 +236,11 @@ def _check(named: Identification, offered: EmbeddingSpace, *, unproved: bool) ->
             held = any(slot.space == named.recorded for slot in record.slots)
             if held and record.find(offered) is None:
                 raise mismatch(record, offered, collection=named.collection)
-    if isinstance(named.layout, Layout) and named.rendering.title:
+    if named.rendering.title:
         _check_rendered(named)
-    if named.verdict is Verdict.IDENTIFIED and named.space == offered:
+    if named.space == offered:
         return
-    if named.space is not None and named.space != offered:
+    if named.space is not None:
         raise SpaceUnknown(
             f"the vectors of {excerpt(named.collection)} are those of {named.space}, cut from {offered}; "
             f"give the backend with @{named.space.dimensions}"
@@ -273,7 +273,7 @@ def _tell(
 ) -> None:
     if as_json:
         told = {"name": named.collection, "space": space.to_dict(), "verdict": str(named.verdict)}
-        layout = named.layout.to_dict() if named.layout else None
+        layout = named.layout.to_dict()
         typer.echo(
             json.dumps({**told, "layout": layout, "was_recorded": named.recorded is not None})
         )
@@ -327,12 +327,12 @@ def _show(named: Identification, asked: Sequence[_Asked], place: str) -> None:
         typer.echo(f"note: {note}")
     for why in named.survey.untrue:
         typer.echo(f"note: the record is not true any more: {why}")
-    if named.verdict is not Verdict.IDENTIFIED or named.rendering.title:
+    if named.match is None or named.rendering.title:
         return
     if named.refused:
         typer.echo(f"it cannot be adopted as it is: {named.refused}")
     elif named.recorded is None or named.differs:
-        typer.echo(f"to adopt it:\n  {_command(named, asked, place)}")
+        typer.echo(f"to adopt it:\n  {_command(named, named.match, asked, place)}")
 
 
 def _described(named: Identification) -> str:
@@ -348,7 +348,7 @@ def _recognised(named: Identification) -> str:
     proposal: Proposal | None = named.proposal
     if proposal is None:
         return "where things are is not known"
-    layout = " ".join(_options(named.layout or proposal.layout))
+    layout = " ".join(_options(named.layout))
     lines = [
         f"recognised: {proposal.maker}{' ' + proposal.title if proposal.title else ''} ({layout})"
     ]
@@ -370,12 +370,9 @@ def _row(evidence: Evidence, asked: Sequence[_Asked]) -> tuple[str, str, str, st
     return spec, f"{evidence.cosine:.3f}", agreeing, evidence.rendering
 
 
-def _command(named: Identification, asked: Sequence[_Asked], place: str) -> str:
+def _command(named: Identification, match: Match, asked: Sequence[_Asked], place: str) -> str:
     """The command that adopts a collection as it was identified."""
-    assert named.candidate is not None  # noqa: S101  callers have looked
-    assert named.space is not None  # noqa: S101
-    assert named.layout is not None  # noqa: S101
-    spec = _cut(asked[named.candidate], named.space)
+    spec = _cut(asked[match.candidate], match.space)
     parts = [f"--collection {shlex.quote(named.collection)}", f"--backend {shlex.quote(spec)}"]
     return f"samespace adopt {place}" + " ".join([*parts, *_options(named.layout)])
 
