@@ -283,6 +283,25 @@ def test_rows_that_a_stranger_inserted_are_found_and_repaired_like_others(place:
     assert audited(place, TaskBackend(), sample="all").counts[Verdict.AGREES] == 21
 
 
+def test_a_vector_that_is_not_finite_is_found_and_repaired(request: pytest.FixtureRequest) -> None:
+    place, rows = qdrant_server_place(request, grpc=True), documents(30)
+    with place.open(TaskBackend()) as store:
+        store.upsert(rows)
+    client = QdrantClient(
+        url=place.source, prefer_grpc=True, check_compatibility=False, **place.options
+    )
+    with closing(client):
+        points, _ = client.scroll(place.collection, limit=2)
+        nowhere = [float("nan")] * V3.dimensions
+        changes = [models.PointVectors(id=point.id, vector={V3.id: nowhere}) for point in points]
+        client.update_vectors(place.collection, changes, wait=True)
+    report = audited(place, TaskBackend(), sample="all")
+    assert (report.foreign, report.counts[Verdict.CHANGED]) == (2, 0)
+    with place.open(TaskBackend()) as store:
+        assert repair(store, report).repaired == 2
+    assert audited(place, TaskBackend(), sample="all").counts[Verdict.AGREES] == 30
+
+
 # Chunks that were embedded together
 
 

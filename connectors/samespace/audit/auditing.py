@@ -636,7 +636,7 @@ def _is_still(row: Document, found: VersionedRow) -> bool:
     if found.vector is None or row.vector is None:
         return False
     same_text = found.document.embedded_text == row.embedded_text
-    return same_text and np.array_equal(found.vector, row.vector)
+    return same_text and np.array_equal(found.vector, row.vector, equal_nan=True)
 
 
 def _unmodelled(id: str, suspects: set[str]) -> Finding:
