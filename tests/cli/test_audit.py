@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from qdrant_client import QdrantClient, models
-from tests.audit.poisoning import documents, every, poison
+from tests.audit.poisoning import change_text, documents, every, poison
 from tests.cli.running import KEY, WITHOUT_KEY, with_key
 from tests.cli.terminal import CTRL_C, Terminal
 from tests.contract.ingesting import Place
@@ -159,6 +159,16 @@ def test_a_bound_holds_of_nothing_that_was_not_judged(place: Place, run: Run) ->
         store.delete(where=everything)
     done = run(*at(place, "audit", "--max-share", "0.5"))
     assert (done.returncode, "no row was judged" in done.stderr) == (1, True)
+
+
+def test_rows_that_nobody_could_judge_count_against_a_bound(place: Place, run: Run) -> None:
+    with place.open(HashingBackend(64)) as store:
+        store.delete(ids=[row.id for row in every(10, documents(SIZE))])
+    change_text(place, "d1", " ")
+    asked = at(place, "audit", "--all", "--max-share")
+    done = run(*asked, "0.01")
+    assert (done.returncode, "2.78%: 1 were not judged" in done.stdout) == (1, True), done.stdout
+    assert run(*asked, "0.03").returncode == 0
 
 
 def test_a_candidate_that_made_foreign_vectors_is_named(

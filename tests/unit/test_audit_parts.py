@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
@@ -222,6 +223,29 @@ def test_a_report_says_the_share_and_where_it_lies() -> None:
     said = "\n".join(found.lines())
     assert "foreign: 4 (4.00%; of all rows 1.30% to 9.60%, at 95 %)" in said
     assert "stale (the text changed, the vector did not): 1" in said
+
+
+def counted(**counts: int) -> AuditReport:
+    """Of every row but for those that are said not to have been read."""
+    found = dict.fromkeys(map(str, Verdict), 0) | counts
+    return replace(report(), sampled=False, population=50, counts=found)
+
+
+def test_rows_that_were_not_judged_may_be_foreign() -> None:
+    assert counted(agrees=40, foreign=10).interval is None
+    found = counted(agrees=1, unjudged=40, changed=9)
+    assert (found.share, found.interval) == (0.0, (0.0, 0.98))
+    assert "foreign: 0 (0.00%; of all rows 0.00% to 98.00%: 49 were not judged)" in found.lines()
+    assert "(of all rows 0.00% to 98.00%: 49 were not judged)" in page_of(found)
+    assert counted(agrees=18, foreign=2).interval == (0.04, 0.64)
+    assert counted(suspect=3, unsuspected=47).interval is None
+
+
+def test_rows_of_a_sample_that_were_not_judged_may_be_foreign() -> None:
+    found = replace(counted(agrees=90, foreign=4, unjudged=6), sampled=True, population=1_000)
+    low, _ = share_interval(4, 100, 1_000)
+    _, high = share_interval(10, 100, 1_000)
+    assert found.interval == (low, high)
 
 
 def test_a_report_survives_json() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Final
 
-from samespace.audit.report import AuditReport, percent
+from samespace.audit.report import AuditReport, said_of_interval
 from samespace.audit.verdicts import BINS, Finding
 
 SHOWN: Final = 1_000
@@ -49,10 +49,8 @@ def _page(report: AuditReport) -> Iterator[str]:
 def _headline(report: AuditReport) -> str:
     if report.share is None:
         return "no row was judged"
-    within = (
-        "" if report.interval is None else f" (of all rows {percent(report.interval)}, at 95 %)"
-    )
-    return f"{report.share:.2%} foreign{within}"
+    within = said_of_interval(report)
+    return f"{report.share:.2%} foreign{within and f' ({within})'}"
 
 
 def _counts(report: AuditReport) -> Iterator[tuple[str, int]]:

@@ -56,7 +56,7 @@ class AuditReport:
     ``population`` counts the rows with a vector in the slot of ``space``, ``pending`` those that the store
     says are to be filled: without one, or with one that does not say what it was made from.
     ``counts`` has a number of rows for each :class:`~samespace.audit.verdicts.Verdict`; those that changed
-    while they were judged, or could not be judged, say nothing of the share. ``findings`` names the rows
+    while they were judged, or could not be judged, widen the ``interval``. ``findings`` names the rows
     that do not agree, at most 100,000 of them. ``histogram`` counts cosines in 40 equal steps from -1 to 1.
     ``sampled`` says that not all rows were looked at. ``free`` is what would have been suspected without
     a model. ``unasked`` names the candidates that did not answer, each with the reason. ``tokens`` is by
@@ -108,10 +108,19 @@ class AuditReport:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Where the share of the whole collection is, at 95 %; None after a look at every row."""
-        if not self.sampled:
+        """Where the share of foreign vectors among all rows is; None where that is :attr:`share`.
+
+        A row that was not judged may be foreign or not: the bounds hold of either. Of a sample they hold
+        at 95 %; else they are certain, and rows that have not been looked at yet are not judged either.
+        """
+        rows = max(self.looked_at, self.population)
+        if _is_free(self) or (self.judged == rows and not self.sampled):
             return None
-        return share_interval(self.foreign, self.judged, max(self.judged, self.population))
+        if not self.sampled:
+            return self.foreign / rows, (self.foreign + rows - self.judged) / rows
+        low, _ = share_interval(self.foreign, self.looked_at, rows)
+        _, high = share_interval(self.foreign + self.looked_at - self.judged, self.looked_at, rows)
+        return low, high
 
     def ids(self, *verdicts: Verdict) -> list[str]:
         """The ids of the findings with one of these verdicts: what a repair is of unless said."""
@@ -250,9 +259,8 @@ def _said_of_share(report: AuditReport) -> Iterator[str]:
     if report.share is None:
         yield "no row could be judged"
         return
-    interval = report.interval
-    within = "" if interval is None else f"; of all rows {percent(interval)}, at 95 %"
-    yield f"foreign: {report.foreign:,} ({report.share:.2%}{within})"
+    within = said_of_interval(report)
+    yield f"foreign: {report.foreign:,} ({report.share:.2%}{within and f'; {within}'})"
     for likely, count in report.likely.items():
         yield f"  {count:,} likely {likely}"
     for candidate, reason in report.unasked.items():
@@ -263,10 +271,15 @@ def _said_of_share(report: AuditReport) -> Iterator[str]:
         yield f"  and {report.foreign - min(SHOWN, len(found)):,} more"
 
 
-def percent(interval: tuple[float, float]) -> str:
-    """``0.33 % to 2.32 %``."""
-    low, high = interval
-    return f"{low:.2%} to {high:.2%}"
+def said_of_interval(report: AuditReport) -> str:
+    """``of all rows 0.33% to 2.32%``, and why it is no single figure; nothing where it is."""
+    if report.interval is None:
+        return ""
+    low, high = report.interval
+    within = f"of all rows {low:.2%} to {high:.2%}"
+    if report.sampled:
+        return f"{within}, at 95 %"
+    return f"{within}: {max(report.looked_at, report.population) - report.judged:,} were not judged"
 
 
 def _said_of_others(report: AuditReport) -> Iterator[str]:

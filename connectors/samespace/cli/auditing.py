@@ -167,7 +167,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _is_above(found: AuditReport, most: float | None) -> bool:
-    """Whether more than ``most`` may be foreign: by the upper bound, where only some were looked at."""
+    """Whether more than ``most`` may be foreign: by the upper bound, where not all were judged."""
     if most is None:
         return False
     if found.share is None:
