@@ -579,6 +579,28 @@ def fail(error: BaseException) -> Any:
     raise error
 
 
+def test_an_audit_that_fails_at_once_leaves_what_the_one_before_has_found(
+    one: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point, rows = tmp_path / "point", documents(40)
+    with one.open(TaskBackend()) as store:
+        store.upsert(rows)
+    poison(one, rows[:3], LyingBackend(), slot=V3.id)
+    asked: dict[str, Any] = {"sample": "all", "checkpoint": point}
+    found = audited(one, TaskBackend(), **asked).ids()
+    with one.open(TaskBackend()) as store:
+        with pytest.raises(SpaceMismatch):
+            audit(store, backend=LyingBackend(), **asked)
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "sample", lambda *_, **__: fail(StoreUnavailable("it is down")))
+            with pytest.raises(StoreUnavailable):
+                audit(store, **asked)
+        with AuditFile(point).found(collection=store.collection, space=V3.id) as kept:
+            assert repair(store, [each.id for each in kept]).repaired == len(found) == 3
+    assert audited(one, TaskBackend(), **asked).foreign == 0
+    assert list(AuditFile(point).findings) == []
+
+
 def test_a_kill_between_findings_and_checkpoint_leaves_no_contradiction(
     one: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -304,6 +304,8 @@ def test_what_is_settled_keeps_the_size_of_its_file(tmp_path: Path) -> None:
         assert {found.verdict for found in notes.findings} == {Verdict.STALE}
     with taking_notes(file, SUBJECT) as notes:  # a complete one begins anew
         assert notes.progress == Progress()
+        assert len(list(notes.findings)) == len(FOUND)
+        notes.begin()
         assert list(notes.findings) == []
 
 

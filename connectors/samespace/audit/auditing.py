@@ -372,7 +372,7 @@ class _Audit:
             # A part of a random sample is one.
             self._drawn = {row.id: row for row in drawn[:size]}
             self._progress.sampled = list(self._drawn)
-        self._notes.save()
+        self._notes.begin()
 
     def _centre(self, drawn: Sequence[Document], canary: Canary | None) -> Centre | None:
         shape = (self._asked.store.space.dimensions,)

@@ -165,11 +165,11 @@ class AuditFile(CheckpointPath):
         """All rows that do not agree."""
         return Findings(self.path.with_name(f"{self.path.name}.found"))
 
-    def load(self, subject: Subject) -> Progress:
-        """Where to go on: at the beginning without a checkpoint, or after one that is complete."""
+    def load(self, subject: Subject) -> Progress | None:
+        """Where to go on: None for the beginning, without a checkpoint or after one that is complete."""
         values = self._checked()
         if values is None:
-            return Progress()
+            return None
         for name, mine in asdict(subject).items():
             theirs = values["subject"].get(name)
             if theirs != mine:
@@ -178,7 +178,7 @@ class AuditFile(CheckpointPath):
                     f"{excerpt(mine)}; {self._mend}"
                 )
         found = self._progress(values)
-        return Progress() if found.complete else found
+        return None if found.complete else found
 
     @contextmanager
     def found(self, *, collection: str, space: str, place: str = "") -> Iterator[Iterator[Finding]]:
@@ -268,8 +268,18 @@ class Notes:
     def __init__(self, file: AuditFile | None, findings: Findings, subject: Subject) -> None:
         self._file, self._subject = file, subject
         self.findings = findings
-        self.progress = Progress() if file is None else file.load(subject)
-        findings.keep(self.progress.found)
+        begun = None if file is None else file.load(subject)
+        self.progress = begun or Progress()
+        if begun is not None:
+            findings.keep(begun.found)
+
+    def begin(self) -> None:
+        """Forget what the audit before this one has found, now that this one can be done.
+
+        The checkpoint first: it never says that there is what is not.
+        """
+        self.save()
+        self.findings.keep(self.progress.found)
 
     def note(self, findings: Iterable[Finding], after: str | None) -> None:
         """The findings first: a checkpoint says that they are there."""
