@@ -104,6 +104,14 @@ POISONERS: dict[str, Callable[[Place, Sequence[str], Sequence[Vector], str], Non
 }
 
 
+def turned(vectors: Matrix, cosine: float) -> Matrix:
+    """Vectors at this cosine to the given ones."""
+    beside = np.roll(vectors, 1, axis=1)
+    beside -= np.einsum("ij,ij->i", beside, vectors)[:, np.newaxis] * vectors
+    beside /= np.linalg.norm(beside, axis=1, keepdims=True)
+    return np.asarray(cosine * vectors + np.sqrt(1 - cosine**2) * beside, np.float32)
+
+
 def change_text(place: Place, id: str, text: str) -> None:
     """In place, behind the vector, with the store's own driver."""
     if place.kind == "ElasticsearchStore":

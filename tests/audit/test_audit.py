@@ -22,6 +22,7 @@ from tests.audit.poisoning import (
     insert,
     model,
     poison,
+    turned,
 )
 from tests.contract.ingesting import (
     PLACES,
@@ -169,7 +170,7 @@ def test_a_foreign_vector_is_told_by_what_it_resembles(one: Place) -> None:
     with one.open(backend) as store:
         store.upsert(rows)
     poison(one, rows[:1], Queries(backend), slot=V3.id)
-    halfway = DistortingBackend(backend, documents=lambda own: _turned(own, 0.63))
+    halfway = DistortingBackend(backend, documents=lambda own: turned(own, 0.63))
     poison(one, rows[1:2], halfway, slot=V3.id)
     poison(one, rows[2:3], LyingBackend(), slot=V3.id)
     found = {
@@ -223,14 +224,6 @@ class Queries(DistortingBackend):
 
     def embed_documents(self, texts: Sequence[str]) -> Matrix:
         return self.embed_queries(texts)
-
-
-def _turned(vectors: Matrix, cosine: float) -> Matrix:
-    """Vectors at this cosine to the given ones."""
-    beside = np.roll(vectors, 1, axis=1)
-    beside -= np.einsum("ij,ij->i", beside, vectors)[:, np.newaxis] * vectors
-    beside /= np.linalg.norm(beside, axis=1, keepdims=True)
-    return np.asarray(cosine * vectors + np.sqrt(1 - cosine**2) * beside, np.float32)
 
 
 def test_a_text_changed_behind_its_vector_is_stale_and_not_foreign(place: Place) -> None:
@@ -507,6 +500,39 @@ def test_no_cosine_that_is_refused_reads_like_the_bound(one: Place) -> None:
 
 
 # How it runs
+
+
+def test_the_handle_says_how_near_a_backend_must_be(one: Place) -> None:
+    rows = documents(30)
+    with one.open(TaskBackend()) as store:
+        store.upsert(rows)
+    poison(one, rows[:2], LyingBackend(), slot=V3.id)
+    quantised = DistortingBackend(
+        TaskBackend(),
+        documents=lambda own: turned(own, 0.99),
+        queries=lambda own: turned(own, 0.99),
+    )
+    with one.open(quantised) as store, pytest.raises(SpaceMismatch):
+        audit(store)
+    with one.open(quantised) as store:
+        assert "cosine 0.990, at least 0.995" in check(store).problems[0]
+        assert check(store, threshold=0.98).is_fine
+    with one.open(quantised, canary_threshold=0.985) as store:
+        assert (store.canary_threshold, check(store).is_fine) == (0.985, True)
+        assert audit(store, sample="all").foreign == 2
+        mended = repair(store, [row.id for row in rows])
+        assert (mended.repaired, mended.right) == (2, 28)
+
+
+def test_what_an_audit_calls_foreign_is_not_right_whatever_the_handle_permits(one: Place) -> None:
+    backend, rows = TaskBackend(), documents(4)
+    with one.open(backend) as store:
+        store.upsert(rows)
+    near = DistortingBackend(backend, documents=lambda own: turned(own, 0.9))
+    poison(one, rows[:1], near, slot=V3.id)
+    with one.open(backend, canary_threshold=0.5) as store:
+        report = audit(store, sample="all")
+        assert (report.ids(), repair(store, report).repaired) == (["d0"], 1)
 
 
 def test_a_dry_run_writes_nothing(one: Place) -> None:

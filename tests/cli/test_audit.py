@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from qdrant_client import QdrantClient, models
-from tests.audit.poisoning import change_text, documents, every, poison
+from tests.audit.poisoning import change_text, documents, every, poison, turned
 from tests.cli.running import KEY, WITHOUT_KEY, with_key
 from tests.cli.terminal import CTRL_C, Terminal
 from tests.contract.ingesting import Place
@@ -187,6 +187,37 @@ def test_a_candidate_that_made_foreign_vectors_is_named(
         done = run(*asked)
         assert "not compared with jina-embeddings-v3@64:retrieval.passage: " in done.stdout
         assert "foreign: 7" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["audit"],
+        ["repair", "--id", "d1", "--yes"],
+        ["check"],
+        ["search", "a part"],
+        ["info"],
+        ["ingest", "notes.md"],
+    ],
+)
+def test_every_command_that_embeds_takes_how_near_is_near_enough(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes.md").write_text("a new text")
+    place = Place("QdrantStore", str(tmp_path / "qdrant"), {})
+    quantised = DistortingBackend(
+        HashingBackend(64),
+        documents=lambda own: turned(own, 0.99),
+        queries=lambda own: turned(own, 0.99),
+    )
+    with place.open(quantised) as store:
+        store.upsert(documents(2))
+    asked = at(place, *command)
+    assert run(*asked).returncode == (1 if command == ["check"] else 3)
+    done = run(*asked, "--canary-threshold", "0.98")
+    assert done.returncode == 0, done.stderr
+    assert "a cosine between 0 and 1" in run(*asked, "--canary-threshold", "7").stderr
 
 
 # Interrupted

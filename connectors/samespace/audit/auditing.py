@@ -236,13 +236,13 @@ def backend_of(store: AnyStore, backend: AnyBackend | None) -> AnyBackend:
     return uncached(chosen)  # a cache would vouch for what it was filled with
 
 
-async def prove(backend: AnyBackend, slot: SlotInfo, *, collection: str) -> None:
+async def prove(backend: AnyBackend, slot: SlotInfo, *, collection: str, threshold: float) -> None:
     """:class:`SpaceMismatch` for a backend that embeds otherwise than what filled the slot."""
     if slot.canary is None:
         return
     answers, _ = await embed_documents_async(backend, CANARY_TEXTS)
     record = SlotRecord(name=slot.name, space=slot.space, canary=slot.canary)
-    check_canary(record, "documents", answers, collection=collection)
+    check_canary(record, "documents", answers, collection=collection, threshold=threshold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +348,8 @@ class _Audit:
         if self._asked.backend is not None and self._is_late:
             check_can_embed_chunks(self._asked.backend, info.name)
         if self._asked.backend is not None:
-            await prove(self._asked.backend, slot, collection=info.name)
+            least = self._asked.store.canary_threshold
+            await prove(self._asked.backend, slot, collection=info.name, threshold=least)
         if not self._progress.tally.looked_at:
             await self._draw(info, slot)
         self._report = replace(self._report, pending=slot.pending)

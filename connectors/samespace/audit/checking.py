@@ -11,7 +11,7 @@ from samespace.audit.rows import Rows
 from samespace.documents import CollectionInfo, SlotInfo
 from samespace.embedding import close_async, make_canary_async, require_any
 from samespace.errors import InvalidInput, excerpt
-from samespace.guard import CANARY_THRESHOLD, SlotState, suggestion
+from samespace.guard import SlotState, check_threshold, suggestion
 from samespace.ingest.running import served
 from samespace.ingest.target import AnyStore
 from samespace.ingest.worker import GRACE, in_a_thread
@@ -72,15 +72,16 @@ def check(
     backend: AnyBackend | None = None,
     max_pending: int = 0,
     max_stale: int = 0,
-    threshold: float = CANARY_THRESHOLD,
+    threshold: float | None = None,
 ) -> CheckReport:
     """Look whether a collection holds ``expect``, by default the handle's space, ready and up to date.
 
     With a ``backend`` of that space, by default the store's, the canary is compared in both directions. Not
     fine is: no slot of the space, one that is being filled, more than ``max_pending`` rows without a
     vector, more than ``max_stale`` whose text changed behind theirs (for which a store may have to read every
-    row), a canary's cosine below ``threshold``. What cannot be told raises: :class:`InvalidInput`, and errors
-    of store and backend as they are. It writes nothing; an async store is closed in the end.
+    row), a canary's cosine below ``threshold``, by default the handle's ``canary_threshold``. What cannot
+    be told raises: :class:`InvalidInput`, and errors of store and backend as they are. It writes nothing; an
+    async store is closed in the end.
     """
     model = require_any(store.backend if backend is None else backend)
     wanted = expect or (store.space if model is None else model.space)
@@ -88,7 +89,8 @@ def check(
         raise InvalidInput(
             f"the backend embeds as {model.space}, and {wanted} is expected; pass one of that space, or none"
         )
-    asked = _Asked(wanted, model, max_pending, max_stale, threshold)
+    least = check_threshold(store.canary_threshold if threshold is None else threshold)
+    asked = _Asked(wanted, model, max_pending, max_stale, least)
     return served(lambda _: _run(store, asked))
 
 

@@ -15,11 +15,10 @@ from samespace.audit.auditing import backend_of, prove
 from samespace.audit.remaking import Chunks, Remade, check_can_embed_chunks, is_late, remade
 from samespace.audit.report import NAMED, AuditReport
 from samespace.audit.rows import Rows, may_be_unit
-from samespace.audit.verdicts import Verdict, judge
+from samespace.audit.verdicts import AGREEMENT, Verdict, judge
 from samespace.documents import Document, VersionedRow
 from samespace.embedding import close_async
 from samespace.errors import InvalidInput, excerpt
-from samespace.guard import CANARY_THRESHOLD
 from samespace.ingest.embedder import Embedder
 from samespace.ingest.running import served
 from samespace.ingest.target import AnyStore, unique
@@ -31,8 +30,6 @@ from samespace.vectors import stack
 BATCH_SIZE: Final = 200
 ROUNDS: Final = 20
 """How often a row is looked at again that somebody else writes at the same time."""
-RIGHT: Final = CANARY_THRESHOLD
-"""A vector at least this near to the one that its text has now is left alone: runtimes differ by less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +89,8 @@ class RepairJob:
     whose text changed behind their vector. ``backend`` must be of
     the handle's space, and is the store's unless given. Each write is conditional on the row being what was
     read: a row that somebody else writes meanwhile is looked at again, and a row that is deleted stays so.
-    What was written is read again, and compared. With ``dry_run`` nothing is written. A second run finds
+    What was written is read again, and compared. A vector is right from the handle's ``canary_threshold``
+    on, and never below what an audit calls foreign. With ``dry_run`` nothing is written. A second run finds
     everything right. ``on_progress`` is called with the report so far after each batch, in the job's thread.
 
     Chunks that were embedded together are so again, of the document as it is now.
@@ -233,7 +231,8 @@ class _Repair:
         self._may_be_unit = may_be_unit(slot)
         if self._is_late:
             check_can_embed_chunks(self._backend, info.name)
-        await prove(self._backend, slot, collection=info.name)
+        least = self._rows.canary_threshold
+        await prove(self._backend, slot, collection=info.name, threshold=least)
         self.stale = await self._rows.stale()
 
     async def of(self, ids: Sequence[str], *, listed: bool = False) -> RepairReport:
@@ -330,9 +329,11 @@ class _Repair:
             return True
         if row.document.id in self.stale and row.document.id not in batch.written:
             return True
+        # as near as an honest backend comes, and near enough for the audit that looks again
+        right = max(self._rows.canary_threshold, AGREEMENT)
         found = judge(
             row.document.id, row.vector, own, self._rows.space,
-            threshold=RIGHT, may_be_unit=self._may_be_unit,
+            threshold=right, may_be_unit=self._may_be_unit,
         )  # fmt: skip
         return found.verdict is not Verdict.AGREES
 

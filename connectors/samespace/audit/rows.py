@@ -20,6 +20,7 @@ class Rows(Target):
     def __init__(self, store: AnyStore, worker: Worker) -> None:
         super().__init__(store, worker)
         self.space: EmbeddingSpace = store.space
+        self.canary_threshold: float = store.canary_threshold
         self.twins: dict[str, str] = {}
         """Rows with another row's id, by what the store calls them, which is their id here."""
 

@@ -27,6 +27,7 @@ from samespace.cli.checkpoints import place_of
 from samespace.cli.options import (
     AsJson,
     Backend,
+    CanaryThreshold,
     Collection,
     Dimensions,
     Scope,
@@ -58,6 +59,7 @@ def audit(
     backend: Backend = "hashing",
     dimensions: Dimensions = None,
     scope: Scope = None,
+    canary_threshold: CanaryThreshold = None,
     sample: Annotated[int, typer.Option(metavar="N", help="Look at N rows.")] = SAMPLED,
     all_rows: Annotated[bool, typer.Option("--all", help="Look at every row.")] = False,
     free: Annotated[
@@ -94,7 +96,15 @@ def audit(
         _check_writable(report)
     with ExitStack() as stack:
         source = stack.enter_context(
-            opened(store, collection, backend, dimensions, context, scope=scope)
+            opened(
+                store,
+                collection,
+                backend,
+                dimensions,
+                context,
+                scope=scope,
+                canary_threshold=canary_threshold,
+            )
         )
         watch = Counter(console_of(sys.stderr.isatty()), "judged")
         job = AuditJob(
@@ -188,12 +198,12 @@ def _show_audit(found: AuditReport, repairing: str, *, as_json: bool) -> None:
 
 def _repairing(context: typer.Context, checkpoint: Path | None, found: AuditReport) -> str:
     """The commands that repair what this one has found."""
-    kept = ("store", "collection", "backend", "dimensions")
+    kept = ("store", "collection", "backend", "dimensions", "canary_threshold")
     given = [
         part
         for name in kept
         if context.params.get(name) is not None and _is_given(context, name)
-        for part in (f"--{name}", str(context.params[name]))
+        for part in (f"--{name.replace('_', '-')}", str(context.params[name]))
     ]
     given += [part for each in context.params.get("scope") or () for part in ("--scope", each)]
     repair = ["samespace", "repair", *given]
@@ -218,6 +228,7 @@ def repair(
     backend: Backend = "hashing",
     dimensions: Dimensions = None,
     scope: Scope = None,
+    canary_threshold: CanaryThreshold = None,
     audited: Annotated[
         Path | None, typer.Option("--from", metavar="AUDIT.json", help="What an audit printed.")
     ] = None,
@@ -245,7 +256,15 @@ def repair(
     """
     with ExitStack() as stack:
         source = stack.enter_context(
-            opened(store, collection, backend, dimensions, context, scope=scope)
+            opened(
+                store,
+                collection,
+                backend,
+                dimensions,
+                context,
+                scope=scope,
+                canary_threshold=canary_threshold,
+            )
         )
         rows = _rows(audited, checkpoint, ids, has_others=pending or stale)
         if checkpoint is not None:

@@ -11,7 +11,15 @@ from typing import Annotated, Final
 import typer
 
 from samespace.audit.checking import CheckReport, check, metrics
-from samespace.cli.options import AsJson, Collection, Scope, Store, opened_as_it_is, opened_backend
+from samespace.cli.options import (
+    AsJson,
+    CanaryThreshold,
+    Collection,
+    Scope,
+    Store,
+    opened_as_it_is,
+    opened_backend,
+)
 from samespace.errors import InvalidInput, SamespaceError, SpaceError, excerpt
 from samespace.ingest.durable import replace_file
 from samespace.space import EmbeddingSpace
@@ -25,6 +33,7 @@ def check_collection(
     collection: Collection = "documents",
     store: Store = "embedded",
     scope: Scope = None,
+    canary_threshold: CanaryThreshold = None,
     expect: Annotated[
         str | None, typer.Option(metavar="SPACE", help="MODEL@DIMS:TASK that it must hold.")
     ] = None,
@@ -54,7 +63,12 @@ def check_collection(
             model = stack.enter_context(opened_backend(backend)) if backend else None
             wanted = EmbeddingSpace.parse(expect) if expect else None
             found = check(
-                source, expect=wanted, backend=model, max_pending=max_pending, max_stale=max_stale
+                source,
+                expect=wanted,
+                backend=model,
+                max_pending=max_pending,
+                max_stale=max_stale,
+                threshold=canary_threshold,
             )
         code = 0 if found.is_fine else NOT_FINE
     except SpaceError as error:

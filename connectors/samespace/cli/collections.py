@@ -16,6 +16,7 @@ from samespace.cli.options import (
     AsJson,
     Asked,
     Backend,
+    CanaryThreshold,
     Collection,
     Dimensions,
     Scope,
@@ -44,11 +45,20 @@ def search(
     backend: Backend = "hashing",
     dimensions: Dimensions = None,
     scope: Scope = None,
+    canary_threshold: CanaryThreshold = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the documents nearest to a query."""
     filtered = condition(where or [])
-    with opened(store, collection, backend, dimensions, context, scope=scope) as source:
+    with opened(
+        store,
+        collection,
+        backend,
+        dimensions,
+        context,
+        scope=scope,
+        canary_threshold=canary_threshold,
+    ) as source:
         hits = source.search(query, limit=limit, where=filtered)
     if as_json:
         typer.echo(json.dumps([_plain(hit) for hit in hits], ensure_ascii=False))
@@ -84,6 +94,7 @@ def info(
     backend: Asked = None,
     dimensions: Dimensions = None,
     scope: Scope = None,
+    canary_threshold: CanaryThreshold = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a collection holds, and with --backend whether that embeds alike."""
@@ -91,7 +102,15 @@ def info(
         with opened_as_it_is(store, collection, context, scope=scope) as source:
             found = source.info()
     else:
-        with opened(store, collection, backend, dimensions, context, scope=scope) as source:
+        with opened(
+            store,
+            collection,
+            backend,
+            dimensions,
+            context,
+            scope=scope,
+            canary_threshold=canary_threshold,
+        ) as source:
             found = proved(source)
     if as_json:
         typer.echo(json.dumps(_described(found)))

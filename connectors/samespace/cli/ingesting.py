@@ -15,6 +15,7 @@ from samespace.cli.checkpoints import checkpoint_of
 from samespace.cli.options import (
     AsJson,
     Backend,
+    CanaryThreshold,
     Collection,
     Dimensions,
     Scope,
@@ -84,6 +85,7 @@ def ingest(
     backend: Backend = "hashing",
     dimensions: Dimensions = None,
     scope: Scope = None,
+    canary_threshold: CanaryThreshold = None,
     chunk_size: Chunk = None,
     late_chunking: Late = False,
     prune: Prune = False,
@@ -107,7 +109,14 @@ def ingest(
     first = "counting" if dry_run else "reading"
     console = console_of(sys.stderr.isatty())
     with opened(
-        store, collection, backend, dimensions, context, share=share, scope=scope
+        store,
+        collection,
+        backend,
+        dimensions,
+        context,
+        share=share,
+        scope=scope,
+        canary_threshold=canary_threshold,
     ) as target:
         _check_backend(target, backend, late_chunking, budget_tokens, price)
         watch = Watch(console, files, first=first, price=price, budget=budget_tokens)

@@ -55,6 +55,14 @@ Scope = Annotated[
     list[str] | None,
     typer.Option("--scope", help="COLUMN=VALUE: which of several collections in one table."),
 ]
+CanaryThreshold = Annotated[
+    float | None,
+    typer.Option(
+        "--canary-threshold",
+        metavar="COSINE",
+        help="From which on known texts count as embedded alike; 0.995 unless said.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
 
 
@@ -68,9 +76,11 @@ def opened(
     *,
     share: float | None = None,
     scope: list[str] | None = None,
+    canary_threshold: float | None = None,
 ) -> Iterator[VectorStore]:
     """A handle that embeds."""
     check_shown(store, context)
+    options = {} if canary_threshold is None else {"canary_threshold": canary_threshold}
     with (
         _missing_explained(collection),
         opened_backend(backend, dimensions, share) as embedder,
@@ -79,6 +89,7 @@ def opened(
             collection=collection,
             backend=embedder,
             layout=_scoped(store, collection, scope),
+            **options,
         ) as handle,
     ):
         yield handle

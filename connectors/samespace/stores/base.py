@@ -154,6 +154,11 @@ class StoreBase(ABC):
         """What embeds for this handle, if anything does."""
         return self._backend
 
+    @property
+    def canary_threshold(self) -> float:
+        """The smallest cosine at which a backend counts as the one that filled the slot."""
+        return self._proofs.threshold
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(collection={self._collection!r}, space={str(self._space)!r})"
 

@@ -20,7 +20,7 @@ class Proofs:
 
     def __init__(self, *, collection: str, threshold: float) -> None:
         self._collection = collection
-        self._threshold = threshold
+        self.threshold = threshold
         self._locks: dict[tuple[EmbeddingSpace, Direction], threading.Lock] = {}
         self._proved: dict[
             tuple[EmbeddingSpace, Direction], tuple[Canary | None, float | None]
@@ -78,7 +78,7 @@ class Proofs:
             return embed(backend, direction, texts)
         answer, canary = embed_proving(backend, direction, texts)
         cosine = check_canary(
-            slot, direction, canary, collection=self._collection, threshold=self._threshold
+            slot, direction, canary, collection=self._collection, threshold=self.threshold
         )
         self._proved[slot.space, direction] = slot.canary, cosine
         return answer

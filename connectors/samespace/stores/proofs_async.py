@@ -19,7 +19,7 @@ class AsyncProofs:
 
     def __init__(self, *, collection: str, threshold: float) -> None:
         self._collection = collection
-        self._threshold = threshold
+        self.threshold = threshold
         self._locks: dict[tuple[EmbeddingSpace, Direction], asyncio.Lock] = {}
         self._proved: dict[
             tuple[EmbeddingSpace, Direction], tuple[Canary | None, float | None]
@@ -69,7 +69,7 @@ class AsyncProofs:
             return await embed_async(backend, direction, texts)
         answer, canary = await embed_proving_async(backend, direction, texts)
         cosine = check_canary(
-            slot, direction, canary, collection=self._collection, threshold=self._threshold
+            slot, direction, canary, collection=self._collection, threshold=self.threshold
         )
         self._proved[slot.space, direction] = slot.canary, cosine
         return answer
