@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tests.audit.poisoning import NEW, OLD, model
 
 from samespace.audit.intervals import share_interval
-from samespace.audit.notes import AuditFile, Progress, Subject, taking_notes
+from samespace.audit.notes import AuditFile, Subject, taking_notes
 from samespace.audit.outliers import centre_of
 from samespace.audit.page import page_of
 from samespace.audit.remaking import BLANK, remade
@@ -23,13 +23,13 @@ from samespace.audit.report import AuditReport, FreeFindings
 from samespace.audit.verdicts import (
     ANOTHER_LENGTH,
     ANOTHER_TASK,
-    BINS,
     NONE_OF_THEM,
     NOT_NORMALISED,
     Finding,
     Verdict,
     bars,
     bin_of,
+    edges_of,
     judge,
 )
 from samespace.documents import Document
@@ -140,13 +140,39 @@ def test_a_vector_is_judged_by_direction_and_norm(
     assert (found.verdict, found.likely) == (verdict, likely)
 
 
+def histogram_of(threshold: float, *cosines: float) -> list[int]:
+    edges = edges_of(threshold)
+    places = [bin_of(cosine, edges) for cosine in cosines]
+    return [places.count(place) for place in range(len(edges))]
+
+
 def test_every_cosine_has_a_bin_and_gaps_are_one_line() -> None:
-    histogram = [0] * BINS
-    for cosine in (-1.0, 0.0, 0.001, 1.0):
-        histogram[bin_of(cosine)] += 1
-    assert [line.split() for line in bars(histogram, width=4)] == [
-        ["-1.00", "##", "1"], ["…"], ["+0.00", "####", "2"], ["…"], ["+0.95", "##", "1"],
+    histogram = histogram_of(0.98, -1.0, 0.0, 0.001, 1.0)
+    assert [line.split() for line in bars(histogram, 0.98, width=4)] == [
+        ["-1.00", "xx", "1"], ["…"], ["+0.00", "xxxx", "2"], ["…"], ["+0.999", "##", "1"],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("threshold", [0.98, 0.9712, 0.5, 0.9995])
+def test_rows_on_both_sides_of_the_bound_are_told_apart(threshold: float) -> None:
+    histogram = histogram_of(threshold, threshold, math.nextafter(threshold, 0))
+    below, above = bars(histogram, threshold)
+    assert ("x" in below, "#" in below) == (True, False)
+    assert ("x" in above, "#" in above) == (False, True)
+    assert float(above.split()[0]) == threshold
+    drawn = re.findall(
+        r"<tr.*?><td class=.n.>",
+        page_of(replace(report(), threshold=threshold, histogram=tuple(histogram))),
+    )
+    assert drawn == ['<tr class="low"><td class="n">', '<tr><td class="n">']
+
+
+def test_a_cosine_is_judged_and_counted_alike_however_near_the_bound() -> None:
+    space, edges = EmbeddingSpace(model="m", dimensions=2, normalized=False), edges_of(0.6)
+    for tilt in np.linspace(-1e-6, 1e-6, 21):
+        found = judge("a", vector(0.6 + tilt, 0.8), vector(1, 0), space, threshold=0.6)
+        is_foreign = found.verdict is Verdict.FOREIGN
+        assert (edges[bin_of(found.cosine or 0, edges)] < 0.6) is is_foreign
 
 
 # Without a model
@@ -303,7 +329,7 @@ def test_what_is_settled_keeps_the_size_of_its_file(tmp_path: Path) -> None:
         assert file.findings.path.stat().st_size == size
         assert {found.verdict for found in notes.findings} == {Verdict.STALE}
     with taking_notes(file, SUBJECT) as notes:  # a complete one begins anew
-        assert notes.progress == Progress()
+        assert (notes.progress.after, notes.progress.complete) == (None, False)
         assert len(list(notes.findings)) == len(FOUND)
         notes.begin()
         assert list(notes.findings) == []

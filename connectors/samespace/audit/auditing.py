@@ -25,6 +25,7 @@ from samespace.audit.verdicts import (
     Verdict,
     bin_of,
     cosine_of,
+    edges_of,
     judge,
 )
 from samespace.audit.witnesses import latest, unchanged, witnesses_of
@@ -541,13 +542,13 @@ class _Audit:
     # Noting
 
     def _settle(self, judged: _Judged) -> None:
-        tally = self._progress.tally
+        tally, edges = self._progress.tally, edges_of(self._asked.threshold)
         for each in judged.findings:
             tally.counts[each.verdict] += 1
             tally.suspects += each.suspect
             tally.right += each.suspect and each.verdict is Verdict.FOREIGN
             if each.cosine is not None:
-                tally.histogram[bin_of(each.cosine)] += 1
+                tally.histogram[bin_of(each.cosine, edges)] += 1
         kept = [each for each in judged.findings if each.verdict not in _UNREMARKABLE]
         self._embedded += judged.embedded
         self._progress.read = judged.after is None

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from samespace.audit.outliers import Centre
-from samespace.audit.verdicts import BINS, Finding, Verdict
+from samespace.audit.verdicts import Finding, Verdict, edges_of
 from samespace.errors import InvalidInput, excerpt
 from samespace.ingest.durable import CheckpointPath
 
@@ -39,7 +39,7 @@ class Tally:
     """What was counted so far, of all runs."""
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(map(str, Verdict), 0))
-    histogram: list[int] = field(default_factory=lambda: [0] * BINS)
+    histogram: list[int] = field(default_factory=list)
     suspects: int = 0
     right: int = 0
 
@@ -178,6 +178,8 @@ class AuditFile(CheckpointPath):
                     f"{excerpt(mine)}; {self._mend}"
                 )
         found = self._progress(values)
+        if len(found.tally.histogram) != len(edges_of(subject.threshold)):
+            raise self._foreign()
         return None if found.complete else found
 
     @contextmanager
@@ -269,7 +271,8 @@ class Notes:
         self._file, self._subject = file, subject
         self.findings = findings
         begun = None if file is None else file.load(subject)
-        self.progress = begun or Progress()
+        fresh = Tally(histogram=[0] * len(edges_of(subject.threshold)))
+        self.progress = begun or Progress(tally=fresh)
         if begun is not None:
             findings.keep(begun.found)
 

@@ -7,7 +7,7 @@ from html import escape
 from typing import Final
 
 from samespace.audit.report import AuditReport, said_of_interval
-from samespace.audit.verdicts import BINS, Finding
+from samespace.audit.verdicts import Finding, edge_text
 
 SHOWN: Final = 1_000
 """How many findings a page lists; all are in the JSON."""
@@ -75,14 +75,13 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
 
 def _histogram(report: AuditReport) -> Iterator[str]:
     most = max(report.histogram, default=0)
-    yield "<table>"
-    for place, count in enumerate(report.histogram):
+    yield "<table><tr><th>from</th><th>rows</th><th></th></tr>"
+    for edge, count in zip(report.edges, report.histogram, strict=False):
         if count:
-            edge = place * 2 / BINS - 1
             kind = ' class="low"' if edge < report.threshold else ""
             width = max(1, round(100 * count / most))
             yield (
-                f'<tr{kind}><td class="n">{edge:+.2f}</td><td class="n">{count:,}</td>'
+                f'<tr{kind}><td class="n">{edge_text(edge)}</td><td class="n">{count:,}</td>'
                 f'<td class="bar"><span style="width:{width}%"></span></td></tr>'
             )
     yield "</table>"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from samespace.audit.intervals import CONFIDENCE, share_interval
-from samespace.audit.verdicts import AGREEMENT, BINS, Finding, Verdict, bars, named
+from samespace.audit.verdicts import AGREEMENT, Finding, Verdict, bars, edges_of, named
 from samespace.errors import InvalidInput
 from samespace.space import EmbeddingSpace
 
@@ -57,7 +57,7 @@ class AuditReport:
     says are to be filled: without one, or with one that does not say what it was made from.
     ``counts`` has a number of rows for each :class:`~samespace.audit.verdicts.Verdict`; those that changed
     while they were judged, or could not be judged, widen the ``interval``. ``findings`` names the rows
-    that do not agree, at most 100,000 of them. ``histogram`` counts cosines in 40 equal steps from -1 to 1.
+    that do not agree, at most 100,000 of them. ``histogram`` counts cosines between ``edges``.
     ``sampled`` says that not all rows were looked at. ``free`` is what would have been suspected without
     a model. ``unasked`` names the candidates that did not answer, each with the reason. ``tokens`` is by
     the backends' count, ``embedded`` counts the texts of this run, ``resumed_at`` the rows that earlier
@@ -71,7 +71,7 @@ class AuditReport:
     sampled: bool = False
     counts: Mapping[str, int] = field(default_factory=_no_verdicts)
     findings: tuple[Finding, ...] = ()
-    histogram: tuple[int, ...] = (0,) * BINS
+    histogram: tuple[int, ...] = ()
     threshold: float = AGREEMENT
     free: FreeFindings | None = None
     unasked: Mapping[str, str] = field(default_factory=dict)
@@ -122,6 +122,11 @@ class AuditReport:
         _, high = share_interval(self.foreign + self.looked_at - self.judged, self.looked_at, rows)
         return low, high
 
+    @property
+    def edges(self) -> tuple[float, ...]:
+        """Where the bins of the histogram begin; the threshold is one of them."""
+        return edges_of(self.threshold)
+
     def ids(self, *verdicts: Verdict) -> list[str]:
         """The ids of the findings with one of these verdicts: what a repair is of unless said."""
         wanted = verdicts or (Verdict.FOREIGN, Verdict.STALE, Verdict.DUPLICATE)
@@ -155,6 +160,7 @@ class AuditReport:
             "likely": self.likely,
             "findings": [finding.to_dict() for finding in self.findings],
             "histogram": list(self.histogram),
+            "edges": list(self.edges),
             "free": None if self.free is None else _free_to_dict(self.free),
             "unasked": dict(self.unasked),
             "tokens": self.tokens,
@@ -236,14 +242,21 @@ def _lines(report: AuditReport) -> Iterator[str]:
     if report.looked_at and not _is_free(report):
         yield from _said_of_share(report)
         yield from _said_of_others(report)
-        yield from ("", "cosine of each stored vector with that of its text now:")
-        yield from (f"  {line}" for line in bars(report.histogram))
+        yield from ("", _said_of_cosines(report))
+        yield from (f"  {line}" for line in bars(report.histogram, report.threshold))
     if report.free is not None:
         yield from _said_of_free(report.free)
     elif _is_free(report):
         yield "without a model nothing can be said: there are too few vectors to be out of place among"
     if report.stopped == "budget":
         yield "the budget is spent before all rows were looked at"
+
+
+def _said_of_cosines(report: AuditReport) -> str:
+    return (
+        "cosine of each stored vector with that of its text now (from there on; x is below "
+        f"{report.threshold:g}):"
+    )
 
 
 def _is_free(report: AuditReport) -> bool:

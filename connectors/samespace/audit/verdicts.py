@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -24,8 +25,8 @@ SAME_MODEL: Final = 0.45
 """From this cosine on a foreign vector resembles: v3 without a task is near 0.63, its query near 0.8."""
 NORM: Final = 1e-2
 """How far the norm of a stored unit vector may be from 1: half precision is within 0.001."""
-BINS: Final = 40
-"""Of the histogram, each 0.05 wide."""
+_EDGES: Final = (*(step / 20 for step in range(-20, 20)), 0.98, 0.99, 0.995, 0.999)
+"""Where the bins of a histogram begin: every 0.05, and closer together where honest vectors are."""
 
 ANOTHER_TASK: Final = "another task of the same model"
 NONE_OF_THEM: Final = "none of the candidates"
@@ -112,7 +113,7 @@ def judge(
     cosine = cosine_of(stored, own)
     if cosine is None:
         return Finding(id=id, verdict=Verdict.FOREIGN, likely="no direction: zero, or not finite")
-    found = Finding(id=id, verdict=Verdict.AGREES, cosine=round(cosine, 6))
+    found = Finding(id=id, verdict=Verdict.AGREES, cosine=cosine)
     if cosine < threshold:
         resembles = cosine >= SAME_MODEL
         likely = ANOTHER_TASK if resembles else NONE_OF_THEM
@@ -159,26 +160,35 @@ def cosine_of(left: NDArray[np.float32], right: NDArray[np.float32]) -> float | 
     return float(np.clip(np.dot(a, b) / norms, -1.0, 1.0))
 
 
-def bin_of(cosine: float) -> int:
+def edges_of(threshold: float) -> tuple[float, ...]:
+    """Where the bins of a histogram begin. One begins at the threshold: none is on both sides of it."""
+    return tuple(sorted({*_EDGES, threshold}))
+
+
+def bin_of(cosine: float, edges: Sequence[float]) -> int:
     """The place in the histogram; the last one includes 1."""
-    return min(BINS - 1, int((cosine + 1) * BINS / 2))
+    return max(0, bisect_right(edges, cosine) - 1)
 
 
-def bars(histogram: Sequence[int], *, width: int = 40) -> list[str]:
-    """The histogram for a terminal: a line a bin, and one for any number of empty ones between."""
+def bars(histogram: Sequence[int], threshold: float, *, width: int = 40) -> list[str]:
+    """The histogram for a terminal: a line a bin, and one for any number of empty ones between.
+
+    A bar of cosines below the threshold is drawn otherwise than those above.
+    """
     lines: list[str] = []
     most, gap = max(histogram, default=0), False
-    for place, count in enumerate(histogram):
+    for edge, count in zip(edges_of(threshold), histogram, strict=False):
         if count:
             lines += ["  …"] if gap and lines else []
-            bar = "#" * max(1, round(width * count / most))
-            lines.append(f"{_edge(place):+.2f} {bar:<{width}} {count:,}")
+            bar = ("x" if edge < threshold else "#") * max(1, round(width * count / most))
+            lines.append(f"{edge_text(edge):<6} {bar:<{width}} {count:,}")
         gap = not count
     return lines
 
 
-def _edge(place: int) -> float:
-    return place * 2 / BINS - 1
+def edge_text(edge: float) -> str:
+    """``+0.95``, with as many digits more as it has."""
+    return f"{edge:+.2f}" if edge == round(edge, 2) else f"{edge:+}"
 
 
 def named(finding: Finding) -> str:
