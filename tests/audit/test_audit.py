@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -522,6 +523,17 @@ def test_the_handle_says_how_near_a_backend_must_be(one: Place) -> None:
         assert audit(store, sample="all").foreign == 2
         mended = repair(store, [row.id for row in rows])
         assert (mended.repaired, mended.right) == (2, 28)
+
+
+def test_a_canary_that_misses_its_bound_does_not_read_like_it(one: Place) -> None:
+    with one.open(TaskBackend()) as store:
+        store.create()
+        near = DistortingBackend(TaskBackend(), documents=lambda own: turned(own, 0.99))
+        cosine = check(store, backend=near, threshold=0.9).canary["documents"]
+        least = math.nextafter(cosine, 1)
+        found = check(store, backend=near, threshold=least)
+    assert not found.is_fine
+    assert float(found.problems[0].partition("cosine ")[2].partition(",")[0]) < least
 
 
 def test_what_an_audit_calls_foreign_is_not_right_whatever_the_handle_permits(one: Place) -> None:

@@ -274,6 +274,16 @@ def test_rows_of_a_sample_that_were_not_judged_may_be_foreign() -> None:
     assert found.interval == (low, high)
 
 
+def test_no_cosine_reads_like_the_bound_that_it_misses() -> None:
+    near = Finding(id="n", verdict=Verdict.FOREIGN, cosine=0.9799996)
+    far = Finding(id="f", verdict=Verdict.FOREIGN, cosine=0.9994, likely=NOT_NORMALISED)
+    found = replace(report(), findings=(near, far))
+    said = "\n".join(found.lines())
+    assert "'n', cosine 0.9799996" in said
+    assert "'f', cosine 0.999, the same" in said
+    assert "<td>0.9799996</td>" in page_of(found)
+
+
 def test_a_report_survives_json() -> None:
     assert AuditReport.from_dict(report().to_dict()) == report()
     others: list[object] = [{}, [], None, {**report().to_dict(), "findings": [{"id": 1}]}]

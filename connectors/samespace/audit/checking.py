@@ -174,8 +174,8 @@ def _problems(
         if not cosine >= asked.threshold:
             yield (
                 f"the backend embeds known texts as {direction} otherwise than what filled the slot: cosine "
-                f"{cosine_text(cosine, asked.threshold)}, at least {asked.threshold} expected; "
-                f"this suggests {suggestion(cosine)}"
+                f"{cosine_text(cosine, asked.threshold)}, at least {asked.threshold} expected; this suggests "
+                f"{suggestion(cosine)}"
             )
 
 

@@ -7,7 +7,7 @@ from html import escape
 from typing import Final
 
 from samespace.audit.report import AuditReport, said_of_interval
-from samespace.audit.verdicts import Finding, edge_text
+from samespace.audit.verdicts import Finding, edge_text, shown
 
 SHOWN: Final = 1_000
 """How many findings a page lists; all are in the JSON."""
@@ -40,7 +40,8 @@ def _page(report: AuditReport) -> Iterator[str]:
     yield from _histogram(report)
     if report.findings:
         yield "<h2>Rows</h2>"
-        yield from _table(("verdict", "id", "cosine", "likely"), map(_row, report.findings[:SHOWN]))
+        rows = (_row(each, report.threshold) for each in report.findings[:SHOWN])
+        yield from _table(("verdict", "id", "cosine", "likely"), rows)
     if len(report.findings) > SHOWN:
         yield f"<p>and {len(report.findings) - SHOWN:,} more</p>"
     yield "</body></html>"
@@ -61,8 +62,8 @@ def _counts(report: AuditReport) -> Iterator[tuple[str, int]]:
         yield "out of place without a model", report.free.suspects
 
 
-def _row(finding: Finding) -> tuple[str, str, str, str]:
-    cosine = "" if finding.cosine is None else f"{finding.cosine:.3f}"
+def _row(finding: Finding, threshold: float) -> tuple[str, str, str, str]:
+    cosine = "" if finding.cosine is None else shown(finding.cosine, threshold)
     return (str(finding.verdict), finding.id, cosine, finding.likely)
 
 

@@ -279,7 +279,7 @@ def _said_of_share(report: AuditReport) -> Iterator[str]:
     for candidate, reason in report.unasked.items():
         yield f"  not compared with {candidate}: {reason}"
     found = [each for each in report.findings if each.verdict is Verdict.FOREIGN]
-    yield from (f"  {named(each)}" for each in found[:SHOWN])
+    yield from (f"  {named(each, report.threshold)}" for each in found[:SHOWN])
     if report.foreign > SHOWN:
         yield f"  and {report.foreign - min(SHOWN, len(found)):,} more"
 

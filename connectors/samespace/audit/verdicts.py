@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from samespace.errors import excerpt
 from samespace.space import EmbeddingSpace
+from samespace.vectors import cosine_text
 
 AGREEMENT: Final = 0.98
 """Smallest cosine at which a vector counts as made from its text by the model that it is compared with.
@@ -191,8 +192,13 @@ def edge_text(edge: float) -> str:
     return f"{edge:+.2f}" if edge == round(edge, 2) else f"{edge:+}"
 
 
-def named(finding: Finding) -> str:
+def shown(cosine: float, threshold: float) -> str:
+    """A cosine that reads like what it was judged to be."""
+    return cosine_text(cosine, threshold) if cosine < threshold else f"{cosine:.3f}"
+
+
+def named(finding: Finding, threshold: float) -> str:
     """A finding on one line."""
-    cosine = "" if finding.cosine is None else f", cosine {finding.cosine:.3f}"
+    cosine = "" if finding.cosine is None else f", cosine {shown(finding.cosine, threshold)}"
     likely = f", {finding.likely}" if finding.likely else ""
     return f"{finding.verdict} {excerpt(finding.id)}{cosine}{likely}"
