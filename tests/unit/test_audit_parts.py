@@ -302,6 +302,26 @@ def test_a_page_needs_nothing_else_and_escapes_what_it_shows() -> None:
     assert not re.search(r"<script|src=|href=|url\(|@import", page)
 
 
+def test_a_page_says_all_that_the_terminal_does() -> None:
+    page = page_of(replace(report(), unasked={"v2@768": "it is <down>"}))
+    assert "<td>v2</td><td>1</td>" in page
+    assert "<td>v2@768</td><td>it is &lt;down&gt;</td>" in page
+    assert "that is 75.0% of the foreign ones" in page
+    assert "and 75.0% of what was suspected is foreign" in page
+    assert "Cosine of each" not in page
+    few = replace(counted(suspect=1, unsuspected=49), free=None, findings=())
+    assert "there are too few vectors" in page_of(few)
+
+
+def test_an_audit_that_was_stopped_among_all_rows_claims_no_more_than_it_saw() -> None:
+    found = replace(counted(agrees=20), stopped="budget")
+    said = "0.00% foreign of the first 20 of 50 rows, which are no sample"
+    assert f"{said} (of all rows 0.00% to 60.00%: 30 were not judged)" in page_of(found)
+    assert "the budget is spent before all rows were looked at" in page_of(found)
+    assert any("of the first 20 of 50 rows, which are no sample" in each for each in found.lines())
+    assert "no sample" not in page_of(replace(found, sampled=True))
+
+
 # Embedding again
 
 

@@ -6,7 +6,13 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Final
 
-from samespace.audit.report import AuditReport, said_of_interval
+from samespace.audit.report import (
+    AuditReport,
+    said_of_end,
+    said_of_free,
+    said_of_interval,
+    said_of_part,
+)
 from samespace.audit.verdicts import Finding, edge_text, shown
 
 SHOWN: Final = 1_000
@@ -35,9 +41,21 @@ def _page(report: AuditReport) -> Iterator[str]:
     yield f"<title>{title}</title><style>{_STYLE}</style></head><body>"
     yield f"<h1>{title}</h1><p>{escape(str(report.space))}, {report.population:,} vectors</p>"
     yield f'<p class="big">{_headline(report)}</p>'
-    yield from _table(("what", "rows"), [(each, f"{count:,}") for each, count in _counts(report)])
-    yield "<h2>Cosine of each stored vector with that of its text now</h2>"
-    yield from _histogram(report)
+    yield from _paragraphs(said_of_end(report))
+    yield from _table(("what", "rows"), _numbered(_counts(report)))
+    if report.likely:
+        yield "<h2>What the foreign vectors are likely to be</h2>"
+        yield from _table(("likely", "rows"), _numbered(report.likely.items()))
+    if report.unasked:
+        yield "<h2>Candidates that did not answer</h2>"
+        yield from _table(("candidate", "reason"), report.unasked.items())
+    if any(report.histogram):
+        yield "<h2>Cosine of each stored vector with that of its text now</h2>"
+        yield from _histogram(report)
+    free = list(said_of_free(report))
+    if free:
+        yield "<h2>Without a model</h2>"
+        yield from _paragraphs(free)
     if report.findings:
         yield "<h2>Rows</h2>"
         rows = (_row(each, report.threshold) for each in report.findings[:SHOWN])
@@ -51,15 +69,21 @@ def _headline(report: AuditReport) -> str:
     if report.share is None:
         return "no row was judged"
     within = said_of_interval(report)
-    return f"{report.share:.2%} foreign{within and f' ({within})'}"
+    return f"{report.share:.2%} foreign{said_of_part(report)}{within and f' ({within})'}"
 
 
 def _counts(report: AuditReport) -> Iterator[tuple[str, int]]:
     yield "looked at", report.looked_at
     yield from ((verdict, count) for verdict, count in report.counts.items() if count)
     yield "pending", report.pending
-    if report.free is not None and report.free.sees:
-        yield "out of place without a model", report.free.suspects
+
+
+def _numbered(counts: Iterable[tuple[str, int]]) -> Iterator[tuple[str, str]]:
+    return ((what, f"{count:,}") for what, count in counts)
+
+
+def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
+    return (f"<p>{escape(line.strip())}</p>" for line in lines)
 
 
 def _row(finding: Finding, threshold: float) -> tuple[str, str, str, str]:

@@ -244,12 +244,9 @@ def _lines(report: AuditReport) -> Iterator[str]:
         yield from _said_of_others(report)
         yield from ("", _said_of_cosines(report))
         yield from (f"  {line}" for line in bars(report.histogram, report.threshold))
-    if report.free is not None:
-        yield from _said_of_free(report.free)
-    elif _is_free(report):
-        yield "without a model nothing can be said: there are too few vectors to be out of place among"
-    if report.stopped == "budget":
-        yield "the budget is spent before all rows were looked at"
+    free = list(said_of_free(report))
+    yield from ("", *free) if free else ()
+    yield from said_of_end(report)
 
 
 def _said_of_cosines(report: AuditReport) -> str:
@@ -273,7 +270,8 @@ def _said_of_share(report: AuditReport) -> Iterator[str]:
         yield "no row could be judged"
         return
     within = said_of_interval(report)
-    yield f"foreign: {report.foreign:,} ({report.share:.2%}{within and f'; {within}'})"
+    share = f"{report.share:.2%}{said_of_part(report)}"
+    yield f"foreign: {report.foreign:,} ({share}{within and f'; {within}'})"
     for likely, count in report.likely.items():
         yield f"  {count:,} likely {likely}"
     for candidate, reason in report.unasked.items():
@@ -282,6 +280,19 @@ def _said_of_share(report: AuditReport) -> Iterator[str]:
     yield from (f"  {named(each, report.threshold)}" for each in found[:SHOWN])
     if report.foreign > SHOWN:
         yield f"  and {report.foreign - min(SHOWN, len(found)):,} more"
+
+
+def said_of_part(report: AuditReport) -> str:
+    """Of which rows a share is that is neither of all of them nor of a random sample; else nothing."""
+    if report.sampled or report.looked_at >= report.population:
+        return ""
+    return f" of the first {report.looked_at:,} of {report.population:,} rows, which are no sample"
+
+
+def said_of_end(report: AuditReport) -> Iterator[str]:
+    """Why not all rows that were to be looked at were."""
+    if report.stopped == "budget":
+        yield "the budget is spent before all rows were looked at"
 
 
 def said_of_interval(report: AuditReport) -> str:
@@ -310,8 +321,13 @@ def _said_of_others(report: AuditReport) -> Iterator[str]:
         yield f"  to take one away: store.delete(ids=[{twins[0].id!r}])"
 
 
-def _said_of_free(free: FreeFindings) -> Iterator[str]:
-    yield ""
+def said_of_free(report: AuditReport) -> Iterator[str]:
+    """What was seen without a model, and what that is worth."""
+    free = report.free
+    if free is None:
+        if _is_free(report):
+            yield "without a model nothing can be said: there are too few vectors to be out of place among"
+        return
     if not free.sees:
         yield (
             "without a model nothing can be said: these vectors have no common direction, so that a "
