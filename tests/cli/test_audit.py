@@ -336,6 +336,7 @@ def test_a_check_says_where_nobody_can_tell_whether_rows_are_stale(
     "more",
     [
         ("--collection", "absent"),
+        ("--collection", "a\udcff"),
         ("--store", "qdrant://127.0.0.1:1"),
         ("--expect", "nonsense"),
         ("--max-pending", "-1"),
@@ -354,6 +355,18 @@ def test_a_check_that_cannot_tell_ends_with_2_and_says_so_in_the_metrics(
             value for (name, _), value in parsed(metrics.read_text()).items() if "success" in name
         ]
         assert success == 0
+
+
+def test_what_nobody_foresaw_leaves_no_success_in_the_metrics(
+    place: Place, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = tmp_path / "samespace.prom"
+    asked = at(place, "check", "--metrics", str(metrics))
+    assert run(*asked).returncode == 0
+    monkeypatch.setattr(HashingBackend, "embed_documents", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(*asked)
+    assert parsed(metrics.read_text())["samespace_check_success", 'collection="ingested"'] == 0
 
 
 LINE = re.compile(r'([a-z_]+)\{((?:[a-z_]+="(?:[^"\\\n]|\\[\\n"])*",?)*)\} (\S+)\Z')

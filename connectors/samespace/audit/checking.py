@@ -233,4 +233,5 @@ def _labels(labels: Mapping[str, str]) -> str:
 
 
 def _escaped(value: str) -> str:
+    value = value.encode(errors="replace").decode()  # a name on a command line may be any bytes
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

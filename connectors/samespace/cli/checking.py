@@ -75,8 +75,10 @@ def check_collection(
         code, said = NOT_FINE, str(error)
     except SamespaceError as error:
         said = str(error)
-    if metrics_file is not None:
-        _write(metrics_file, metrics(collection, found, timestamp=time.time()))
+    finally:  # whatever it was: an earlier success must not stay
+        if metrics_file is not None:
+            told = None if code == UNTOLD else found
+            _write(metrics_file, metrics(collection, told, timestamp=time.time()))
     _show(collection, found, said, as_json=as_json)
     raise typer.Exit(code)
 
