@@ -494,7 +494,7 @@ def test_a_vector_of_another_length_is_foreign_where_lengths_say_something(place
 def test_no_cosine_that_is_refused_reads_like_the_bound(one: Place) -> None:
     with one.open(TaskBackend()) as store:
         store.upsert(documents(3))
-    near = DistortingBackend(TaskBackend(), documents=lambda made: _turned(made, 0.99496))
+    near = DistortingBackend(TaskBackend(), documents=lambda made: turned(made, 0.99496))
     with one.open(TaskBackend()) as store:
         (said,) = check(store, backend=near).problems
     assert re.search(r"cosine 0\.9949\d*, at least 0\.995 expected", said)
@@ -670,6 +670,23 @@ def test_a_sample_goes_on_with_the_rows_that_were_drawn(place: Place, tmp_path: 
     last = audited(place, TaskBackend(), **asked)
     assert (last.looked_at, last.judged, last.resumed_at) == (30, 30, 10)
     assert set(last.ids()) <= {inserted}
+
+
+@pytest.mark.parametrize("foreign", [9, 10])
+def test_an_audit_goes_on_after_what_it_found_so_far_is_repaired(
+    one: Place, tmp_path: Path, foreign: int
+) -> None:
+    point = tmp_path / "point"
+    with one.open(TaskBackend()) as store:
+        store.upsert(documents(40))
+        first = [row.document for row in store.filled(V3, limit=10)[0]]
+    poison(one, first[:foreign], LyingBackend(), slot=V3.id)
+    asked: dict[str, Any] = {"sample": "all", "checkpoint": point, "batch_size": 10}
+    begun = audited(one, TaskBackend(), budget_tokens=1, **asked)
+    with one.open(TaskBackend()) as store:
+        assert repair(store, begun).repaired == begun.foreign == foreign
+    done = audited(one, TaskBackend(), **asked)
+    assert (done.resumed_at, done.looked_at, done.complete) == (10, 40, True)
 
 
 @pytest.mark.parametrize("same", ["ids", "ids and texts"])

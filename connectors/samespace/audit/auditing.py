@@ -445,14 +445,14 @@ class _Audit:
         suspects = self._suspects(rows)
         if self._asked.backend is None:
             found = [_unmodelled(row.id, suspects) for row in rows]
-            return _Judged(page.after, told + found, witnesses=witnesses_of(rows))
+            return _Judged(page.after, told + found, witnesses=_witnesses(page, found))
         made = await remade(self._embedders[0], rows, page.chunks)
         found = [replace(self._verdict(row, made), suspect=row.id in suspects) for row in rows]
         foreign = {each.id for each in found if each.verdict is Verdict.FOREIGN}
         changed = await self._changed([row for row in rows if row.id in foreign])
         likely = await self._likely([row for row in rows if row.id in foreign - changed])
         found = [_restated(each, changed, likely) for each in found]
-        return _Judged(page.after, told + found, made.embedded, witnesses_of(rows))
+        return _Judged(page.after, told + found, made.embedded, _witnesses(page, found))
 
     def _twins(self, rows: Sequence[Document]) -> list[Finding]:
         named = ((row.id, self._rows.twins.get(row.id)) for row in rows)
@@ -628,6 +628,11 @@ class _Audit:
             right=tally.right if modelled else None,
             foreign=tally.counts[Verdict.FOREIGN] if modelled else None,
         )
+
+
+def _witnesses(page: _Page, found: Sequence[Finding]) -> dict[str, str]:
+    firm = {each.id for each in found if each.verdict in _UNREMARKABLE}
+    return witnesses_of(page.rows, firm)
 
 
 def _is_odd(centre: Centre, vector: Vector) -> bool:
