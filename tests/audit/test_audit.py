@@ -43,6 +43,7 @@ import samespace
 from samespace import Document, EmbeddingSpace
 from samespace.audit import AuditJob, AuditReport, RepairJob, audit, check, repair
 from samespace.audit.notes import AuditFile, Notes
+from samespace.audit.repairing import RepairReport
 from samespace.audit.verdicts import ANOTHER_LENGTH, ANOTHER_TASK, AS_QUERIES, NONE_OF_THEM, Verdict
 from samespace.errors import BackendUnavailable, InvalidInput, SpaceMismatch, StoreUnavailable
 from samespace.protocols import Matrix
@@ -386,6 +387,23 @@ def test_a_writer_at_work_is_not_overwritten(place: Place, shared: Any) -> None:
     with shared(place, TaskBackend()) as store:
         report = audit(store, sample="all")
     assert report.counts[Verdict.AGREES] == 11
+
+
+def test_of_two_repairs_at_once_each_counts_what_it_wrote(place: Place, shared: Any) -> None:
+    rows = documents(6)
+    with place.open(TaskBackend()) as store:
+        store.upsert(rows)
+    poison(place, rows[:4], LyingBackend(), slot=V3.id)
+    others: list[RepairReport] = []
+
+    def repair_two() -> None:
+        with shared(place, TaskBackend()) as other:
+            others.append(repair(other, ["d0", "d1"]))
+
+    with shared(place, Overtaken(repair_two)) as store:
+        mine = repair(store, [row.id for row in rows])
+    assert [(each.repaired, each.right) for each in (mine, *others)] == [(2, 4), (2, 0)]
+    assert (mine.is_whole, mine.looked_again) == (True, 2)
 
 
 def test_a_row_that_is_written_while_it_is_judged_is_no_finding(place: Place, shared: Any) -> None:

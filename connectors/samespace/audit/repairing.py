@@ -36,8 +36,9 @@ ROUNDS: Final = 20
 class RepairReport:
     """What a repair did.
 
-    ``asked`` counts the rows that it was given, ``repaired`` those that were not right and are now (with
-    ``dry_run``: that would be), ``right`` those whose vector was right already. ``deleted`` are ids that are
+    ``asked`` counts the rows that it was given, ``repaired`` those that it wrote and that are right now (with
+    ``dry_run``: that would be), ``right`` those that it had no need to write: right already, or made so by
+    another repair at the same time. ``deleted`` are ids that are
     not there any more; ``refused`` are those that cannot be embedded, each with the reason; ``unsettled``
     are those that somebody else wrote each time, to be repaired again. ``unreachable`` are rows that are
     there and that their ids do not lead to, like one of two points with one id, which is named by the
@@ -208,7 +209,9 @@ class _Batch:
     seen: set[str] = field(default_factory=set)
     attempted: dict[str, tuple[str, ...]] = field(default_factory=dict)
     written: set[str] = field(default_factory=set)
+    filled: int = 0
     repaired: set[str] = field(default_factory=set)
+    """Those that were attempted and are right now, whoever wrote them."""
 
 
 class _Repair:
@@ -340,6 +343,7 @@ class _Repair:
     async def _write(self, wrong: Sequence[tuple[VersionedRow, Vector]], batch: _Batch) -> None:
         vectors = stack([vector for _, vector in wrong], self._rows.space.dimensions)
         done = await self._rows.fill([row for row, _ in wrong], np.asarray(vectors, np.float32))
+        batch.filled += done.filled
         if not done.changed:
             batch.written |= {row.document.id for row, _ in wrong}
         self.report = replace(self.report, looked_again=self.report.looked_again + done.changed)
@@ -350,11 +354,13 @@ class _Repair:
         twins = self._rows.twins.keys()
         deleted = left - there - batch.seen - twins
         unreachable = left & ((there ^ batch.seen) | twins)
+        settled = len(set(ids) - left - batch.refused.keys())
+        repaired = len(batch.repaired) if self._dry_run else min(len(batch.repaired), batch.filled)
         self.report = replace(
             report,
             asked=report.asked + len(ids),
-            repaired=report.repaired + len(batch.repaired),
-            right=report.right + len(set(ids) - left - batch.repaired - batch.refused.keys()),
+            repaired=report.repaired + repaired,
+            right=report.right + settled - repaired,
             deleted=(*report.deleted, *sorted(deleted)),
             refused=(*report.refused, *sorted(batch.refused.items())),
             unsettled=(*report.unsettled, *sorted(left - deleted - unreachable)),
