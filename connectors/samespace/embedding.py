@@ -151,8 +151,9 @@ def embed_proving(
     """
     beneath = uncached(backend)
     if beneath is backend:
-        return _apart(embed(backend, direction, [*texts, *CANARY_TEXTS]), len(texts))
-    with _about_no_text():
+        with _about_the_first(len(texts)):
+            return _apart(embed(backend, direction, [*texts, *CANARY_TEXTS]), len(texts))
+    with _about_the_first(0):
         canary, usage = embed(beneath, direction, CANARY_TEXTS)
     found = embed(backend, direction, texts) if texts else (canary[:0], _NOTHING)
     return _with_tokens(found, usage), canary
@@ -164,20 +165,27 @@ async def embed_proving_async(
     """:func:`embed_proving` of either kind of backend."""
     beneath = uncached(backend)
     if beneath is backend:
-        return _apart(await embed_async(backend, direction, [*texts, *CANARY_TEXTS]), len(texts))
-    with _about_no_text():
+        with _about_the_first(len(texts)):
+            answer = await embed_async(backend, direction, [*texts, *CANARY_TEXTS])
+        return _apart(answer, len(texts))
+    with _about_the_first(0):
         canary, usage = await embed_async(beneath, direction, CANARY_TEXTS)
     found = await embed_async(backend, direction, texts) if texts else (canary[:0], _NOTHING)
     return _with_tokens(found, usage), canary
 
 
 @contextmanager
-def _about_no_text() -> Iterator[None]:
-    """Have an error about the canary texts name none of the caller's."""
+def _about_the_first(count: int) -> Iterator[None]:
+    """Have an error name texts of the caller, the first so many, or say that it is about none of them."""
     try:
         yield
     except EmbeddingError as error:
-        error.indices = ()
+        own = tuple(place for place in error.indices if place < count)
+        if error.indices and not own:
+            error.args = (
+                f"a known text that proves the backend (the canary) was refused, and none of yours: {error}",
+            )
+        error.indices = own
         raise
 
 

@@ -292,6 +292,25 @@ async def test_an_error_about_the_canary_texts_names_no_text_of_the_caller() -> 
         with pytest.raises(TokenLimitExceeded) as caught:
             await asyncio.to_thread(proving, Cache(Refusing()))
         assert caught.value.indices == ()
+        assert "(the canary) was refused, and none of yours: text 0" in str(caught.value)
+
+
+@pytest.mark.parametrize(("refused", "named"), [((3,), ()), ((1, 3), (1,)), ((0,), (0,)), ((), ())])
+async def test_an_error_about_texts_and_the_canary_names_the_texts(
+    refused: tuple[int, ...], named: tuple[int, ...]
+) -> None:
+    class Refusing(SyncBackend):
+        def embed_documents(self, texts: Sequence[str]) -> Matrix:
+            raise TokenLimitExceeded("too long", indices=refused)
+
+    for proving in (
+        lambda backend: embed_proving(backend, "documents", ["one", "two"]),
+        lambda backend: asyncio.run(embed_proving_async(backend, "documents", ["one", "two"])),
+    ):
+        with pytest.raises(TokenLimitExceeded) as caught:
+            await asyncio.to_thread(proving, Refusing())
+        assert caught.value.indices == named
+        assert ("none of yours: too long" in str(caught.value)) is (refused == (3,))
 
 
 def test_what_is_beneath_caches_is_found_at_the_end() -> None:
