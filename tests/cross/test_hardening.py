@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -226,7 +227,7 @@ def test_rows_that_would_not_pass_are_counted_and_nothing_is_added(table: Postgr
 def test_an_install_that_was_interrupted_goes_on(table: PostgresHarness) -> None:
     with adopted(table) as store:
         (change,) = store.guard_install(dry_run=True)
-        add, validate = change.statement.splitlines()
+        add, _, validate = change.statement.splitlines()
         table.execute(add.replace("{", "{{").replace("}", "}}"))
         (rest,) = store.guard_install(dry_run=True)
         assert rest.statement == validate
@@ -270,6 +271,107 @@ def test_a_check_of_our_name_that_is_not_ours_is_left_alone(table: PostgresHarne
             store.guard_install()
         assert store.guard_remove() == ()
         assert described(table) == before
+
+
+WEAKER = """ALTER TABLE {t} ADD CONSTRAINT embedding__guard_norm
+CHECK ((chunk_id > 5) IS NOT TRUE OR abs(vector_norm(embedding) - 1) < 0.001)"""
+BELOW = """ALTER TABLE {t} ADD CONSTRAINT embedding__guard_norm
+CHECK (abs(vector_norm(embedding)) - 1 < 0.001)"""
+
+
+@pytest.mark.parametrize("weaker", [WEAKER, BELOW])
+def test_a_weaker_check_of_our_name_is_not_taken_for_ours(
+    table: PostgresHarness, weaker: str
+) -> None:
+    with adopted(table) as store:
+        store.guard_install()
+        table.execute("ALTER TABLE {t} DROP CONSTRAINT embedding__guard_norm", t="foreign")
+        table.execute(weaker, t="foreign")
+        before = described(table)
+        told = {each.act: each.outcome for each in store.guard_check()}
+        assert told[RawAct.UN_NORMALISED] is Outcome.STORED
+        with pytest.raises(InvalidInput, match="'embedding__guard_norm' that was not made here"):
+            store.guard_install()
+        assert store.guard_remove() == ()
+        assert described(table) == before
+
+
+def untyped(table: PostgresHarness, slot: str) -> Layout:
+    """A table of somebody's whose vectors have any size, in a column of this name."""
+    create = "CREATE TABLE {t} (id int PRIMARY KEY, body text, {slot} vector)"
+    table.execute(create, t="u", slot=slot.replace("%", "%%"))
+    table.execute("INSERT INTO {t} VALUES (1, 'x', %s)", (UNIT,), t="u")
+    return Layout(id="id", text="body", slot=slot, metadata=())
+
+
+@pytest.mark.parametrize("slot", ["Embed::text", 'v "e:c(1)', "%s", "it's E'", "OR", "a::b.c[]"])
+def test_checks_are_known_again_whatever_the_column_is_called(
+    table: PostgresHarness, slot: str
+) -> None:
+    with table.open("u", backend=TaskBackend(), layout=untyped(table, slot)) as store:
+        store.adopt()
+        assert len(store.guard_install()) == 2
+        told = {each.act: each.outcome for each in store.guard_check()}
+        assert told[RawAct.UN_NORMALISED] is told[RawAct.WRONG_DIMENSION] is Outcome.REFUSED
+        assert store.guard_install() == ()
+        assert len(store.guard_remove()) == 2
+        assert "__guard" not in str(described(table, "u"))
+
+
+def test_checks_follow_a_column_that_is_renamed(table: PostgresHarness) -> None:
+    layout = untyped(table, "before")
+    with table.open("u", backend=TaskBackend(), layout=layout) as store:
+        store.adopt()
+        store.guard_install()
+    table.execute("ALTER TABLE {t} RENAME before TO after", t="u")
+    table.set_record("u", None)
+    with table.open("u", backend=TaskBackend(), layout=replace(layout, slot="after")) as store:
+        store.adopt()
+        told = {each.act: each.outcome for each in store.guard_check()}
+        assert told[RawAct.UN_NORMALISED] is told[RawAct.WRONG_DIMENSION] is Outcome.REFUSED
+        assert store.guard_install() == ()
+        assert len(store.guard_remove()) == 2
+        assert "__guard" not in str(described(table, "u"))
+
+
+def test_a_check_for_what_was_wanted_before_is_replaced(table: PostgresHarness) -> None:
+    layout = untyped(table, "v")
+    with table.open("u", backend=TaskBackend(), layout=layout) as store:
+        store.adopt()
+        store.guard_install()
+    table.set_record("u", None)
+    table.execute("UPDATE {t} SET v = NULL", t="u")
+    shorter = replace(V3, dimensions=32)
+    with table.open("u", backend=TaskBackend(shorter), layout=layout) as store:
+        store.adopt()
+        told = {each.act: each.outcome for each in store.guard_check()}
+        assert told[RawAct.WRONG_DIMENSION] is Outcome.STORED
+        (change,) = store.guard_install()
+        assert "= 64" in change.before
+        assert "32 dimensions" in change.after
+        store.upsert([Document("2", "of 32")])
+        with pytest.raises(pg.CheckViolation, match="guard_dims"):
+            table.execute("INSERT INTO {t} VALUES (3, 'x', %s)", (UNIT,), t="u")
+
+
+def test_checks_whose_comments_are_lost_are_known_by_what_they_say(table: PostgresHarness) -> None:
+    """Of a collection with a scope, which the server prints with casts and parentheses of its own."""
+    table.execute(SHARED.replace("tenant text", "tenant varchar(9), n int"), t="shared")
+    scope = field("tenant").in_(["a", "it's"]) & (field("n") == 5)
+    layout = Layout(id="id", text="body", slot="embedding", metadata="meta", scope=scope)
+    with table.open("shared", backend=TaskBackend(), layout=layout) as store:
+        store.adopt()
+        statements = [
+            line
+            for change in store.guard_install(dry_run=True)
+            for line in change.statement.splitlines()
+            if not line.startswith("COMMENT")
+        ]
+        for statement in statements:
+            table.execute(statement.replace("{", "{{").replace("}", "}}"))
+        assert store.guard_install() == ()
+        assert len(store.guard_remove()) == 2
+        assert "__guard" not in str(described(table, "shared"))
 
 
 def test_a_check_that_would_not_be_added_now_is_removed_too(table: PostgresHarness) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import orjson
 from psycopg import sql
 
 from samespace.errors import InvalidInput, excerpt
@@ -23,25 +25,57 @@ from samespace.hardening import (
 )
 from samespace.names import bounded
 from samespace.stores.pgvector.conditions import Parameters, where_clause
-from samespace.stores.pgvector.sql import pinned_columns, scope_suffix, trigger_name
-from samespace.stores.pgvector.table import Name, Table
+from samespace.stores.pgvector.definitions import same_check
+from samespace.stores.pgvector.sql import scope_suffix, trigger_name, typed_values
+from samespace.stores.pgvector.table import Name, Table, Text
 
 _SIZED: Final = re.compile(r"vector\(\d+\)\Z")
-_CAST: Final = re.compile(r"::(?:\"[^\"]+\"|[a-z_]+(?: [a-z]+)*)(?:\(\d+\))?")
-_NOISE: Final = re.compile(r"[()\"'\s]")
+_MARK: Final = "samespace guard"
+_SUFFIXES: Final = ("__guard_norm", "__guard_dims")
 
 FACTS: Final = sql.SQL("""
 SELECT c.relkind IN ('r', 'p'),
   (SELECT coalesce(jsonb_agg(attname), '[]')::text FROM pg_attribute
     WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attnotnull),
   (SELECT coalesce(jsonb_object_agg(conname,
-      jsonb_build_array(convalidated, pg_get_constraintdef(oid))), '{}')::text
+      jsonb_build_array(convalidated, pg_get_constraintdef(oid),
+        coalesce(obj_description(oid, 'pg_constraint'), ''),
+        (SELECT coalesce(jsonb_agg(attname), '[]') FROM pg_attribute
+          WHERE attrelid = conrelid AND attnum = ANY (conkey)))), '{}')::text
     FROM pg_constraint WHERE conrelid = c.oid AND contype = 'c'),
   EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND tgname = %(trigger)s)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s
 """)
 """One row: what :class:`Facts` has, the lists as JSON. Parameters are :func:`facts_parameters`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A CHECK constraint that a table has."""
+
+    name: str
+    is_valid: bool
+    """Whether all rows are known to pass."""
+    definition: str
+    comment: str
+    columns: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A constraint that hardening adds for a slot; ``condition`` is true of what may be there.
+
+    ``alone`` is the condition without the collection's scope. ``mark`` is the constraint's comment, by
+    which it is known again, whatever it and its columns are called.
+    """
+
+    name: str
+    slot: str
+    what: str
+    condition: sql.Composable
+    alone: sql.Composable
+    mark: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,32 +86,67 @@ class Facts:
     """False of a view and a foreign table, to which nothing can be added."""
     obligatory: frozenset[str]
     """Columns that cannot be NULL."""
-    checks: Mapping[str, tuple[bool, str]]
-    """CHECK constraints by name: whether all rows are known to pass, and the definition."""
+    checks: Mapping[str, Constraint]
+    """CHECK constraints by name."""
     has_trigger: bool
     """Whether a text that changes empties the slots."""
 
-    def has_ours(self, name: str, slot: str) -> bool:
-        """Whether there is such a check, and it is one that hardening adds for a slot."""
-        return name in self.checks and _is_ours(self.checks[name][1], slot)
+    def enforcing(self, check: Check) -> Constraint | None:
+        """The constraint that does what a check is for, one that has looked at all rows first."""
+        found = [each for each in self.checks.values() if _is_same(each, check)]
+        return max(found, key=lambda each: each.is_valid, default=None)
+
+    def outdated(self, check: Check) -> list[Constraint]:
+        """Constraints that hardening has added for the same, when something else was wanted."""
+        return [each for each in self.checks.values() if _is_former(each, check)]
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A constraint that hardening adds for a slot; ``condition`` is true of what may be there."""
-
-    name: str
-    slot: str
-    what: str
-    condition: sql.Composable
+def _is_same(found: Constraint, check: Check) -> bool:
+    if _is_marked(found, check):
+        return found.comment == check.mark
+    written = (check.condition, check.alone)
+    return any(same_check(found.definition, plain(condition)) for condition in written)
 
 
-def _is_ours(definition: str, slot: str) -> bool:
-    """Whether a check, as the server prints it, looks at norm or dimensions of a slot, and no more."""
-    bare, named = _NOISE.sub("", _CAST.sub("", definition)), re.escape(_NOISE.sub("", slot))
-    schema = r"(?:[^.]+\.)?"
-    asked = rf"abs{schema}vector_norm{named}-1<0\.001|{schema}vector_dims{named}=\d+"
-    return re.fullmatch(rf"CHECK(?:.*ISNOTTRUEOR)?(?:{asked})(?:NOTVALID)?", bare) is not None
+def _is_former(found: Constraint, check: Check) -> bool:
+    return (
+        _is_marked(found, check)
+        and found.comment != check.mark
+        and (_topic(found.comment) == _topic(check.mark))
+    )
+
+
+def _is_marked(found: Constraint, check: Check) -> bool:
+    """Whether hardening has added it for the same slot of the same collection."""
+    return check.slot in found.columns and _owner(found.comment) == _owner(check.mark)
+
+
+def _mark(table: Table, what: str) -> str:
+    """The comment of a constraint: what it says, of which collection in the table."""
+    return f"{_MARK} {_scope_digest(table)}: {what}"
+
+
+def _scope_digest(table: Table) -> str:
+    return hashlib.sha256(table.scope_key.encode()).hexdigest()[:8]
+
+
+def _owner(comment: str) -> str:
+    """The part of a mark that says whose it is; all of a comment that is no mark."""
+    return comment.partition(": ")[0]
+
+
+def _topic(comment: str) -> str:
+    """The part of a mark that says what is looked at: its last word."""
+    return comment.rpartition(" ")[2]
+
+
+def facts_of(is_table: bool, obligatory: str, checks: str, has_trigger: bool) -> Facts:
+    """A row of :data:`FACTS`."""
+    found = {
+        name: Constraint(name, valid, definition, comment, frozenset(columns))
+        for name, (valid, definition, comment, columns) in orjson.loads(checks).items()
+    }
+    return Facts(is_table, frozenset(orjson.loads(obligatory)), found, has_trigger)
 
 
 def facts_parameters(table: Table) -> dict[str, str]:
@@ -125,7 +194,7 @@ def _wrong_size(table: Table, slot: SlotRecord, facts: Facts, taken: _Verdict) -
     kind = table.columns[slot.name]
     if _SIZED.match(kind):
         return Outcome.REFUSED, f"the column is of type {kind}", ""
-    if facts.has_ours(size_check_name(table, slot.name), slot.name):
+    if facts.enforcing(_size_check(table, slot)):
         return Outcome.REFUSED, "a check looks at the dimensions", ""
     return taken[0], f"the column is of type {kind}, of any size", _add(facts)
 
@@ -133,14 +202,9 @@ def _wrong_size(table: Table, slot: SlotRecord, facts: Facts, taken: _Verdict) -
 def _off_norm(table: Table, slot: SlotRecord, facts: Facts, taken: _Verdict) -> _Verdict:
     if not slot.space.normalized:
         return Outcome.NOT_APPLICABLE, "vectors of this space have any norm", ""
-    if _has_norm_check(table, slot, facts):
+    if facts.enforcing(_norm_check(table, slot)):
         return Outcome.REFUSED, "a check looks at the norm", ""
     return taken[0], "nothing looks at the norm", _add(facts)
-
-
-def _has_norm_check(table: Table, slot: SlotRecord, facts: Facts) -> bool:
-    own = bounded(slot.space.id, "__norm") if slot.name == slot.space.id else ""
-    return own in facts.checks or facts.has_ours(norm_check_name(table, slot.name), slot.name)
 
 
 def _add(facts: Facts) -> str:
@@ -165,45 +229,64 @@ def _of_another(sourced: bool) -> _Verdict:
 # What makes it refuse more
 
 
-def checks(table: Table, slots: Sequence[SlotRecord], facts: Facts) -> Iterator[Check]:
+def checks(table: Table, slots: Sequence[SlotRecord]) -> Iterator[Check]:
     """The constraints that hardening has for a table, whether they are there or not."""
     for slot in slots:
         if not _SIZED.match(table.columns[slot.name]):
             yield _size_check(table, slot)
-        if slot.space.normalized and not _has_own_norm_check(slot, facts):
+        if slot.space.normalized:
             yield _norm_check(table, slot)
 
 
-def _has_own_norm_check(slot: SlotRecord, facts: Facts) -> bool:
-    return slot.name == slot.space.id and bounded(slot.space.id, "__norm") in facts.checks
-
-
 def _size_check(table: Table, slot: SlotRecord) -> Check:
-    condition = sql.SQL("vector_dims({}) = {}").format(
-        Name(slot.name), sql.Literal(slot.space.dimensions)
-    )
-    name = size_check_name(table, slot.name)
-    return Check(name, slot.name, f"{slot.space.dimensions} dimensions", _mine(table, condition))
+    size = slot.space.dimensions
+    alone = sql.SQL("vector_dims({}) = {}").format(Name(slot.name), sql.Literal(size))
+    return _check(table, slot, size_check_name(table, slot.name), f"{size} dimensions", alone)
 
 
 def _norm_check(table: Table, slot: SlotRecord) -> Check:
-    condition = sql.SQL("abs(vector_norm({}) - 1) < 1e-3").format(Name(slot.name))
-    return Check(norm_check_name(table, slot.name), slot.name, "unit norm", _mine(table, condition))
+    alone = sql.SQL("abs(vector_norm({}) - 1) < 0.001").format(Name(slot.name))
+    return _check(table, slot, norm_check_name(table, slot.name), "unit norm", alone)
+
+
+def _check(table: Table, slot: SlotRecord, name: str, what: str, alone: sql.Composable) -> Check:
+    return Check(name, slot.name, what, _mine(table, alone), alone, _mark(table, what))
 
 
 def _mine(table: Table, condition: sql.Composable) -> sql.Composable:
     """A condition on this collection's rows alone; those of others in the table pass."""
-    pinned = pinned_columns(table)
+    pinned = _pinned(table)
     if not pinned:
         return condition
-    return sql.SQL("({}) IS NOT TRUE OR {}").format(sql.SQL(" AND ").join(pinned), condition)
+    scope = sql.SQL(" AND ").join(pinned)
+    return sql.SQL("(({}) IS NOT TRUE) OR ({})").format(scope, condition)
 
 
-def add(table: Table, check: Check) -> sql.Composed:
-    """New rows are checked from now on, without a look at those that are there."""
-    return sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({}) NOT VALID").format(
+def _pinned(table: Table) -> list[sql.Composable]:
+    """The layout's scope, one condition a column, as the server prints it."""
+    return [
+        sql.SQL("({} = {})" if len(values) == 1 else "({} = ANY (ARRAY[{}]))").format(
+            Name(column), typed_values(table, column, values)
+        )
+        for column, values in table.scope.items()
+    ]
+
+
+def add(table: Table, check: Check, facts: Facts) -> list[sql.Composed]:
+    """Have new rows checked from now on, without a look at those that are there.
+
+    Nothing where they are; former checks of the same slot that say something else go.
+    """
+    if facts.enforcing(check):
+        return []
+    add_constraint = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({}) NOT VALID").format(
         table.qualified, Name(check.name), check.condition
     )
+    mark = sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(
+        Name(check.name), table.qualified, Text(check.mark)
+    )
+    former = [remove(table, each.name) for each in facts.outdated(check)]
+    return [*former, add_constraint, mark]
 
 
 def validate(table: Table, name: str) -> sql.Composed:
@@ -225,43 +308,79 @@ def count_offenders(table: Table, check: Check) -> tuple[sql.Composed, Parameter
     return sql.SQL("SELECT count(*) FROM {}{}").format(table.qualified, clause), parameters
 
 
-def installing(table: Table, wanted: Sequence[Check], facts: Facts) -> tuple[Change, ...]:
-    """What is to be done for checks that are missing, or have not looked at all rows."""
+def missing(wanted: Sequence[Check], facts: Facts) -> list[Check]:
+    """The checks that are not there, or were added and have not looked at all rows."""
+    found = [(check, facts.enforcing(check)) for check in wanted]
+    return [check for check, constraint in found if constraint is None or _is_begun(constraint)]
+
+
+def _is_begun(found: Constraint) -> bool:
+    """Whether it is hardening's to have it look at all rows."""
+    return not found.is_valid and (_is_named(found) or found.comment.startswith(_MARK))
+
+
+def _is_named(found: Constraint) -> bool:
+    return found.name.endswith(_SUFFIXES)
+
+
+def installing(table: Table, checks: Sequence[Check], facts: Facts) -> tuple[Change, ...]:
+    """What is to be done for checks that are :func:`missing`."""
     return tuple(
         Change(
-            what=f"constraint {check.name} on {table.schema}.{table.name}",
-            before=_found(facts, check.name),
+            what=f"constraint {present_name(check, facts)} on {table.schema}.{table.name}",
+            before=_before(check, facts),
             after=f"CHECK: {check.slot} has {check.what}",
             statement=_script(table, check, facts),
         )
-        for check in wanted
-        if not facts.checks.get(check.name, (False, ""))[0]
+        for check in checks
     )
 
 
+def present_name(check: Check, facts: Facts) -> str:
+    """The name of the constraint that does what a check is for, or that it will have."""
+    found = facts.enforcing(check)
+    return found.name if found else check.name
+
+
 def check_names(wanted: Sequence[Check], facts: Facts) -> None:
-    """:class:`InvalidInput` where somebody's check has the name of one that is wanted."""
+    """:class:`InvalidInput` where another check has the name of one that is to be added."""
     for check in wanted:
-        if check.name in facts.checks and not facts.has_ours(check.name, check.slot):
-            raise InvalidInput(
-                f"there is a constraint {excerpt(check.name)} that was not made here "
-                f"({excerpt(facts.checks[check.name][1])}); give it another name, then install again"
-            )
+        taken = facts.checks.get(check.name)
+        if taken is None or facts.enforcing(check) or taken in facts.outdated(check):
+            continue
+        raise InvalidInput(
+            f"there is a constraint {excerpt(check.name)} that was not made here for "
+            f"{excerpt(check.slot)} ({excerpt(taken.definition)}); give it another name, then install again"
+        )
+
+
+def _before(check: Check, facts: Facts) -> str:
+    found = facts.enforcing(check)
+    replaced = [found] if found else facts.outdated(check)
+    return "\n".join(each.definition for each in replaced)
 
 
 def _script(table: Table, check: Check, facts: Facts) -> str:
-    steps = [] if check.name in facts.checks else [add(table, check)]
-    return "\n".join(f"{plain(step)};" for step in [*steps, validate(table, check.name)])
+    steps = [*add(table, check, facts), validate(table, present_name(check, facts))]
+    return "\n".join(f"{plain(step)};" for step in steps)
 
 
 def installed(table: Table, slots: Sequence[SlotRecord], facts: Facts) -> dict[str, str]:
     """The checks that hardening has added, with their definitions: also those that it would not now."""
+    possible = [
+        check for slot in slots for check in (_size_check(table, slot), _norm_check(table, slot))
+    ]
     return {
-        name: facts.checks[name][1]
-        for slot in slots
-        for name in (size_check_name(table, slot.name), norm_check_name(table, slot.name))
-        if facts.has_ours(name, slot.name)
+        each.name: each.definition
+        for each in facts.checks.values()
+        if _owner(each.comment) == _owner(_mark(table, "")) or _is_unmarked(each, possible)
     }
+
+
+def _is_unmarked(found: Constraint, possible: Sequence[Check]) -> bool:
+    """Whether hardening has added it, or whoever ran its statements, and the comment is lost."""
+    named = _is_named(found) and not found.comment
+    return named and any(same_check(found.definition, plain(each.condition)) for each in possible)
 
 
 def removing(table: Table, checks: Mapping[str, str]) -> tuple[Change, ...]:
@@ -277,10 +396,6 @@ def removing(table: Table, checks: Mapping[str, str]) -> tuple[Change, ...]:
     )
 
 
-def _found(facts: Facts, name: str) -> str:
-    return facts.checks[name][1] if name in facts.checks else ""
-
-
-def plain(statement: sql.Composed) -> str:
+def plain(statement: sql.Composable) -> str:
     """A statement as it is sent without parameters: its doubled ``%`` are single."""
     return statement.as_string(None).replace("%%", "%")

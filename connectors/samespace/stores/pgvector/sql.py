@@ -678,7 +678,7 @@ def _cast(value: str, kind: str) -> sql.Composed:
 def _pinned_values(table: Table, *, without: Container[str]) -> dict[str, sql.Composable]:
     """What puts a new row into the layout's scope; a stored one keeps what it has."""
     return {
-        column: _typed(table, column, values[:1])
+        column: typed_values(table, column, values[:1])
         for column, values in table.scope.items()
         if column not in without
     }
@@ -939,12 +939,12 @@ def _was_mine(table: Table) -> sql.Composable:
 def pinned_columns(table: Table) -> list[sql.Composable]:
     """The layout's scope with its values written out, one condition a column."""
     return [
-        sql.SQL("{} IN ({})").format(Name(column), _typed(table, column, values))
+        sql.SQL("{} IN ({})").format(Name(column), typed_values(table, column, values))
         for column, values in table.scope.items()
     ]
 
 
-def _typed(table: Table, column: str, values: Sequence[Scalar]) -> sql.Composable:
+def typed_values(table: Table, column: str, values: Sequence[Scalar]) -> sql.Composable:
     """Values as literals of a column's type, without its length, which would cut them."""
     kind = raw(table.kind(column))
     literals = [sql.SQL("{}::text::{}").format(Text(plain(value)), kind) for value in values]

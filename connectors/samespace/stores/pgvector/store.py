@@ -1387,8 +1387,8 @@ class PgVectorStore(GuardedStore[_State]):
         """
         table, wanted, facts = self._checks()
         hardening.check_names(wanted, facts)
-        changes = hardening.installing(table, wanted, facts)
-        unproved = [check for check in wanted if not facts.checks.get(check.name, (False,))[0]]
+        unproved = hardening.missing(wanted, facts)
+        changes = hardening.installing(table, unproved, facts)
         self._refuse_offenders(table, unproved)
         if changes and not dry_run:
             with _ddl_explained("guard install"):
@@ -1408,11 +1408,14 @@ class PgVectorStore(GuardedStore[_State]):
         return changes
 
     def _facts(self, table: Table) -> hardening.Facts:
-        ((is_table, obligatory, checks, has_trigger),) = self._rows(
-            (hardening.FACTS.as_bytes(None), hardening.facts_parameters(table))
-        )
-        found = {name: (valid, text) for name, (valid, text) in orjson.loads(checks).items()}
-        return hardening.Facts(is_table, frozenset(orjson.loads(obligatory)), found, has_trigger)
+        query = (hardening.FACTS.as_bytes(None), hardening.facts_parameters(table))
+        (row,) = self._rows(query)
+        return hardening.facts_of(*row)
+
+    def _facts_in(self, cursor: psycopg.Cursor[Any], table: Table) -> hardening.Facts:
+        cursor.execute(hardening.FACTS, hardening.facts_parameters(table))
+        (row,) = cursor.fetchall()
+        return hardening.facts_of(*row)
 
     def _checks(self) -> tuple[Table, list[hardening.Check], hardening.Facts]:
         """The table, the checks that hardening has for it, and what is there."""
@@ -1424,7 +1427,7 @@ class PgVectorStore(GuardedStore[_State]):
                 f"{excerpt(self._collection)} is a view or a foreign table, which takes no checks; "
                 "harden the table behind it"
             )
-        return table, list(hardening.checks(table, record.slots, facts)), facts
+        return table, list(hardening.checks(table, record.slots)), facts
 
     def _refuse_offenders(self, table: Table, checks: Sequence[hardening.Check]) -> None:
         for check in checks:
@@ -1440,24 +1443,28 @@ class PgVectorStore(GuardedStore[_State]):
     def _add_checks(self, checks: Sequence[hardening.Check]) -> None:
         def change(cursor: psycopg.Cursor[Any], state: _State) -> None:
             _, table = self._recorded_table(state)
-            cursor.execute(hardening.FACTS, hardening.facts_parameters(table))
-            ((_, _, found, _),) = cursor.fetchall()
+            facts = self._facts_in(cursor, table)
+            hardening.check_names(checks, facts)
             for check in checks:
-                if check.name not in orjson.loads(found):
-                    cursor.execute(hardening.add(table, check), ())
+                for statement in hardening.add(table, check, facts):
+                    cursor.execute(statement, ())
 
         self._alter(change)
 
     def _validate(self, table: Table, checks: Sequence[hardening.Check]) -> None:
         """Have all rows looked at; one that came in between takes the checks away again."""
+        record, _ = self._recorded_table(self._known())
+        facts = self._facts(table)
+        names = [hardening.present_name(check, facts) for check in checks]
         try:
-            for check in checks:
+            for name in names:
                 with self._transaction(prepares=False) as cursor:
-                    cursor.execute(hardening.validate(table, check.name), ())
+                    cursor.execute(hardening.validate(table, name), ())
         except StoreError as error:
             if not isinstance(error.__cause__, pg.CheckViolation):
                 raise
-            self._remove_checks([check.name for check in checks])
+            added = hardening.installed(table, record.slots, facts)
+            self._remove_checks([name for name in names if name in added])
             self._refuse_offenders(table, checks)
             raise
 

@@ -1420,8 +1420,8 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         """
         table, wanted, facts = await self._checks()
         hardening.check_names(wanted, facts)
-        changes = hardening.installing(table, wanted, facts)
-        unproved = [check for check in wanted if not facts.checks.get(check.name, (False,))[0]]
+        unproved = hardening.missing(wanted, facts)
+        changes = hardening.installing(table, unproved, facts)
         await self._refuse_offenders(table, unproved)
         if changes and not dry_run:
             with _ddl_explained("guard install"):
@@ -1441,11 +1441,14 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         return changes
 
     async def _facts(self, table: Table) -> hardening.Facts:
-        ((is_table, obligatory, checks, has_trigger),) = await self._rows(
-            (hardening.FACTS.as_bytes(None), hardening.facts_parameters(table))
-        )
-        found = {name: (valid, text) for name, (valid, text) in orjson.loads(checks).items()}
-        return hardening.Facts(is_table, frozenset(orjson.loads(obligatory)), found, has_trigger)
+        query = (hardening.FACTS.as_bytes(None), hardening.facts_parameters(table))
+        (row,) = await self._rows(query)
+        return hardening.facts_of(*row)
+
+    async def _facts_in(self, cursor: psycopg.AsyncCursor[Any], table: Table) -> hardening.Facts:
+        await cursor.execute(hardening.FACTS, hardening.facts_parameters(table))
+        (row,) = await cursor.fetchall()
+        return hardening.facts_of(*row)
 
     async def _checks(self) -> tuple[Table, list[hardening.Check], hardening.Facts]:
         """The table, the checks that hardening has for it, and what is there."""
@@ -1457,7 +1460,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
                 f"{excerpt(self._collection)} is a view or a foreign table, which takes no checks; "
                 "harden the table behind it"
             )
-        return table, list(hardening.checks(table, record.slots, facts)), facts
+        return table, list(hardening.checks(table, record.slots)), facts
 
     async def _refuse_offenders(self, table: Table, checks: Sequence[hardening.Check]) -> None:
         for check in checks:
@@ -1473,24 +1476,28 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
     async def _add_checks(self, checks: Sequence[hardening.Check]) -> None:
         async def change(cursor: psycopg.AsyncCursor[Any], state: _State) -> None:
             _, table = self._recorded_table(state)
-            await cursor.execute(hardening.FACTS, hardening.facts_parameters(table))
-            ((_, _, found, _),) = await cursor.fetchall()
+            facts = await self._facts_in(cursor, table)
+            hardening.check_names(checks, facts)
             for check in checks:
-                if check.name not in orjson.loads(found):
-                    await cursor.execute(hardening.add(table, check), ())
+                for statement in hardening.add(table, check, facts):
+                    await cursor.execute(statement, ())
 
         await self._alter(change)
 
     async def _validate(self, table: Table, checks: Sequence[hardening.Check]) -> None:
         """Have all rows looked at; one that came in between takes the checks away again."""
+        record, _ = self._recorded_table(await self._known())
+        facts = await self._facts(table)
+        names = [hardening.present_name(check, facts) for check in checks]
         try:
-            for check in checks:
+            for name in names:
                 async with self._transaction(prepares=False) as cursor:
-                    await cursor.execute(hardening.validate(table, check.name), ())
+                    await cursor.execute(hardening.validate(table, name), ())
         except StoreError as error:
             if not isinstance(error.__cause__, pg.CheckViolation):
                 raise
-            await self._remove_checks([check.name for check in checks])
+            added = hardening.installed(table, record.slots, facts)
+            await self._remove_checks([name for name in names if name in added])
             await self._refuse_offenders(table, checks)
             raise
 
