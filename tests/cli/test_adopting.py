@@ -169,6 +169,18 @@ def test_parts_of_the_layout_can_be_named(place: Place, call: Caller) -> None:
 
 
 @in_postgres
+def test_a_record_says_which_size_is_looked_for(place: Table, call: Caller) -> None:
+    place.make(ROWS, VECTORS)
+    with psycopg.connect(place.conninfo) as connection:
+        connection.execute('ALTER TABLE "Chunks 100%" ALTER v TYPE vector')
+    assert call("adopt", *of(place), "--backend", "hashing@64", "--yes")[0] == 0
+    with psycopg.connect(place.conninfo) as connection:
+        connection.execute('UPDATE "Chunks 100%" SET v = NULL')
+    code, told, _ = call("identify", *of(place), "--json")
+    assert (code, json.loads(told)["candidates"]) == (1, ["hashing@64"])
+
+
+@in_postgres
 def test_a_key_has_jinas_models_of_that_size_asked(
     place: Place, call: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:

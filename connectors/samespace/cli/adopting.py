@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from samespace.adoption import recorded_layout
 from samespace.audit.identify import SAMPLED, Identification, Match, identify
 from samespace.audit.judging import Evidence, Verdict
 from samespace.audit.places import OURS, places_of
@@ -32,13 +33,13 @@ from samespace.cli.options import (
 )
 from samespace.errors import InvalidInput, SpaceUnknown, excerpt
 from samespace.filters import equalities
-from samespace.guard import mismatch
+from samespace.guard import SpaceRecord, mismatch
 from samespace.layout import Layout, TextQuery
 from samespace.models import MODELS
 from samespace.opening import GENERIC, has_key, open_store, spec_of, survey
 from samespace.protocols import EmbeddingBackend
 from samespace.space import EmbeddingSpace
-from samespace.survey import Proposal, Survey, choose
+from samespace.survey import Proposal, Survey, choose, same_scope
 
 _TASKS: Final = ("retrieval.passage", "text-matching")
 """What documents are stored as, beside no task; other tasks are asked for by name."""
@@ -194,8 +195,12 @@ def _reachable(found: Survey, layout: Layout | None) -> Iterator[str]:
     fitting = [
         each for each in found.proposals if layout is None or each.layout.scope == layout.scope
     ]
-    slots = [slot.dimensions for slot in found.slots if layout is None or slot.name == layout.slot]
-    sizes = {*slots, *(each.dimensions for each in fitting)}
+    slots = {slot.name: slot.dimensions for slot in found.slots}
+    for record in found.records:  # which knows the size of a column of any
+        if layout is None or _is_of(record, layout):
+            slots |= {slot.name: slot.space.dimensions for slot in record.slots}
+    named = [size for name, size in slots.items() if layout is None or name == layout.slot]
+    sizes = {*named, *(each.dimensions for each in fitting)}
     known = sorted(size for size in sizes if size is not None)
     yield from (f"hashing@{size}" for size in known)
     for size in known if has_key() else ():
@@ -206,6 +211,11 @@ def _reachable(found: Survey, layout: Layout | None) -> Iterator[str]:
             yield from (f"jina:{model.name}@{size}:{task}" for task in tasks)
             if model.default_task is None:
                 yield f"jina:{model.name}@{size}" + (f":{GENERIC}" if model.tasks else "")
+
+
+def _is_of(record: SpaceRecord, layout: Layout) -> bool:
+    recorded = recorded_layout(record)
+    return recorded is None or same_scope(recorded.scope, layout.scope)
 
 
 @contextmanager
