@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import psycopg
@@ -296,3 +297,31 @@ def test_the_examples_run(home: Path, script: str, said: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert said in done.stdout
+
+
+CTRL_C_AT = """
+import runpy, signal, sys
+
+class Presser:
+    def find_spec(self, name, *_):
+        if name == sys.argv[1]:
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Presser())
+runpy.run_module("samespace", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("module", ["numpy", "typer", "samespace.cli.server"])
+def test_ctrl_c_while_the_command_starts_is_no_traceback(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CTRL_C_AT, module], capture_output=True, text=True, check=False
+    )
+    said = "samespace: interrupted; what was stored stays, run it again to go on\n"
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", said)
+
+
+def test_the_installed_command_is_the_one_that_starts_so() -> None:
+    project = tomllib.loads((EXAMPLES.parent / "pyproject.toml").read_text())
+    assert project["project"]["scripts"] == {"samespace": "samespace.__main__:main"}
