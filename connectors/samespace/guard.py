@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -258,20 +259,37 @@ def _mend(verdict: Verdict, stored: EmbeddingSpace, offered: EmbeddingSpace) -> 
     )
 
 
-def missing_record(collection: str, *, claimed: bool = False) -> SpaceUnknown:
-    """The refusal of a collection that has rows and no record; ``claimed``: to who says what it is."""
+def missing_record(
+    collection: str,
+    *,
+    claimed: bool = False,
+    scope: Sequence[str] = (),
+    others: Sequence[str] = (),
+) -> SpaceUnknown:
+    """The refusal of a collection that has rows and no record; ``claimed``: to who says what it is.
+
+    ``scope`` has a condition for each column that tells it from ``others`` in its table, which have one.
+    """
+    chosen = "".join(f" --scope {shlex.quote(each)}" for each in scope)
+    adopt = f"{command('adopt', collection)}{chosen} --backend SPEC"
     if claimed:
         return SpaceUnknown(
             f"collection {excerpt(collection)} exists and has no record of its embedding space, without "
-            "which nothing is written: record what this handle claims with adopt() "
-            f"({command('adopt', collection)} --backend SPEC)"
+            f"which nothing is written: record what this handle claims with adopt() ({adopt})"
+        )
+    identify = f"{command('identify', collection)}{chosen}"
+    if scope:
+        there = "one for " + "; ".join(filter(None, others)) if any(others) else "none for others"
+        return SpaceUnknown(
+            f"collection {excerpt(collection)} has no record for {excerpt(' '.join(scope))}; there is "
+            f"{there}. Give the scope of a record; or find out what these rows hold: {identify}, and "
+            f"record it: {adopt} (pass layout= with that scope, and call adopt())"
         )
     return SpaceUnknown(
         f"collection {excerpt(collection)} exists and does not say which embedding space it holds; "
         f"where its slots are named after their spaces: {command('guard repair-record', collection)} "
-        f"(repair_record()); else find out: {command('identify', collection)}, and record it: "
-        f"{command('adopt', collection)} --backend SPEC (pass layout= and space= and call adopt()); or "
-        "use another name"
+        f"(repair_record()); else find out: {identify}, and record it: "
+        f"{adopt} (pass layout= and space= and call adopt()); or use another name"
     )
 
 

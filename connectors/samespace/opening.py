@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from samespace.adoption import altered
 from samespace.errors import CollectionNotFound, InvalidInput, SpaceMismatch, SpaceUnknown, excerpt
-from samespace.filters import Filter
+from samespace.filters import Filter, equalities
 from samespace.guard import missing_record
 from samespace.layout import Layout
 from samespace.models import find_model
 from samespace.names import is_collection_name
 from samespace.protocols import EmbeddingBackend, VectorStore
 from samespace.space import EmbeddingSpace
-from samespace.survey import Survey, same_scope, scope_text
+from samespace.survey import Survey, same_scope, scope_options, scope_text
 
 if TYPE_CHECKING:
     from samespace.backends.http.limits import Limits
@@ -179,13 +179,29 @@ def _one_recorded(found: Survey, scope: Filter | None) -> Layout | None:
     if not found.records and found.untrue:
         raise altered(found.collection, found.untrue[0], adopted=True)
     if not found.records or (layouts and not fitting):
-        raise missing_record(found.collection)
+        _check_columns(found, scope)
+        raise missing_record(
+            found.collection,
+            scope=scope_options(scope),
+            others=[scope_text(layout) for layout in layouts],
+        )
     if len(fitting) > 1:
         raise SpaceUnknown(
             f"{len(fitting)} collections of {excerpt(found.collection)} have records; pass layout= with the "
             f"scope of one (--scope): {'; '.join(map(scope_text, fitting))}"
         )
     return fitting[0] if fitting else None
+
+
+def _check_columns(found: Survey, scope: Filter | None) -> None:
+    """:class:`InvalidInput` for a scope of a column that is not there."""
+    there = [column.name for column in found.columns]
+    for column in equalities(scope) if scope is not None and there else ():
+        if column not in there:
+            raise InvalidInput(
+                f"Layout.scope (--scope) names column {excerpt(column)}, which table "
+                f"{excerpt(found.collection)} lacks; it has {', '.join(map(excerpt, there))}"
+            )
 
 
 def open_as_it_is(url: str, *, collection: str, layout: Layout | None = None) -> VectorStore:

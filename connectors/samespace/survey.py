@@ -329,8 +329,13 @@ def _metadata_named(found: Survey, names: Sequence[str]) -> str | tuple[str, ...
 
 def scope_text(layout: Layout) -> str:
     """A layout's scope as the command line takes it: ``collection_id=…``, one condition a column."""
-    pinned = filters.equalities(layout.scope) if layout.scope is not None else {}
-    return " ".join(f"{column}={value}" for column, values in pinned.items() for value in values)
+    return " ".join(scope_options(layout.scope))
+
+
+def scope_options(scope: Filter | None) -> tuple[str, ...]:
+    """The options of the command line that choose a scope: ``COLUMN=VALUE`` each."""
+    pinned = filters.equalities(scope) if scope is not None else {}
+    return tuple(f"{column}={value}" for column, values in pinned.items() for value in values)
 
 
 def same_scope(one: Filter | None, other: Filter | None) -> bool:

@@ -110,6 +110,7 @@ from samespace.stores.pgvector.table import (
     source_name,
 )
 from samespace.stores.running import T
+from samespace.survey import scope_options
 
 LOCK_NAME: Final = "samespace"
 DDL_LOCK_TIMEOUT_MS: Final = 500
@@ -498,7 +499,9 @@ class PgVectorStore(GuardedStore[_State]):
                 f"each for its scope: {scopes}; pass layout= with the scope "
                 "of one (--scope column=value)"
             )
-        return missing_record(self._collection, claimed=self._claimed_layout is not None)
+        claimed = self._claimed_layout
+        scope = scope_options(claimed.scope) if claimed is not None else ()
+        return missing_record(self._collection, claimed=claimed is not None, scope=scope)
 
     def _recorded_table(self, state: _State) -> tuple[SpaceRecord, Table]:
         """Record and table of a collection that has both."""

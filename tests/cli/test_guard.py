@@ -1,0 +1,86 @@
+"""``samespace guard`` in collections that others made, and what its refusals print."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+from tests.addresses import postgres_address
+from tests.cli.running import Caller
+from tests.places import database
+
+from samespace import HashingBackend
+from samespace.testing.corpus import texts
+
+BACKEND = HashingBackend(64)
+SPEC = ("--backend", "hashing@64", "--yes")
+HOSTILE = """It's a "table" of 100% ü"""
+
+
+class Tables:
+    """Tables of texts, their vectors and a tenant, in a database of its own."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._connection = psycopg.connect(conninfo, autocommit=True)
+        self.address = postgres_address(conninfo)
+
+    def make(self, name: str, *, rows: int = 12, kind: str = "vector") -> None:
+        columns = "(id bigint PRIMARY KEY, body text, tenant text, lang text, v {})"
+        create = SQL("CREATE TABLE {} " + columns)
+        self.run(create.format(Identifier(name), SQL(kind)))
+        shown = texts(rows)
+        insert = SQL("INSERT INTO {} VALUES (%s, %s, %s, 'en', %s)")
+        insert = SQL(insert.format(Identifier(name.replace("%", "%%"))).as_string())
+        for number, (text, vector) in enumerate(
+            zip(shown, BACKEND.embed_documents(shown), strict=True)
+        ):
+            tenant = ("a b", "it's%s")[number % 2]
+            self._connection.execute(insert, (number, text, tenant, str(vector.tolist())))
+
+    def run(self, statement: object) -> None:
+        self._connection.execute(statement)  # type: ignore[call-overload]
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture
+def tables(postgres: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tables]:
+    with database(postgres) as conninfo:
+        tables = Tables(conninfo)
+        monkeypatch.setenv("SAMESPACE_STORE", tables.address)
+        yield tables
+        tables.close()
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Caller:
+    return Caller(monkeypatch, capsys)
+
+
+def test_a_scope_without_a_record_is_told_of_those_with_one(tables: Tables, call: Caller) -> None:
+    tables.make("t")
+    scope = "tenant=it's%s"
+    code, _, said = call("guard", "check", "-c", "t", "--scope", scope)
+    assert code == 3
+    assert "repair-record" not in said
+    assert f"samespace identify --collection t --scope {shlex.quote(scope)}" in said
+    told = call("identify", "-c", "t", "--scope", scope)[1]
+    (line,) = [line for line in told.splitlines() if line.startswith("  samespace adopt")]
+    assert call(*shlex.split(line)[1:], "--yes")[0] == 0
+    assert call("guard", "check", "-c", "t", "--scope", scope)[0] == 0
+    for command in (("guard", "check"), ("info",), ("search", "x", "--backend", "hashing@64")):
+        code, _, said = call(*command, "-c", "t", "--scope", "tenant=a b")
+        assert code == 3
+        assert "no record for 'tenant=a b'; there is one for tenant=it's%s" in said
+        assert "samespace adopt --collection t --scope 'tenant=a b' --backend SPEC" in said
+
+
+def test_a_scope_of_a_column_that_is_not_there_is_told(tables: Tables, call: Caller) -> None:
+    tables.make("t")
+    for command in (("guard", "check"), ("adopt", *SPEC)):
+        code, _, said = call(*command, "-c", "t", "--scope", "nothing=a")
+        assert (code, "'nothing', which table" in said) == (2, True)
