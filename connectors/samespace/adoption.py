@@ -24,6 +24,15 @@ def recorded_layout(record: SpaceRecord) -> Layout | None:
     return Layout.from_dict(dict(record.layout), text=list)
 
 
+def texts_elsewhere(collection: str) -> InvalidInput:
+    """The refusal to read texts by a record that does not say where they are."""
+    return InvalidInput(
+        f"the texts of collection {excerpt(collection)} are of a query or a function, which its record "
+        "cannot hold: name the column with what was embedded (--text COLUMN), or, in Python, pass layout= "
+        "as it was adopted"
+    )
+
+
 def missing_part(layout: Layout, has: Callable[[str], bool]) -> str:
     """The part of a layout, slots aside, that names what is not there; empty if all are."""
     pinned = filters.equalities(layout.scope) if layout.scope is not None else ()

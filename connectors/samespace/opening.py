@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from samespace import adoption
 from samespace.adoption import altered
 from samespace.errors import CollectionNotFound, InvalidInput, SpaceMismatch, SpaceUnknown, excerpt
 from samespace.filters import Filter, equalities
@@ -161,9 +162,15 @@ def _recorded_layout(url: str, collection: str, options: dict[str, Any]) -> Layo
     return _one_recorded(found, None)
 
 
-def recorded_layout(url: str, *, collection: str, scope: Filter) -> Layout:
-    """Where things are in one of several collections of a table, as the record of its scope says."""
-    layout = _one_recorded(survey(url, collection=collection), scope)
+def recorded_layout(
+    url: str, *, collection: str, scope: Filter, reads_texts: bool = True
+) -> Layout:
+    """Where things are in one of several collections of a table, as the record of its scope says.
+
+    :class:`InvalidInput` where texts are elsewhere and are read.
+    """
+    found = survey(url, collection=collection)
+    layout = _one_recorded(found, scope, reads_texts=reads_texts)
     if layout is None:
         raise InvalidInput(
             f"collection {excerpt(collection)} has no scope; leave scope (--scope) out"
@@ -171,10 +178,11 @@ def recorded_layout(url: str, *, collection: str, scope: Filter) -> Layout:
     return layout
 
 
-def _one_recorded(found: Survey, scope: Filter | None) -> Layout | None:
-    layouts = [
-        Layout.from_dict(dict(each.layout)) for each in found.records if each.layout is not None
-    ]
+def _one_recorded(
+    found: Survey, scope: Filter | None, *, reads_texts: bool = True
+) -> Layout | None:
+    kept = [(each, adoption.recorded_layout(each)) for each in found.records]
+    layouts = [layout for _, layout in kept if layout is not None]
     fitting = [layout for layout in layouts if scope is None or same_scope(layout.scope, scope)]
     if not found.records and found.untrue:
         raise altered(found.collection, found.untrue[0], adopted=True)
@@ -190,6 +198,9 @@ def _one_recorded(found: Survey, scope: Filter | None) -> Layout | None:
             f"{len(fitting)} collections of {excerpt(found.collection)} have records; pass layout= with the "
             f"scope of one (--scope): {'; '.join(map(scope_text, fitting))}"
         )
+    if fitting and reads_texts:
+        recorded = next(record.layout for record, layout in kept if layout is fitting[0])
+        return Layout.from_dict(dict(recorded or {}))
     return fitting[0] if fitting else None
 
 
@@ -204,8 +215,24 @@ def _check_columns(found: Survey, scope: Filter | None) -> None:
             )
 
 
-def open_as_it_is(url: str, *, collection: str, layout: Layout | None = None) -> VectorStore:
-    """A handle for what embeds nothing: its space is whichever the collection holds."""
+def open_as_it_is(
+    url: str, *, collection: str, layout: Layout | None = None, reads_texts: bool = True
+) -> VectorStore:
+    """A handle for what embeds nothing: its space is whichever the collection holds.
+
+    If it ``reads_texts``, a collection whose texts are elsewhere is :class:`InvalidInput`; if not, they are
+    none that it could be asked for.
+    """
+    try:
+        return _opened_as_it_is(url, collection, layout)
+    except InvalidInput:
+        elsewhere = None if reads_texts or layout is not None else _elsewhere(url, collection)
+        if elsewhere is None:
+            raise
+    return _opened_as_it_is(url, collection, elsewhere)
+
+
+def _opened_as_it_is(url: str, collection: str, layout: Layout | None) -> VectorStore:
     space = _ANY
     with open_store(url, collection=collection, space=_ANY, layout=layout) as store:
         try:
@@ -213,6 +240,13 @@ def open_as_it_is(url: str, *, collection: str, layout: Layout | None = None) ->
         except SpaceMismatch as refusal:
             space = refusal.stored
     return open_store(url, collection=collection, space=space, layout=layout)
+
+
+def _elsewhere(url: str, collection: str) -> Layout | None:
+    """The recorded layout of a collection whose texts are elsewhere; None of any other."""
+    found = survey(url, collection=collection)
+    layout = _one_recorded(found, None, reads_texts=False)
+    return layout if layout is not None and not isinstance(layout.text, str) else None
 
 
 def open_by_claim(

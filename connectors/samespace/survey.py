@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from samespace import filters
-from samespace.adoption import outdated, recorded_layout
+from samespace.adoption import outdated, recorded_layout, texts_elsewhere
 from samespace.errors import CollectionNotFound, InvalidInput, excerpt
 from samespace.filters import Filter
 from samespace.guard import SpaceRecord, UnreadableRecord, lost_record
@@ -299,6 +299,8 @@ def choose(
     fitting = (layout for layout in known if _fits(layout, given))
     base = next(fitting, None) or next(iter(known), None)
     if base is not None:
+        if "text" not in given and not isinstance(base.text, str):
+            raise texts_elsewhere(found.collection)
         return replace(base, **_without_slot(base, given))
     lacking = sorted({"id", "text", "slot"} - given.keys())
     if lacking:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,7 +13,8 @@ from tests.addresses import postgres_address
 from tests.cli.running import Caller
 from tests.places import database
 
-from samespace import HashingBackend
+from samespace import HashingBackend, Layout, field, open_store
+from samespace.layout import TextQuery
 from samespace.testing.corpus import texts
 
 BACKEND = HashingBackend(64)
@@ -84,3 +86,32 @@ def test_a_scope_of_a_column_that_is_not_there_is_told(tables: Tables, call: Cal
     for command in (("guard", "check"), ("adopt", *SPEC)):
         code, _, said = call(*command, "-c", "t", "--scope", "nothing=a")
         assert (code, "'nothing', which table" in said) == (2, True)
+
+
+ELSEWHERE: dict[str, Any] = {
+    "a query": TextQuery("body || lang"),
+    "a function": lambda ids: [texts(12)[int(id)] for id in ids],
+}
+
+
+@pytest.mark.parametrize("text", ELSEWHERE)
+@pytest.mark.parametrize("scope", [(), ("--scope", "tenant=a b")])
+@pytest.mark.parametrize("name", ["t", HOSTILE])
+def test_where_no_text_is_read_none_is_asked_for(
+    tables: Tables, call: Caller, text: str, scope: tuple[str, ...], name: str
+) -> None:
+    tables.make(name)
+    only = field("tenant") == "a b" if scope else None
+    layout = Layout(id="id", text=ELSEWHERE[text], slot="v", metadata=(), scope=only)
+    with open_store(tables.address, collection=name, backend=BACKEND, layout=layout) as store:
+        store.adopt()
+    named = ("-c", name, *scope)
+    for command in ("check", "install", "check", "remove"):
+        assert call("guard", command, *named)[0] == 0
+    code, told, _ = call("info", *named)
+    assert (code, "samespace-hashing@64" in told) == (0, True)
+    code, _, said = call("search", "x", *named, "--backend", "hashing@64")
+    assert (code, "pass layout= with the same text function" in said) == (2, True)
+    code, _, said = call("identify", *named)
+    assert (code, "--text COLUMN" in said) == (2, True)
+    assert call("identify", *named, "--text", "body")[0] == 0

@@ -11,6 +11,7 @@ from samespace.adoption import (
     layout_differences,
     recorded_layout,
     shown_differences,
+    texts_elsewhere,
 )
 from samespace.audit.judging import tells_too_little
 from samespace.documents import Document
@@ -135,12 +136,11 @@ def _claimed(proposal: Proposal, found: Survey) -> Place:
 
 
 def _recorded(found: Survey) -> list[Place]:
-    layouts = [
-        None if record.layout is None else Layout.from_dict(dict(record.layout))
-        for record in found.records
-    ]
+    layouts = [recorded_layout(record) for record in found.records]
     _check_chosen(found, [(layout or _OURS, "") for layout in layouts])
     record, layout = found.records[0], layouts[0]
+    if layout is not None and not isinstance(layout.text, str):
+        raise texts_elsewhere(found.collection)
     return [
         Place(
             Proposal(

@@ -99,7 +99,7 @@ def info(
 ) -> None:
     """Say what a collection holds, and with --backend whether that embeds alike."""
     if backend is None:
-        with opened_as_it_is(store, collection, context, scope=scope) as source:
+        with opened_as_it_is(store, collection, context, scope=scope, reads_texts=False) as source:
             found = source.info()
     else:
         with opened(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Annotated, Final
 
@@ -50,7 +50,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Say what becomes of writes with the store's own driver, in the collection as it is now."""
-    with opened_as_it_is(store, collection, context, scope=scope) as source:
+    with _opened(store, collection, context, scope) as source:
         found = _facing(source).guard_check()
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in found], ensure_ascii=False))
@@ -76,7 +76,7 @@ def install(
     as_json: AsJson = False,
 ) -> None:
     """Have the server refuse more: checks in PostgreSQL, a final pipeline in Elasticsearch."""
-    with opened_as_it_is(store, collection, context, scope=scope) as source:
+    with _opened(store, collection, context, scope) as source:
         facing = _facing(source)
         changes = facing.guard_install(dry_run=dry_run or ddl)
     _tell(changes, limit=facing.guard_limit, ddl=ddl, as_json=as_json)
@@ -93,7 +93,7 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Take away what install has added."""
-    with opened_as_it_is(store, collection, context, scope=scope) as source:
+    with _opened(store, collection, context, scope) as source:
         facing = _facing(source)
         changes = facing.guard_remove(dry_run=dry_run or ddl)
     _tell(changes, limit=facing.guard_limit, ddl=ddl, as_json=as_json)
@@ -143,6 +143,12 @@ def _rebuilding(store: VectorStore) -> RebuildsRecords:
     if not isinstance(store, RebuildsRecords):
         raise InvalidInput("this store cannot write a record anew")
     return store
+
+
+def _opened(
+    store: str, collection: str, context: typer.Context, scope: list[str] | None
+) -> AbstractContextManager[VectorStore]:
+    return opened_as_it_is(store, collection, context, scope=scope, reads_texts=False)
 
 
 def _facing(store: VectorStore) -> FacesRawWriters:

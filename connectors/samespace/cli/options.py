@@ -97,23 +97,35 @@ def opened(
 
 @contextmanager
 def opened_as_it_is(
-    store: str, collection: str, context: typer.Context, *, scope: list[str] | None = None
+    store: str,
+    collection: str,
+    context: typer.Context,
+    *,
+    scope: list[str] | None = None,
+    reads_texts: bool = True,
 ) -> Iterator[VectorStore]:
     """A handle for what embeds nothing: its space is whichever the collection holds."""
     check_shown(store, context)
     with (
         _missing_explained(collection),
         open_as_it_is(
-            store, collection=collection, layout=_scoped(store, collection, scope)
+            store,
+            collection=collection,
+            layout=_scoped(store, collection, scope, reads_texts=reads_texts),
+            reads_texts=reads_texts,
         ) as handle,
     ):
         yield handle
 
 
-def _scoped(store: str, collection: str, scope: list[str] | None) -> Layout | None:
+def _scoped(
+    store: str, collection: str, scope: list[str] | None, *, reads_texts: bool = True
+) -> Layout | None:
     """The recorded layout of one of several collections in a table, where one is chosen."""
     chosen = scope_of(scope)
-    return None if chosen is None else recorded_layout(store, collection=collection, scope=chosen)
+    if chosen is None:
+        return None
+    return recorded_layout(store, collection=collection, scope=chosen, reads_texts=reads_texts)
 
 
 def scope_of(conditions: Sequence[str] | None) -> Filter | None:
