@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.models.minilm import MiniLM, Weights, bfloat16
+from tests.models.minilm import MiniLM, another_revision, bfloat16
 
 from samespace import Document
 from samespace.errors import BadResponse, PartialWrite, SpaceMismatch
@@ -24,17 +24,6 @@ ROWS = [
     Document("b", "Brot ist um sieben fertig."),
 ]
 QUESTION = "when does the bakery open?"
-
-
-def another_revision(weights: Weights) -> Weights:
-    """Every matrix moved by 3 % of its size, as by a short further training."""
-    random = np.random.default_rng(1)
-
-    def moved(values: Matrix) -> Matrix:
-        size = 0.03 * np.sqrt(np.mean(np.square(values)))
-        return values + random.standard_normal(values.shape, np.float32) * np.float32(size)
-
-    return {name: moved(values) if values.ndim == 2 else values for name, values in weights.items()}
 
 
 def cut(vectors: Matrix) -> Matrix:
@@ -75,7 +64,7 @@ USES: tuple[Callable[[VectorStore], object], ...] = (
 Refusal = tuple[type[Exception], str]
 SABOTAGES: dict[str, tuple[Callable[[], EmbeddingBackend], Refusal]] = {
     "another revision of the weights": (
-        lambda: prompted(change=another_revision),
+        lambda: prompted(change=another_revision(0.03)),
         (SpaceMismatch, "another revision of the weights"),
     ),
     "another task": (

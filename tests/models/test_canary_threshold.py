@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.models.minilm import MiniLM, bfloat16, float16
+from tests.models.minilm import ROOT, MiniLM, another_revision, bfloat16, float16
 from tests.models.paragraphs import paragraphs
 
 from samespace.guard import CANARY_TEXTS, CANARY_THRESHOLD
@@ -57,6 +58,48 @@ def test_no_honest_difference_comes_near_the_threshold(count: int) -> None:
     for options in HONEST.values():
         variant = embedded(MiniLM(**options), texts, batch=7)
         assert cosines(variant, exact).min() > 1 - (1 - CANARY_THRESHOLD) / 2
+
+
+NOISE = re.compile(r"^\| (\d+(?:\.\d+)?) % \|(.*)\|$", re.MULTILINE)
+"""A row of the table in docs/canary.md about another revision."""
+
+
+def documented() -> dict[float, list[str]]:
+    """The cells of each such row, by the share of noise."""
+    text = (ROOT / "docs" / "canary.md").read_text()
+    return {
+        float(share) / 100: cells.replace(" ", "").split("|")
+        for share, cells in NOISE.findall(text)
+    }
+
+
+def canary_cell(cosine: float) -> str:
+    """As the table has it: four digits, or three that are rounded down."""
+    return f"{cosine:.4f}" if cosine >= 0.99 else f"{int(cosine * 1000) / 1000:.3f}"
+
+
+def cell(cosine: float, like: str) -> str:
+    return f"{cosine:.{len(like) - 2}f}"
+
+
+@pytest.mark.parametrize("share", [0.003, 0.01, 0.02, 0.03, 0.05, 0.1])
+def test_the_documented_canary_of_another_revision_is_measured(share: float) -> None:
+    revised = MiniLM(change=another_revision(share)).embed_documents(CANARY_TEXTS)
+    found = cosines(revised, MiniLM().embed_documents(CANARY_TEXTS))
+    assert documented()[share][0] == canary_cell(float(found.min()))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_the_documented_cosines_of_another_revision_are_measured() -> None:
+    texts = paragraphs(300)
+    exact = embedded(MiniLM(), texts, batch=32)
+    for share, cells in documented().items():
+        found = cosines(embedded(MiniLM(change=another_revision(share)), texts, batch=32), exact)
+        figures = (found.min(), np.median(found), found.max())
+        told = [cell(float(each), like) for each, like in zip(figures, cells[1:4], strict=True)]
+        below = f"{np.mean(found < CANARY_THRESHOLD):.0%}"
+        assert [*told, below] == cells[1:], share
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
