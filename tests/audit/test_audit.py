@@ -742,6 +742,8 @@ def test_what_cannot_be_is_refused_before_anything_is_embedded(one: Place, tmp_p
         }.items():
             with pytest.raises(InvalidInput, match=said[1]):
                 audit(store, **{asked: said[0]})
+        with pytest.raises(InvalidInput, match="candidates would not be asked"):
+            audit(store, only="free", candidates=[model(OLD, 2)])
         with pytest.raises(SpaceMismatch, match="every row would look foreign"):
             audit(store, backend=model(NEW, 1))
         with pytest.raises(SpaceMismatch, match="embeds known texts"):

@@ -265,7 +265,9 @@ def test_ctrl_c_ends_an_audit_that_then_goes_on(home: Path, tmp_path: Path, run:
         ("audit", ("--max-share", "0.1", "--free"), "--free judges no row"),
         ("audit", ("--report", "/nowhere/at/all.html"), "cannot write the report"),
         ("audit", ("--report", "/"), "cannot write the report"),
-        ("audit", ("--sample", "0"), "whole number from 1"),
+        ("audit", ("--sample", "0"), "from 1 to 10,000, or --all for every row"),
+        ("audit", ("--all", "--sample", "9"), "--all looks at every row"),
+        ("audit", ("--free", "--candidate", "jina"), "--free asks no model"),
         ("audit", ("--candidate", "wonder"), "no backend is known"),
     ],
 )

@@ -290,6 +290,23 @@ def test_a_report_survives_json() -> None:
     for bad in others:
         with pytest.raises(InvalidInput, match="no report of an audit"):
             AuditReport.from_dict(bad)
+    for name, value in {
+        "population": "x",
+        "pending": -1,
+        "collection": 7,
+        "sampled": "yes",
+        "complete": None,
+        "stopped": "never",
+        "histogram": [1],
+        "unasked": {"v2": 1},
+        "counts": {"agrees": 1.5},
+        "free": {"looked_at": 1, "suspects": "many", "sees": True, "right": 0, "foreign": 0},
+        "format": "1",
+    }.items():
+        with pytest.raises(InvalidInput, match="no report of an audit"):
+            AuditReport.from_dict({**report().to_dict(), name: value})
+    with pytest.raises(InvalidInput, match="threshold is '1'"):
+        AuditReport.from_dict({**report().to_dict(), "threshold": "1"})
     with pytest.raises(InvalidInput, match="newer samespace"):
         AuditReport.from_dict({**report().to_dict(), "format": 99})
 

@@ -97,6 +97,10 @@ class AuditJob:
     ) -> None:
         _check_options(only, threshold, batch_size, budget_tokens)
         model = None if only else backend_of(store, backend)
+        if only and candidates:
+            raise InvalidInput(
+                'only="free" asks no model, so that candidates would not be asked; leave one of them out'
+            )
         if budget_tokens is not None and not isinstance(model, ReportsUsage):
             raise InvalidInput(
                 "budget_tokens would end nothing: no backend here says what its calls cost; leave it out"

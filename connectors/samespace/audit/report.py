@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar, get_args
 
 from samespace.audit.intervals import CONFIDENCE, share_interval
 from samespace.audit.verdicts import AGREEMENT, Finding, Verdict, bars, edges_of, named
 from samespace.errors import InvalidInput
+from samespace.guard import check_threshold
 from samespace.space import EmbeddingSpace
 
 FORMAT: Final = 1
@@ -17,6 +18,7 @@ NAMED: Final = 100_000
 SHOWN: Final = 10
 
 Stopped = Literal["", "budget", "error", "cancelled"]
+T = TypeVar("T")
 
 
 def _no_verdicts() -> dict[str, int]:
@@ -200,39 +202,64 @@ def _free_to_dict(free: FreeFindings) -> dict[str, Any]:
 
 
 def _read(values: Any) -> AuditReport:
-    if values["format"] > FORMAT:
+    if _count(values["format"]) > FORMAT:
         raise InvalidInput(
             f"the report has format {values['format']}, which a newer samespace wrote; upgrade"
         )
-    free = values["free"]
+    threshold = check_threshold(values["threshold"], what="threshold")
+    histogram = tuple(map(_count, values["histogram"]))
+    if len(histogram) not in {0, len(edges_of(threshold))}:
+        raise ValueError("a histogram of other bins")
     return AuditReport(
-        collection=values["collection"],
+        collection=_as(str, values["collection"]),
         space=EmbeddingSpace.from_dict(values["space"]),
         findings=tuple(Finding.from_dict(each) for each in values["findings"]),
         counts=_no_verdicts()
-        | {str(Verdict(each)): int(n) for each, n in values["counts"].items()},
-        histogram=tuple(map(int, values["histogram"])),
-        free=None
-        if free is None
-        else FreeFindings(
-            **{each: free[each] for each in ("looked_at", "suspects", "sees", "right", "foreign")}
-        ),
-        **{name: values[name] for name in _PLAIN},
+        | {str(Verdict(each)): _count(n) for each, n in values["counts"].items()},
+        histogram=histogram,
+        threshold=threshold,
+        free=None if values["free"] is None else _read_free(values["free"]),
+        unasked={_as(str, who): _as(str, why) for who, why in values["unasked"].items()},
+        sampled=_as(bool, values["sampled"]),
+        complete=_as(bool, values["complete"]),
+        stopped=_stopped(values["stopped"]),
+        **{name: _count(values[name]) for name in _COUNTED},
     )
 
 
-_PLAIN: Final = (
-    "population",
-    "pending",
-    "sampled",
-    "threshold",
-    "unasked",
-    "tokens",
-    "embedded",
-    "resumed_at",
-    "complete",
-    "stopped",
-)
+_COUNTED: Final = ("population", "pending", "tokens", "embedded", "resumed_at")
+
+
+def _read_free(values: Any) -> FreeFindings:
+    right, foreign = (
+        None if values[name] is None else _count(values[name]) for name in ("right", "foreign")
+    )
+    return FreeFindings(
+        looked_at=_count(values["looked_at"]),
+        suspects=_count(values["suspects"]),
+        sees=_as(bool, values["sees"]),
+        right=right,
+        foreign=foreign,
+    )
+
+
+def _stopped(value: Any) -> Stopped:
+    if value not in get_args(Stopped):
+        raise ValueError("no reason to stop")
+    stopped: Stopped = value
+    return stopped
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError("no count")
+    return value
+
+
+def _as(kind: type[T], value: Any) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"no {kind.__name__}")
+    return value
 
 
 def _lines(report: AuditReport) -> Iterator[str]:

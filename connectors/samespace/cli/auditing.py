@@ -17,7 +17,7 @@ from typing import Annotated, Final
 import orjson
 import typer
 
-from samespace.audit.auditing import SAMPLED, AuditJob
+from samespace.audit.auditing import MOST_SAMPLED, SAMPLED, AuditJob
 from samespace.audit.notes import AuditFile
 from samespace.audit.page import page_of
 from samespace.audit.repairing import RepairJob, RepairReport
@@ -92,6 +92,11 @@ def audit(
         raise InvalidInput(
             "--free judges no row, so that --max-share would never fail; leave one of them out"
         )
+    _check_rows(context, sample, all_rows)
+    if free and candidate:
+        raise InvalidInput(
+            "--free asks no model, so that no --candidate would be asked; leave one of them out"
+        )
     if report is not None:
         _check_writable(report)
     with ExitStack() as stack:
@@ -127,6 +132,15 @@ def audit(
         raise typer.Exit(SPENT)
     if _is_above(found, max_share):
         raise typer.Exit(1)
+
+
+def _check_rows(context: typer.Context, sample: int, all_rows: bool) -> None:
+    if all_rows and _is_given(context, "sample"):
+        raise InvalidInput("--all looks at every row, --sample at some; leave one of them out")
+    if not 1 <= sample <= MOST_SAMPLED:
+        raise InvalidInput(
+            f"--sample is {sample}; pass a whole number from 1 to {MOST_SAMPLED:,}, or --all for every row"
+        )
 
 
 def _ended(job: AuditJob, watch: Counter, checkpoint: Path | None) -> AuditReport:

@@ -46,7 +46,7 @@ class Proofs:
 
     def differing(self, slot: SlotRecord, made: Canary) -> dict[Direction, float]:
         """The cosines of the directions in which ``made`` would not prove a backend to the slot."""
-        return differing(slot, made, threshold=self._threshold)
+        return differing(slot, made, threshold=self.threshold)
 
     def embed(
         self,

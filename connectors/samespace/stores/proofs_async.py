@@ -45,7 +45,7 @@ class AsyncProofs:
 
     def differing(self, slot: SlotRecord, made: Canary) -> dict[Direction, float]:
         """The cosines of the directions in which ``made`` would not prove a backend to the slot."""
-        return differing(slot, made, threshold=self._threshold)
+        return differing(slot, made, threshold=self.threshold)
 
     async def embed(
         self, backend: AnyBackend, direction: Direction, texts: Sequence[str], slot: SlotRecord
