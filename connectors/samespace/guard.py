@@ -29,6 +29,7 @@ from samespace.errors import (
 )
 from samespace.layout import Layout, TextQuery
 from samespace.legality import Use, legality
+from samespace.names import is_collection_name
 from samespace.space import EmbeddingSpace, Verdict, differences
 from samespace.vectors import cosine_text, cosines
 
@@ -284,6 +285,11 @@ def missing_record(
             f"collection {excerpt(collection)} has no record for {excerpt(' '.join(scope))}; there is "
             f"{there}. Give the scope of a record; or find out what these rows hold: {identify}, and "
             f"record it: {adopt} (pass layout= with that scope, and call adopt())"
+        )
+    if not is_collection_name(collection):  # it was not made here
+        return SpaceUnknown(
+            f"collection {excerpt(collection)} exists and does not say which embedding space it holds; "
+            f"find out: {identify}, and record it: {adopt} (pass layout= and space= and call adopt())"
         )
     return SpaceUnknown(
         f"collection {excerpt(collection)} exists and does not say which embedding space it holds; "

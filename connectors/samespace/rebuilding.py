@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from samespace import __version__
-from samespace.errors import SpaceMismatch, SpaceUnknown, command, excerpt
+from samespace.errors import InvalidInput, SpaceMismatch, SpaceUnknown, command, excerpt
 from samespace.guard import (
     CANARY_THRESHOLD,
     Direction,
@@ -77,6 +77,14 @@ def nothing_left(collection: str) -> SpaceUnknown:
         f"no slot of collection {excerpt(collection)} is named after its space, as those of collections "
         f"made here are. Find out which space it is of: {command('identify', collection)}; then record it "
         "with samespace adopt (pass layout= and space= and call adopt())"
+    )
+
+
+def adopted_before(collection: str) -> InvalidInput:
+    """The refusal to write a record by names where an adopted collection has one that says more."""
+    return InvalidInput(
+        f"collection {excerpt(collection)} was adopted, so no name says what it holds: its record is in "
+        f"order, or {command('adopt', collection)} --backend SPEC (adopt()) writes it anew"
     )
 
 

@@ -115,3 +115,18 @@ def test_where_no_text_is_read_none_is_asked_for(
     code, _, said = call("identify", *named)
     assert (code, "--text COLUMN" in said) == (2, True)
     assert call("identify", *named, "--text", "body")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["t", HOSTILE])
+def test_the_record_of_what_was_adopted_is_not_made_of_names(
+    tables: Tables, call: Caller, name: str
+) -> None:
+    tables.make(name)
+    assert call("adopt", "-c", name, *SPEC)[0] == 0
+    code, _, said = call("guard", "repair-record", "-c", name)
+    assert code == 2
+    assert "was adopted, so no name says what it holds: its record is in order, or" in said
+    assert f"samespace adopt --collection {shlex.quote(name)} --backend SPEC" in said
+    tables.run("DELETE FROM samespace.collections")
+    code, _, said = call("guard", "repair-record", "-c", name)
+    assert (code, "repair-record" in said, "samespace identify" in said) == (3, False, True)

@@ -343,7 +343,7 @@ def _said_of_others(report: AuditReport) -> Iterator[str]:
     }
     yield from (f"{what}: {count:,}" for what, count in others.items() if count)
     twins = [each for each in report.findings if each.verdict is Verdict.DUPLICATE]
-    yield from (f"  {named(each)}" for each in twins[:SHOWN])
+    yield from (f"  {named(each, report.threshold)}" for each in twins[:SHOWN])
     if twins:
         yield f"  to take one away: store.delete(ids=[{twins[0].id!r}])"
 

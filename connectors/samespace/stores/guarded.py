@@ -49,6 +49,7 @@ from samespace.index import Index
 from samespace.layout import Layout
 from samespace.rebuilding import (
     SAMPLE,
+    adopted_before,
     check_alike,
     check_given,
     check_told_by_rows,
@@ -445,7 +446,8 @@ class GuardedStore(StoreBase, Generic[State]):
         kept once it was compared with rows, in the place of one that it contradicts, too;
         :class:`SpaceMismatch`, and nothing is written, if it embeds otherwise than they are stored, or
         differs from the canary where no row can tell. :class:`SpaceUnknown` where a name tells of no
-        known space, or none was made here. Of a collection of others only the canary is written anew.
+        known space, or none was made here. Of a collection of others only the canary is written anew, with a
+        backend; :class:`InvalidInput` without one.
         """
         given = [*map(check_space, spaces), *([self._backend.space] if self._backend else [])]
         planned = self._plan(given)
@@ -472,11 +474,10 @@ class GuardedStore(StoreBase, Generic[State]):
         if not state.exists:
             raise self._not_found()
         held = state.record is not None and state.record.find(self._space) is not None
-        if self._claimed_layout is not None and not held:
-            raise InvalidInput(
-                "a handle with layout= is for a collection that others made: call adopt(), which writes "
-                "its record anew"
-            )
+        adopted = state.record is not None and state.record.layout is not None
+        proves = held and self._backend is not None
+        if (adopted or self._claimed_layout is not None) and not proves:
+            raise adopted_before(self._collection)
         return self._rebuilt(state.record, self._slots_left(state), spaces)
 
     def _rebuilt(
