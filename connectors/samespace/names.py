@@ -28,7 +28,7 @@ def check_collection_name(name: object) -> str:
         raise InvalidInput(
             f"collection name {excerpt(name)} is not usable: use 1 to {COLLECTION_BYTES} characters "
             "of a-z, 0-9 and _, starting with a letter "
-            "(an existing collection of another name: samespace adopt, or pass layout=)"
+            "(one of another name that others made: samespace adopt; then open_store(), or pass layout=)"
         )
     return name
 

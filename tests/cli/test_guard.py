@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,8 @@ from tests.addresses import postgres_address
 from tests.cli.running import Caller
 from tests.places import database
 
-from samespace import HashingBackend, Layout, field, open_store
+from samespace import HashingBackend, Layout, PgVectorStore, field, open_store
+from samespace.errors import InvalidInput
 from samespace.layout import TextQuery
 from samespace.testing.corpus import texts
 
@@ -130,3 +132,36 @@ def test_the_record_of_what_was_adopted_is_not_made_of_names(
     tables.run("DELETE FROM samespace.collections")
     code, _, said = call("guard", "repair-record", "-c", name)
     assert (code, "repair-record" in said, "samespace identify" in said) == (3, False, True)
+
+
+def test_advice_is_of_what_helps(tables: Tables, call: Caller) -> None:
+    tables.make("small", rows=1)
+    code, told, _ = call("identify", "-c", "small")
+    assert (code, "only 1 row of the collection can be compared" in told) == (1, True)
+    assert "--sample" not in told
+    assert call("adopt", "-c", "small", *SPEC)[0] == 3
+    assert call("adopt", "-c", "small", *SPEC, "--unproved")[0] == 0
+
+    tables.make("half", kind="halfvec(64)")
+    code, _, said = call("identify", "-c", "half")
+    assert (code, "pass a layout" in said) == (2, False)
+    (alter,) = re.findall(r"ALTER COLUMN .* TYPE vector\(64\)", said)
+    tables.run(f"ALTER TABLE half {alter}")
+    assert call("identify", "-c", "half")[0] == 0
+
+    tables.make("t")
+    assert call("adopt", "-c", "t", *SPEC)[0] == 0
+    code, _, said = call("adopt", "-c", "t", "--text", "lang", *SPEC)
+    assert code == 3
+    assert "It was adopted before, with another layout: text 'body', given 'lang'" in said
+
+
+def test_an_adopted_collection_of_any_name_is_opened_as_the_refusal_says(
+    tables: Tables, call: Caller
+) -> None:
+    tables.make(HOSTILE)
+    assert call("adopt", "-c", HOSTILE, *SPEC)[0] == 0
+    with pytest.raises(InvalidInput, match=r"then open_store\(\), or pass layout="):
+        PgVectorStore(tables.address, collection=HOSTILE, backend=BACKEND)
+    with open_store(tables.address, collection=HOSTILE, backend=BACKEND) as store:
+        assert store.count() == 12

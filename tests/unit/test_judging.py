@@ -118,7 +118,8 @@ def test_who_failed_counts_neither_way() -> None:
 def test_what_shows_nothing_is_said() -> None:
     three = np.eye(3, dtype=np.float32)
     assert tells_too_little(["a", "b", "c"], three) == ""
-    assert "2 rows" in tells_too_little(["a", "b"], three[:2])
+    assert "2 rows of the sample" in tells_too_little(["a", "b"], three[:2])
+    assert "only 1 row of the collection" in tells_too_little(["a"], three[:1], is_all=True)
     assert "all alike" in tells_too_little(["a", "a", "a"], three)
     assert "all alike" in tells_too_little(["a", "b", "c"], np.ones((3, 3), np.float32))
 

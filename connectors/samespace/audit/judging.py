@@ -94,12 +94,21 @@ def judged(evidence: Sequence[Evidence]) -> Verdict:
     return Verdict.IDENTIFIED
 
 
-def tells_too_little(texts: Sequence[str], vectors: Matrix) -> str:
-    """Why such a sample shows nothing, whoever is compared with it; empty if it shows something."""
+def tells_too_little(texts: Sequence[str], vectors: Matrix, *, is_all: bool = False) -> str:
+    """Why such a sample shows nothing, whoever is compared with it; empty if it shows something.
+
+    ``is_all``: there is no other row that a larger one could have.
+    """
     if len(texts) < LEAST_ROWS:
+        rows = "1 row" if len(texts) == 1 else f"{len(texts)} rows"
+        needed = f"at least {LEAST_ROWS} are needed"
+        if is_all:
+            return (
+                f"only {rows} of the collection can be compared, and {needed}; if you know what made it, "
+                "adopt it without (samespace adopt --unproved)"
+            )
         return (
-            f"{len(texts)} rows of the sample have text and vector, and at least {LEAST_ROWS} are needed; "
-            "take a larger one (--sample)"
+            f"only {rows} of the sample can be compared, and {needed}; take a larger one (--sample)"
         )
     alike = min(len(set(texts)), len(np.unique(vectors, axis=0)))
     if alike < LEAST_ROWS:

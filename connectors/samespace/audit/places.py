@@ -80,9 +80,10 @@ def places_of(found: Survey, layout: Layout | None) -> list[Place]:
     if not found.slots:
         raise InvalidInput(f"collection {excerpt(found.collection)} has no vectors")
     if not found.proposals:
+        usable = any(not slot.unusable for slot in found.slots)
         raise InvalidInput(
             f"where things are in collection {excerpt(found.collection)} cannot be told: "
-            f"{'; '.join(found.missing)}; pass a layout (--id, --text, --slot)"
+            f"{'; '.join(found.missing)}{'; pass a layout (--id, --text, --slot)' if usable else ''}"
         )
     _check_chosen(found, [(each.layout, each.title) for each in found.proposals if each.title])
     sized = [each for each in found.proposals if each.dimensions is not None]
@@ -194,7 +195,8 @@ def sampled(url: str, collection: str, place: Place, size: int, options: dict[st
     kept = [(row, vector) for row, vector in sized if vector.any() and row.embedded_text.strip()]
     documents = [document for document, _ in kept]
     vectors = stack([vector for _, vector in kept], place.space.dimensions)
-    useless = tells_too_little([each.embedded_text for each in documents], vectors)
+    shown = [each.embedded_text for each in documents]
+    useless = tells_too_little(shown, vectors, is_all=len(rows) < size)
     return Sample(documents, vectors, useless, len(read) - len(sized))
 
 

@@ -256,9 +256,14 @@ def _check(named: Identification, offered: EmbeddingSpace, *, unproved: bool) ->
             f"give the backend with @{named.space.dimensions}"
         )
     if not unproved:
+        before = (
+            f" It was adopted before, with another layout: {named.differs}."
+            if named.differs
+            else ""
+        )
         raise SpaceUnknown(
-            f"collection {excerpt(named.collection)} is not adopted as {offered}: {named.reason}. Find the "
-            "right one: samespace identify; or, if you know better than the sample, add --unproved"
+            f"collection {excerpt(named.collection)} is not adopted as {offered}: {named.reason}.{before} "
+            "Find the right one: samespace identify; or, if you know better than the sample, add --unproved"
             + "".join(f"\n{each.failed}" for each in named.evidence if each.failed)
         )
 

@@ -298,15 +298,25 @@ def _slots(catalog: Catalog, sizes: Mapping[str, int | None]) -> Iterator[Vector
         match = _VECTORS.match(column.kind)
         if match is None or (match[1] == "bit" and column.name not in indexed):
             continue
+        fixed = int(match[2]) if match[2] else None
         yield VectorSlot(
             name=column.name,
-            dimensions=int(match[2]) if match[2] else sizes.get(column.name),
+            dimensions=fixed or sizes.get(column.name),
             metric=_metric(indexed.get(column.name)),
             element=match[1],
             indexed=column.name in indexed,
-            is_sized=bool(match[2]),
-            unusable="" if match[1] == "vector" else f"it is of type {match[1]}, not vector",
+            is_sized=fixed is not None,
+            unusable="" if match[1] == "vector" else _unusable(column.name, match[1], fixed),
         )
+
+
+def _unusable(column: str, kind: str, size: int | None) -> str:
+    """Why a column of vectors cannot be used, and what makes it usable."""
+    why = f"it is of type {kind}, not vector"
+    if kind == "bit":
+        return why
+    name = sql.Identifier(column).as_string(None)
+    return f"{why}; ALTER TABLE … ALTER COLUMN {name} TYPE vector{f'({size})' if size else ''} changes that"
 
 
 def _metric(opclass: str | None) -> str | None:
