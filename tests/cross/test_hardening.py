@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -407,6 +408,32 @@ def test_a_slot_that_was_added_needs_nothing_more(table: PostgresHarness) -> Non
         (change,) = store.guard_install()
         assert "embedding" in change.what
         assert V3.id not in change.what
+
+
+class Ending(logging.Handler):
+    """Ends a stranger's transaction once something is logged."""
+
+    def __init__(self, stranger: psycopg.Connection[Any]) -> None:
+        super().__init__(logging.WARNING)
+        self.stranger, self.said = stranger, list[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+        self.stranger.commit()
+
+
+def test_who_waits_behind_an_idle_reader_says_so_once(table: PostgresHarness) -> None:
+    with adopted(table) as store, psycopg.connect(table.conninfo) as stranger:
+        stranger.execute(SQL("SELECT FROM {}").format(Identifier(table.schema, "foreign")))
+        ending = Ending(stranger)
+        logging.getLogger("samespace").addHandler(ending)
+        try:
+            assert len(store.guard_install()) == 1
+        finally:
+            logging.getLogger("samespace").removeHandler(ending)
+    (said,) = ending.said
+    assert "'foreign' is locked by other transactions" in said
+    assert "idle in transaction" in said
 
 
 # Elasticsearch

@@ -115,6 +115,8 @@ from samespace.survey import scope_options
 LOCK_NAME: Final = "samespace"
 DDL_LOCK_TIMEOUT_MS: Final = 500
 DDL_ATTEMPTS: Final = 60
+DDL_QUIET_ATTEMPTS: Final = 3
+"""Attempts to lock a table before it is said that others keep it."""
 Item = TypeVar("Item")
 ATTEMPTS: Final = 5
 _UNPREPARED: Final = (pg.InvalidSqlStatementName, pg.DuplicatePreparedStatement)
@@ -1162,6 +1164,12 @@ class PgVectorStore(GuardedStore[_State]):
                         f"table {excerpt(self._collection)} stays locked by other transactions; end "
                         "those that are idle in transaction, and try again"
                     ) from error
+                if attempt + 1 == DDL_QUIET_ATTEMPTS:
+                    logger.warning(
+                        "table %s is locked by other transactions; trying again, up to %d times: end "
+                        "those that are idle in transaction",
+                        excerpt(self._collection), DDL_ATTEMPTS,
+                    )  # fmt: skip
                 time.sleep(0.25)
             else:
                 return
