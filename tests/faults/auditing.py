@@ -1,4 +1,4 @@
-"""A process that audits: ``python -m tests.faults.auditing JSON``.
+"""A process that audits: ``main``, in a process of its own.
 
 It prints a line for each call of the backend and each batch that was noted, so that it can be killed
 anywhere; how many texts were embedded is appended to a file, which outlives it.
@@ -7,7 +7,6 @@ anywhere; how many texts were embedded is appended to a file, which outlives it.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,3 @@ def main(place: dict[str, Any], folder: str) -> None:
             on_progress=tell,
         )
     say(json.dumps({"counts": report.counts, "histogram": report.histogram, "ids": report.ids()}))
-
-
-if __name__ == "__main__":
-    main(**json.loads(sys.argv[1]))

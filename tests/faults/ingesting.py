@@ -1,4 +1,4 @@
-"""A process that runs an ingestion job: ``python -m tests.faults.ingesting JSON``.
+"""A process that runs an ingestion job: ``main``, in a process of its own.
 
 It prints a line for each call of the backend and each batch that was acknowledged, so that it can be
 killed anywhere; how many texts were embedded is appended to a file, which outlives it. ``hold`` names
@@ -150,7 +150,3 @@ def main(
             left = [thread.name for thread in threading.enumerate() if "samespace" in thread.name]
             done = job.report.resumed_at + job.report.documents
             say(json.dumps({"left": left, "done": done, "stopped": job.report.stopped}))
-
-
-if __name__ == "__main__":
-    main(**json.loads(sys.argv[1]))

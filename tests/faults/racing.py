@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ import psycopg
 from elasticsearch import Elasticsearch
 from psycopg.sql import SQL, Identifier
 from qdrant_client import QdrantClient
+from tests.faults.forking import CONTEXT
 
 from samespace import ElasticsearchStore, EmbeddingSpace, PgVectorStore, QdrantStore
 from samespace.errors import SamespaceError, SpaceMismatch
@@ -163,12 +163,10 @@ class Race:
 @contextmanager
 def racing(place: Place, rounds: int, parts: Sequence[Part]) -> Iterator[Race]:
     """Processes that stop at a barrier before and after each round; so does the test."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # else each imports three drivers by itself
-    together = context.Barrier(RACERS + 1)
-    answers: Queue[tuple[int, str]] = context.Queue()
+    together = CONTEXT.Barrier(RACERS + 1)
+    answers: Queue[tuple[int, str]] = CONTEXT.Queue()
     processes = [
-        context.Process(
+        CONTEXT.Process(
             target=race,
             args=(place, parts[number % len(parts)], rounds, together, answers),
             daemon=True,

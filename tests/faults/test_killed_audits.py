@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -16,13 +14,14 @@ import pytest
 from tests.audit.poisoning import documents, every, poison
 from tests.contract.ingesting import Place, elasticsearch_place, postgres_place, qdrant_place
 from tests.contract.test_elasticsearch_contract import raw
+from tests.faults import auditing
 from tests.faults.auditing import BATCH
+from tests.faults.forking import Forked
 
 from samespace.audit.auditing import MOST_AT_ONCE
 from samespace.testing.backends import V3, LyingBackend, TaskBackend
 
 __all__ = ["raw"]  # a fixture
-ROOT = Path(__file__).parents[2]
 STORES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
     "PostgreSQL": postgres_place,
     "Qdrant local": qdrant_place,
@@ -31,28 +30,20 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
 FULL = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
 
-def begun(place: Place, folder: Path) -> subprocess.Popen[str]:
-    said = {"place": asdict(place), "folder": str(folder)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.auditing", json.dumps(said)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
+def begun(place: Place, folder: Path) -> Forked:
+    return Forked(auditing.main, place=asdict(place), folder=str(folder))
 
 
-def kill_after(process: subprocess.Popen[str], lines: int) -> None:
-    assert process.stdout is not None
+def kill_after(process: Forked, lines: int) -> None:
     for _ in range(lines):
-        assert process.stdout.readline(), process.communicate()[1]
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+        assert process.said.readline(), process.last_words()
+    process.end(signal.SIGKILL)
+    process.last_words()
 
 
-def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
-    said, errors = process.communicate()
-    assert process.returncode == 0, errors
+def finish(process: Forked) -> dict[str, Any]:
+    code, said, errors = process.last_words()
+    assert code == 0, errors
     told: dict[str, Any] = json.loads(said.splitlines()[-1])
     return told
 

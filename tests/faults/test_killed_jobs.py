@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import random
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -23,12 +21,13 @@ from tests.contract.ingesting import (
     qdrant_server_place,
     rounded,
 )
+from tests.faults import ingesting
+from tests.faults.forking import Forked
 from tests.faults.ingesting import BATCH, SEAMS, documents, sentences
 
 from samespace.ingest.pipeline import IN_FLIGHT
 from samespace.testing.backends import TaskBackend
 
-ROOT = Path(__file__).parents[2]
 PLACES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
     "PostgreSQL": postgres_place,
     "Qdrant local": qdrant_place,
@@ -70,34 +69,27 @@ class JobProcess:
 
     def __init__(self, place: Place, folder: Path, size: int, **asked: Any) -> None:
         said = {"place": asdict(place), "folder": str(folder), "size": size, "version": 1, **asked}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.ingesting", json.dumps(said)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
+        self.process = Forked(ingesting.main, **said)
 
     def wait_for(self, lines: int, *, last: str = "") -> None:
         """Read so many lines; or until the one that is named."""
-        assert self.process.stdout is not None
         for _ in range(lines):
-            line = self.process.stdout.readline().strip()
-            assert line, self.process.communicate()[1]
+            line = self.process.said.readline().strip()
+            assert line, self.process.last_words()
             if line == last:
                 return
         assert not last
 
     def end(self, number: signal.Signals) -> str:
         """Send a signal; what the process said after that, and on its errors."""
-        self.process.send_signal(number)
-        said, errors = self.process.communicate()
+        self.process.end(number)
+        _, said, errors = self.process.last_words()
         return said + errors
 
     def finish(self) -> dict[str, Any]:
         """What it says at its end."""
-        said, errors = self.process.communicate()
-        assert self.process.returncode == 0, errors
+        code, said, errors = self.process.last_words()
+        assert code == 0, errors
         told: dict[str, Any] = json.loads(said.splitlines()[-1])
         return told
 
