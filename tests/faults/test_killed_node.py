@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import httpx
 import pytest
 from tests.servers.elasticsearch import Node
 
@@ -13,17 +14,29 @@ from samespace.stores.base import BATCH_DOCUMENTS
 from samespace.testing.backends import TaskBackend
 from samespace.testing.corpus import documents
 
+QUEUE = 700
 KILLS = [
     pytest.param(1, id="small"),
     pytest.param(20, id="full", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
 ]
 
 
+def restart(node: Node) -> None:
+    """Kill it; what comes back is the same one, with its settings."""
+    url = node.url
+    node.kill()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+    node.start()
+    assert node.url == url
+    pool = httpx.get(f"{url}/_nodes/thread_pool").json()["nodes"].popitem()[1]["thread_pool"]
+    assert pool["write"]["queue_size"] == QUEUE
+
+
 def killing(node: Node, rows: list[Document]) -> Iterator[Document]:
     """The rows; when the second batch is on its way the node dies, and is started again."""
     yield from rows[: 2 * BATCH_DOCUMENTS]
-    node.kill()
-    node.start()
+    restart(node)
     yield from rows[2 * BATCH_DOCUMENTS :]
 
 
@@ -39,7 +52,7 @@ def attempt(store: ElasticsearchStore, rows: Iterator[Document]) -> WriteReport:
 def test_every_row_is_written_once_though_the_node_dies(
     start_node: Callable[..., Node], kills: int
 ) -> None:
-    node = start_node()
+    node = start_node({"thread_pool.write.queue_size": str(QUEUE)})
     with ElasticsearchStore(node.url, collection="killed", backend=TaskBackend()) as store:
         for kill in range(kills):
             rows = documents(2 * BATCH_DOCUMENTS + 100, prefix=f"k{kill}-")

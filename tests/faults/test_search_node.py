@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -23,20 +22,6 @@ with Node() as node:
     print(node.url, node.folder, flush=True)
     sys.stdin.read()
 """
-
-
-def test_a_node_that_was_killed_comes_back_with_its_data(start_node: Callable[..., Node]) -> None:
-    node = start_node({"thread_pool.write.queue_size": "7"})
-    url = node.url
-    httpx.put(f"{url}/kept/_doc/1", json={"said": "yes"}).raise_for_status()
-    node.kill()
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(url)
-    node.start()
-    assert node.url == url
-    assert httpx.get(f"{url}/kept/_doc/1").json()["_source"] == {"said": "yes"}
-    pool = httpx.get(f"{url}/_nodes/thread_pool").json()["nodes"].popitem()[1]["thread_pool"]
-    assert pool["write"]["queue_size"] == 7
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
