@@ -169,12 +169,12 @@ def test_a_server_with_little_room_gets_all_rows_at_last() -> None:
         "thread_pool.write.queue_size": "1",
         "indexing_pressure.memory.limit": "300kb",
     }
-    with Node(settings) as node, ThreadPoolExecutor(8) as threads:
+    with Node(settings) as node, ThreadPoolExecutor(4) as threads:
         store = ElasticsearchStore(node.url, collection=NAME, backend=TaskBackend(), timeout=120)
         store.create()
-        writes = [threads.submit(store.upsert, documents(300, prefix=f"w{n}-")) for n in range(8)]
-        assert [write.result().written for write in writes] == [300] * 8
-        assert store.count() == 8 * 300
+        writes = [threads.submit(store.upsert, documents(300, prefix=f"w{n}-")) for n in range(4)]
+        assert [write.result().written for write in writes] == [300] * 4
+        assert store.count() == 4 * 300
         store.close()
 
 
