@@ -7,8 +7,9 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -56,14 +57,22 @@ class Node:
     """One node on the loopback address, with data and a port of its own.
 
     ``settings`` are Elasticsearch's, such as ``{"thread_pool.write.queue_size": "1"}``; ``heap`` is
-    Java's size. :class:`NotHere` says why it cannot be started. Its data lasts until ``stop``.
+    Java's size, ``options`` are what else it is told. :class:`NotHere` says why it cannot be started.
+    Its data lasts until ``stop``.
     """
 
-    def __init__(self, settings: Mapping[str, str] | None = None, *, heap: str = "512m") -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, str] | None = None,
+        *,
+        heap: str = "512m",
+        options: Sequence[str] | None = None,
+    ) -> None:
         first = LOWEST_PORT + secrets.randbelow(HIGHEST_PORT - LOWEST_PORT)
         self._port = f"{first}-{first + 100}"  # it takes the first that is free
         self._settings = dict(settings or {})
         self._heap = heap
+        self._options = _with_classes() if options is None else options
         self.folder = Path(tempfile.mkdtemp(prefix="samespace-elasticsearch-", dir=_memory()))
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -144,6 +153,7 @@ class Node:
             str(java.home() / "bin" / "java"),
             *(f"-Xms{self._heap}", f"-Xmx{self._heap}"),
             *_OPTIONS,
+            *self._options,
             *("--module-path", str(home / "lib")),
             str(Path(__file__).with_name("SearchNode.java")),
             *(str(home), str(self.folder)),
@@ -171,6 +181,27 @@ class Node:
     def _last_words(self) -> str:
         lines = map(str.strip, self._log.read_text(errors="replace").splitlines())
         return " | ".join(line for line in lines if line and not line.startswith("at "))[-1000:]
+
+
+@cache
+def _with_classes() -> Sequence[str]:
+    """The option for a third less to do at each start: classes that were read and checked before."""
+    jars = elasticsearch_jars.home()
+    made = jars / f"classes-{java.version_of(java.home())}.jsa"
+    with elasticsearch_jars.locked(jars):
+        if not made.exists():
+            _keep_classes(made)
+    return (f"-XX:SharedArchiveFile={made}",) if made.exists() else ()
+
+
+def _keep_classes(archive: Path) -> None:
+    """Write what a node has loaded, unless that takes longer than its end may."""
+    with tempfile.TemporaryDirectory(dir=archive.parent.parent, prefix="new-") as folder:
+        new = Path(folder) / archive.name
+        with Node(options=(f"-XX:ArchiveClassesAtExit={new}",)):
+            pass
+        if new.exists():
+            new.rename(archive)  # only a whole one has this name
 
 
 def _memory() -> Path | None:

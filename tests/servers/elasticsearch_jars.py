@@ -42,7 +42,7 @@ def home() -> Path:
     cache = _cache()
     made = cache / f"elasticsearch-{VERSION}"
     cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache):
+    with locked(cache):
         if not made.exists():
             _remove_leftovers(cache)
             with tempfile.TemporaryDirectory(dir=cache, prefix="new-") as folder:
@@ -58,7 +58,7 @@ def _cache() -> Path:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold a lock that the system gives back if this process dies."""
     handle = os.open(folder, os.O_RDONLY)
     try:
