@@ -171,7 +171,7 @@ def check_told_by_rows(
     direction = next(iter(differing))
     cosine = cosine_text(differing[direction], CANARY_THRESHOLD)
     why = (
-        "the rows there are chunks, or without a text, so that none can be embedded again alone"
+        "no row has a vector, or they are chunks or without a text, so that none can be embedded again alone"
         if "documents" in differing
         else "documents it embeds alike, and there are no rows of queries to compare"
     )

@@ -118,6 +118,19 @@ def test_a_backend_is_compared_with_rows_before_anything_is_kept(harness: Any, r
         store.search("first")
 
 
+@pytest.mark.parametrize("pending", [False, True])
+def test_without_vectors_nothing_speaks_against_the_canary(harness: Any, *, pending: bool) -> None:
+    with harness.open("made", backend=TaskBackend()) as store:
+        store.create()
+        if pending:
+            store.upsert_vectors(ROWS, [None] * len(ROWS), space=V3)
+    before = harness.get_record("made")
+    refused = pytest.raises(SpaceMismatch, match=r"stays as it is.*no row has a vector.*info")
+    with reopened(harness, TaskBackend(seed=1)) as store, refused:
+        store.repair_record()
+    assert harness.get_record("made") == before
+
+
 def test_queries_that_differ_alone_leave_the_canary_as_it_is(harness: Any) -> None:
     """No row shows how queries are to be embedded."""
     made(harness).close()

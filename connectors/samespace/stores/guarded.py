@@ -504,9 +504,7 @@ class GuardedStore(StoreBase, Generic[State]):
         rows = reader.sample(self._space, size=SAMPLE)
         # A chunk may have been embedded in sight of its neighbours.
         whole = [row for row in rows if row.document.parent is None and row.document.embedded_text]
-        check_told_by_rows(
-            slot, differing, collection=self._collection, comparable=bool(whole) or not rows
-        )
+        check_told_by_rows(slot, differing, collection=self._collection, comparable=bool(whole))
         if rows and not whole:
             return None
         if whole:
