@@ -24,6 +24,8 @@ from tests.servers.cutting import Wire
 
 from samespace import AsyncPgVectorStore, Document
 from samespace.stores.pgvector import canceller_async
+from samespace.stores.pgvector.canceller import Canceller
+from samespace.stores.pgvector.connections import MOST_CONNECTIONS
 from samespace.testing.backends import TaskBackend
 
 ROW = "the row that is locked"
@@ -179,4 +181,23 @@ def test_ctrl_c_ends_the_waiting_on_the_server(
     holder.rollback()
     with harness.open("held", backend=TaskBackend()) as store:
         assert [document.text for document in store.get([ROW])] == ["first"]
+        assert store.count() == 1
+
+
+def test_what_interrupts_the_end_of_a_loan_leaks_no_connection(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second Ctrl-C comes while the first one's cancellation ends."""
+
+    def interrupted(canceller: Canceller) -> None:
+        finish(canceller)
+        raise KeyboardInterrupt
+
+    finish = Canceller.finish
+    with harness.open("held", backend=TaskBackend()) as store:
+        for _ in range(MOST_CONNECTIONS + 1):
+            with monkeypatch.context() as patched:
+                patched.setattr(Canceller, "finish", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    store.count()
         assert store.count() == 1

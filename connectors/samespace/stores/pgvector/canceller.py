@@ -56,9 +56,11 @@ class Canceller:
         del vars(self._connection)["cancel_safe"]
         self._is_over = True
         if self._insisting is not None:
-            with self._insisting:
-                pass
-            self._connection.close()
+            try:
+                with self._insisting:
+                    pass
+            finally:  # nobody gets what may still be cancelled
+                self._connection.close()
 
 
 def _hang_up(connection: psycopg.Connection[Any]) -> None:

@@ -56,9 +56,11 @@ class AsyncCanceller:
         del vars(self._connection)["cancel_safe"]
         self._is_over = True
         if self._insisting is not None:
-            async with self._insisting:
-                pass
-            await self._connection.close()
+            try:
+                async with self._insisting:
+                    pass
+            finally:  # nobody gets what may still be cancelled
+                await self._connection.close()
 
 
 def _hang_up(connection: psycopg.AsyncConnection[Any]) -> None:

@@ -169,11 +169,13 @@ class Loan:
         traceback: TracebackType | None,
     ) -> None:
         with Translating():
-            self._canceller.finish()
-            if self._pooled is None:
-                self._lender.put(self._cursor)
-            else:
-                self._pooled.__exit__(kind, error, traceback)
+            try:
+                self._canceller.finish()
+            finally:  # whatever interrupts the waiting
+                if self._pooled is None:
+                    self._lender.put(self._cursor)
+                else:
+                    self._pooled.__exit__(kind, error, traceback)
             if isinstance(error, psycopg.Error | UnicodeEncodeError):
                 raise error
 

@@ -173,11 +173,13 @@ class AsyncLoan:
         traceback: TracebackType | None,
     ) -> None:
         with Translating():
-            await self._canceller.finish()
-            if self._pooled is None:
-                await self._lender.put(self._cursor)
-            else:
-                await self._pooled.__aexit__(kind, error, traceback)
+            try:
+                await self._canceller.finish()
+            finally:  # whatever interrupts the waiting
+                if self._pooled is None:
+                    await self._lender.put(self._cursor)
+                else:
+                    await self._pooled.__aexit__(kind, error, traceback)
             if isinstance(error, psycopg.Error | UnicodeEncodeError):
                 raise error
 
