@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         WriteReport,
     )
     from samespace.filters import Field, Filter
+    from samespace.forecast import SlotForecast
     from samespace.guard import Canary, Direction, SlotState
     from samespace.hardening import Change, RawWrite
     from samespace.space import EmbeddingSpace
@@ -462,3 +463,10 @@ class AsyncRebuildsRecords(Protocol):
     async def repair_record(
         self, *, spaces: Sequence[EmbeddingSpace] = ()
     ) -> tuple[SlotInfo, ...]: ...
+
+
+@runtime_checkable
+class ForecastsSlots(Protocol):
+    """A store, sync or async, that knows what one more slot would need; it asks no server."""
+
+    def forecast(self, space: EmbeddingSpace, info: CollectionInfo) -> SlotForecast: ...

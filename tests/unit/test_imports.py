@@ -35,6 +35,7 @@ CORE = (
     "errors",
     "filters",
     "findings",
+    "forecast",
     "guard",
     "hardening",
     "index",

@@ -18,6 +18,7 @@ import orjson
 from elasticsearch import Elasticsearch
 
 from samespace.documents import (
+    CollectionInfo,
     Document,
     FillReport,
     Hit,
@@ -36,6 +37,7 @@ from samespace.errors import (
     excerpt,
 )
 from samespace.filters import Field, Filter, In, Target, check_filter, target_of
+from samespace.forecast import SlotForecast
 from samespace.guard import (
     CANARY_THRESHOLD,
     Canary,
@@ -76,6 +78,7 @@ from samespace.stores.elasticsearch import dsl, hardening
 from samespace.stores.elasticsearch.conditions import Query, condition, every, exists
 from samespace.stores.elasticsearch.dsl import Operation, Version, operation
 from samespace.stores.elasticsearch.faults import Expired, Overtaken, Taken, of_documents, of_row
+from samespace.stores.elasticsearch.forecast import forecast
 from samespace.stores.elasticsearch.pipelines import (
     forget_pipeline,
     install,
@@ -1369,6 +1372,10 @@ class ElasticsearchStore(GuardedStore[_State]):
                 f"field {excerpt(slot.name)} is indexed as {kind}, which is searched exactly; for a graph "
                 "make the collection anew with Index(kind='hnsw')"
             )
+
+    def forecast(self, space: EmbeddingSpace, info: CollectionInfo) -> SlotForecast:
+        """What a slot of ``space`` would need here, and what others may notice; asks no server."""
+        return forecast(check_space(space), info, self._index)
 
     # Raw writers
 

@@ -17,6 +17,7 @@ import orjson
 from elasticsearch import AsyncElasticsearch
 
 from samespace.documents import (
+    CollectionInfo,
     Document,
     FillReport,
     Hit,
@@ -35,6 +36,7 @@ from samespace.errors import (
     excerpt,
 )
 from samespace.filters import Field, Filter, In, Target, check_filter, target_of
+from samespace.forecast import SlotForecast
 from samespace.guard import (
     CANARY_THRESHOLD,
     Canary,
@@ -75,6 +77,7 @@ from samespace.stores.elasticsearch import dsl, hardening
 from samespace.stores.elasticsearch.conditions import Query, condition, every, exists
 from samespace.stores.elasticsearch.dsl import Operation, Version, operation
 from samespace.stores.elasticsearch.faults import Expired, Overtaken, Taken, of_documents, of_row
+from samespace.stores.elasticsearch.forecast import forecast
 from samespace.stores.elasticsearch.pipelines_async import (
     forget_pipeline,
     install,
@@ -1374,6 +1377,10 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
                 f"field {excerpt(slot.name)} is indexed as {kind}, which is searched exactly; for a graph "
                 "make the collection anew with Index(kind='hnsw')"
             )
+
+    def forecast(self, space: EmbeddingSpace, info: CollectionInfo) -> SlotForecast:
+        """What a slot of ``space`` would need here, and what others may notice; asks no server."""
+        return forecast(check_space(space), info, self._index)
 
     # Raw writers
 

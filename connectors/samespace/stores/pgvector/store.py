@@ -27,6 +27,7 @@ from psycopg.abc import AdaptContext
 
 from samespace.adoption import outdated, overlapping
 from samespace.documents import (
+    CollectionInfo,
     Document,
     FillReport,
     Hit,
@@ -48,6 +49,7 @@ from samespace.errors import (
 )
 from samespace.filters import Field, Filter, check_filter, target_of
 from samespace.findings import Finding, Level
+from samespace.forecast import SlotForecast
 from samespace.guard import (
     CANARY_THRESHOLD,
     Canary,
@@ -101,6 +103,7 @@ from samespace.stores.pgvector.connections import (
     Rows,
     check_source,
 )
+from samespace.stores.pgvector.forecast import forecast
 from samespace.stores.pgvector.table import (
     Table,
     can_share_rows,
@@ -1378,6 +1381,10 @@ class PgVectorStore(GuardedStore[_State]):
             finally:
                 if not before and not connection.closed:
                     connection.set_autocommit(False)
+
+    def forecast(self, space: EmbeddingSpace, info: CollectionInfo) -> SlotForecast:
+        """What a slot of ``space`` would need here, and what others may notice; asks no server."""
+        return forecast(check_space(space), info, self._index)
 
     # Raw writers
 

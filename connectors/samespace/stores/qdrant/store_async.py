@@ -15,6 +15,7 @@ import orjson
 from qdrant_client import AsyncQdrantClient, models
 
 from samespace.documents import (
+    CollectionInfo,
     Document,
     FillReport,
     Hit,
@@ -32,6 +33,7 @@ from samespace.errors import (
     excerpt,
 )
 from samespace.filters import Field, Filter, check_filter, target_of
+from samespace.forecast import SlotForecast
 from samespace.guard import (
     CANARY_THRESHOLD,
     Canary,
@@ -74,6 +76,7 @@ from samespace.stores.qdrant.adopted import AdoptedRows, check_text
 from samespace.stores.qdrant.collection import State
 from samespace.stores.qdrant.diagnosis import OLDEST_INSERT_ONLY, OLDEST_SLOTS
 from samespace.stores.qdrant.faults import Exists
+from samespace.stores.qdrant.forecast import forecast
 from samespace.stores.qdrant.requests import Point, PointId, Read, SlotData
 from samespace.stores.qdrant.transport_async import AsyncTransport, Secret
 from samespace.stores.refusals import Gone
@@ -1211,6 +1214,10 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
                 rest += await self._counted(to.has_vector(name))
                 largest = max(largest, stored.size)
         return max(0, rest) * largest * 4
+
+    def forecast(self, space: EmbeddingSpace, info: CollectionInfo) -> SlotForecast:
+        """What a slot of ``space`` would need here, and what others may notice; asks no server."""
+        return forecast(check_space(space), info, self._index)
 
     # Raw writers
 
