@@ -22,6 +22,7 @@ from samespace.cli import (
     doctor,
     guard,
     ingesting,
+    migrating,
     server,
 )
 from samespace.errors import InvalidInput, SamespaceError, SpaceError
@@ -44,6 +45,7 @@ app.command("identify")(adopting.identify_collection)
 app.command("adopt")(adopting.adopt)
 app.add_typer(server.app, name="embedded")
 app.add_typer(guard.app, name="guard")
+app.add_typer(migrating.app, name="migrate")
 
 
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])

@@ -1,0 +1,128 @@
+"""``samespace migrate``: from one embedding space to another, while the collection is in use."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from samespace.cli.options import (
+    AsJson,
+    Scope,
+    Store,
+    condition,
+    opened_as_it_is,
+    opened_backend,
+)
+from samespace.errors import InvalidInput, excerpt
+from samespace.ingest.durable import replace_file
+from samespace.migrate import MigrationPlan
+from samespace.migrate.advice import check_use
+from samespace.migrate.estimating import Rates
+from samespace.migrate.planning import SAMPLED
+from samespace.migrate.planning import plan as made_plan
+from samespace.protocols import VectorStore
+
+app = typer.Typer(
+    no_args_is_help=True, help="Move collections to another embedding space while they are in use."
+)
+_DEFAULTS = Rates()
+
+Collections = Annotated[
+    list[str],
+    typer.Option("--collection", "-c", help="The collection's name; may be given again."),
+]
+
+
+@app.callback()
+def _group() -> None:
+    """Keep ``plan`` a command of its own while it is the only one."""
+
+
+@app.command("plan")
+def plan(
+    context: typer.Context,
+    backend: Annotated[
+        str, typer.Option("--backend", help="What embeds from then on, as --backend of search.")
+    ],
+    collection: Collections = ["documents"],  # noqa: B006  typer reads it, nobody changes it
+    store: Store = "embedded",
+    scope: Scope = None,
+    use: Annotated[
+        str,
+        typer.Option("--use", help="search, similar, classify or cluster: which task it wants."),
+    ] = "search",
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", help="FIELD=VALUE that the rows to move have; may be given again."),
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option("--price", metavar="X", help="Of a million tokens.")
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option(metavar="N", help="What the account is allowed.")
+    ] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(metavar="N", help="What the account is allowed.")
+    ] = None,
+    share: Annotated[
+        float, typer.Option(metavar="X", help="Part of both that the migration may use.")
+    ] = _DEFAULTS.share,
+    sample: Annotated[
+        int, typer.Option(metavar="N", help="Texts that are sampled for their tokens.")
+    ] = SAMPLED,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="PLAN.json", help="Write the plan here, too.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a migration would do, what it takes, and what to know before.
+
+    Nothing is changed, and no model is called.
+    """
+    rates = Rates(
+        price=price,
+        tokens_per_minute=tokens_per_minute,
+        requests_per_minute=requests_per_minute,
+        share=share,
+    )
+    with (
+        opened_backend(backend) as target,
+        closing(_opened_each(store, collection, context, scope)) as stores,
+    ):
+        found = made_plan(
+            stores,
+            target,
+            use=check_use(use),
+            where=condition(where or []),
+            rates=rates,
+            sample=sample,
+        )
+    if out is not None:
+        _write(out, found)
+    if as_json:
+        typer.echo(orjson.dumps(found.to_dict()))
+    else:
+        typer.echo("\n".join(found.lines()))
+
+
+def _opened_each(
+    store: str, collections: Sequence[str], context: typer.Context, scope: list[str] | None
+) -> Generator[VectorStore, None, None]:
+    """A handle on each collection, closed before the next: a folder of Qdrant's serves one at a time."""
+    for name in dict.fromkeys(collections):
+        with opened_as_it_is(store, name, context, scope=scope) as handle:
+            yield handle
+
+
+def _write(path: Path, found: MigrationPlan) -> None:
+    try:
+        replace_file(path, orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2) + b"\n")
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot write the plan {excerpt(str(path))}: {error.strerror}; pass another path"
+        ) from error

@@ -1,0 +1,342 @@
+"""A migration's plan: what is moved, how, what that takes, and what to know before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeVar, get_args
+
+from samespace.documents import CollectionInfo
+from samespace.errors import InvalidInput, MigrationError, command, excerpt
+from samespace.forecast import Notice
+from samespace.guard import SlotState
+from samespace.migrate import estimating
+from samespace.migrate.advice import Use
+from samespace.migrate.estimating import Estimate, Figure
+from samespace.space import EmbeddingSpace
+
+T = TypeVar("T")
+FORMAT: Final = 1
+Path = Literal["nothing", "derive", "embed"]
+"""What fills the target's slot: nothing has to, the source's vectors, or a model."""
+TargetState = Literal["absent", "filling", "ready"]
+_AGAIN: Final = "make a plan again: samespace migrate plan --out FILE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedSlot:
+    """A slot by the name that it has in the store, and its space."""
+
+    name: str
+    space: EmbeddingSpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedCollection:
+    """One collection of a plan.
+
+    ``store`` is the kind of store, ``reason`` why ``path`` is the cheapest legal one. ``layout`` is that of
+    a collection which others made, as its record has it, and ``where`` the fields that the rows to move
+    are pinned by, each with its permitted values; None is all rows. ``rows``, ``pending`` and ``stale`` speak
+    of the source's slot: rows that there are, those without a vector, and those whose text changed behind
+    theirs, None where the slot does not say what its vectors were made from. ``estimate`` is of this
+    collection alone.
+    """
+
+    name: str
+    store: str
+    path: Path
+    reason: str
+    source: PlannedSlot
+    target: PlannedSlot
+    target_state: TargetState
+    layout: Mapping[str, Any] | None
+    where: Mapping[str, Sequence[Any]] | None
+    rows: int
+    pending: int
+    stale: int | None
+    estimate: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationPlan:
+    """What a migration will do, hashed, so that running, verifying and opening hold to it.
+
+    ``version`` is that of the library that made it, ``use`` what the collections are for, ``target`` how the
+    target's backend makes vectors, ``estimate`` what all collections take together. It is a value: making
+    one changes nothing in a store.
+    """
+
+    version: str
+    use: Use
+    target: Mapping[str, str]
+    collections: tuple[PlannedCollection, ...]
+    estimate: Estimate
+    warnings: tuple[Notice, ...]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON of everything else: sorted keys, no spaces, UTF-8."""
+        return _hash(self._content())
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; the inverse of :meth:`from_dict`."""
+        content = self._content()
+        return {**content, "hash": _hash(content)}
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "version": self.version,
+            "use": self.use,
+            "target": dict(self.target),
+            "collections": [_collection_dict(each) for each in self.collections],
+            "estimate": estimating.to_dict(self.estimate),
+            "warnings": [{"code": each.code, "sentence": each.sentence} for each in self.warnings],
+        }
+
+    @classmethod
+    def from_dict(cls, values: object) -> MigrationPlan:
+        """Read what :meth:`to_dict` wrote.
+
+        :class:`InvalidInput` names the field that is not what it must be; so is a plan that was edited
+        after it was made, which its hash shows.
+        """
+        fields = _Fields(values, "")
+        found = fields.number("format")
+        if found != FORMAT:
+            raise InvalidInput(
+                f"the plan has format {found}, and this version reads {FORMAT}; {_AGAIN}, or use "
+                "the version of samespace that made it"
+            )
+        plan = cls(
+            version=fields.text("version"),
+            use=fields.one_of("use", get_args(Use)),
+            target={key: str(value) for key, value in fields.mapping("target").items()},
+            collections=tuple(map(_collection, fields.items("collections"))),
+            estimate=_estimate(fields.inner("estimate")),
+            warnings=tuple(map(_notice, fields.items("warnings"))),
+        )
+        content = {key: value for key, value in fields.values.items() if key != "hash"}
+        if fields.text("hash") != _hash(content):
+            raise InvalidInput(
+                f"the plan was edited after it was made: its hash is {excerpt(fields.text('hash'))}, and "
+                f"what it says has {_hash(content)[:12]}…; {_AGAIN}"
+            )
+        return plan
+
+    def lines(self) -> list[str]:
+        """The plan for a terminal, a line each."""
+        return [line for each in self.collections for line in _collection_lines(each)] + [
+            *_estimate_lines(self.estimate, len(self.collections)),
+            *(f"! {each.code}: {each.sentence}" for each in self.warnings),
+            f"plan {self.hash[:12]}; nothing was changed",
+        ]
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _collection_dict(collection: PlannedCollection) -> dict[str, Any]:
+    slots = {"source": collection.source, "target": collection.target}
+    return {
+        "name": collection.name,
+        "store": collection.store,
+        "path": collection.path,
+        "reason": collection.reason,
+        **{
+            side: {"name": slot.name, "space": slot.space.to_dict()} for side, slot in slots.items()
+        },
+        "target_state": collection.target_state,
+        "layout": None if collection.layout is None else dict(collection.layout),
+        "where": None if collection.where is None else dict(collection.where),
+        "rows": collection.rows,
+        "pending": collection.pending,
+        "stale": collection.stale,
+        "estimate": estimating.to_dict(collection.estimate),
+    }
+
+
+# Reading
+
+
+class _Fields:
+    """The fields of one object in a plan's file; each is what was asked for, or refused by its name."""
+
+    def __init__(self, values: object, place: str) -> None:
+        if not isinstance(values, Mapping):
+            raise _not(place or "it", values, "an object of JSON")
+        self.values, self._place = values, place
+
+    def text(self, name: str) -> str:
+        return self._of(name, str, "a string")
+
+    def number(self, name: str) -> int:
+        found = self._of(name, int, "a whole number")
+        if isinstance(found, bool) or found < 0:
+            raise _not(self._at(name), found, "a whole number from 0 on")
+        return found
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        return self._of(name, dict, "an object of JSON")
+
+    def inner(self, name: str) -> _Fields:
+        return _Fields(self._get(name), self._at(name))
+
+    def items(self, name: str) -> list[_Fields]:
+        found = self._of(name, list, "a list")
+        return [_Fields(each, f"{self._at(name)}[{place}]") for place, each in enumerate(found)]
+
+    def optional(self, name: str, read: Callable[[str], T]) -> T | None:
+        return None if self._get(name) is None else read(name)
+
+    def one_of(self, name: str, allowed: Sequence[T]) -> T:
+        found = self._get(name)
+        for each in allowed:
+            if type(found) is type(each) and found == each:
+                return each
+        raise _not(self._at(name), found, f"one of {', '.join(map(str, allowed))}")
+
+    def space(self, name: str) -> EmbeddingSpace:
+        try:
+            return EmbeddingSpace.from_dict(self.mapping(name))
+        except InvalidInput as error:
+            raise InvalidInput(f"the plan's {self._at(name)}: {error}; {_AGAIN}") from None
+
+    def figure(self, name: str) -> Figure:
+        found = self._get(name)
+        if not isinstance(found, Mapping) or not estimating.is_figure(found):
+            raise _not(self._at(name), found, "a figure with value, basis, source, low and high")
+        return Figure(**found)
+
+    def _of(self, name: str, kind: type[T], what: str) -> T:
+        found = self._get(name)
+        if not isinstance(found, kind):
+            raise _not(self._at(name), found, what)
+        return found
+
+    def _get(self, name: str) -> object:
+        if name not in self.values:
+            raise InvalidInput(f"the plan lacks {self._at(name)}; {_AGAIN}")
+        return self.values[name]
+
+    def _at(self, name: str) -> str:
+        return f"{self._place}.{name}" if self._place else name
+
+
+def _not(place: str, found: object, what: str) -> InvalidInput:
+    return InvalidInput(f"the plan's {place} is {excerpt(found)}, not {what}; {_AGAIN}")
+
+
+def _collection(fields: _Fields) -> PlannedCollection:
+    return PlannedCollection(
+        name=fields.text("name"),
+        store=fields.text("store"),
+        path=fields.one_of("path", get_args(Path)),
+        reason=fields.text("reason"),
+        source=_slot(fields.inner("source")),
+        target=_slot(fields.inner("target")),
+        target_state=fields.one_of("target_state", get_args(TargetState)),
+        layout=fields.optional("layout", fields.mapping),
+        where=fields.optional("where", fields.mapping),
+        rows=fields.number("rows"),
+        pending=fields.number("pending"),
+        stale=fields.optional("stale", fields.number),
+        estimate=_estimate(fields.inner("estimate")),
+    )
+
+
+def _slot(fields: _Fields) -> PlannedSlot:
+    return PlannedSlot(name=fields.text("name"), space=fields.space("space"))
+
+
+def _estimate(fields: _Fields) -> Estimate:
+    return Estimate(**{name: fields.figure(name) for name in Estimate.__dataclass_fields__})
+
+
+def _notice(fields: _Fields) -> Notice:
+    return Notice(fields.text("code"), fields.text("sentence"))
+
+
+# For people
+
+
+def _collection_lines(collection: PlannedCollection) -> Iterator[str]:
+    yield f"{collection.name} ({collection.store}): {collection.path}"
+    yield f"  from   {collection.source.space} in {excerpt(collection.source.name)}"
+    state = "" if collection.target_state == "absent" else f", {collection.target_state}"
+    yield f"  to     {collection.target.space} in {excerpt(collection.target.name)}{state}"
+    yield f"  why    {collection.reason}"
+    stale = "not known" if collection.stale is None else f"{collection.stale:,}"
+    yield f"  rows   {collection.rows:,}, {collection.pending:,} pending, {stale} stale in the source"
+    if collection.where is not None:
+        pinned = json.dumps(dict(collection.where), ensure_ascii=False)
+        yield f"  where  {excerpt(pinned).strip(chr(39))}"
+
+
+def _estimate_lines(found: Estimate, collections: int) -> Iterator[str]:
+    together = f" of {collections} collections together" if collections > 1 else ""
+    shown = {
+        "texts to embed or derive": (found.texts, estimating.shown_number),
+        "tokens": (found.tokens, estimating.shown_number),
+        "cost": (found.cost, estimating.shown_cost),
+        "time": (found.seconds, estimating.shown_seconds),
+        "disk": (found.disk_bytes, estimating.shown_bytes),
+        "memory": (found.memory_bytes, estimating.shown_bytes),
+    }
+    yield f"it takes{together}"
+    for name, (figure, write) in shown.items():
+        yield f"  {name}: {write(figure)} [{figure.basis}: {figure.source}]"
+
+
+# Holding to it
+
+
+def check_holds(planned: PlannedCollection, info: CollectionInfo) -> None:
+    """:class:`MigrationError`, a diff, unless a collection still is what was planned.
+
+    It must have the source's slot, the layout, and the target's slot as it was; one that was absent may
+    be filling by now, which is the plan at work.
+    """
+    found = [row for row in _differences(planned, info) if row[1] != row[2]]
+    if not found:
+        return
+    rows = [("what", "planned", "found"), *found]
+    widths = [max(len(row[place]) for row in rows) for place in (0, 1)]
+    table = "\n".join(f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in rows)
+    again = command("migrate plan", planned.name)
+    raise MigrationError(
+        f"collection {excerpt(planned.name)} is not what was planned:\n{table}\n"
+        f"Nothing was changed; make another plan: {again} --out FILE"
+    )
+
+
+def _differences(
+    planned: PlannedCollection, info: CollectionInfo
+) -> Iterator[tuple[str, str, str]]:
+    held = {slot.space: slot for slot in info.slots}
+    source, target = held.get(planned.source.space), held.get(planned.target.space)
+    yield (
+        f"slot of {planned.source.space}",
+        excerpt(planned.source.name),
+        "none" if source is None else excerpt(source.name),
+    )
+    layout = None if info.layout is None else info.layout.to_dict()
+    yield "layout", _json(planned.layout), _json(layout)
+    if target is not None:
+        yield f"slot of {planned.target.space}", excerpt(planned.target.name), excerpt(target.name)
+    state = "absent" if target is None else str(target.state)
+    begun = planned.target_state == "absent" and state == SlotState.FILLING
+    yield (
+        f"{planned.target.space} is",
+        "absent" if begun else planned.target_state,
+        ("absent" if begun else state),
+    )
+
+
+def _json(value: Mapping[str, Any] | None) -> str:
+    return "ours" if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False)
