@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -401,6 +401,17 @@ def spec_of(space: EmbeddingSpace) -> str | None:
         return None
     task = space.task or GENERIC
     return f"jina:{space.model}@{space.dimensions}" + (f":{task}" if model.tasks else "")
+
+
+def full_size(spec: str, space: EmbeddingSpace) -> str:
+    """A backend's spec at the full size of its model, where that can be shortened to ``space``.
+
+    The spec as it is where nobody knows, as of a server, whose model may have any name.
+    """
+    model = find_model(space.model)
+    if model is None or not spec.startswith("jina") or model.min_dimensions == model.dimensions:
+        return spec
+    return spec_of(replace(space, dimensions=model.dimensions)) or spec
 
 
 def _shown(spec: str) -> str:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from samespace.forecast import SlotForecast
     from samespace.guard import Canary, Direction, SlotState
     from samespace.hardening import Change, RawWrite
+    from samespace.index import Index
     from samespace.space import EmbeddingSpace
 
 Vector = NDArray[np.float32]
@@ -467,6 +468,12 @@ class AsyncRebuildsRecords(Protocol):
 
 @runtime_checkable
 class ForecastsSlots(Protocol):
-    """A store, sync or async, that knows what one more slot would need; it asks no server."""
+    """A store, sync or async, that knows what one more slot would need; it asks no server.
 
-    def forecast(self, space: EmbeddingSpace, info: CollectionInfo) -> SlotForecast: ...
+    ``index`` is the handle's unless it is given; :class:`~samespace.errors.InvalidInput` for one that the
+    store lacks.
+    """
+
+    def forecast(
+        self, space: EmbeddingSpace, info: CollectionInfo, index: Index | None = None
+    ) -> SlotForecast: ...

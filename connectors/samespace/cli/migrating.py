@@ -22,9 +22,12 @@ from samespace.errors import InvalidInput, excerpt
 from samespace.ingest.durable import replace_file
 from samespace.migrate import MigrationPlan
 from samespace.migrate.advice import check_use
+from samespace.migrate.dimensions import DimensionReport
+from samespace.migrate.dimensions import dry_run as compared
 from samespace.migrate.estimating import Rates
 from samespace.migrate.planning import SAMPLED
 from samespace.migrate.planning import plan as made_plan
+from samespace.opening import full_size
 from samespace.protocols import VectorStore
 
 app = typer.Typer(
@@ -75,6 +78,19 @@ def plan(
     sample: Annotated[
         int, typer.Option(metavar="N", help="Texts that are sampled for their tokens.")
     ] = SAMPLED,
+    dry_run: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Embed N texts of the first collection once, at full size, and say what smaller sizes keep.",
+        ),
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="What the dry run asks, a query a line; else first sentences."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="PLAN.json", help="Write the plan here, too.")
     ] = None,
@@ -82,14 +98,18 @@ def plan(
 ) -> None:
     """Say what a migration would do, what it takes, and what to know before.
 
-    Nothing is changed, and no model is called.
+    Nothing is changed, and without --dry-run no model is called.
     """
+    asked = _read_queries(queries)
+    if queries is not None and dry_run is None:
+        raise InvalidInput("--queries are what --dry-run N asks; give both")
     rates = Rates(
         price=price,
         tokens_per_minute=tokens_per_minute,
         requests_per_minute=requests_per_minute,
         share=share,
     )
+    wanted = condition(where or [])
     with (
         opened_backend(backend) as target,
         closing(_opened_each(store, collection, context, scope)) as stores,
@@ -98,16 +118,42 @@ def plan(
             stores,
             target,
             use=check_use(use),
-            where=condition(where or []),
+            where=wanted,
             rates=rates,
             sample=sample,
         )
     if out is not None:
         _write(out, found)
-    if as_json:
+    sizes = None
+    if dry_run is not None:
+        full = full_size(backend, target.space)
+        with (
+            opened_as_it_is(store, collection[0], context, scope=scope) as source,
+            opened_backend(full) as embedder,
+        ):
+            sizes = compared(source, embedder, documents=dry_run, queries=asked, where=wanted)
+    _show(found, sizes, as_json=as_json)
+
+
+def _show(found: MigrationPlan, sizes: DimensionReport | None, *, as_json: bool) -> None:
+    if not as_json:
+        typer.echo("\n".join([*found.lines(), *(sizes.lines() if sizes else ())]))
+    elif sizes is None:
         typer.echo(orjson.dumps(found.to_dict()))
     else:
-        typer.echo("\n".join(found.lines()))
+        typer.echo(orjson.dumps({"plan": found.to_dict(), "dry_run": sizes.to_dict()}))
+
+
+def _read_queries(path: Path | None) -> list[str] | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(
+            f"cannot read the queries {excerpt(str(path))}: {getattr(error, 'strerror', 'not UTF-8')}; "
+            "pass a file with a query a line"
+        ) from error
 
 
 def _opened_each(

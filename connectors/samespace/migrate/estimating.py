@@ -303,8 +303,8 @@ def shown_cost(figure: Figure) -> str:
 
 
 def shown_bytes(figure: Figure) -> str:
-    """Bytes in the largest unit that leaves a number above 1."""
-    return _shown(figure, _sized)
+    """Bytes with their unit."""
+    return _shown(figure, shown_size)
 
 
 def shown_seconds(figure: Figure) -> str:
@@ -320,7 +320,8 @@ def _shown(figure: Figure, write: Any) -> str:
     return f"{write(figure.value)} ({write(figure.low)} to {write(figure.high)})"
 
 
-def _sized(number: float) -> str:
+def shown_size(number: float) -> str:
+    """Bytes in the largest unit that leaves a number above 1."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if number < 1000:
             return f"{number:.3g} {unit}" if unit != "bytes" else f"{number:.0f} {unit}"

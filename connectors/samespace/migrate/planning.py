@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
 import samespace
-from samespace.documents import CollectionInfo, SlotInfo, VersionedRow
+from samespace.documents import CollectionInfo, SlotInfo
 from samespace.embedding import provenance_of, require_any
 from samespace.errors import InvalidInput, SpaceUnknown, excerpt
-from samespace.filters import Filter, check_filter, matches, to_json
+from samespace.filters import Filter, check_filter, to_json
 from samespace.forecast import Notice, SlotForecast
 from samespace.guard import SlotState
 from samespace.ingest.pipeline import LATE
 from samespace.ingest.running import served
-from samespace.ingest.target import IDS, AnyStore, Target
+from samespace.ingest.target import AnyStore
 from samespace.ingest.worker import GRACE, Worker, in_a_thread
 from samespace.legality import legality
 from samespace.migrate.advice import Use, advice, check_use
@@ -28,6 +28,7 @@ from samespace.migrate.plan import (
     PlannedSlot,
     TargetState,
 )
+from samespace.migrate.reading import Rows
 from samespace.models import find_model
 from samespace.protocols import AnyBackend, CountsTokens, ForecastsSlots
 from samespace.space import EmbeddingSpace, Verdict, compare
@@ -131,7 +132,7 @@ async def _planned(stores: Iterable[AnyStore], asked: _Asked, worker: Worker) ->
 
 async def _looked_at(store: AnyStore, asked: _Asked) -> tuple[PlannedCollection, list[Notice]]:
     with ExitStack() as threads:
-        rows = _Rows(store, threads.enter_context(in_a_thread("plan", grace=GRACE)))
+        rows = Rows(store, threads.enter_context(in_a_thread("plan", grace=GRACE)))
         try:
             return await _Look(rows, asked, store).run()
         finally:
@@ -139,67 +140,10 @@ async def _looked_at(store: AnyStore, asked: _Asked) -> tuple[PlannedCollection,
                 await rows.close()
 
 
-class _Rows(Target):
-    """What planning reads of a collection."""
-
-    async def info(self) -> CollectionInfo:
-        found: CollectionInfo = await self._call(self._store.info)
-        return found
-
-    async def count(self, where: Filter | None) -> int:
-        return int(await self._call(self._store.count, where))
-
-    async def sample(
-        self, space: EmbeddingSpace, size: int, where: Filter | None
-    ) -> list[VersionedRow]:
-        found: list[VersionedRow] = await self._call(
-            self._store.sample, space, size=size, where=where
-        )
-        return found
-
-    async def count_pending(self, space: EmbeddingSpace, where: Filter) -> int:
-        """Rows that pass and have no vector in a slot."""
-        found, after = 0, None
-        while True:
-            rows, after = await self._call(
-                self._store.pending, space, limit=IDS, after=after, where=where
-            )
-            found += len(rows)
-            if after is None:
-                return found
-
-    async def count_stale(self, space: EmbeddingSpace, where: Filter | None) -> int:
-        """Rows that pass and whose text changed behind their vector."""
-        return sum([_passing(rows, where) async for rows in self._stale(space)])
-
-    async def _stale(self, space: EmbeddingSpace) -> AsyncIterator[list[VersionedRow]]:
-        since: str | None = None
-        while True:
-            rows, since = await self._call(self._store.stale, space, since=since, limit=IDS)
-            yield rows
-            if since is None:
-                return
-
-
-def _passing(rows: Sequence[VersionedRow], where: Filter | None) -> int:
-    if where is None:
-        return len(rows)
-    documents = [row.document for row in rows]
-    return sum(
-        matches(
-            where,
-            id=each.id,
-            metadata=each.metadata,
-            parent=each.parent.id if each.parent else None,
-        )
-        for each in documents
-    )
-
-
 class _Look:
     """A look at one collection."""
 
-    def __init__(self, rows: _Rows, asked: _Asked, store: AnyStore) -> None:
+    def __init__(self, rows: Rows, asked: _Asked, store: AnyStore) -> None:
         self._rows, self._asked, self._store = rows, asked, store
 
     async def run(self) -> tuple[PlannedCollection, list[Notice]]:

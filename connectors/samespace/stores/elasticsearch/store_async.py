@@ -1378,9 +1378,11 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
                 "make the collection anew with Index(kind='hnsw')"
             )
 
-    def forecast(self, space: EmbeddingSpace, info: CollectionInfo) -> SlotForecast:
+    def forecast(
+        self, space: EmbeddingSpace, info: CollectionInfo, index: Index | None = None
+    ) -> SlotForecast:
         """What a slot of ``space`` would need here, and what others may notice; asks no server."""
-        return forecast(check_space(space), info, self._index)
+        return forecast(check_space(space), info, dsl.check_index(index or self._index))
 
     # Raw writers
 

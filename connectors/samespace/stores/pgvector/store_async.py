@@ -1415,9 +1415,11 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
                 if not before and not connection.closed:
                     await connection.set_autocommit(False)
 
-    def forecast(self, space: EmbeddingSpace, info: CollectionInfo) -> SlotForecast:
+    def forecast(
+        self, space: EmbeddingSpace, info: CollectionInfo, index: Index | None = None
+    ) -> SlotForecast:
         """What a slot of ``space`` would need here, and what others may notice; asks no server."""
-        return forecast(check_space(space), info, self._index)
+        return forecast(check_space(space), info, _supported(index or self._index, space))
 
     # Raw writers
 

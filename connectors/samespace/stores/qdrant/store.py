@@ -1199,9 +1199,11 @@ class QdrantStore(GuardedStore[State]):
                 largest = max(largest, stored.size)
         return max(0, rest) * largest * 4
 
-    def forecast(self, space: EmbeddingSpace, info: CollectionInfo) -> SlotForecast:
+    def forecast(
+        self, space: EmbeddingSpace, info: CollectionInfo, index: Index | None = None
+    ) -> SlotForecast:
         """What a slot of ``space`` would need here, and what others may notice; asks no server."""
-        return forecast(check_space(space), info, self._index)
+        return forecast(check_space(space), info, index or self._index)
 
     # Raw writers
 
