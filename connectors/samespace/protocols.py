@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from samespace.guard import Canary, Direction, SlotState
     from samespace.hardening import Change, RawWrite
     from samespace.index import Index
+    from samespace.rights import Part
     from samespace.space import EmbeddingSpace
 
 Vector = NDArray[np.float32]
@@ -477,3 +478,17 @@ class ForecastsSlots(Protocol):
     def forecast(
         self, space: EmbeddingSpace, info: CollectionInfo, index: Index | None = None
     ) -> SlotForecast: ...
+
+
+@runtime_checkable
+class NamesRights(Protocol):
+    """A store that knows the least rights a part takes, in the words of who grants them there."""
+
+    def grants(self, part: Part, *, to: str) -> str: ...
+
+
+@runtime_checkable
+class AsyncNamesRights(Protocol):
+    """:class:`NamesRights` with async methods."""
+
+    async def grants(self, part: Part, *, to: str) -> str: ...

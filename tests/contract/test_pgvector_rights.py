@@ -14,8 +14,9 @@ from psycopg.sql import SQL, Identifier
 from tests.contract.test_pgvector_contract import LAYOUT, AsyncHarness, Harness
 
 from samespace import Document, everything
-from samespace.errors import StoreRejected
+from samespace.errors import SpaceUnknown, StoreRejected
 from samespace.filters import field
+from samespace.rights import Part
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 from samespace.testing.store_contract_async import AsyncVectorStoreContract
 
@@ -88,6 +89,17 @@ def own(store: Any) -> None:
     store.drop()
 
 
+def migrate(store: Any) -> None:
+    """From a second slot to its end."""
+    store.add_slot(UNLIKE)
+    rows, _ = store.pending(UNLIKE, limit=10)
+    texts = [row.document.text for row in rows]
+    assert store.fill(UNLIKE, rows, TaskBackend(UNLIKE).embed_documents(texts)).filled == 1
+    store.build_index(UNLIKE)
+    store.mark(UNLIKE, "ready")
+    store.drop_slot(UNLIKE)
+
+
 def adopt(store: Any) -> None:
     """What makes somebody else's table a collection."""
     assert store.count() == 1
@@ -102,8 +114,12 @@ ROWS: Final[dict[str, tuple[str, tuple[str, ...], Callable[[Any], None]]]] = {
     "mark": ("read", MARK, lambda store: store.mark(UNLIKE, "ready")),
     "adopt": ("foreign", ADOPT, adopt),
     "own": ("own", OWN, own),
+    "migrate": ("plain", (), migrate),
 }
 """For each row of the table: a collection, what is granted, what can be done."""
+GRANTED: Final = [row for row in ROWS if row != "migrate"]
+PARTS: Final[dict[Part, str]] = {"reader": "read", "writer": "write", "migrator": "migrate"}
+"""What each part does, of which the library itself prints the rights."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +156,22 @@ class Role:
         names = {"schema": f'"{self.schema}"', "registry": f'"{self.schema}_registry"'}
         return re.sub(r"(?<=[.])\w+", r'"\g<0>"', right).format(**names)
 
+    def granted(self, collection: str, part: Part) -> list[str]:
+        """What the library prints for a part."""
+        harness = Harness(self.conninfo, self.schema)
+        with harness.open(collection, backend=TaskBackend()) as store:
+            printed: str = store.grants(part, to=self.name)
+        return printed.splitlines()
+
+    def run(self, statements: Sequence[str]) -> None:
+        """Take away what it had, but for what it owns, and run these as a superuser."""
+        with psycopg.connect(self.conninfo, autocommit=True) as connection:
+            returned = SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(Identifier(self.name))
+            connection.execute(returned)
+            connection.execute(SQL("DROP OWNED BY {}").format(Identifier(self.name)))
+            for statement in statements:
+                connection.execute(statement.encode())
+
     def work(self, row: str) -> None:
         """Do what a row of the table speaks of."""
         collection, _, work = ROWS[row]
@@ -168,11 +200,13 @@ def collections(postgres: str, schema: str) -> None:
     with harness.open("read", backend=TaskBackend()) as store:
         store.upsert([Document("a", "text", {"k": 1})])
         store.add_slot(UNLIKE)
+    with harness.open("plain", backend=TaskBackend()) as store:
+        store.upsert([Document("a", "text", {"k": 1})])
     harness.make_foreign([Document("1", "text")], TaskBackend().embed_documents(["text"]))
 
 
 @pytest.mark.usefixtures("collections")
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", GRANTED)
 def test_the_rights_of_a_row_are_enough(role: Role, row: str) -> None:
     role.grant(ROWS[row][1])
     role.work(row)
@@ -180,7 +214,7 @@ def test_the_rights_of_a_row_are_enough(role: Role, row: str) -> None:
 
 @pytest.mark.usefixtures("collections")
 @pytest.mark.parametrize(
-    ("row", "left_out"), [(row, right) for row in ROWS for right in ROWS[row][1]]
+    ("row", "left_out"), [(row, right) for row in GRANTED for right in ROWS[row][1]]
 )
 def test_without_any_one_of_them_it_is_refused(role: Role, row: str, left_out: str) -> None:
     role.grant([right for right in ROWS[row][1] if right != left_out])
@@ -188,6 +222,30 @@ def test_without_any_one_of_them_it_is_refused(role: Role, row: str, left_out: s
         role.work(row)
     if left_out in READ and row != "own":  # what is made needs more, as the server says
         assert role.quoted(f"have GRANT {left_out} run for it") in str(refused.value)
+
+
+@pytest.mark.usefixtures("collections")
+@pytest.mark.parametrize("part", PARTS)
+def test_what_is_printed_for_a_part_is_enough_and_no_line_of_it_too_much(
+    role: Role, part: Part
+) -> None:
+    collection, _, _ = ROWS[PARTS[part]]
+    printed = role.granted(collection, part)
+    for left_out in printed:
+        role.run([line for line in printed if line != left_out])
+        with pytest.raises((StoreRejected, SpaceUnknown)):
+            role.work(PARTS[part])
+    role.run(printed)
+    role.work(PARTS[part])
+
+
+@pytest.mark.usefixtures("collections")
+def test_a_reader_cannot_write_and_a_writer_not_migrate(role: Role) -> None:
+    for part, more in (("reader", "write"), ("writer", "migrate")):
+        known: Part = "reader" if part == "reader" else "writer"
+        role.run(role.granted(ROWS[more][0], known))
+        with pytest.raises(StoreRejected, match="this right"):
+            role.work(more)
 
 
 def test_the_first_owner_makes_the_registry(role: Role) -> None:

@@ -178,6 +178,9 @@ def test_the_command_plans_an_adopted_collection_and_changes_nothing(
     assert (each.name, each.path, each.rows, each.source.name) == (foreign.name, "embed", 20, "v")
     assert each.layout is not None
     assert each.layout["text"] == "body"
+    code, shown, said = call("grants", "reader", *at, "--to", "somebody")
+    assert (code, foreign.dump()) == (0, before), said
+    assert "somebody" in shown or "no rights" in shown
 
 
 def test_the_command_plans_several_collections_of_a_folder(call: Caller, tmp_path: Path) -> None:

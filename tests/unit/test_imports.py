@@ -44,6 +44,7 @@ CORE = (
     "names",
     "protocols",
     "rebuilding",
+    "rights",
     "space",
     "survey",
     "vectors",

@@ -12,6 +12,7 @@ import typer
 
 from samespace.cli.options import (
     AsJson,
+    Collection,
     Scope,
     Store,
     condition,
@@ -28,7 +29,8 @@ from samespace.migrate.estimating import Rates
 from samespace.migrate.planning import SAMPLED
 from samespace.migrate.planning import plan as made_plan
 from samespace.opening import full_size
-from samespace.protocols import VectorStore
+from samespace.protocols import NamesRights, VectorStore
+from samespace.rights import known_part
 
 app = typer.Typer(
     no_args_is_help=True, help="Move collections to another embedding space while they are in use."
@@ -133,6 +135,28 @@ def plan(
         ):
             sizes = compared(source, embedder, documents=dry_run, queries=asked, where=wanted)
     _show(found, sizes, as_json=as_json)
+
+
+def grants(
+    context: typer.Context,
+    part: Annotated[str, typer.Argument(help="reader, writer or migrator")],
+    collection: Collection = "documents",
+    store: Store = "embedded",
+    scope: Scope = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="NAME", help="The role or key; else samespace_PART."),
+    ] = None,
+) -> None:
+    """Print the least rights that reading, writing or migrating a collection takes.
+
+    SQL for PostgreSQL, a request for an API key for Elasticsearch, a token's claims for Qdrant.
+    """
+    chosen = known_part(part)
+    with opened_as_it_is(store, collection, context, scope=scope) as source:
+        if not isinstance(source, NamesRights):
+            raise InvalidInput("this store does not say what rights it has")
+        typer.echo(source.grants(chosen, to=to or f"samespace_{chosen}"))
 
 
 def _show(found: MigrationPlan, sizes: DimensionReport | None, *, as_json: bool) -> None:

@@ -52,9 +52,10 @@ from samespace.guard import (
 from samespace.hardening import Change, RawWrite
 from samespace.index import Index
 from samespace.layout import Layout
-from samespace.names import check_collection_name
+from samespace.names import check_collection_name, check_identifier
 from samespace.protocols import AnyBackend, Matrix, OnConflict, Shard, Vector
 from samespace.rebuilding import with_states
+from samespace.rights import Part, known_part
 from samespace.space import EmbeddingSpace
 from samespace.stores.base_async import (
     Row,
@@ -73,7 +74,7 @@ from samespace.stores.base_async import (
     logger,
     read_drawn_async,
 )
-from samespace.stores.elasticsearch import dsl, hardening
+from samespace.stores.elasticsearch import dsl, hardening, rights
 from samespace.stores.elasticsearch.conditions import Query, condition, every, exists
 from samespace.stores.elasticsearch.dsl import Operation, Version, operation
 from samespace.stores.elasticsearch.faults import Expired, Overtaken, Taken, of_documents, of_row
@@ -1383,6 +1384,15 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
     ) -> SlotForecast:
         """What a slot of ``space`` would need here, and what others may notice; asks no server."""
         return forecast(check_space(space), info, dsl.check_index(index or self._index))
+
+    async def grants(self, part: Part, *, to: str) -> str:
+        """The body of the request for an API key ``to`` of a reader, writer or migrator; it makes none."""
+        known_part(part)
+        check_identifier(to, what="to")
+        state = await self._describe()
+        if state.shape is None:
+            raise self._not_found()
+        return rights.grants(self._collection, part, to=to)
 
     # Raw writers
 

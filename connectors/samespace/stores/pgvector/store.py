@@ -69,6 +69,7 @@ from samespace.layout import Layout
 from samespace.names import check_collection_name, check_identifier
 from samespace.protocols import EmbeddingBackend, Matrix, OnConflict, Shard, Vector
 from samespace.rebuilding import with_states
+from samespace.rights import Part, known_part
 from samespace.space import EmbeddingSpace
 from samespace.stores.base import (
     Row,
@@ -88,7 +89,7 @@ from samespace.stores.base import (
     read_drawn,
 )
 from samespace.stores.guarded import GuardedStore, looked_up, slot_name
-from samespace.stores.pgvector import diagnosis, hardening, sql
+from samespace.stores.pgvector import diagnosis, hardening, rights, sql
 from samespace.stores.pgvector.binary import (
     Array,
     ArrayDumper,
@@ -1387,6 +1388,18 @@ class PgVectorStore(GuardedStore[_State]):
     ) -> SlotForecast:
         """What a slot of ``space`` would need here, and what others may notice; asks no server."""
         return forecast(check_space(space), info, _supported(index or self._index, space))
+
+    def grants(self, part: Part, *, to: str) -> str:
+        """The statements that let the role ``to`` be a reader, writer or migrator; it runs none."""
+        known_part(part)
+        check_identifier(to, what="to")
+        state = self._describe()
+        if state.table is None:
+            raise self._not_found()
+        asked = sql.trigger_parameters(state.table, self._registry)
+        (found,) = self._rows((rights.OWNER.as_bytes(None), asked))
+        owned = rights.Ownership(*found)
+        return rights.grants(state.table, self._registry, part, to=to, owned=owned)
 
     # Raw writers
 

@@ -49,9 +49,10 @@ from samespace.guard import (
 from samespace.hardening import Change, RawWrite
 from samespace.index import Index
 from samespace.layout import Layout
-from samespace.names import check_collection_name
+from samespace.names import check_collection_name, check_identifier
 from samespace.protocols import AnyBackend, Matrix, OnConflict, Shard, Vector
 from samespace.rebuilding import is_slot_name, with_states
+from samespace.rights import Part, known_part
 from samespace.space import EmbeddingSpace
 from samespace.stores.base_async import (
     Row,
@@ -70,7 +71,7 @@ from samespace.stores.base_async import (
 )
 from samespace.stores.guarded_async import AsyncGuardedStore, looked_up, slot_name
 from samespace.stores.qdrant import collection as shape
-from samespace.stores.qdrant import hardening
+from samespace.stores.qdrant import hardening, rights
 from samespace.stores.qdrant import requests as to
 from samespace.stores.qdrant.adopted import AdoptedRows, check_text
 from samespace.stores.qdrant.collection import State
@@ -1220,6 +1221,15 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
     ) -> SlotForecast:
         """What a slot of ``space`` would need here, and what others may notice; asks no server."""
         return forecast(check_space(space), info, index or self._index)
+
+    async def grants(self, part: Part, *, to: str) -> str:
+        """The claims of a token that lets its bearer be a reader, writer or migrator."""
+        known_part(part)
+        check_identifier(to, what="to")  # a token has no name, but this is one argument everywhere
+        await self._current()
+        if self._transport.kind == "local":
+            return rights.LOCAL
+        return rights.grants(self._collection, part)
 
     # Raw writers
 
