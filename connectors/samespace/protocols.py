@@ -103,6 +103,14 @@ class CountsTokens(Protocol):
 
 
 @runtime_checkable
+class TellsEstimates(Protocol):
+    """A backend whose ``count_tokens`` may be an estimate; told once it has counted something."""
+
+    @property
+    def counts_exactly(self) -> bool: ...
+
+
+@runtime_checkable
 class TakesCallsAtOnce(Protocol):
     """A backend that several threads (or tasks) may call at once: so many keep it busy."""
 

@@ -22,7 +22,10 @@ README = (ROOT / "README.md").read_text()
 INGEST = (ROOT / "docs" / "elasticsearch-ingest.md").read_text()
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 AUDIT = (ROOT / "docs" / "audit.md").read_text()
-SNIPPETS: list[str] = PYTHON.findall(README) + PYTHON.findall(AUDIT)
+MIGRATION = (ROOT / "docs" / "migration.md").read_text()
+SNIPPETS: list[str] = [
+    snippet for page in (README, AUDIT, MIGRATION) for snippet in PYTHON.findall(page)
+]
 TABLE: list[str] = re.findall(r"```sql\n(CREATE TABLE .*?)```", README, re.DOTALL)
 KEY = "jina_sentinel_4711"
 

@@ -16,10 +16,13 @@ from tests.contract.test_pgvector_contract import LAYOUT, AsyncHarness, Harness
 from samespace import Document, everything
 from samespace.errors import SpaceUnknown, StoreRejected
 from samespace.filters import field
+from samespace.migrate import plan
 from samespace.rights import Part
+from samespace.space import EmbeddingSpace
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 from samespace.testing.store_contract_async import AsyncVectorStoreContract
 
+OTHER: Final = EmbeddingSpace(model="a third model", dimensions=64)
 READ: Final = (
     "USAGE ON SCHEMA {schema}",
     "USAGE ON SCHEMA {registry}",
@@ -63,6 +66,7 @@ def read(store: Any) -> None:
     assert (store.count(), store.values("k"), store.info().rows) == (1, [(1, 1)], 1)
     assert len(store.pending(UNLIKE, limit=10, with_vectors_of=V3)[0]) == 1
     assert store.stale(V3, limit=10) == ([], None)
+    assert plan(store, TaskBackend(OTHER)).collections[0].rows == 1
 
 
 def write(store: Any) -> None:

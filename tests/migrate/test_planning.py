@@ -128,6 +128,17 @@ def test_several_collections_have_one_budget(one: Place) -> None:
     assert found.estimate.cost.value == pytest.approx(sum(each)) != 0
 
 
+def test_an_estimate_of_tokens_is_no_count(one: Place) -> None:
+    class Estimating(Silent):
+        counts_exactly = False
+
+    with one.open(TaskBackend()) as store:
+        store.upsert(ROWS)
+        backends = (Silent(UNLIKE), Estimating(UNLIKE), HashingBackend(64))
+        bases = [plan(store, backend).estimate.tokens.basis for backend in backends]
+    assert bases == ["counted", "estimated", "estimated"]
+
+
 def test_what_cannot_be_planned_is_refused_before_anything_is_read(one: Place) -> None:
     with one.open(TaskBackend()) as store:
         wrongs: list[dict[str, Any]] = [

@@ -96,6 +96,8 @@ def edited(*path: str | int, to: object = None) -> dict[str, Any]:
         (edited("collections", 0, "path"), r"lacks collections\[0\]\.path"),
         (edited("collections", 0, "source", "space", "task"), r"source\.space"),
         (edited("estimate", "tokens", "basis", to="guess"), r"estimate\.tokens"),
+        (edited("estimate", "cost", "value", to=float("nan")), r"estimate\.cost"),
+        (edited("target", "backend", to=1), r"target\.backend"),
         (edited("warnings", 0, to="x"), r"warnings\[0\]"),
         (edited("hash", to="0" * 64), "was edited"),
         (edited("collections", 0, "rows", to=999), "was edited"),

@@ -74,6 +74,9 @@ def plan(
     requests_per_minute: Annotated[
         int | None, typer.Option(metavar="N", help="What the account is allowed.")
     ] = None,
+    texts_per_request: Annotated[
+        int, typer.Option(metavar="N", help="How many texts one request has.")
+    ] = _DEFAULTS.texts_per_request,
     share: Annotated[
         float, typer.Option(metavar="X", help="Part of both that the migration may use.")
     ] = _DEFAULTS.share,
@@ -109,6 +112,7 @@ def plan(
         price=price,
         tokens_per_minute=tokens_per_minute,
         requests_per_minute=requests_per_minute,
+        texts_per_request=texts_per_request,
         share=share,
     )
     wanted = condition(where or [])

@@ -94,6 +94,10 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _check_count(name: str, value: object) -> None:
     if type(value) is not int or value < 1:
         option = name.replace("_", "-")
@@ -348,5 +352,5 @@ def is_figure(values: object) -> bool:
     if not isinstance(values, Mapping) or values.keys() != Figure.__dataclass_fields__.keys():
         return False
     numbers = (values["value"], values["low"], values["high"])
-    has_numbers = all(number is None or _is_number(number) for number in numbers)
+    has_numbers = all(number is None or _is_finite(number) for number in numbers)
     return has_numbers and values["basis"] in BASES and isinstance(values["source"], str)

@@ -114,7 +114,7 @@ class MigrationPlan:
         plan = cls(
             version=fields.text("version"),
             use=fields.one_of("use", get_args(Use)),
-            target={key: str(value) for key, value in fields.mapping("target").items()},
+            target=fields.texts("target"),
             collections=tuple(map(_collection, fields.items("collections"))),
             estimate=_estimate(fields.inner("estimate")),
             warnings=tuple(map(_notice, fields.items("warnings"))),
@@ -183,6 +183,10 @@ class _Fields:
 
     def mapping(self, name: str) -> dict[str, Any]:
         return self._of(name, dict, "an object of JSON")
+
+    def texts(self, name: str) -> dict[str, str]:
+        inner = self.inner(name)
+        return {each: inner.text(each) for each in inner.values}
 
     def inner(self, name: str) -> _Fields:
         return _Fields(self._get(name), self._at(name))
@@ -266,7 +270,8 @@ def _notice(fields: _Fields) -> Notice:
 
 
 def _collection_lines(collection: PlannedCollection) -> Iterator[str]:
-    yield f"{collection.name} ({collection.store}): {collection.path}"
+    named = excerpt(collection.name).strip("'")
+    yield f"{named} ({collection.store}): {collection.path}"
     yield f"  from   {collection.source.space} in {excerpt(collection.source.name)}"
     state = "" if collection.target_state == "absent" else f", {collection.target_state}"
     yield f"  to     {collection.target.space} in {excerpt(collection.target.name)}{state}"

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import samespace
 from samespace.documents import CollectionInfo, SlotInfo
-from samespace.embedding import provenance_of, require_any
+from samespace.embedding import provenance_of, require_any, uncached
 from samespace.errors import InvalidInput, SpaceUnknown, excerpt
 from samespace.filters import Filter, check_filter, to_json
 from samespace.forecast import Notice, SlotForecast
@@ -30,7 +30,7 @@ from samespace.migrate.plan import (
 )
 from samespace.migrate.reading import Rows
 from samespace.models import find_model
-from samespace.protocols import AnyBackend, CountsTokens, ForecastsSlots
+from samespace.protocols import AnyBackend, CountsTokens, ForecastsSlots, TellsEstimates
 from samespace.space import EmbeddingSpace, Verdict, compare
 
 SAMPLED: Final = 200
@@ -269,9 +269,13 @@ def _counted(backend: AnyBackend, texts: Sequence[str]) -> Sample:
     """Tokens of each text, by the backend if it counts any."""
     if not texts:
         return Sample()
-    if isinstance(backend, CountsTokens):
-        counter = f"as {type(backend).__name__} counts tokens"
-        return Sample(tokens=backend.count_tokens(texts), counter=counter)
+    model = uncached(backend)
+    if isinstance(model, CountsTokens):
+        tokens, name = model.count_tokens(texts), type(model).__name__
+        if isinstance(model, TellsEstimates) and not model.counts_exactly:
+            counter = f"estimated by {name}, which has no tokenizer here: rather too many"
+            return Sample(tokens=tokens, counter=counter, is_counted=False)
+        return Sample(tokens=tokens, counter=f"counted by {name}")
     counter = "a token for three bytes, which is rather too many"
     return Sample(tokens=tokens_by_size(texts), counter=counter, is_counted=False)
 

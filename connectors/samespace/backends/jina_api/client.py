@@ -107,6 +107,11 @@ class JinaAPIBackend(HTTPBackend):
             "truncation": "reported" if self._truncates else "never",
         }
 
+    @property
+    def counts_exactly(self) -> bool:
+        """Whether :meth:`count_tokens` found a tokenizer when it was last needed; else it estimates."""
+        return self._tokens.is_exact
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special ones included; without a tokenizer rather too many."""
         exchange.check_texts(texts)
