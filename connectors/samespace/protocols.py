@@ -500,3 +500,17 @@ class AsyncNamesRights(Protocol):
     """:class:`NamesRights` with async methods."""
 
     async def grants(self, part: Part, *, to: str) -> str: ...
+
+
+@runtime_checkable
+class PlansSlots(Protocol):
+    """A store where a slot can be prepared by somebody else, who has rights that a migrator lacks."""
+
+    def ddl(self, space: EmbeddingSpace) -> list[str]: ...
+
+
+@runtime_checkable
+class AsyncPlansSlots(Protocol):
+    """:class:`PlansSlots` with async methods."""
+
+    async def ddl(self, space: EmbeddingSpace) -> list[str]: ...

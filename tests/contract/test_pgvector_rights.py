@@ -16,6 +16,7 @@ from tests.contract.test_pgvector_contract import LAYOUT, AsyncHarness, Harness
 from samespace import Document, everything
 from samespace.errors import SpaceUnknown, StoreRejected
 from samespace.filters import field
+from samespace.guard import SlotState
 from samespace.migrate import plan
 from samespace.rights import Part
 from samespace.space import EmbeddingSpace
@@ -250,6 +251,37 @@ def test_a_reader_cannot_write_and_a_writer_not_migrate(role: Role) -> None:
         role.run(role.granted(ROWS[more][0], known))
         with pytest.raises(StoreRejected, match="this right"):
             role.work(more)
+
+
+@pytest.mark.usefixtures("collections")
+def test_who_may_alter_nothing_fills_a_slot_that_its_owner_has_prepared(role: Role) -> None:
+    rights = [
+        *role.granted("plain", "writer"),
+        *(line for line in role.granted("plain", "migrator") if "INSERT, UPDATE" in line),
+    ]
+    role.run(rights)
+    own, theirs = (
+        Harness(conninfo, role.schema) for conninfo in (role.own_conninfo, role.conninfo)
+    )
+    with own.open("plain", backend=TaskBackend()) as store:
+        with pytest.raises(StoreRejected, match="must be owner"):
+            store.add_slot(UNLIKE)
+        printed: Any = store
+        statements = printed.ddl(UNLIKE)
+    with psycopg.connect(role.conninfo, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+    with own.open("plain", backend=TaskBackend()) as store:
+        store.add_slot(UNLIKE)
+        store.upsert([Document("a", "a text that empties the slot")])
+        rows, _ = store.pending(UNLIKE, limit=10)
+        texts = [row.document.text for row in rows]
+        assert store.fill(UNLIKE, rows, TaskBackend(UNLIKE).embed_documents(texts)).filled == 1
+        store.build_index(UNLIKE)  # which is there
+        store.mark(UNLIKE, SlotState.READY)
+    with theirs.open("plain", backend=TaskBackend(UNLIKE)) as store:
+        assert [hit.document.id for hit in store.search("text")] == ["a"]
+        assert store.ddl(UNLIKE) == []
 
 
 def test_the_first_owner_makes_the_registry(role: Role) -> None:

@@ -21,7 +21,7 @@ from tests.contract.test_elasticsearch_contract import raw
 from tests.contract.test_qdrant_contract import prefix
 from tests.places import STORES as FOREIGN
 from tests.places import Place as ForeignPlace
-from tests.places import opened_place
+from tests.places import Table, opened_place
 
 from samespace import AsyncQdrantStore, Document, HashingBackend, open_store
 from samespace.errors import InvalidInput
@@ -189,6 +189,15 @@ def test_the_command_plans_an_adopted_collection_and_changes_nothing(
     assert (each.name, each.path, each.rows, each.source.name) == (foreign.name, "embed", 20, "v")
     assert each.layout is not None
     assert each.layout["text"] == "body"
+    ddl = tmp_path / "slot.sql"
+    code, _, said = call("migrate", "plan", *at, "--backend", "hashing@128", "--ddl", str(ddl))
+    if isinstance(foreign, Table):
+        assert code == 0, said
+        assert f'ADD COLUMN "{each.target.name}" vector(128)' in ddl.read_text()
+    else:
+        assert (code, ddl.exists()) == (2, False)
+        assert "PostgreSQL" in said
+    assert foreign.dump() == before
     code, shown, said = call("grants", "reader", *at, "--to", "somebody")
     assert (code, foreign.dump()) == (0, before), said
     assert "somebody" in shown or "no rights" in shown

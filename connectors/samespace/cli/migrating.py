@@ -29,7 +29,7 @@ from samespace.migrate.estimating import Rates
 from samespace.migrate.planning import SAMPLED
 from samespace.migrate.planning import plan as made_plan
 from samespace.opening import full_size
-from samespace.protocols import NamesRights, VectorStore
+from samespace.protocols import EmbeddingBackend, NamesRights, PlansSlots, VectorStore
 from samespace.rights import known_part
 
 app = typer.Typer(
@@ -99,6 +99,12 @@ def plan(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="PLAN.json", help="Write the plan here, too.")
     ] = None,
+    ddl: Annotated[
+        Path | None,
+        typer.Option(
+            "--ddl", metavar="FILE", help="Write what the table's owner may run beforehand."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a migration would do, what it takes, and what to know before.
@@ -128,8 +134,11 @@ def plan(
             rates=rates,
             sample=sample,
         )
+        statements = [] if ddl is None else _statements(store, collection, context, scope, target)
     if out is not None:
-        _write(out, found)
+        _write(out, orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2) + b"\n")
+    if ddl is not None:
+        _write(ddl, "".join(f"{each};\n" for each in statements).encode())
     sizes = None
     if dry_run is not None:
         full = full_size(backend, target.space)
@@ -193,10 +202,30 @@ def _opened_each(
             yield handle
 
 
-def _write(path: Path, found: MigrationPlan) -> None:
+def _statements(
+    store: str,
+    collections: Sequence[str],
+    context: typer.Context,
+    scope: list[str] | None,
+    target: EmbeddingBackend,
+) -> list[str]:
+    """What prepares the slots of all collections."""
+    found: list[str] = []
+    with closing(_opened_each(store, collections, context, scope)) as handles:
+        for handle in handles:
+            if not isinstance(handle, PlansSlots):
+                raise InvalidInput(
+                    "--ddl is for PostgreSQL: elsewhere the record takes the same right as a slot, so the "
+                    "migrator needs it in any case (samespace grants migrator)"
+                )
+            found += handle.ddl(target.space)
+    return found
+
+
+def _write(path: Path, content: bytes) -> None:
     try:
-        replace_file(path, orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2) + b"\n")
+        replace_file(path, content)
     except OSError as error:
         raise InvalidInput(
-            f"cannot write the plan {excerpt(str(path))}: {error.strerror}; pass another path"
+            f"cannot write {excerpt(str(path))}: {error.strerror}; pass another path"
         ) from error

@@ -1069,18 +1069,63 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
             if record.find(space) is not None:
                 return
             check_distinct_ids([space, *(other.space for other in record.slots)])
-            others = [other.name for other in record.slots]
-            obligatory = await self._obligatory(cursor, table, others)
-            await cursor.execute(sql.add_columns(table, space, others), ())
-            for name in obligatory:
-                await cursor.execute(sql.note_obligatory(table, name), ())
-            if not table.external_text:
-                await self._try_text(cursor, table)
-                for statement in sql.create_trigger(table, self._registry, [*others, slot.name]):
-                    await cursor.execute(statement, ())
-            await self._save(cursor, table, record.with_slot(slot))
+            wanted = record.with_slot(slot)
+            if not await self._is_prepared(cursor, table, wanted):
+                await self._add_columns(cursor, table, record, slot)
+            await self._save(cursor, table, wanted)
 
         await self._alter(change)
+
+    async def _add_columns(
+        self, cursor: psycopg.AsyncCursor[Any], table: Table, record: SpaceRecord, slot: SlotRecord
+    ) -> None:
+        others = [other.name for other in record.slots]
+        obligatory = await self._obligatory(cursor, table, others)
+        await cursor.execute(sql.add_columns(table, slot.space, others), ())
+        for name in obligatory:
+            await cursor.execute(sql.note_obligatory(table, name), ())
+        if not table.external_text:
+            await self._try_text(cursor, table)
+            for statement in sql.create_trigger(table, self._registry, [*others, slot.name]):
+                await cursor.execute(statement, ())
+
+    async def _is_prepared(
+        self, cursor: psycopg.AsyncCursor[Any], table: Table, record: SpaceRecord
+    ) -> bool:
+        """Whether the slots of a record have all that they take, as after what :meth:`ddl` prints."""
+        slots = [slot.name for slot in record.slots]
+        if not all(slot in table.columns and table.has_source(slot) for slot in slots):
+            return False
+        if (await self._facts_in(cursor, table)).obligatory.intersection(slots):
+            return False
+        return table.external_text or await self._is_watched(cursor, table, record)
+
+    async def ddl(self, space: EmbeddingSpace) -> list[str]:
+        """The statements that :meth:`add_slot` and :meth:`build_index` run as the table's owner.
+
+        Once they are run by somebody else, a role without that right may add the slot and fill it. The last
+        one, the index, is best run when the slot is filled. None are needed for a slot that is there.
+        """
+        check_space(space)
+        record, table = self._recorded_table(await self._describe())
+        if record.find(space) is not None:
+            return []
+        others = [slot.name for slot in record.slots]
+        async with self._transaction(prepares=False) as cursor:
+            obligatory = await self._obligatory(cursor, table, others)
+        slot = [sql.add_columns(table, space, others)]
+        slot += [sql.note_obligatory(table, name) for name in obligatory]
+        if not table.external_text:
+            slot += sql.create_trigger(table, self._registry, [*others, space.id])
+        timeout = composed.Literal(DDL_LOCK_TIMEOUT_MS)
+        statements = [composed.SQL("SET lock_timeout = {}").format(timeout), *slot]
+        if self._index.kind == "hnsw":
+            index = _supported(self._index, space)
+            statements.append(
+                composed.SQL("RESET lock_timeout").format()
+            )  # a build waits for others
+            statements.append(sql.create_index(table, space.id, space, index, concurrently=True))
+        return [each.as_string(None).replace("%%", "%") for each in statements]
 
     async def _try_text(self, cursor: psycopg.AsyncCursor[Any], table: Table) -> None:
         """:class:`InvalidInput` for a text that would make every change of a row fail."""
