@@ -42,6 +42,8 @@ def test_a_part_has_all_that_the_smaller_one_has() -> None:
     assert [index["names"] for index in indices] == [["docs", "docs--*"]] * 3
     reading, writing, migrating = (set(index["privileges"]) for index in indices)
     assert reading < writing < migrating
+    guarded = json.loads(elasticsearch.grants("docs", "migrator", to="k", guarded=True))
+    assert guarded["role_descriptors"]["k"]["cluster"] == ["monitor", "manage_pipeline"]
     claims = [json.loads(qdrant.grants("docs", part))["access"] for part in parts]
     assert claims == [
         [{"collection": "docs", "access": "r"}], [{"collection": "docs", "access": "rw"}], "m",

@@ -23,7 +23,7 @@ from samespace.errors import InvalidInput, excerpt
 from samespace.ingest.durable import replace_file
 from samespace.migrate import MigrationPlan
 from samespace.migrate.advice import check_use
-from samespace.migrate.dimensions import DimensionReport
+from samespace.migrate.dimensions import LEAST, MOST_DOCUMENTS, DimensionReport
 from samespace.migrate.dimensions import dry_run as compared
 from samespace.migrate.estimating import Rates
 from samespace.migrate.planning import SAMPLED
@@ -86,6 +86,8 @@ def plan(
     dry_run: Annotated[
         int | None,
         typer.Option(
+            min=LEAST,
+            max=MOST_DOCUMENTS,
             metavar="N",
             help="Embed N texts of the first collection once, at full size, and say what smaller sizes keep.",
         ),

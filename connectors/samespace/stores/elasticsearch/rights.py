@@ -15,13 +15,13 @@ _ACTS: Final[dict[Part, tuple[str, ...]]] = {
 }
 
 
-def grants(collection: str, part: Part, *, to: str) -> str:
+def grants(collection: str, part: Part, *, to: str, guarded: bool = False) -> str:
     """The body of ``POST /_security/api_key`` for a reader, writer or migrator named ``to``.
 
-    ``monitor`` tells the server's version. A migrator of an index that ``samespace guard install`` has given
-    a pipeline may change that too.
+    ``monitor`` tells the server's version. ``guarded`` says that the index has a pipeline which names its
+    slots (``samespace guard install``): a migrator changes that too.
     """
-    cluster = ["monitor", *(["manage_pipeline"] if part == "migrator" else [])]
+    cluster = ["monitor", *(["manage_pipeline"] if guarded and part == "migrator" else [])]
     privileges = [each for act in _ACTS[part] for each in PRIVILEGES[act]]
     index = {"names": names_of(collection), "privileges": privileges}
     body = {"name": to, "role_descriptors": {to: {"cluster": cluster, "indices": [index]}}}

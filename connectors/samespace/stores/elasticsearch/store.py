@@ -1387,7 +1387,11 @@ class ElasticsearchStore(GuardedStore[_State]):
         state = self._describe()
         if state.shape is None:
             raise self._not_found()
-        return rights.grants(self._collection, part, to=to)
+        guarded = False
+        if state.record is not None:
+            index = read_index(self._transport, state.shape.name)
+            guarded = is_guarded(self._transport, index, state.record)
+        return rights.grants(self._collection, part, to=to, guarded=guarded)
 
     # Raw writers
 

@@ -1392,7 +1392,11 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         state = await self._describe()
         if state.shape is None:
             raise self._not_found()
-        return rights.grants(self._collection, part, to=to)
+        guarded = False
+        if state.record is not None:
+            index = await read_index(self._transport, state.shape.name)
+            guarded = await is_guarded(self._transport, index, state.record)
+        return rights.grants(self._collection, part, to=to, guarded=guarded)
 
     # Raw writers
 
