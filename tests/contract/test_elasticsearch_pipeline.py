@@ -31,7 +31,7 @@ V2 = EmbeddingSpace(model="jina-embeddings-v2-base-en", dimensions=768)
 def clear(client: Elasticsearch) -> None:
     client.indices.delete(index=INDEXES, ignore_unavailable=True)
     quiet = client.options(ignore_status=404)
-    for name in (*(f"samespace--{index}" for index in INDEXES), "theirs"):
+    for name in (*(f"samespace--{index}" for index in INDEXES), "theirs", "between"):
         quiet.ingest.delete_pipeline(id=name)
 
 
