@@ -66,10 +66,10 @@ def outdated(
     return missing or (wrong[0] if all(wrong) else "")
 
 
-def altered(collection: str, why: str, *, adopted: bool) -> SpaceUnknown:
+def altered(collection: str, why: str, *, adopted: bool, scope: Sequence[str] = ()) -> SpaceUnknown:
     """The refusal of a collection that is not what its record says."""
     mend = (
-        f"or have it recorded as it is now: {command('adopt', collection)} --backend SPEC (adopt())"
+        f"or have it recorded as it is now: {command('adopt', collection, scope)} --backend SPEC (adopt())"
         if adopted
         else "or restore it from a backup"
     )

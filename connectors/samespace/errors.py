@@ -46,12 +46,16 @@ def excerpt(value: object) -> str:
     return shown if len(shown) <= EXCERPT_LENGTH else shown[: EXCERPT_LENGTH - 2] + "…'"
 
 
-def command(words: str, collection: str) -> str:
-    """What to type for a collection; its store is ``--store``, or that of ``SAMESPACE_STORE``."""
+def command(words: str, collection: str, scope: Sequence[str] = ()) -> str:
+    """What to type for a collection; its store is ``--store``, or that of ``SAMESPACE_STORE``.
+
+    ``scope`` has a condition, ``COLUMN=VALUE``, for each that tells it from others in its table.
+    """
     shown = shlex.quote(collection)
     if len(collection) > EXCERPT_LENGTH or not shown.isprintable():
         shown = excerpt(collection)
-    return f"samespace {words} --collection {shown}"
+    chosen = "".join(f" --scope {shlex.quote(each)}" for each in scope)
+    return f"samespace {words} --collection {shown}{chosen}"
 
 
 class SamespaceError(Exception):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -163,10 +163,13 @@ class SpaceRecord:
         }
 
     @classmethod
-    def from_dict(cls, values: object, *, collection: str) -> SpaceRecord:
+    def from_dict(
+        cls, values: object, *, collection: str, scope: Sequence[str] = ()
+    ) -> SpaceRecord:
         """Read what :meth:`to_dict` wrote; :class:`SpaceUnknown` if newer or unreadable."""
+        unreadable = partial(_unreadable, collection, scope)
         if not isinstance(values, Mapping) or not isinstance(values.get("format"), int):
-            raise UnreadableRecord(_unreadable(collection, "it has no format number"))
+            raise UnreadableRecord(unreadable("it has no format number"))
         if values["format"] > FORMAT:
             raise SpaceUnknown(
                 f"the record of collection {excerpt(collection)} has format {values['format']}, newer "
@@ -181,8 +184,8 @@ class SpaceRecord:
             if slots:
                 return cls(slots=slots, layout=layout)
         except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as error:
-            raise UnreadableRecord(_unreadable(collection, type(error).__name__)) from error
-        raise UnreadableRecord(_unreadable(collection, "its slots are missing"))
+            raise UnreadableRecord(unreadable(type(error).__name__)) from error
+        raise UnreadableRecord(unreadable("its slots are missing"))
 
     def find(self, space: EmbeddingSpace) -> SlotRecord | None:
         """The slot of this space, if there is one."""
@@ -219,12 +222,13 @@ class SpaceRecord:
         return replace(self, slots=kept)
 
 
-def _unreadable(collection: str, reason: str) -> str:
+def _unreadable(collection: str, scope: Sequence[str], reason: str) -> str:
     return (
         f"the record of collection {excerpt(collection)} cannot be read ({reason}), so its embedding "
         "space is unknown. Restore it from a backup; or, where slots are named after their spaces, "
-        f"rebuild it: {command('guard repair-record', collection)} (repair_record()); or write another: "
-        f"{command('adopt', collection)} --backend SPEC (pass layout= and space= and call adopt())"
+        f"rebuild it: {command('guard repair-record', collection, scope)} (repair_record()); or write "
+        f"another: {command('adopt', collection, scope)} --backend SPEC (pass layout= and space= and call "
+        "adopt())"
     )
 
 
@@ -271,14 +275,13 @@ def missing_record(
 
     ``scope`` has a condition for each column that tells it from ``others`` in its table, which have one.
     """
-    chosen = "".join(f" --scope {shlex.quote(each)}" for each in scope)
-    adopt = f"{command('adopt', collection)}{chosen} --backend SPEC"
+    adopt = f"{command('adopt', collection, scope)} --backend SPEC"
     if claimed:
         return SpaceUnknown(
             f"collection {excerpt(collection)} exists and has no record of its embedding space, without "
             f"which nothing is written: record what this handle claims with adopt() ({adopt})"
         )
-    identify = f"{command('identify', collection)}{chosen}"
+    identify = command("identify", collection, scope)
     if scope:
         there = "one for " + "; ".join(filter(None, others)) if any(others) else "none for others"
         return SpaceUnknown(
@@ -308,22 +311,26 @@ def lost_record(collection: str) -> SpaceUnknown:
     )
 
 
-def lost_slot(slot: SlotRecord, *, collection: str, place: str) -> SpaceUnknown:
+def lost_slot(
+    slot: SlotRecord, *, collection: str, place: str, scope: Sequence[str] = ()
+) -> SpaceUnknown:
     """The refusal of a record that names a slot which is not there; ``place`` is what one is."""
     return SpaceUnknown(
         f"collection {excerpt(collection)} says that its vectors are in the {place} "
         f"{excerpt(slot.name)}, which it lacks. Restore it from a backup; or, where the rows have vectors "
-        f"in other slots, take it out of the record: {command('guard repair-record', collection)} "
-        "(repair_record())"
+        "in other slots, take it out of the record: "
+        f"{command('guard repair-record', collection, scope)} (repair_record())"
     )
 
 
-def not_ready(slot: SlotRecord, *, collection: str, pending: int, rows: int) -> SlotNotReady:
+def not_ready(
+    slot: SlotRecord, *, collection: str, pending: int, rows: int, scope: Sequence[str] = ()
+) -> SlotNotReady:
     """The refusal of a search in a slot that is being filled."""
     return SlotNotReady(
         f"slot {slot.name} of collection {excerpt(collection)} is being filled: {pending} of {rows} "
         f"rows have no vector of {slot.space} yet; search with the collection's other space, or wait "
-        f"until it is marked ready ({command('info', collection)})"
+        f"until it is marked ready ({command('info', collection, scope)})"
     )
 
 
@@ -362,12 +369,13 @@ def check_canary(
     *,
     collection: str,
     threshold: float = CANARY_THRESHOLD,
+    scope: Sequence[str] = (),
 ) -> float | None:
     """Refuse a backend that embeds the first canary texts otherwise than the slot's backend did.
 
     ``answers`` has shape ``(n, dimensions)`` for the first n of :data:`CANARY_TEXTS`. The lowest
     cosine is returned, None of a slot without a canary; :class:`SpaceMismatch` says what the answers
-    suggest.
+    suggest. ``scope`` is that of :func:`~samespace.errors.command`.
     """
     if slot.canary is None:
         return None
@@ -379,10 +387,10 @@ def check_canary(
             f"{cosine_text(cosine, threshold)}, at least {threshold} expected. This suggests "
             f"{_suspicion(slot.canary, direction, answers, threshold)}. "
             "Nothing was written or searched. Open the collection with the backend that filled it, "
-            f"which {command('info', collection)} names; where the canary may be wrong instead, "
-            f"{command('guard repair-record', collection)} --backend SPEC (repair_record()) writes it anew, "
-            "if the rows are as this backend embeds them; if another space is meant, give it a variant, "
-            "add a slot for it (add_slot) and embed the texts again.",
+            f"which {command('info', collection, scope)} names; where the canary may be wrong instead, "
+            f"{command('guard repair-record', collection, scope)} --backend SPEC (repair_record()) writes "
+            "it anew, if the rows are as this backend embeds them; if another space is meant, give it a "
+            "variant, add a slot for it (add_slot) and embed the texts again.",
             stored=slot.space,
             offered=slot.space,
         )

@@ -185,7 +185,7 @@ def _one_recorded(
     layouts = [layout for _, layout in kept if layout is not None]
     fitting = [layout for layout in layouts if scope is None or same_scope(layout.scope, scope)]
     if not found.records and found.untrue:
-        raise altered(found.collection, found.untrue[0], adopted=True)
+        raise altered(found.collection, found.untrue[0], adopted=True, scope=scope_options(scope))
     if not found.records or (layouts and not fitting):
         _check_columns(found, scope)
         raise missing_record(
@@ -260,11 +260,11 @@ def open_by_claim(
 
 
 def open_unrecorded(
-    url: str, *, collection: str, backend: EmbeddingBackend | None = None
+    url: str, *, collection: str, backend: EmbeddingBackend | None = None, **options: Any
 ) -> VectorStore:
     """A handle whose space, without a backend, says nothing: for a collection that lost its record."""
     space = _ANY if backend is None else None
-    return open_store(url, collection=collection, backend=backend, space=space)
+    return open_store(url, collection=collection, backend=backend, space=space, **options)
 
 
 def survey(url: str, *, collection: str, scope: Filter | None = None, **options: Any) -> Survey:

@@ -39,18 +39,19 @@ def rebuilt(
     *,
     known: Iterable[EmbeddingSpace],
     collection: str,
+    scope: Sequence[str] = (),
 ) -> SpaceRecord:
     """A record with the slots that are there: those of ``record`` as it says, others by name.
 
     ``names`` are the physical slots, ``known`` the spaces that may be meant. :class:`SpaceUnknown`
-    where a name tells of no space.
+    where a name tells of no space. ``scope`` is that of :func:`~samespace.errors.command`.
     """
     known = list(known)
     kept = [slot for slot in record.slots if slot.name in names] if record else []
     held = {slot.name for slot in kept}
     named = [_named(name, known, collection) for name in names if name not in held]
     if not kept and not named:
-        raise nothing_left(collection)
+        raise nothing_left(collection, scope)
     layout = record.layout if record else None
     return SpaceRecord(slots=(*kept, *named), layout=layout)
 
@@ -71,20 +72,20 @@ def _named(name: str, known: Sequence[EmbeddingSpace], collection: str) -> SlotR
     )
 
 
-def nothing_left(collection: str) -> SpaceUnknown:
+def nothing_left(collection: str, scope: Sequence[str] = ()) -> SpaceUnknown:
     """The refusal of a collection in which no slot is named after its space."""
     return SpaceUnknown(
         f"no slot of collection {excerpt(collection)} is named after its space, as those of collections "
-        f"made here are. Find out which space it is of: {command('identify', collection)}; then record it "
-        "with samespace adopt (pass layout= and space= and call adopt())"
+        f"made here are. Find out which space it is of: {command('identify', collection, scope)}; then "
+        "record it with samespace adopt (pass layout= and space= and call adopt())"
     )
 
 
-def adopted_before(collection: str) -> InvalidInput:
+def adopted_before(collection: str, scope: Sequence[str] = ()) -> InvalidInput:
     """The refusal to write a record by names where an adopted collection has one that says more."""
     return InvalidInput(
         f"collection {excerpt(collection)} was adopted, so no name says what it holds: its record is in "
-        f"order, or {command('adopt', collection)} --backend SPEC (adopt()) writes it anew"
+        f"order, or {command('adopt', collection, scope)} --backend SPEC (adopt()) writes it anew"
     )
 
 
@@ -94,13 +95,14 @@ def check_given(
     record: SpaceRecord | None,
     *,
     collection: str,
+    scope: Sequence[str] = (),
 ) -> None:
     """:class:`SpaceUnknown` for a space that was given and is of none of the slots ``names``.
 
     A slot is of the space that ``record`` says, or that it is named after.
     """
     if not names:
-        raise nothing_left(collection)
+        raise nothing_left(collection, scope)
     recorded = {slot.space for slot in record.slots if slot.name in names} if record else set()
     for space in given:
         if space.id not in names and space not in recorded:
@@ -131,7 +133,14 @@ def with_states(
     return replace(record, slots=found)
 
 
-def check_alike(stored: Matrix, again: Matrix, slot: SlotRecord, *, collection: str) -> None:
+def check_alike(
+    stored: Matrix,
+    again: Matrix,
+    slot: SlotRecord,
+    *,
+    collection: str,
+    scope: Sequence[str] = (),
+) -> None:
     """:class:`SpaceMismatch` unless most rows' vectors are what their texts give now.
 
     Shapes ``(n, dimensions)``. Some may differ: a text may have changed since.
@@ -143,23 +152,28 @@ def check_alike(stored: Matrix, again: Matrix, slot: SlotRecord, *, collection: 
             f"nothing was recorded of collection {excerpt(collection)}: the backend says {slot.space}, but "
             f"embeds the texts of {len(alike)} rows otherwise than they are stored: median cosine "
             f"{cosine_text(middle, CANARY_THRESHOLD)}, at least {CANARY_THRESHOLD} expected. This suggests "
-            f"{suggestion(middle)}. {_mend(slot, collection)}",
+            f"{suggestion(middle)}. {_mend(slot, collection, scope)}",
             stored=slot.space,
             offered=slot.space,
         )
 
 
-def _mend(slot: SlotRecord, collection: str) -> str:
+def _mend(slot: SlotRecord, collection: str, scope: Sequence[str]) -> str:
     if slot.canary is None:
         return "Pass the backend that filled it; or none, which records the space without a canary"
     return (
         "The canary that is recorded says so too: open the collection with the backend that filled it, "
-        f"which {command('info', collection)} names"
+        f"which {command('info', collection, scope)} names"
     )
 
 
 def check_told_by_rows(
-    slot: SlotRecord, differing: Mapping[Direction, float], *, collection: str, comparable: bool
+    slot: SlotRecord,
+    differing: Mapping[Direction, float],
+    *,
+    collection: str,
+    comparable: bool,
+    scope: Sequence[str] = (),
 ) -> None:
     """:class:`SpaceMismatch` where rows cannot say whether a canary or the backend is wrong.
 
@@ -178,8 +192,8 @@ def check_told_by_rows(
     raise SpaceMismatch(
         f"the canary of collection {excerpt(collection)} stays as it is: the backend embeds known texts as "
         f"{direction} otherwise (cosine {cosine}), and nothing can show that the canary is wrong: {why}. "
-        f"Open it with the backend that filled it, which {command('info', collection)} names; or restore "
-        "the record from a backup",
+        f"Open it with the backend that filled it, which {command('info', collection, scope)} names; or "
+        "restore the record from a backup",
         stored=slot.space,
         offered=slot.space,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,10 +13,11 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from tests.addresses import postgres_address
 from tests.cli.running import Caller
+from tests.cli.test_mending import follow, forged, refused
 from tests.places import database
 
 from samespace import HashingBackend, Layout, PgVectorStore, field, open_store
-from samespace.errors import InvalidInput
+from samespace.errors import InvalidInput, SpaceUnknown
 from samespace.layout import TextQuery
 from samespace.testing.corpus import texts
 
@@ -46,6 +48,16 @@ class Tables:
 
     def run(self, statement: object) -> None:
         self._connection.execute(statement)  # type: ignore[call-overload]
+
+    def record(self, tenant: str) -> Any:
+        """The record of the collection whose scope is a tenant."""
+        query = "SELECT record FROM samespace.collections WHERE scope LIKE %s"
+        ((found,),) = self._connection.execute(query, (f'%"{tenant}"%',)).fetchall()
+        return found
+
+    def set_record(self, tenant: str, record: object) -> None:
+        statement = "UPDATE samespace.collections SET record = %s WHERE scope LIKE %s"
+        self._connection.execute(statement, (json.dumps(record), f'%"{tenant}"%'))
 
     def close(self) -> None:
         self._connection.close()
@@ -88,6 +100,52 @@ def test_a_scope_of_a_column_that_is_not_there_is_told(tables: Tables, call: Cal
     for command in (("guard", "check"), ("adopt", *SPEC)):
         code, _, said = call(*command, "-c", "t", "--scope", "nothing=a")
         assert (code, "'nothing', which table" in said) == (2, True)
+
+
+def test_what_is_printed_for_one_of_several_scopes_is_of_that_one(
+    tables: Tables, call: Caller
+) -> None:
+    tables.make("t")
+    chosen = ("-c", "t", "--scope", "tenant=a b")
+    for scope in ("tenant=a b", "tenant=it's%s"):
+        assert call("adopt", "-c", "t", "--scope", scope, *SPEC)[0] == 0
+    before = tables.record("a b")
+    said = refused(call, "guard", "repair-record", "-c", "t")
+    assert "pass layout= with the scope of one (--scope column=value)" in said
+
+    tables.set_record("a b", forged(before))
+    compared = ("info", *chosen, "--backend", "hashing@64")
+    said = refused(call, *compared)
+    assert "samespace info --collection t --scope 'tenant=a b'" in said
+    said = refused(call, "audit", *chosen, "--backend", "hashing@64")
+    follow(call, said, "samespace guard repair-record")
+    assert tables.record("a b") == before
+    assert call(*compared)[0] == 0
+
+    tables.run("UPDATE t SET v = v * v WHERE tenant = 'a b'")
+    said = refused(call, "guard", "install", *chosen, code=1)
+    follow(call, said, "samespace audit", "--backend", "hashing@64", "--all")
+
+
+def test_a_scope_that_was_altered_is_adopted_again(tables: Tables, call: Caller) -> None:
+    tables.make("t")
+    chosen = ("-c", "t", "--scope", "tenant=a b")
+    assert call("adopt", *chosen, *SPEC)[0] == 0
+    record = tables.record("a b")
+    (slot,) = record["slots"]
+    tables.set_record("a b", {**record, "slots": [{**slot, "name": "elsewhere"}]})
+    said = refused(call, "info", *chosen)
+    follow(call, said, "samespace adopt", "--yes")
+    assert call("info", *chosen)[0] == 0
+
+    tables.set_record("a b", {"format": "one"})
+    rest: dict[str, Any] = {"metadata": ("tenant", "lang"), "scope": field("tenant") == "a b"}
+    layout = Layout(id="id", text="body", slot="v", **rest)
+    with open_store(tables.address, collection="t", backend=BACKEND, layout=layout) as store:
+        with pytest.raises(SpaceUnknown) as refusal:
+            store.info()
+        follow(call, str(refusal.value), "samespace adopt", "--yes")
+        assert store.info().rows == 6
 
 
 ELSEWHERE: dict[str, Any] = {

@@ -32,7 +32,7 @@ SPEC = "hashing@64"
 ROWS = [Document(str(n), text, {"lang": "en"}) for n, text in enumerate(texts(60))]
 COMMAND = re.compile(
     r"samespace (?:[a-z-]+ )+--(?:store|collection) (?:'[^']*'|[^\s;,()])+"
-    r"(?: --(?:backend|candidate) [^\s;,)]+)?"
+    r"(?: --(?:scope|backend|candidate) (?:'[^']*'|[^\s;,)]+))*"
 )
 
 

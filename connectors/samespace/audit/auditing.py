@@ -46,6 +46,7 @@ from samespace.ingest.worker import GRACE, Worker, in_a_thread
 from samespace.names import is_unstorable
 from samespace.protocols import AnyBackend, ReportsUsage, TakesCallsAtOnce, Vector
 from samespace.space import differences
+from samespace.survey import scope_options
 
 BATCH_SIZE: Final = 200
 """How many rows are embedded and judged together."""
@@ -241,13 +242,18 @@ def backend_of(store: AnyStore, backend: AnyBackend | None) -> AnyBackend:
     return uncached(chosen)  # a cache would vouch for what it was filled with
 
 
-async def prove(backend: AnyBackend, slot: SlotInfo, *, collection: str, threshold: float) -> None:
+async def prove(
+    backend: AnyBackend, slot: SlotInfo, *, info: CollectionInfo, threshold: float
+) -> None:
     """:class:`SpaceMismatch` for a backend that embeds otherwise than what filled the slot."""
     if slot.canary is None:
         return
     answers, _ = await embed_documents_async(backend, CANARY_TEXTS)
     record = SlotRecord(name=slot.name, space=slot.space, canary=slot.canary)
-    check_canary(record, "documents", answers, collection=collection, threshold=threshold)
+    scope = scope_options(info.layout.scope) if info.layout is not None else ()
+    check_canary(
+        record, "documents", answers, collection=info.name, threshold=threshold, scope=scope
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +360,7 @@ class _Audit:
             check_can_embed_chunks(self._asked.backend, info.name)
         if self._asked.backend is not None:
             least = self._asked.store.canary_threshold
-            await prove(self._asked.backend, slot, collection=info.name, threshold=least)
+            await prove(self._asked.backend, slot, info=info, threshold=least)
         if not self._progress.tally.looked_at:
             await self._draw(info, slot)
         self._report = replace(self._report, pending=slot.pending)

@@ -235,7 +235,7 @@ class _Repair:
         if self._is_late:
             check_can_embed_chunks(self._backend, info.name)
         least = self._rows.canary_threshold
-        await prove(self._backend, slot, collection=info.name, threshold=least)
+        await prove(self._backend, slot, info=info, threshold=least)
         self.stale = await self._rows.stale()
 
     async def of(self, ids: Sequence[str], *, listed: bool = False) -> RepairReport:

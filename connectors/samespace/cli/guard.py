@@ -22,6 +22,7 @@ from samespace.cli.options import (
     check_shown,
     opened_as_it_is,
     opened_backend,
+    scoped,
 )
 from samespace.documents import SlotInfo
 from samespace.errors import InvalidInput
@@ -112,14 +113,16 @@ def repair_record(
         str | None,
         typer.Option("--backend", help="What made the vectors; it is compared with some rows."),
     ] = None,
+    scope: Scope = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a lost record anew, of the names of the collection's slots."""
     check_shown(store, context)
     spaces = [EmbeddingSpace.parse(spec) for spec in space or []]
+    layout = scoped(store, collection, scope, reads_texts=backend is not None)
     with (
         opened_backend(backend) if backend else nullcontext() as embedder,
-        open_unrecorded(store, collection=collection, backend=embedder) as source,
+        open_unrecorded(store, collection=collection, backend=embedder, layout=layout) as source,
     ):
         slots = _rebuilding(source).repair_record(spaces=spaces)
     if as_json:

@@ -88,7 +88,7 @@ def opened(
             store,
             collection=collection,
             backend=embedder,
-            layout=_scoped(store, collection, scope),
+            layout=scoped(store, collection, scope),
             **options,
         ) as handle,
     ):
@@ -111,14 +111,14 @@ def opened_as_it_is(
         open_as_it_is(
             store,
             collection=collection,
-            layout=_scoped(store, collection, scope, reads_texts=reads_texts),
+            layout=scoped(store, collection, scope, reads_texts=reads_texts),
             reads_texts=reads_texts,
         ) as handle,
     ):
         yield handle
 
 
-def _scoped(
+def scoped(
     store: str, collection: str, scope: list[str] | None, *, reads_texts: bool = True
 ) -> Layout | None:
     """The recorded layout of one of several collections in a table, where one is chosen."""

@@ -59,6 +59,7 @@ from samespace.space import EmbeddingSpace, differences
 from samespace.stores.proofs import Proofs
 from samespace.stores.refusals import RowsRefused
 from samespace.stores.running import Beside
+from samespace.survey import scope_options
 from samespace.vectors import as_matrix, as_vector, as_vectors
 
 if TYPE_CHECKING:
@@ -137,7 +138,11 @@ class StoreBase(ABC):
         self._closing: list[Callable[[], object]] = []
         self._bulks = 0
         self._owed = False
-        self._proofs = Proofs(collection=collection, threshold=check_threshold(canary_threshold))
+        self._proofs = Proofs(
+            collection=collection,
+            threshold=check_threshold(canary_threshold),
+            scope=self._scope,
+        )
 
     @property
     def collection(self) -> str:
@@ -158,6 +163,11 @@ class StoreBase(ABC):
     def canary_threshold(self) -> float:
         """The smallest cosine at which a backend counts as the one that filled the slot."""
         return self._proofs.threshold
+
+    @property
+    def _scope(self) -> tuple[str, ...]:
+        """What tells this collection from others in its table, as the command line takes it."""
+        return scope_options(self._claimed_layout.scope) if self._claimed_layout else ()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(collection={self._collection!r}, space={str(self._space)!r})"

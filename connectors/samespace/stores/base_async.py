@@ -59,6 +59,7 @@ from samespace.space import EmbeddingSpace, differences
 from samespace.stores.proofs_async import AsyncProofs
 from samespace.stores.refusals import RowsRefused
 from samespace.stores.running import AsyncBeside
+from samespace.survey import scope_options
 from samespace.vectors import as_matrix, as_vector, as_vectors
 
 if TYPE_CHECKING:
@@ -138,7 +139,9 @@ class AsyncStoreBase(ABC):
         self._bulks = 0
         self._owed = False
         self._proofs = AsyncProofs(
-            collection=collection, threshold=check_threshold(canary_threshold)
+            collection=collection,
+            threshold=check_threshold(canary_threshold),
+            scope=self._scope,
         )
 
     @property
@@ -160,6 +163,11 @@ class AsyncStoreBase(ABC):
     def canary_threshold(self) -> float:
         """The smallest cosine at which a backend counts as the one that filled the slot."""
         return self._proofs.threshold
+
+    @property
+    def _scope(self) -> tuple[str, ...]:
+        """What tells this collection from others in its table, as the command line takes it."""
+        return scope_options(self._claimed_layout.scope) if self._claimed_layout else ()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(collection={self._collection!r}, space={str(self._space)!r})"

@@ -244,7 +244,7 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         missing = missing_part(layout, partial(self._has, state)) if layout is not None else ""
         why = missing or wrong_slot(slot, self._sizes(state))
         if why:
-            raise altered(self._collection, why, adopted=adopted)
+            raise altered(self._collection, why, adopted=adopted, scope=self._scope)
         if self._claimed_layout is not None:
             check_same_layout(record, self._claimed_layout, collection=self._collection)
 
@@ -319,7 +319,9 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
     async def _not_ready(self, slot: SlotRecord) -> SlotNotReady:
         pending = await self._count_pending(slot)
         rows = await self.count()
-        return not_ready(slot, collection=self._collection, pending=pending, rows=rows)
+        return not_ready(
+            slot, collection=self._collection, pending=pending, rows=rows, scope=self._scope
+        )
 
     @asynccontextmanager
     async def _gone_explained(self) -> AsyncIterator[None]:
@@ -478,7 +480,7 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         adopted = state.record is not None and state.record.layout is not None
         proves = held and self._backend is not None
         if (adopted or self._claimed_layout is not None) and not proves:
-            raise adopted_before(self._collection)
+            raise adopted_before(self._collection, self._scope)
         return self._rebuilt(state.record, await self._slots_left(state), spaces)
 
     def _rebuilt(
@@ -487,9 +489,9 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         names: Sequence[str],
         spaces: Sequence[EmbeddingSpace],
     ) -> SpaceRecord:
-        check_given(spaces, names, record, collection=self._collection)
-        known = [*spaces, self._space]
-        return rebuilt(record, names, known=known, collection=self._collection)
+        place: dict[str, Any] = {"collection": self._collection, "scope": self._scope}
+        check_given(spaces, names, record, **place)
+        return rebuilt(record, names, known=[*spaces, self._space], **place)
 
     async def _proved_canary(self, planned: SpaceRecord) -> Canary | None:
         """The canary to keep, if the backend embeds rows as they are stored; None if one is to stay."""
@@ -505,7 +507,13 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         rows = await reader.sample(self._space, size=SAMPLE)
         # A chunk may have been embedded in sight of its neighbours.
         whole = [row for row in rows if row.document.parent is None and row.document.embedded_text]
-        check_told_by_rows(slot, differing, collection=self._collection, comparable=bool(whole))
+        check_told_by_rows(
+            slot,
+            differing,
+            collection=self._collection,
+            comparable=bool(whole),
+            scope=self._scope,
+        )
         if rows and not whole:
             return None
         if whole:
@@ -518,7 +526,7 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         beneath: Any = uncached(self._backend) if self._backend else None
         again, _ = await embed_documents_async(beneath, texts)
         stored = np.stack([row.vector for row in rows if row.vector is not None])
-        check_alike(stored, again, slot, collection=self._collection)
+        check_alike(stored, again, slot, collection=self._collection, scope=self._scope)
 
     async def _keep_canary(self, made: Canary, planned: SpaceRecord) -> None:
         """Record it, unless another one was recorded since the record was read."""

@@ -18,8 +18,9 @@ class Proofs:
     A proof is of one canary: a collection that was made anew, or has got a canary since, asks again.
     """
 
-    def __init__(self, *, collection: str, threshold: float) -> None:
+    def __init__(self, *, collection: str, threshold: float, scope: Sequence[str] = ()) -> None:
         self._collection = collection
+        self._scope = scope
         self.threshold = threshold
         self._locks: dict[tuple[EmbeddingSpace, Direction], threading.Lock] = {}
         self._proved: dict[
@@ -78,7 +79,12 @@ class Proofs:
             return embed(backend, direction, texts)
         answer, canary = embed_proving(backend, direction, texts)
         cosine = check_canary(
-            slot, direction, canary, collection=self._collection, threshold=self.threshold
+            slot,
+            direction,
+            canary,
+            collection=self._collection,
+            threshold=self.threshold,
+            scope=self._scope,
         )
         self._proved[slot.space, direction] = slot.canary, cosine
         return answer

@@ -116,7 +116,6 @@ from samespace.stores.pgvector.table import (
     source_name,
 )
 from samespace.stores.running import T
-from samespace.survey import scope_options
 
 LOCK_NAME: Final = "samespace"
 DDL_LOCK_TIMEOUT_MS: Final = 500
@@ -405,7 +404,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         await cursor.execute(sql.read_record(self._registry), key, prepare=False)
         row = await cursor.fetchone()
         try:
-            return self._parsed(row[0]) if row is not None else None
+            return self._parsed(row[0], self._scope) if row is not None else None
         except UnreadableRecord:
             if not adopting:
                 raise
@@ -417,8 +416,9 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         await cursor.execute(sql.read_neighbours(self._registry), key, prepare=False)
         return {scope: self._parsed(record) for scope, record in await cursor.fetchall()}
 
-    def _parsed(self, record: str) -> SpaceRecord:
-        return SpaceRecord.from_dict(orjson.loads(record), collection=self._collection)
+    def _parsed(self, record: str, scope: Sequence[str] = ()) -> SpaceRecord:
+        values = orjson.loads(record)
+        return SpaceRecord.from_dict(values, collection=self._collection, scope=scope)
 
     def _check_version(self, version: str | None, *, exists: bool) -> None:
         if version is None:
@@ -515,9 +515,8 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
                 f"each for its scope: {scopes}; pass layout= with the scope "
                 "of one (--scope column=value)"
             )
-        claimed = self._claimed_layout
-        scope = scope_options(claimed.scope) if claimed is not None else ()
-        return missing_record(self._collection, claimed=claimed is not None, scope=scope)
+        claimed = self._claimed_layout is not None
+        return missing_record(self._collection, claimed=claimed, scope=self._scope)
 
     def _recorded_table(self, state: _State) -> tuple[SpaceRecord, Table]:
         """Record and table of a collection that has both."""
@@ -526,7 +525,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         return record, state.table
 
     def _lost(self, slot: SlotRecord) -> SpaceUnknown:
-        return lost_slot(slot, collection=self._collection, place="column")
+        return lost_slot(slot, collection=self._collection, place="column", scope=self._scope)
 
     # Creating, dropping, adopting
 
@@ -661,6 +660,8 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         recorded = [slot.name for slot in state.record.slots] if state.record else []
         left = [name for name in recorded if name in state.table.columns]
         more = state.table.slots_by_name() if state.table.own else []
+        if state.record is None and state.neighbours and not more:
+            raise self._unrecorded(state)  # which says that one is to be chosen
         return [*left, *(name for name in more if name not in left)]
 
     async def _rebuild(self, spaces: Sequence[EmbeddingSpace]) -> dict[str, int]:
@@ -1547,8 +1548,8 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
                 raise StoreRejected(
                     f"{rows} rows of collection {excerpt(self._collection)} have a vector in "
                     f"{excerpt(check.slot)} that is not of {check.what}, so nothing was changed. "
-                    f"Find them: {command('audit', self._collection)} --all, which says how to repair "
-                    "them; then install again"
+                    f"Find them: {command('audit', self._collection, self._scope)} --all, which says "
+                    "how to repair them; then install again"
                 )
 
     async def _add_checks(self, checks: Sequence[hardening.Check]) -> None:
