@@ -283,7 +283,7 @@ def missing_record(
         )
     identify = command("identify", collection, scope)
     if scope:
-        there = "one for " + "; ".join(filter(None, others)) if any(others) else "none for others"
+        there = f"one for {'; '.join(others)}" if others else "none for others"
         return SpaceUnknown(
             f"collection {excerpt(collection)} has no record for {excerpt(' '.join(scope))}; there is "
             f"{there}. Give the scope of a record; or find out what these rows hold: {identify}, and "

@@ -170,12 +170,19 @@ def recorded_layout(
     :class:`InvalidInput` where texts are elsewhere and are read.
     """
     found = survey(url, collection=collection)
-    layout = _one_recorded(found, scope, reads_texts=reads_texts)
+    layout = None if _is_whole(found) else _one_recorded(found, scope, reads_texts=reads_texts)
     if layout is None:
         raise InvalidInput(
-            f"collection {excerpt(collection)} has no scope; leave scope (--scope) out"
+            f"collection {excerpt(collection)} is recorded as a whole, not by scope; leave scope "
+            "(--scope) out"
         )
     return layout
+
+
+def _is_whole(found: Survey) -> bool:
+    """Whether one record is of all rows, so that no scope has one of its own."""
+    kept = map(adoption.recorded_layout, found.records)
+    return any(layout is not None and layout.scope is None for layout in kept)
 
 
 def _one_recorded(

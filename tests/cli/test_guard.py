@@ -148,6 +148,15 @@ def test_a_scope_that_was_altered_is_adopted_again(tables: Tables, call: Caller)
         assert store.info().rows == 6
 
 
+def test_what_was_adopted_as_a_whole_has_no_scope(tables: Tables, call: Caller) -> None:
+    tables.make("t")
+    assert call("adopt", "-c", "t", *SPEC)[0] == 0
+    for command in (("info",), ("search", "x", "--backend", "hashing@64")):
+        said = refused(call, *command, "-c", "t", "--scope", "tenant=a b", code=2)
+        assert "recorded as a whole, not by scope; leave scope (--scope) out" in said
+        assert call(*command, "-c", "t")[0] == 0
+
+
 ELSEWHERE: dict[str, Any] = {
     "a query": TextQuery("body || lang"),
     "a function": lambda ids: [texts(12)[int(id)] for id in ids],
