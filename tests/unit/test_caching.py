@@ -177,3 +177,14 @@ def test_what_is_beneath_the_cache_of_another_library_is_found(caches: int) -> N
     found.embed_documents(["a"])
     found.embed_query("b")
     assert (model.documents, model.queries) == (["a"], ["b"])
+
+
+@pytest.mark.parametrize("cached", ["documents", "queries"])
+def test_a_cache_of_one_kind_alone_is_seen_through(cached: str) -> None:
+    model = TaskBackend()
+    cache: Any = CacheOfOthers(model)
+    asked = (cache, model) if cached == "documents" else (model, cache)
+    found = uncached(CallableBackend(V3, asked[0].embed_documents, asked[1].embed_query))
+    found.embed_documents(["a"])
+    found.embed_query("b")
+    assert (model.documents, model.queries) == (["a"], ["b"])

@@ -75,11 +75,10 @@ class CallableBackend:
 
     def _beneath(self) -> EmbeddingBackend | None:
         """A backend of the functions that these methods, if they are a cache's, are in front of."""
-        documents = _method_beneath(self._documents)
-        if documents is None:
+        documents, query = _method_beneath(self._documents), _method_beneath(self._query)
+        if documents is None and query is None:
             return None
-        query = self._query and (_method_beneath(self._query) or self._query)
-        return type(self)(self._space, documents, query)
+        return type(self)(self._space, documents or self._documents, query or self._query)
 
     @property
     def space(self) -> EmbeddingSpace:
@@ -131,7 +130,7 @@ class CallableBackend:
 
 
 def _method_beneath(method: Any) -> Callable[..., Any] | None:
-    """The method of this name of what a LangChain cache embeds with; None for any other function."""
+    """The method of this name of what a LangChain cache embeds with; None for all else."""
     beneath = getattr(getattr(method, "__self__", None), "underlying_embeddings", None)
     found: Callable[..., Any] | None = getattr(beneath, getattr(method, "__name__", ""), None)
     return found
