@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
 from tests.addresses import postgres_address
 from tests.contract.test_pgvector_layouts import MAKERS
 from tests.places import STORES, Place, Table, opened_place
@@ -200,6 +203,26 @@ def test_vectors_of_any_length_are_told(place: Place) -> None:
     named = found(place)
     assert (named.space, named.normalized) == (SPACES[0], False)
     assert "not of unit norm" in named.refused
+
+
+@in_postgres
+def test_a_store_that_is_lost_at_the_end_takes_no_answer_with_it(place: Place) -> None:
+    assert isinstance(place, Table)
+    documents = rows(40)
+    place.make(documents, embedded(CANDIDATES[0], documents))
+    table = Identifier(place.name)
+    with psycopg.connect(place.conninfo) as busy:
+
+        def locked(asked: Sequence[str]) -> Matrix:
+            """The table is somebody else's from here on, for longer than this store waits."""
+            busy.execute(SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table))
+            return CANDIDATES[0].embed_documents(asked)
+
+        candidate = CallableBackend(SPACES[0], locked, CANDIDATES[0].embed_query)
+        url = postgres_address(make_conninfo(place.conninfo, options="-clock_timeout=1"))
+        named = identify(url, collection=place.name, candidates=[candidate])
+    assert (named.verdict, named.space, named.refused) == (Verdict.IDENTIFIED, SPACES[0], "")
+    assert "whether adopting is refused could not be looked at: " in named.notes[-1]
 
 
 def test_a_collection_in_a_shared_table_is_chosen_by_its_scope(postgres: str, schema: str) -> None:

@@ -19,7 +19,7 @@ from samespace.audit.places import Place, Sample, places_of, refusal, sampled
 from samespace.audit.renderings import BODY, Rendering
 from samespace.audit.verdicts import AGREEMENT
 from samespace.embedding import require_sync, uncached
-from samespace.errors import InvalidInput, SamespaceError, StoreRejected, excerpt
+from samespace.errors import InvalidInput, SamespaceError, StoreRejected, StoreUnavailable, excerpt
 from samespace.layout import Layout
 from samespace.opening import survey, with_title
 from samespace.protocols import EmbeddingBackend
@@ -159,7 +159,11 @@ def identify(
     evidence, rendering = evidence_of(places, samples, asked)
 
     def refused(layout: Layout, space: EmbeddingSpace) -> str:
-        return refusal(url, collection, layout, space, options)
+        try:
+            return refusal(url, collection, layout, space, options)
+        except StoreUnavailable as error:  # what was paid for is known all the same
+            notes.append(f"whether adopting is refused could not be looked at: {error}")
+            return ""
 
     return _identification(
         found, places, samples, evidence, url=url, rendering=rendering, notes=notes, refused=refused
