@@ -690,6 +690,42 @@ def test_a_sample_goes_on_with_the_rows_that_were_drawn(place: Place, tmp_path: 
     assert set(last.ids()) <= {inserted}
 
 
+@pytest.mark.parametrize("are_gone", [False, True])
+def test_a_sample_that_goes_on_knows_the_twins_that_were_drawn(
+    one: Place, tmp_path: Path, are_gone: bool
+) -> None:
+    rows, twins = documents(4), [str(uuid.uuid4()) for _ in range(4)]
+    with one.open(TaskBackend()) as store:
+        store.upsert(rows)
+    vectors = TaskBackend().embed_documents([row.text for row in rows])
+    made = [
+        models.PointStruct(
+            id=twin,
+            payload={"text": row.text, "samespace": {"id": row.id}},
+            vector={V3.id: vector.tolist()},
+        )
+        for twin, row, vector in zip(twins, rows, vectors, strict=True)
+    ]
+    with closing(client_of(one)) as client:
+        client.upsert(one.collection, made, wait=True)
+    asked: dict[str, Any] = {"sample": 7, "checkpoint": tmp_path / "point", "batch_size": 1}
+
+    def stop_after_one(report: AuditReport) -> None:
+        if report.looked_at:
+            raise InterruptedError
+
+    with one.open(TaskBackend()) as store:
+        with pytest.raises(InterruptedError):
+            audit(store, on_progress=stop_after_one, **asked)
+        if are_gone:
+            assert store.delete(ids=twins) == 4
+        done = audit(store, **asked)
+    assert (done.resumed_at, done.looked_at) == (1, 7)
+    lost = done.counts[Verdict.CHANGED]
+    assert (lost >= 2) if are_gone else (lost == 0)
+    assert done.counts[Verdict.AGREES] == 7 - lost - done.counts[Verdict.DUPLICATE]
+
+
 @pytest.mark.parametrize("foreign", [9, 10])
 def test_an_audit_goes_on_after_what_it_found_so_far_is_repaired(
     one: Place, tmp_path: Path, foreign: int

@@ -264,6 +264,8 @@ class _Page:
     chunks: dict[str, list[Document]]
     gone: list[str]
     after: str | None
+    twins: list[str] = field(default_factory=list)
+    """Rows that have another row's id, of which no more is known."""
 
 
 @dataclass(slots=True)
@@ -384,6 +386,9 @@ class _Audit:
             # A part of a random sample is one.
             self._drawn = {row.id: row for row in drawn[:size]}
             self._progress.sampled = list(self._drawn)
+            self._progress.twins = {
+                key: id for key, id in self._rows.twins.items() if key in self._drawn
+            }
         self._notes.begin()
 
     def _centre(self, drawn: Sequence[Document], canary: Canary | None) -> Centre | None:
@@ -428,8 +433,17 @@ class _Audit:
                 again = await self._rows.of(part)
                 found = {row.document.id: replace(row.document, vector=row.vector) for row in again}
             rows = list(found.values())
-            gone = [id for id in part if id not in found]
-            yield _Page(rows, await self._chunks(rows), gone, str(first + len(part)))
+            twins = await self._twins_left([id for id in part if id not in found])
+            gone = [id for id in part if id not in found and id not in twins]
+            yield _Page(rows, await self._chunks(rows), gone, str(first + len(part)), twins)
+
+    async def _twins_left(self, missing: Sequence[str]) -> list[str]:
+        """Those of these rows that are there still, and that an earlier run has drawn as twins."""
+        twins = self._progress.twins
+        drawn = {key: twins[key] for key in missing if key in twins}
+        there = await self._rows.present(list(drawn))
+        self._rows.twins |= {key: drawn[key] for key in there}
+        return sorted(there)
 
     async def _of_all(self) -> AsyncIterator[_Page]:
         after = self._progress.after
@@ -450,22 +464,22 @@ class _Audit:
 
     async def _judged(self, page: _Page) -> _Judged:
         told = [Finding(id=id, verdict=Verdict.CHANGED, likely="gone") for id in page.gone]
-        told += self._twins(page.rows)
+        told += self._twins([*page.twins, *(row.id for row in page.rows)])
         rows = [row for row in page.rows if row.id not in self._rows.twins]
         suspects = self._suspects(rows)
         if self._asked.backend is None:
             found = [_unmodelled(row.id, suspects) for row in rows]
-            return _Judged(page.after, told + found, witnesses=_witnesses(page, found))
+            return _Judged(page.after, told + found, witnesses=_witnesses(rows, found))
         made = await remade(self._embedders[0], rows, page.chunks)
         found = [replace(self._verdict(row, made), suspect=row.id in suspects) for row in rows]
         foreign = {each.id for each in found if each.verdict is Verdict.FOREIGN}
         changed = await self._changed([row for row in rows if row.id in foreign])
         likely = await self._likely([row for row in rows if row.id in foreign - changed])
         found = [_restated(each, changed, likely) for each in found]
-        return _Judged(page.after, told + found, made.embedded, _witnesses(page, found))
+        return _Judged(page.after, told + found, made.embedded, _witnesses(rows, found))
 
-    def _twins(self, rows: Sequence[Document]) -> list[Finding]:
-        named = ((row.id, self._rows.twins.get(row.id)) for row in rows)
+    def _twins(self, ids: Sequence[str]) -> list[Finding]:
+        named = ((key, self._rows.twins.get(key)) for key in ids)
         return [
             Finding(
                 id=key, verdict=Verdict.DUPLICATE, likely=f"another row has its id {excerpt(id)}"
@@ -640,9 +654,9 @@ class _Audit:
         )
 
 
-def _witnesses(page: _Page, found: Sequence[Finding]) -> dict[str, str]:
+def _witnesses(rows: Sequence[Document], found: Sequence[Finding]) -> dict[str, str]:
     firm = {each.id for each in found if each.verdict in _UNREMARKABLE}
-    return witnesses_of(page.rows, firm)
+    return witnesses_of(rows, firm)
 
 
 def _is_odd(centre: Centre, vector: Vector) -> bool:

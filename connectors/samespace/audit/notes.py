@@ -54,7 +54,8 @@ class Progress:
     """Where an audit goes on: after ``after``, a store's cursor or the number of sampled rows.
 
     A cursor is None at the beginning and at the end: ``read`` says that all rows were. ``witnesses`` are
-    some of the rows that were judged last, by id, each with what it was.
+    some of the rows that were judged last, by id, each with what it was. ``twins`` are those of the sampled
+    rows that have another row's id, each with that.
     """
 
     after: str | None = None
@@ -63,6 +64,7 @@ class Progress:
     witnesses: dict[str, str] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     sampled: list[str] | None = None
+    twins: dict[str, str] = field(default_factory=dict)
     centre: Centre | None = None
     found: int = 0
     """Bytes of the findings that are part of this."""
@@ -224,6 +226,7 @@ class AuditFile(CheckpointPath):
             "witnesses": progress.witnesses,
             "tally": asdict(progress.tally),
             "sampled": progress.sampled,
+            "twins": progress.twins,
             "centre": progress.centre.to_dict() if progress.centre else None,
             "found": progress.found,
             "complete": progress.complete,
@@ -253,6 +256,7 @@ class AuditFile(CheckpointPath):
                 witnesses=dict(values["witnesses"]),
                 tally=Tally(**values["tally"]),
                 sampled=values["sampled"],
+                twins=dict(values.get("twins", {})),
                 centre=Centre.from_dict(values["centre"]) if values["centre"] else None,
                 found=int(values["found"]),
                 complete=bool(values["complete"]),
