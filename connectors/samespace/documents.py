@@ -163,12 +163,15 @@ class VersionedRow:
     ``version`` is what the row was when it was read: ``fill`` writes only if it still is.
     ``vector`` is the row's vector in the slot that was asked for, if one was. ``key`` is what the store
     itself calls a row whose id is another row's, so that the id does not lead to it; empty of any other.
+    ``native_id`` is what the store calls the row where nothing keeps documents' ids unique, so that two rows
+    of one id differ by it; empty where an id leads to one row.
     """
 
     document: Document
     version: bytes
     vector: NDArray[np.float32] | None = field(default=None, compare=False)
     key: str = ""
+    native_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,7 +40,7 @@ from tests.contract.test_elasticsearch_contract import raw
 from tests.contract.test_qdrant_contract import prefix
 
 import samespace
-from samespace import Document, EmbeddingSpace
+from samespace import Document, EmbeddingSpace, Layout
 from samespace.audit import AuditJob, AuditReport, RepairJob, audit, check, repair
 from samespace.audit.notes import AuditFile, Notes
 from samespace.audit.repairing import RepairReport
@@ -55,6 +55,7 @@ from samespace.testing.backends import (
     RefusingBackend,
     TaskBackend,
 )
+from samespace.testing.corpus import texts
 
 __all__ = ["prefix", "raw"]  # fixtures
 STORES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
@@ -74,7 +75,7 @@ def place(request: pytest.FixtureRequest) -> Place:
 @pytest.fixture
 def one(request: pytest.FixtureRequest) -> Place:
     """For what does not depend on the store."""
-    return PLACES["Qdrant local"](request)
+    return PLACES[getattr(request, "param", "Qdrant local")](request)
 
 
 def audited(place: Place, backend: Any, **asked: Any) -> AuditReport:
@@ -484,6 +485,47 @@ def test_two_points_with_one_id_are_told_from_one_that_changed(one: Place) -> No
         assert (store.get([physical]), store.delete(ids=[physical])) == ([], 0)
         assert store.delete(ids=[twin]) == 1
         assert audit(store, sample="all").counts[Verdict.AGREES] == store.count() == 4
+
+
+@pytest.mark.parametrize("one", ["Qdrant local", "Qdrant REST"], indirect=True)
+@pytest.mark.parametrize(("batch", "has_vector"), [(1, True), (10, True), (1, False)])
+def test_a_foreign_row_whose_id_others_have_is_named_and_never_called_right(
+    one: Place, batch: int, has_vector: bool
+) -> None:
+    """The id is in the payload, which nothing keeps unique; the wrong point is the first of the two."""
+    rows = [Document(f"k{n}", text) for n, text in enumerate(texts(5))]
+    right = TaskBackend().embed_documents([row.text for row in rows])
+    wrong = LyingBackend().embed_documents([rows[3].text])[0]
+    points = [
+        models.PointStruct(
+            id=n + 10, payload={"key": row.id, "text": row.text}, vector={"v": vector.tolist()}
+        )
+        for n, (row, vector) in enumerate(zip(rows, right, strict=True))
+    ]
+    points.append(points[3].model_copy(update={"id": 2, "vector": {"v": wrong.tolist()}}))
+    if not has_vector:
+        points[3] = points[3].model_copy(update={"vector": {}})
+    size = models.VectorParams(size=V3.dimensions, distance=models.Distance.COSINE)
+    with closing(client_of(one)) as client:
+        client.create_collection(one.collection, vectors_config={"v": size})
+        client.upsert(one.collection, points, wait=True)
+    layout = Layout(id="key", text="text", slot="v", metadata=())
+    with one.open(TaskBackend(), layout=layout) as store:
+        store.adopt()
+        found = audit(store, sample="all", batch_size=batch)
+        assert found.foreign == 0
+        assert {(each.id, each.verdict) for each in found.findings} == {("k3", Verdict.DUPLICATE)}
+        assert found.findings[0].points == ("2", "13")
+        said = "\n".join(found.lines())
+        assert f"client.delete({one.collection!r}, points_selector=[…])" in said
+        assert ("2, 13" in said, "store.delete" in said) == (True, False)
+        assert AuditReport.from_dict(found.to_dict()) == found
+        for named in (found, ["k3"], AuditReport.from_dict(found.to_dict())):
+            mended = repair(store, named)
+            assert (mended.right, mended.repaired, mended.deleted) == (0, 0, ())
+            assert (mended.unreachable, mended.is_whole) == (("k3",), False)
+            assert mended.shared == (("k3", ("2", "13")),)
+        assert repair(store, ["k2", "k3", "k4"]).right == 2
 
 
 def test_a_vector_of_another_length_is_foreign_where_lengths_say_something(place: Place) -> None:

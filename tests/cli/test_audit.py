@@ -129,6 +129,33 @@ def test_an_id_that_is_not_there_is_no_success(place: Place, run: Run) -> None:
     assert "1 row repaired" in done.stdout
 
 
+def test_an_id_of_several_points_is_left_with_what_takes_one_away(tmp_path: Path, run: Run) -> None:
+    place = Place("QdrantStore", str(tmp_path / "qdrant"), {})
+    right = HashingBackend(64).embed_documents(["one", "two", "two"])
+    made = [
+        models.PointStruct(id=id, payload={"key": key, "text": text}, vector={"v": vector.tolist()})
+        for id, key, text, vector in zip(
+            (1, 2, 3), ("a", "b", "b"), ("one", "two", "two"), (right[0], right[0], right[2]),
+            strict=True,
+        )
+    ]  # fmt: skip
+    size = models.VectorParams(size=64, distance=models.Distance.COSINE)
+    with closing(QdrantClient(path=place.source)) as client:
+        client.create_collection(place.collection, vectors_config={"v": size})
+        client.upsert(place.collection, made)
+    layout = Layout(id="key", text="text", slot="v", metadata=())
+    with place.open(HashingBackend(64), layout=layout) as store:
+        store.adopt()
+    point = str(tmp_path / "point")
+    assert "b" in run(*at(place, "audit", "--all", "--checkpoint", point)).stdout
+    done = run(*at(place, "repair", "--yes", "--checkpoint", point))
+    assert done.returncode == 1
+    assert "0 rows repaired, 0 right already" in done.stdout
+    assert "left as they are, rows with one id b: 2, 3" in done.stderr
+    assert f"client.delete({place.collection!r}, points_selector=[…])" in done.stderr
+    assert "store.delete(" not in done.stderr
+
+
 def test_a_sample_says_where_the_share_is_and_its_json_can_be_repaired_from(
     place: Place, tmp_path: Path, run: Run
 ) -> None:

@@ -55,6 +55,8 @@ SAMPLED: Final = 500
 MOST_SAMPLED: Final = 10_000
 MOST_IN_BATCH: Final = 1_000
 _UNREMARKABLE: Final = (Verdict.AGREES, Verdict.UNSUSPECTED)
+POINTS: Final = 10
+"""How many of the rows that share an id a finding names."""
 MOST_AT_ONCE: Final = 3
 """How many batches are at most being embedded."""
 
@@ -431,6 +433,7 @@ class _Audit:
             found = {id: self._drawn.pop(id) for id in part if id in self._drawn}
             if not found:  # it was drawn by an earlier run
                 again = await self._rows.of(part)
+                self._rows.see(again)
                 found = {row.document.id: replace(row.document, vector=row.vector) for row in again}
             rows = list(found.values())
             twins = await self._twins_left([id for id in part if id not in found])
@@ -465,7 +468,9 @@ class _Audit:
     async def _judged(self, page: _Page) -> _Judged:
         told = [Finding(id=id, verdict=Verdict.CHANGED, likely="gone") for id in page.gone]
         told += self._twins([*page.twins, *(row.id for row in page.rows)])
-        rows = [row for row in page.rows if row.id not in self._rows.twins]
+        told += [self._shared(row.id) for row in page.rows if row.id in self._rows.shared]
+        several = self._rows.twins.keys() | self._rows.shared.keys()
+        rows = [row for row in page.rows if row.id not in several]
         suspects = self._suspects(rows)
         if self._asked.backend is None:
             found = [_unmodelled(row.id, suspects) for row in rows]
@@ -474,8 +479,12 @@ class _Audit:
         found = [replace(self._verdict(row, made), suspect=row.id in suspects) for row in rows]
         foreign = {each.id for each in found if each.verdict is Verdict.FOREIGN}
         changed = await self._changed([row for row in rows if row.id in foreign])
-        likely = await self._likely([row for row in rows if row.id in foreign - changed])
-        found = [_restated(each, changed, likely) for each in found]
+        shared = foreign.intersection(self._rows.shared)
+        likely = await self._likely([row for row in rows if row.id in foreign - changed - shared])
+        found = [
+            self._shared(each.id) if each.id in shared else _restated(each, changed, likely)
+            for each in found
+        ]
         return _Judged(page.after, told + found, made.embedded, _witnesses(rows, found))
 
     def _twins(self, ids: Sequence[str]) -> list[Finding]:
@@ -487,6 +496,17 @@ class _Audit:
             for key, id in named
             if id is not None
         ]
+
+    def _shared(self, id: str) -> Finding:
+        """Of a row whose id others have, too: none of them can be written by it."""
+        points = self._rows.called(id)
+        shown = f"{', '.join(points[:POINTS])}{', …' if len(points) > POINTS else ''}"
+        return Finding(
+            id=id,
+            verdict=Verdict.DUPLICATE,
+            likely=f"several rows have this id: {shown}",
+            points=points[:POINTS],
+        )
 
     def _suspects(self, rows: Sequence[Document]) -> set[str]:
         centre = self._progress.centre
@@ -511,14 +531,22 @@ class _Audit:
         A row that its id does not find stays what it was: somebody else's has no id that a store can ask
         for, and of one that is gone a repair says so.
         """
+        ids = [row.id for row in rows]
         now: dict[str, list[VersionedRow]] = {}
-        for found in await self._rows.of([row.id for row in rows]):
+        for found in await self._seen(ids):
             now.setdefault(found.document.id, []).append(found)
         return {
             row.id
             for row in rows
             if row.id in now and not any(_is_still(row, each) for each in now[row.id])
         }
+
+    async def _seen(self, ids: Sequence[str]) -> list[VersionedRow]:
+        """These rows as they are now; that several have one id is noticed."""
+        found = await self._rows.of(ids)
+        if any(row.native_id for row in found):  # one of them may be without a vector
+            self._rows.see([*found, *await self._rows.pending_of(ids)])
+        return found
 
     async def _likely(self, rows: Sequence[Document]) -> dict[str, str]:
         """Which space each of these foreign rows is of, where a candidate agrees."""

@@ -42,7 +42,9 @@ class RepairReport:
     not there any more; ``refused`` are those that cannot be embedded, each with the reason; ``unsettled``
     are those that somebody else wrote each time, to be repaired again. ``unreachable`` are rows that are
     there and that their ids do not lead to, like one of two points with one id, which is named by the
-    point's: nothing was written, and ``store.delete(ids=[…])`` takes it away.
+    point's: nothing was written, and ``store.delete(ids=[…])`` takes it away. Where several rows have an id
+    that leads to none of them alone, it is unreachable too, and ``shared`` has it with what the store calls
+    these rows: that takes the store's own client, for ``store.delete`` takes them all.
     ``looked_again`` counts the writes that were not done since the row was no longer what had been read.
     """
 
@@ -54,6 +56,7 @@ class RepairReport:
     refused: tuple[tuple[str, str], ...] = ()
     unsettled: tuple[str, ...] = ()
     unreachable: tuple[str, ...] = ()
+    shared: tuple[tuple[str, tuple[str, ...]], ...] = ()
     tokens: int = 0
     embedded: int = 0
     dry_run: bool = False
@@ -75,6 +78,7 @@ class RepairReport:
             "refused": [{"id": id, "error": reason} for id, reason in self.refused],
             "unsettled": list(self.unsettled),
             "unreachable": list(self.unreachable),
+            "shared": [{"id": id, "points": list(points)} for id, points in self.shared],
             "tokens": self.tokens,
             "embedded": self.embedded,
             "dry_run": self.dry_run,
@@ -292,9 +296,10 @@ class _Repair:
     async def _read(self, batch: _Batch) -> list[VersionedRow]:
         """Those with a vector as they are, and those that are pending, without one."""
         ids = sorted(batch.left)
-        found = {(row.document.id, row.key): row for row in await self._rows.of(ids)}
-        for row in await self._rows.pending_of(ids):
-            found[row.document.id, row.key] = replace(row, vector=None)
+        filled, pending = await self._rows.of(ids), await self._rows.pending_of(ids)
+        self._rows.see([*filled, *pending])
+        found = {_place(row): row for row in filled}
+        found |= {_place(row): replace(row, vector=None) for row in pending}
         with_it = Counter(id for id, _ in found)
         batch.seen = {id for id, count in with_it.items() if count == 1}
         return [row for (id, _), row in found.items() if id in batch.seen]
@@ -365,9 +370,19 @@ class _Repair:
             refused=(*report.refused, *sorted(batch.refused.items())),
             unsettled=(*report.unsettled, *sorted(left - deleted - unreachable)),
             unreachable=(*report.unreachable, *sorted(unreachable)),
+            shared=(*report.shared, *self._shared(unreachable)),
             tokens=self._embedder.spent,
         )
         return deleted
+
+    def _shared(self, ids: set[str]) -> list[tuple[str, tuple[str, ...]]]:
+        shared = sorted(ids.intersection(self._rows.shared))
+        return [(id, self._rows.called(id)) for id in shared]
+
+
+def _place(row: VersionedRow) -> tuple[str, str]:
+    """What tells a row from others: a row with a vector may be pending too, with another version."""
+    return (row.document.id, row.key or row.native_id)
 
 
 def _key(row: Document, chunks: Chunks) -> tuple[str, ...]:

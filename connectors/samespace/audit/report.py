@@ -339,13 +339,24 @@ def _said_of_others(report: AuditReport) -> Iterator[str]:
         "written while they were judged": report.counts[Verdict.CHANGED],
         "not to be judged (blank, or refused by the backend)": report.counts[Verdict.UNJUDGED],
         "pending (no vector)": report.pending,
-        "with the id of another row, which alone it leads to": report.counts[Verdict.DUPLICATE],
+        "with an id that another row has": report.counts[Verdict.DUPLICATE],
     }
     yield from (f"{what}: {count:,}" for what, count in others.items() if count)
     twins = [each for each in report.findings if each.verdict is Verdict.DUPLICATE]
     yield from (f"  {named(each, report.threshold)}" for each in twins[:SHOWN])
-    if twins:
-        yield f"  to take one away: store.delete(ids=[{twins[0].id!r}])"
+    alone = next((each for each in twins if not each.points), None)
+    if alone is not None:
+        yield f"  to take one away: store.delete(ids=[{alone.id!r}])"
+    if any(each.points for each in twins):
+        yield f"  to take one of several away: {taken_away(report.collection)}"
+
+
+def taken_away(collection: str) -> str:
+    """How one of several rows with one id is deleted, which takes what the store calls it."""
+    return (
+        f"client.delete({collection!r}, points_selector=[…]) of Qdrant's own client, with the point's id, "
+        "since the document's takes them all"
+    )
 
 
 def said_of_free(report: AuditReport) -> Iterator[str]:

@@ -23,6 +23,8 @@ class Rows(Target):
         self.canary_threshold: float = store.canary_threshold
         self.twins: dict[str, str] = {}
         """Rows with another row's id, by what the store calls them, which is their id here."""
+        self.shared: dict[str, set[str]] = {}
+        """Ids that several rows were seen to have, each with what the store calls these rows."""
 
     async def info(self) -> CollectionInfo:
         """What the collection says of itself."""
@@ -32,12 +34,28 @@ class Rows(Target):
     async def filled(self, limit: int, after: str | None) -> tuple[list[Document], str | None]:
         """The next rows with a vector, and where to go on; None at the end."""
         rows, cursor = await self._call(self._store.filled, self.space, limit=limit, after=after)
+        self.see(rows)
         return [self._named(row) for row in rows], cursor
 
     async def sample(self, size: int) -> list[Document]:
         """So many rows with a vector, drawn without replacement."""
         rows = await self._call(self._store.sample, self.space, size=size)
+        self.see(rows)
         return [self._named(row) for row in rows]
+
+    def see(self, rows: Iterable[VersionedRow]) -> None:
+        """Notice which of these rows have one id."""
+        seen: dict[str, set[str]] = {}
+        for row in rows:
+            if row.native_id:
+                seen.setdefault(row.document.id, set()).add(row.native_id)
+        for id, natives in seen.items():
+            if len(natives) > 1:
+                self.shared.setdefault(id, set()).update(natives)
+
+    def called(self, id: str) -> tuple[str, ...]:
+        """What the store calls the rows that were seen to have this id, in order; empty of a row alone."""
+        return tuple(sorted(self.shared.get(id, ()), key=lambda each: (len(each), each)))
 
     def _named(self, row: VersionedRow) -> Document:
         """A row with its vector, under an id that no other has."""

@@ -45,7 +45,8 @@ class Verdict(StrEnum):
     STALE = "stale"
     """Its vector was made from another text than it has now."""
     DUPLICATE = "duplicate"
-    """Another row has its id, which does not lead to this one; named by what the store calls it."""
+    """Another row has its id, which does not lead to this one: named by what the store calls it, or by
+    the id where that leads to none of them alone."""
     CHANGED = "changed"
     """Written while it was being judged, or gone."""
     UNJUDGED = "unjudged"
@@ -61,7 +62,8 @@ class Finding:
     """A row that does not agree. ``cosine`` is None where the two vectors cannot be compared.
 
     ``likely`` says what a foreign vector is, or why a row could not be judged; ``suspect`` whether it was
-    out of place among the others.
+    out of place among the others. ``points`` is what the store calls the rows that have the id together,
+    some of them if there are many.
     """
 
     id: str
@@ -69,6 +71,7 @@ class Finding:
     cosine: float | None = None
     likely: str = ""
     suspect: bool = False
+    points: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -78,6 +81,7 @@ class Finding:
             "cosine": self.cosine,
             "likely": self.likely,
             "suspect": self.suspect,
+            **({"points": list(self.points)} if self.points else {}),
         }
 
     @classmethod
@@ -91,6 +95,7 @@ class Finding:
             cosine=None if values["cosine"] is None else float(values["cosine"]),
             likely=values["likely"],
             suspect=values["suspect"] is True,
+            points=tuple(map(str, values.get("points", ()))),
         )
 
 

@@ -21,7 +21,7 @@ from samespace.audit.auditing import MOST_SAMPLED, SAMPLED, AuditJob
 from samespace.audit.notes import AuditFile
 from samespace.audit.page import page_of
 from samespace.audit.repairing import RepairJob, RepairReport
-from samespace.audit.report import AuditReport
+from samespace.audit.report import AuditReport, taken_away
 from samespace.audit.verdicts import Verdict
 from samespace.cli.checkpoints import place_of
 from samespace.cli.options import (
@@ -297,7 +297,7 @@ def repair(
             on_progress=lambda done: watch.tell(done.asked, None),
         )
         done = _repaired(job, watch)
-    _show_repair(done, as_json=as_json)
+    _show_repair(done, collection, as_json=as_json)
     mistyped = set(ids or ()).intersection(done.deleted)
     for id in islice(sorted(mistyped), NAMED):
         typer.echo(f"there is no row {one_line(id, 60)}", err=True)
@@ -360,7 +360,7 @@ def _repaired(job: RepairJob, watch: Counter) -> RepairReport:
         raise SystemExit(getattr(ending, "code", INTERRUPTED)) from None
 
 
-def _show_repair(done: RepairReport, *, as_json: bool) -> None:
+def _show_repair(done: RepairReport, collection: str, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(done.to_dict()))
         return
@@ -373,16 +373,32 @@ def _show_repair(done: RepairReport, *, as_json: bool) -> None:
         typer.echo(f"left as it is {one_line(id, 60)}: {reason}", err=True)
     if len(done.refused) > NAMED:
         typer.echo(f"and {len(done.refused) - NAMED:,} more, all named with --json", err=True)
-    if done.unreachable:
-        typer.echo(
-            f"{counted(len(done.unreachable), 'row')} left: its id leads to none, or to another with the "
-            f"same, like {one_line(done.unreachable[0], 60)}; take it away (store.delete(ids=[…])), and "
-            "write again with upsert what is missed then",
-            err=True,
-        )
+    _show_unreachable(done, collection)
     if done.unsettled:
         typer.echo(
             f"{counted(len(done.unsettled), 'row')} left: written by others each time, like "
             f"{one_line(done.unsettled[0], 60)}; run it again",
+            err=True,
+        )
+
+
+def _show_unreachable(done: RepairReport, collection: str) -> None:
+    for id, points in islice(done.shared, NAMED):
+        typer.echo(
+            f"left as they are, rows with one id {one_line(id, 60)}: {one_line(', '.join(points), 200)}",
+            err=True,
+        )
+    if done.shared:
+        typer.echo(
+            f"{counted(len(done.shared), 'id')} of several rows; to take one of them away: "
+            f"{taken_away(collection)}",
+            err=True,
+        )
+    lost = sorted(set(done.unreachable).difference(id for id, _ in done.shared))
+    if lost:
+        typer.echo(
+            f"{counted(len(lost), 'row')} left: its id leads to none, or to another with the same, like "
+            f"{one_line(lost[0], 60)}; take it away (store.delete(ids=[…])), and write again with upsert "
+            "what is missed then",
             err=True,
         )

@@ -1073,6 +1073,7 @@ class QdrantStore(GuardedStore[State]):
                 version=_version(point, slot, has_vector=has_vector),
                 vector=_vector(point, other) if other else None,
                 key=str(point.id) if state.rows.is_twin(point) else "",
+                native_id="" if state.rows.has_native_ids else str(point.id),
             )
             for document, point in zip(self._documents(state, points), points, strict=True)
         ]
