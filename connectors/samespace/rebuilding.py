@@ -12,7 +12,6 @@ import numpy as np
 from samespace import __version__
 from samespace.errors import InvalidInput, SpaceMismatch, SpaceUnknown, command, excerpt
 from samespace.guard import (
-    CANARY_THRESHOLD,
     Direction,
     SlotRecord,
     SlotState,
@@ -138,6 +137,7 @@ def check_alike(
     again: Matrix,
     slot: SlotRecord,
     *,
+    threshold: float,
     collection: str,
     scope: Sequence[str] = (),
 ) -> None:
@@ -147,11 +147,11 @@ def check_alike(
     """
     alike = cosines(stored, again)
     middle = float(np.median(alike))
-    if not middle >= CANARY_THRESHOLD:
+    if not middle >= threshold:
         raise SpaceMismatch(
             f"nothing was recorded of collection {excerpt(collection)}: the backend says {slot.space}, but "
             f"embeds the texts of {len(alike)} rows otherwise than they are stored: median cosine "
-            f"{cosine_text(middle, CANARY_THRESHOLD)}, at least {CANARY_THRESHOLD} expected. This suggests "
+            f"{cosine_text(middle, threshold)}, at least {threshold} expected. This suggests "
             f"{suggestion(middle)}. {_mend(slot, collection, scope)}",
             stored=slot.space,
             offered=slot.space,
@@ -171,6 +171,7 @@ def check_told_by_rows(
     slot: SlotRecord,
     differing: Mapping[Direction, float],
     *,
+    threshold: float,
     collection: str,
     comparable: bool,
     scope: Sequence[str] = (),
@@ -183,7 +184,7 @@ def check_told_by_rows(
     if not differing or ("documents" in differing and comparable):
         return
     direction = next(iter(differing))
-    cosine = cosine_text(differing[direction], CANARY_THRESHOLD)
+    cosine = cosine_text(differing[direction], threshold)
     why = (
         "no row has a vector, or they are chunks or without a text, so that none can be embedded again alone"
         if "documents" in differing

@@ -220,6 +220,7 @@ def test_a_candidate_that_made_foreign_vectors_is_named(
     "command",
     [
         ["audit"],
+        ["guard", "repair-record"],
         ["repair", "--id", "d1", "--yes"],
         ["check"],
         ["search", "a part"],
@@ -240,11 +241,26 @@ def test_every_command_that_embeds_takes_how_near_is_near_enough(
     )
     with place.open(quantised) as store:
         store.upsert(documents(2))
-    asked = at(place, *command)
+    asked = [*command, *at(place, "")[1:]]
     assert run(*asked).returncode == (1 if command == ["check"] else 3)
     done = run(*asked, "--canary-threshold", "0.98")
     assert done.returncode == 0, done.stderr
     assert "a cosine between 0 and 1" in run(*asked, "--canary-threshold", "7").stderr
+
+
+@pytest.mark.parametrize("command", [["info"], ["check"], ["guard", "repair-record"]])
+def test_how_near_is_near_enough_is_not_asked_of_what_compares_nothing(
+    tmp_path: Path, run: Run, command: list[str]
+) -> None:
+    place = Place("QdrantStore", str(tmp_path / "qdrant"), {})
+    with place.open(HashingBackend(64)) as store:
+        store.upsert(documents(2))
+    asked = [*command, *at(place, "", backend=None)[1:]]
+    assert run(*asked).returncode == 0
+    for threshold in ("0.9", "7"):
+        done = run(*asked, "--canary-threshold", threshold)
+        assert done.returncode == 2
+        assert "--canary-threshold is of a comparison, and without --backend" in done.stderr
 
 
 # Interrupted

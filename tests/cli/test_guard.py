@@ -12,13 +12,15 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 from tests.addresses import postgres_address
+from tests.audit.poisoning import turned
 from tests.cli.running import Caller
 from tests.cli.test_mending import follow, forged, refused
 from tests.places import database
 
-from samespace import HashingBackend, Layout, PgVectorStore, field, open_store
-from samespace.errors import InvalidInput, SpaceUnknown
+from samespace import Document, HashingBackend, Layout, PgVectorStore, field, open_store
+from samespace.errors import InvalidInput, SpaceMismatch, SpaceUnknown
 from samespace.layout import TextQuery
+from samespace.testing.backends import DistortingBackend
 from samespace.testing.corpus import texts
 
 BACKEND = HashingBackend(64)
@@ -54,6 +56,10 @@ class Tables:
         query = "SELECT record FROM samespace.collections WHERE scope LIKE %s"
         ((found,),) = self._connection.execute(query, (f'%"{tenant}"%',)).fetchall()
         return found
+
+    def is_unrecorded(self) -> bool:
+        """Whether no collection of the database has a record."""
+        return not self._connection.execute("SELECT 1 FROM samespace.collections").fetchall()
 
     def set_record(self, tenant: str, record: object) -> None:
         statement = "UPDATE samespace.collections SET record = %s WHERE scope LIKE %s"
@@ -155,6 +161,22 @@ def test_what_was_adopted_as_a_whole_has_no_scope(tables: Tables, call: Caller) 
         said = refused(call, *command, "-c", "t", "--scope", "tenant=a b", code=2)
         assert "recorded as a whole, not by scope; leave scope (--scope) out" in said
         assert call(*command, "-c", "t")[0] == 0
+
+
+def test_a_lost_canary_is_kept_of_a_backend_that_is_near_enough_to_the_rows(
+    tables: Tables, call: Caller
+) -> None:
+    with open_store(tables.address, collection="own", backend=BACKEND) as store:
+        store.upsert([Document(str(number), text) for number, text in enumerate(texts(4))])
+    tables.run("DELETE FROM samespace.collections")
+    near = DistortingBackend(BACKEND, documents=lambda made: turned(made, 0.99))
+    with PgVectorStore(tables.address, collection="own", backend=near) as store:
+        with pytest.raises(SpaceMismatch, match=r"median cosine 0\.990, at least 0\.995"):
+            store.repair_record()
+        assert tables.is_unrecorded()
+    options: dict[str, Any] = {"backend": near, "canary_threshold": 0.98}
+    with PgVectorStore(tables.address, collection="own", **options) as store:
+        assert store.repair_record()[0].has_canary
 
 
 ELSEWHERE: dict[str, Any] = {

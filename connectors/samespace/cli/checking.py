@@ -17,6 +17,7 @@ from samespace.cli.options import (
     Collection,
     Scope,
     Store,
+    comparing,
     opened_as_it_is,
     opened_backend,
 )
@@ -58,6 +59,7 @@ def check_collection(
     found: CheckReport | None = None
     code, said = UNTOLD, ""
     try:
+        comparing(canary_threshold, backend)
         with ExitStack() as stack:
             source = stack.enter_context(opened_as_it_is(store, collection, context, scope=scope))
             model = stack.enter_context(opened_backend(backend)) if backend else None

@@ -21,6 +21,7 @@ from samespace.cli.options import (
     Dimensions,
     Scope,
     Store,
+    comparing,
     condition,
     is_confirmed,
     one_line,
@@ -98,6 +99,7 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Say what a collection holds, and with --backend whether that embeds alike."""
+    comparing(canary_threshold, backend)
     if backend is None:
         with opened_as_it_is(store, collection, context, scope=scope, reads_texts=False) as source:
             found = source.info()

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -16,10 +16,12 @@ from rich.table import Table
 
 from samespace.cli.options import (
     AsJson,
+    CanaryThreshold,
     Collection,
     Scope,
     Store,
     check_shown,
+    comparing,
     opened_as_it_is,
     opened_backend,
     scoped,
@@ -114,15 +116,19 @@ def repair_record(
         typer.Option("--backend", help="What made the vectors; it is compared with some rows."),
     ] = None,
     scope: Scope = None,
+    canary_threshold: CanaryThreshold = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a lost record anew, of the names of the collection's slots."""
     check_shown(store, context)
     spaces = [EmbeddingSpace.parse(spec) for spec in space or []]
-    layout = scoped(store, collection, scope, reads_texts=backend is not None)
+    options: dict[str, Any] = {
+        **comparing(canary_threshold, backend),
+        "layout": scoped(store, collection, scope, reads_texts=backend is not None),
+    }
     with (
         opened_backend(backend) if backend else nullcontext() as embedder,
-        open_unrecorded(store, collection=collection, backend=embedder, layout=layout) as source,
+        open_unrecorded(store, collection=collection, backend=embedder, **options) as source,
     ):
         slots = _rebuilding(source).repair_record(spaces=spaces)
     if as_json:

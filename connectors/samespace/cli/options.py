@@ -80,7 +80,6 @@ def opened(
 ) -> Iterator[VectorStore]:
     """A handle that embeds."""
     check_shown(store, context)
-    options = {} if canary_threshold is None else {"canary_threshold": canary_threshold}
     with (
         _missing_explained(collection),
         opened_backend(backend, dimensions, share) as embedder,
@@ -89,7 +88,7 @@ def opened(
             collection=collection,
             backend=embedder,
             layout=scoped(store, collection, scope),
-            **options,
+            **comparing(canary_threshold, backend),
         ) as handle,
     ):
         yield handle
@@ -116,6 +115,18 @@ def opened_as_it_is(
         ) as handle,
     ):
         yield handle
+
+
+def comparing(canary_threshold: float | None, backend: str | None) -> dict[str, float]:
+    """The threshold as a store's option, if one is given; :class:`InvalidInput` where nothing is compared."""
+    if canary_threshold is None:
+        return {}
+    if backend is None:
+        raise InvalidInput(
+            "--canary-threshold is of a comparison, and without --backend nothing is compared; give "
+            "--backend, too, or leave it out"
+        )
+    return {"canary_threshold": canary_threshold}
 
 
 def scoped(

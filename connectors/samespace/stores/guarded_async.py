@@ -446,11 +446,11 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         the rows contradict; one that is in order stays. ``spaces`` are those that slots may be named
         after, beside those of known models and of this handle; each must be one's. A slot in which rows
         are pending is to be filled, unless it is the fullest. A backend of a slot's space has its canary
-        kept once it was compared with rows, in the place of one that it contradicts, too;
-        :class:`SpaceMismatch`, and nothing is written, if it embeds otherwise than they are stored, or
-        differs from the canary where no row can tell. :class:`SpaceUnknown` where a name tells of no
-        known space, or none was made here. Of a collection of others only the canary is written anew, with a
-        backend; :class:`InvalidInput` without one.
+        kept once it was compared with rows (by ``canary_threshold``), in the place of one that it
+        contradicts, too; :class:`SpaceMismatch`, and nothing is written, if it embeds otherwise than they
+        are stored, or differs from the canary where no row can tell. :class:`SpaceUnknown` where a name
+        tells of no known space, or none was made here. Of a collection of others only the canary is
+        written anew, with a backend; :class:`InvalidInput` without one.
         """
         given = [*map(check_space, spaces), *([self._backend.space] if self._backend else [])]
         planned = await self._plan(given)
@@ -510,6 +510,7 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         check_told_by_rows(
             slot,
             differing,
+            threshold=self.canary_threshold,
             collection=self._collection,
             comparable=bool(whole),
             scope=self._scope,
@@ -526,7 +527,14 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         beneath: Any = uncached(self._backend) if self._backend else None
         again, _ = await embed_documents_async(beneath, texts)
         stored = np.stack([row.vector for row in rows if row.vector is not None])
-        check_alike(stored, again, slot, collection=self._collection, scope=self._scope)
+        check_alike(
+            stored,
+            again,
+            slot,
+            threshold=self.canary_threshold,
+            collection=self._collection,
+            scope=self._scope,
+        )
 
     async def _keep_canary(self, made: Canary, planned: SpaceRecord) -> None:
         """Record it, unless another one was recorded since the record was read."""
