@@ -179,6 +179,19 @@ def test_a_lost_canary_is_kept_of_a_backend_that_is_near_enough_to_the_rows(
         assert store.repair_record()[0].has_canary
 
 
+@pytest.mark.parametrize("kind", ["vector", "vector NOT NULL"])
+def test_rows_of_another_size_are_emptied_as_the_refusal_says(tables: Tables, kind: str) -> None:
+    tables.make("100%", kind=kind)
+    tables.run("UPDATE \"100%\" SET v = '[1,0,0]' WHERE id IN (3, 5)")
+    layout = Layout(id="id", text="body", slot="v", metadata=())
+    with open_store(tables.address, collection="100%", backend=BACKEND, layout=layout) as store:
+        with pytest.raises(InvalidInput, match="vectors of other sizes") as refusal:
+            store.adopt()
+        tables.run(str(refusal.value).rpartition("is adopted: ")[2])
+        store.adopt()
+        assert [slot.pending for slot in store.info().slots] == [2]
+
+
 ELSEWHERE: dict[str, Any] = {
     "a query": TextQuery("body || lang"),
     "a function": lambda ids: [texts(12)[int(id)] for id in ids],

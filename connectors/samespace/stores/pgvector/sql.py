@@ -434,13 +434,20 @@ def _is_of_another_size(table: Table, dimensions: int) -> sql.Composed:
     return sql.SQL("vector_dims({}) <> {}").format(Name(table.layout.slot), sql.Literal(dimensions))
 
 
-def emptying(table: Table, dimensions: int) -> str:
-    """What takes the vectors of another size away, for an administrator to read and run."""
+def emptying(table: Table, dimensions: int, *, obligatory: bool) -> str:
+    """What takes the vectors of another size away, for an administrator to read and run.
+
+    ``obligatory`` says whether the column is NOT NULL.
+    """
     mine = [*pinned_columns(table), _is_of_another_size(table, dimensions)]
     update = sql.SQL("UPDATE {} SET {} = NULL WHERE {}").format(
         table.qualified, Name(table.layout.slot), sql.SQL(" AND ").join(mine)
     )
-    return update.as_string(None).replace("%%", "%")
+    permit = sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL").format(
+        table.qualified, Name(table.layout.slot)
+    )
+    parts = [permit, update] if obligatory else [update]
+    return sql.SQL("; ").join(parts).as_string(None).replace("%%", "%")
 
 
 def off_unit_norm(table: Table) -> Statement:

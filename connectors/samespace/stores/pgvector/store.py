@@ -714,11 +714,13 @@ class PgVectorStore(GuardedStore[_State]):
         cursor.execute(*sql.sizes(table, size))
         odd = [diagnosis.sized_rows(*row) for row in cursor.fetchall()]
         if odd:
+            obligatory = slot in self._obligatory(cursor, table, [slot])
             raise InvalidInput(
                 f"{self._space} has {size} dimensions, and column {excerpt(slot)} of table "
                 f"{excerpt(table.name)} has vectors of other sizes: {'; '.join(odd)}. Name the space of "
                 "the stored vectors, or pick its rows with Layout.scope (--scope); or delete such rows, or "
-                f"empty them, to be filled once the table is adopted: {sql.emptying(table, size)}"
+                "empty them, to be filled once the table is adopted: "
+                f"{sql.emptying(table, size, obligatory=obligatory)}"
             )
 
     def _check_norms(self, cursor: psycopg.Cursor[Any], table: Table) -> None:
