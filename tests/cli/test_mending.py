@@ -343,9 +343,8 @@ def test_rows_without_a_vector_are_filled_before_the_guard_is_installed(
     assert call("guard", "remove", "--collection", own.name)[0] == 0
 
 
-def test_rows_that_a_check_would_refuse_are_named_and_mended(call: Caller, place: Place) -> None:
-    if not isinstance(place, Table):
-        pytest.skip("only PostgreSQL has a raw UPDATE of a vector")
+@pytest.mark.parametrize("place", ["PostgreSQL"], indirect=True)  # where a check can be added
+def test_rows_that_a_check_would_refuse_are_named_and_mended(call: Caller, place: Table) -> None:
     place.make(ROWS, BACKEND.embed_documents([row.text for row in ROWS]))
     named = ("--collection", place.name)
     assert call("adopt", *named, "--backend", SPEC, "--yes")[0] == 0
