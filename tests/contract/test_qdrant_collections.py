@@ -672,7 +672,11 @@ class TestGraphs:
         with place.open(index=Index(build="manual")) as store:
             store.upsert(documents(300))
             read = store._read
-            monkeypatch.setattr(store, "_read", lambda: replace(read(), settled=False, failed=True))
+            monkeypatch.setattr(
+                store,
+                "_read",
+                lambda **asked: replace(read(**asked), settled=False, failed=True),
+            )
             with pytest.raises(StoreUnavailable, match="look at its log"):
                 store.build_index()
 
