@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, TypeGuard, get_args
 
 from samespace.errors import InvalidInput, excerpt
 from samespace.forecast import SlotForecast
+from samespace.ingest.arguments import check_count
 
 Basis = Literal["counted", "sampled", "estimated", "configured", "formula", "unknown"]
 """How a figure is known, from the surest to none at all."""
@@ -82,28 +83,24 @@ class Rates:
             )
         for name in ("tokens_per_minute", "requests_per_minute"):
             if getattr(self, name) is not None:
-                _check_count(name, getattr(self, name))
-        _check_count("texts_per_request", self.texts_per_request)
+                check_count(getattr(self, name), what=_option(name))
+        check_count(self.texts_per_request, what=_option("texts_per_request"))
         if not _is_number(self.share) or not 0 < self.share <= 1:
             raise InvalidInput(
                 f"share (--share) is {excerpt(self.share)}; pass a part above 0 and at most 1, like 0.5"
             )
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return _is_number(value) and math.isfinite(value)
 
 
-def _check_count(name: str, value: object) -> None:
-    if type(value) is not int or value < 1:
-        option = name.replace("_", "-")
-        raise InvalidInput(
-            f"{name} (--{option}) is {excerpt(value)}; pass a whole number from 1 on"
-        )
+def _option(name: str) -> str:
+    return f"{name} (--{name.replace('_', '-')})"
 
 
 def tokens_by_size(texts: Iterable[str]) -> list[int]:

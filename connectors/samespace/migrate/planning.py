@@ -14,6 +14,7 @@ from samespace.errors import InvalidInput, SpaceUnknown, excerpt
 from samespace.filters import Filter, check_filter, to_json
 from samespace.forecast import Notice, SlotForecast
 from samespace.guard import SlotState
+from samespace.ingest.arguments import check_count
 from samespace.ingest.pipeline import LATE
 from samespace.ingest.running import served
 from samespace.ingest.target import AnyStore
@@ -65,7 +66,7 @@ def plan(
         where=check_filter(where),
         pinned=None if where is None else _pinned(where),
         rates=rates or Rates(),
-        sample=_checked_sample(sample),
+        sample=check_count(sample, what="sample (--sample)", most=MOST_SAMPLED),
     )
     listed: Iterable[AnyStore] = stores if isinstance(stores, Iterable) else [stores]
     return served(lambda worker: _planned(listed, asked, worker))
@@ -100,14 +101,6 @@ def _pinned(where: Filter) -> dict[str, Any]:
             f"where (--where) is {excerpt(where)}; a plan takes equalities alone, such as "
             'field("tenant") == "a", joined by &'
         ) from None
-
-
-def _checked_sample(sample: object) -> int:
-    if type(sample) is not int or not 1 <= sample <= MOST_SAMPLED:
-        raise InvalidInput(
-            f"sample (--sample) is {excerpt(sample)}; pass a whole number from 1 to {MOST_SAMPLED:,}"
-        )
-    return sample
 
 
 async def _planned(stores: Iterable[AnyStore], asked: _Asked, worker: Worker) -> MigrationPlan:
