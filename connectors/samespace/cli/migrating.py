@@ -1,4 +1,4 @@
-"""``samespace migrate``: from one embedding space to another, while the collection is in use."""
+"""``samespace migrate`` and ``samespace grants``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from samespace.protocols import EmbeddingBackend, NamesRights, PlansSlots, Vecto
 from samespace.rights import known_part
 
 app = typer.Typer(
-    no_args_is_help=True, help="Move collections to another embedding space while they are in use."
+    no_args_is_help=True, help="Plan a move of collections to another embedding space."
 )
 _DEFAULTS = Rates()
 

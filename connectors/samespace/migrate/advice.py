@@ -55,8 +55,8 @@ def advice(
     yield Notice(
         "scores",
         f"Scores of {source} and {target} are not comparable: a threshold or min_score does not carry "
-        "over. The top hit of one example fell from 0.82 under v2 to 0.65 under v3; have verification "
-        "translate each threshold, by the share of hits that pass it.",
+        "over. The top hit of one example fell from 0.82 under v2 to 0.65 under v3; choose each "
+        "threshold anew, say by the share of hits that pass it.",
     )
     if source.dimensions == target.dimensions:
         yield Notice(
