@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.abc import Query
 from psycopg.sql import SQL, Identifier
 from tests.addresses import postgres_address
 from tests.audit.poisoning import turned
@@ -48,8 +49,8 @@ class Tables:
             tenant = ("a b", "it's%s")[number % 2]
             self._connection.execute(insert, (number, text, tenant, str(vector.tolist())))
 
-    def run(self, statement: object) -> None:
-        self._connection.execute(statement)  # type: ignore[call-overload]
+    def run(self, statement: Query) -> None:
+        self._connection.execute(statement)
 
     def record(self, tenant: str) -> Any:
         """The record of the collection whose scope is a tenant."""

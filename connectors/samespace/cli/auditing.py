@@ -86,31 +86,19 @@ def audit(
 
     Nothing is written to it. Without --all a random sample bounds the share.
     """
-    if max_share is not None and not 0 <= max_share < 1:
-        raise InvalidInput(f"--max-share is {max_share}; pass a share, like 0.01")
-    if max_share is not None and free:
-        raise InvalidInput(
-            "--free judges no row, so that --max-share would never fail; leave one of them out"
-        )
     _check_rows(context, sample, all_rows)
-    if free and candidate:
-        raise InvalidInput(
-            "--free asks no model, so that no --candidate would be asked; leave one of them out"
-        )
+    _check_share(max_share)
+    if free:
+        _check_free(candidate, max_share)
     if report is not None:
         _check_writable(report)
     with ExitStack() as stack:
         source = stack.enter_context(
             opened(
-                store,
-                collection,
-                backend,
-                dimensions,
-                context,
-                scope=scope,
-                canary_threshold=canary_threshold,
+                store, collection, backend, dimensions, context,
+                scope=scope, canary_threshold=canary_threshold,
             )
-        )
+        )  # fmt: skip
         watch = Counter(console_of(sys.stderr.isatty()), "judged")
         job = AuditJob(
             source,
@@ -132,6 +120,23 @@ def audit(
         raise typer.Exit(SPENT)
     if _is_above(found, max_share):
         raise typer.Exit(1)
+
+
+def _check_share(max_share: float | None) -> None:
+    if max_share is not None and not 0 <= max_share < 1:
+        raise InvalidInput(f"--max-share is {max_share}; pass a share, like 0.01")
+
+
+def _check_free(candidates: Sequence[str] | None, max_share: float | None) -> None:
+    """:class:`InvalidInput` for what an audit without a model would not look at."""
+    if max_share is not None:
+        raise InvalidInput(
+            "--free judges no row, so that --max-share would never fail; leave one of them out"
+        )
+    if candidates:
+        raise InvalidInput(
+            "--free asks no model, so that no --candidate would be asked; leave one of them out"
+        )
 
 
 def _check_rows(context: typer.Context, sample: int, all_rows: bool) -> None:

@@ -129,12 +129,7 @@ def plan(
         closing(_opened_each(store, collection, context, scope)) as stores,
     ):
         found = made_plan(
-            stores,
-            target,
-            use=check_use(use),
-            where=wanted,
-            rates=rates,
-            sample=sample,
+            stores, target, use=check_use(use), where=wanted, rates=rates, sample=sample
         )
         statements = [] if ddl is None else _statements(store, collection, context, scope, target)
     if out is not None:
@@ -143,10 +138,9 @@ def plan(
         _write(ddl, "".join(f"{each};\n" for each in statements).encode())
     sizes = None
     if dry_run is not None:
-        full = full_size(backend, target.space)
         with (
             opened_as_it_is(store, collection[0], context, scope=scope) as source,
-            opened_backend(full) as embedder,
+            opened_backend(full_size(backend, target.space)) as embedder,
         ):
             sizes = compared(source, embedder, documents=dry_run, queries=asked, where=wanted)
     _show(found, sizes, as_json=as_json)
