@@ -26,11 +26,6 @@ class Rows(Target):
         self.shared: dict[str, set[str]] = {}
         """Ids that several rows were seen to have, each with what the store calls these rows."""
 
-    async def info(self) -> CollectionInfo:
-        """What the collection says of itself."""
-        found: CollectionInfo = await self._call(self._store.info)
-        return found
-
     async def filled(self, limit: int, after: str | None) -> tuple[list[Document], str | None]:
         """The next rows with a vector, and where to go on; None at the end."""
         rows, cursor = await self._call(self._store.filled, self.space, limit=limit, after=after)
@@ -134,19 +129,11 @@ class Rows(Target):
 
     async def stale(self) -> set[str]:
         """The ids of all rows whose text is no longer what their vector was made from."""
-        return {id async for ids in self._stale(self.space) for id in ids}
+        return {row.document.id async for rows in self.stale_rows(self.space) for row in rows}
 
     async def count_stale(self, space: EmbeddingSpace) -> int:
         """How many rows of a slot these are."""
-        return sum([len(ids) async for ids in self._stale(space)])
-
-    async def _stale(self, space: EmbeddingSpace) -> AsyncIterator[list[str]]:
-        since: str | None = None
-        while True:
-            rows, since = await self._call(self._store.stale, space, since=since, limit=IDS)
-            yield [row.document.id for row in rows]
-            if since is None:
-                return
+        return sum([len(rows) async for rows in self.stale_rows(space)])
 
     async def fill(self, rows: Sequence[VersionedRow], vectors: Matrix) -> FillReport:
         """Write vectors into rows that still are what was read."""

@@ -8,11 +8,19 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from samespace.documents import CollectionInfo, Document, Metadata, Rejected, WriteReport
+from samespace.documents import (
+    CollectionInfo,
+    Document,
+    Metadata,
+    Rejected,
+    VersionedRow,
+    WriteReport,
+)
 from samespace.errors import CollectionNotFound, InvalidInput
 from samespace.filters import Filter, everything, field
 from samespace.ingest.worker import GRACE, Worker
 from samespace.protocols import AsyncVectorStore, Vector, VectorStore
+from samespace.space import EmbeddingSpace
 
 T = TypeVar("T")
 AnyStore = VectorStore | AsyncVectorStore
@@ -49,13 +57,17 @@ class Target:
             return None
         return {document.id: document for document in found if document.vector is not None}
 
+    async def info(self) -> CollectionInfo:
+        """What the collection says of itself."""
+        found: CollectionInfo = await self._call(self._store.info)
+        return found
+
     async def provenance(self) -> Mapping[str, str] | None:
         """What the collection says of how its vectors are made; None where there is none."""
         try:
-            info: CollectionInfo = await self._call(self._store.info)
+            return (await self.info()).provenance
         except CollectionNotFound:
             return None
-        return info.provenance
 
     async def create(self, provenance: Mapping[str, str]) -> None:
         """Create the collection, saying how its vectors are made."""
@@ -120,6 +132,15 @@ class Target:
                 yield part
         except CollectionNotFound:
             return
+
+    async def stale_rows(self, space: EmbeddingSpace) -> AsyncIterator[list[VersionedRow]]:
+        """All rows of a slot whose text is no longer what their vector was made from, in lists."""
+        since: str | None = None
+        while True:
+            rows, since = await self._call(self._store.stale, space, since=since, limit=IDS)
+            yield rows
+            if since is None:
+                return
 
     async def _next(self, rows: AsyncIterator[Document] | Iterator[Document]) -> list[Document]:
         if isinstance(rows, Iterator):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
-from samespace.documents import CollectionInfo, VersionedRow
+from samespace.documents import VersionedRow
 from samespace.filters import Filter, matches
 from samespace.ingest.target import IDS, Target
 from samespace.space import EmbeddingSpace
@@ -12,11 +12,6 @@ from samespace.space import EmbeddingSpace
 
 class Rows(Target):
     """The rows of one collection, as a plan and a dry run look at them."""
-
-    async def info(self) -> CollectionInfo:
-        """What the collection says of itself."""
-        found: CollectionInfo = await self._call(self._store.info)
-        return found
 
     async def count(self, where: Filter | None) -> int:
         """How many rows pass."""
@@ -44,15 +39,7 @@ class Rows(Target):
 
     async def count_stale(self, space: EmbeddingSpace, where: Filter | None) -> int:
         """Rows that pass and whose text changed behind their vector."""
-        return sum([_passing(rows, where) async for rows in self._stale(space)])
-
-    async def _stale(self, space: EmbeddingSpace) -> AsyncIterator[list[VersionedRow]]:
-        since: str | None = None
-        while True:
-            rows, since = await self._call(self._store.stale, space, since=since, limit=IDS)
-            yield rows
-            if since is None:
-                return
+        return sum([_passing(rows, where) async for rows in self.stale_rows(space)])
 
 
 def _passing(rows: Sequence[VersionedRow], where: Filter | None) -> int:
