@@ -126,6 +126,13 @@ class SlotRecord:
             "canary": self.canary.to_dict() if self.canary else None,
         }
 
+    def with_provenance(
+        self, entries: Mapping[str, str] | None, *, state: SlotState | None = None
+    ) -> SlotRecord:
+        """This slot with entries of its provenance added or replaced, and in another state if given."""
+        merged = {**self.provenance, **(entries or {})}
+        return replace(self, provenance=MappingProxyType(merged), state=state or self.state)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SlotRecord:
         """The inverse of :meth:`to_dict`; KeyError, TypeError or ValueError on anything else."""
@@ -203,12 +210,18 @@ class SpaceRecord:
         kept = tuple(other for other in self.slots if other.space != slot.space)
         return replace(self, slots=(*kept, slot))
 
-    def with_state(self, space: EmbeddingSpace, state: SlotState) -> SpaceRecord:
-        """This record with one slot's state changed, in place."""
+    def with_state(
+        self,
+        space: EmbeddingSpace,
+        state: SlotState,
+        provenance: Mapping[str, str] | None = None,
+    ) -> SpaceRecord:
+        """This record with one slot's state changed, in place, and entries of its provenance."""
         return replace(
             self,
             slots=tuple(
-                replace(slot, state=state) if slot.space == space else slot for slot in self.slots
+                slot.with_provenance(provenance, state=state) if slot.space == space else slot
+                for slot in self.slots
             ),
         )
 

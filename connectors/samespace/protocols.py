@@ -165,6 +165,10 @@ class VectorStore(Protocol):
     @property
     def canary_threshold(self) -> float: ...
 
+    def in_space(
+        self, space: EmbeddingSpace, *, backend: EmbeddingBackend | None = None
+    ) -> Self: ...
+
     def __enter__(self) -> Self: ...
     def __exit__(
         self,
@@ -259,7 +263,13 @@ class VectorStore(Protocol):
         after: Any = None,
     ) -> list[tuple[Any, int]]: ...
 
-    def add_slot(self, space: EmbeddingSpace, *, canary: Canary | None = None) -> None: ...
+    def add_slot(
+        self,
+        space: EmbeddingSpace,
+        *,
+        canary: Canary | None = None,
+        provenance: Mapping[str, str] | None = None,
+    ) -> None: ...
     def pending(
         self,
         space: EmbeddingSpace,
@@ -288,7 +298,13 @@ class VectorStore(Protocol):
     def fill(
         self, space: EmbeddingSpace, rows: Sequence[VersionedRow], vectors: Matrix
     ) -> FillReport: ...
-    def mark(self, space: EmbeddingSpace, state: SlotState) -> None: ...
+    def mark(
+        self,
+        space: EmbeddingSpace,
+        state: SlotState,
+        *,
+        provenance: Mapping[str, str] | None = None,
+    ) -> None: ...
     def drop_slot(self, space: EmbeddingSpace) -> None: ...
 
 
@@ -305,6 +321,13 @@ class AsyncVectorStore(Protocol):
     def backend(self) -> EmbeddingBackend | AsyncEmbeddingBackend | None: ...
     @property
     def canary_threshold(self) -> float: ...
+
+    def in_space(
+        self,
+        space: EmbeddingSpace,
+        *,
+        backend: EmbeddingBackend | AsyncEmbeddingBackend | None = None,
+    ) -> Self: ...
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(
@@ -402,7 +425,13 @@ class AsyncVectorStore(Protocol):
         after: Any = None,
     ) -> list[tuple[Any, int]]: ...
 
-    async def add_slot(self, space: EmbeddingSpace, *, canary: Canary | None = None) -> None: ...
+    async def add_slot(
+        self,
+        space: EmbeddingSpace,
+        *,
+        canary: Canary | None = None,
+        provenance: Mapping[str, str] | None = None,
+    ) -> None: ...
     async def pending(
         self,
         space: EmbeddingSpace,
@@ -431,7 +460,13 @@ class AsyncVectorStore(Protocol):
     async def fill(
         self, space: EmbeddingSpace, rows: Sequence[VersionedRow], vectors: Matrix
     ) -> FillReport: ...
-    async def mark(self, space: EmbeddingSpace, state: SlotState) -> None: ...
+    async def mark(
+        self,
+        space: EmbeddingSpace,
+        state: SlotState,
+        *,
+        provenance: Mapping[str, str] | None = None,
+    ) -> None: ...
     async def drop_slot(self, space: EmbeddingSpace) -> None: ...
 
 

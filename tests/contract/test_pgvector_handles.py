@@ -151,6 +151,9 @@ def test_a_pool_may_be_set_up_in_any_way(
         handle.add_slot(UNLIKE)
         assert handle.search("grün")[0].document == Document("ü", "grün", {"k": "ö"})
         assert len(handle.pending(UNLIKE, limit=5, with_vectors_of=V3)[0]) == 1
+        with handle.in_space(UNLIKE, backend=TaskBackend(UNLIKE, seed=5)) as other:
+            assert other.upsert([Document("ü", "grün")]).pending == 0
+        assert handle.pending(UNLIKE, limit=5) == ([], None)
 
 
 class Reversed(psycopg.adapt.Loader):

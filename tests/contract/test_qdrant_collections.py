@@ -9,6 +9,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,21 @@ def test_the_server_refuses_vectors_of_another_name(place: Place, named: str) ->
     ):
         with pytest.raises((UnexpectedResponse, ValueError)):
             request()
+
+
+def test_a_folder_serves_handles_of_both_spaces_at_once(qdrant_local: None, tmp_path: Path) -> None:
+    closed: list[str] = []
+    store = QdrantStore(str(tmp_path / "folder"), collection="shared", backend=TaskBackend())
+    store.on_close(lambda: closed.append("first"))
+    store.upsert(documents(ROWS))
+    store.add_slot(UNLIKE)
+    with store.in_space(UNLIKE, backend=TaskBackend(UNLIKE, seed=5)) as other:
+        other.on_close(lambda: closed.append("other"))
+        assert other.upsert([Document("n", "new")]).pending == 1
+    assert closed == ["other"]
+    assert store.count() == ROWS + 1
+    store.close()
+    assert closed == ["other", "first"]
 
 
 def test_a_strangers_point_is_read_and_pending(place: Place) -> None:

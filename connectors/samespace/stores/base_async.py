@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import (
@@ -130,19 +131,46 @@ class AsyncStoreBase(ABC):
         layout: Layout | None,
         canary_threshold: float = CANARY_THRESHOLD,
     ) -> None:
+        self._collection = collection
+        self._claimed_layout = layout
+        self._threshold = check_threshold(canary_threshold)
+        self._is_guest = False
+        self._settle(space, backend, mirrors)
+        self._claimed_space = self._space
+
+    def _settle(
+        self,
+        space: EmbeddingSpace | None,
+        backend: AnyBackend | None,
+        mirrors: Sequence[AnyBackend],
+    ) -> None:
+        """All that handles on one collection over the same connections do not share."""
         self._backend = require_any(backend)
         self._space = _agreed_space(space, self._backend)
         self._mirrors = _distinct(self._space, [require_any(mirror) for mirror in mirrors])
-        self._collection = collection
-        self._claimed_layout = layout
+        self._reset()
+
+    def _reset(self) -> None:
+        """Begin anew, as a handle that has read and done nothing."""
         self._closing: list[Callable[[], object]] = []
         self._bulks = 0
         self._owed = False
         self._proofs = AsyncProofs(
-            collection=collection,
-            threshold=check_threshold(canary_threshold),
-            scope=self._scope,
+            collection=self._collection, threshold=self._threshold, scope=self._scope
         )
+
+    def in_space(self, space: EmbeddingSpace, *, backend: AnyBackend | None = None) -> Self:
+        """Another handle on this collection, for its slot of ``space``, over the same connections.
+
+        It has no mirrors, and closing it closes nothing of this one, with which its connections go.
+        :class:`SpaceMismatch` if ``backend`` makes vectors of another space. Whether there is such a
+        slot is looked at when it is used, as with any handle; a layout that this one claims says
+        nothing of another space's.
+        """
+        other = copy.copy(self)
+        AsyncStoreBase._settle(other, check_space(space), backend, ())
+        vars(other).update(_is_guest=True)
+        return other
 
     @property
     def collection(self) -> str:
@@ -162,7 +190,7 @@ class AsyncStoreBase(ABC):
     @property
     def canary_threshold(self) -> float:
         """The smallest cosine at which a backend counts as the one that filled the slot."""
-        return self._proofs.threshold
+        return self._threshold
 
     @property
     def _scope(self) -> tuple[str, ...]:
@@ -183,20 +211,27 @@ class AsyncStoreBase(ABC):
     ) -> None:
         await self.close()
 
-    @abstractmethod
     async def close(self) -> None:
-        """Give back every connection; the handle is of no use afterwards.
+        """Give back this handle's connections; it is of no use afterwards.
 
-        A store gives back its own and then calls this, for what :meth:`on_close` was told of.
+        What was passed in stays open, and so does what a handle of :meth:`in_space` uses with another.
         """
-        while self._closing:
-            self._closing.pop()()
+        try:
+            if not self._is_guest:
+                await self._disconnect()
+        finally:
+            while self._closing:
+                self._closing.pop()()
 
     def on_close(self, call: Callable[[], object]) -> None:
         """Have something closed with this handle, once."""
         self._closing.append(call)
 
     # Hooks
+
+    @abstractmethod
+    async def _disconnect(self) -> None:
+        """Close every connection that is this store's own."""
 
     @abstractmethod
     async def _for_writing(self) -> SlotRecord:
@@ -671,6 +706,20 @@ def check_state(state: str) -> SlotState:
     if state not in tuple(SlotState):
         raise InvalidInput(f"state is {excerpt(state)}; choose one of {', '.join(SlotState)}")
     return SlotState(state)
+
+
+def check_provenance(entries: object) -> Mapping[str, str]:
+    """Entries for a slot's provenance, or :class:`InvalidInput` unless both sides are texts."""
+    if entries is None:
+        return {}
+    if not isinstance(entries, Mapping):
+        raise InvalidInput(f"provenance is {excerpt(entries)}; pass {{name: text}}")
+    for name, value in entries.items():
+        for text in (name, value):
+            if not isinstance(text, str):
+                raise InvalidInput(f"provenance has {excerpt(text)}; pass {{name: text}}")
+            check_storable(text, what="provenance")
+    return entries
 
 
 def check_space(space: object) -> EmbeddingSpace:

@@ -55,7 +55,13 @@ from samespace.rebuilding import (
     rebuilt,
 )
 from samespace.space import EmbeddingSpace
-from samespace.stores.base_async import AsyncStoreBase, check_space, logger
+from samespace.stores.base_async import (
+    AsyncStoreBase,
+    check_provenance,
+    check_space,
+    check_state,
+    logger,
+)
 from samespace.stores.refusals import Gone
 from samespace.vectors import faults
 
@@ -183,9 +189,29 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
 
         For finding out what a collection holds whose record may be wrong.
         """
+        self._layout_to_adopt()
+        self._reads_by_claim = True
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._state = None
+        self._warned = self._norms_seen = False
+
+    @property
+    def _claims_slot(self) -> bool:
+        """Whether the layout that was passed says where the vectors of this handle's space are."""
+        return self._claimed_layout is not None and self._space == self._claimed_space
+
+    def _layout_to_adopt(self) -> Layout:
+        """The layout that says where the vectors of this handle's space are."""
         if self._claimed_layout is None:
             raise InvalidInput("pass layout= to say where id, text, metadata and vectors are")
-        self._reads_by_claim = True
+        if not self._claims_slot:
+            raise InvalidInput(
+                f"layout= says where the vectors of {self._claimed_space} are, not those of {self._space}; "
+                "adopt the collection with a handle of that space"
+            )
+        return self._claimed_layout
 
     # What the collection is
 
@@ -226,7 +252,7 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         if writing:
             raise self._unrecorded(state)
         claimed = self._claimed_layout
-        if claimed is not None:
+        if claimed is not None and self._claims_slot:
             self._check_claim(state)
             self._warn_unrecorded("the space of its vectors is what this handle claims")
             return SlotRecord(name=claimed.slot, space=self._space)
@@ -378,8 +404,8 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
             )
         if await self._is_created(exist_ok=exist_ok):
             return
-        slot = self._new_slot(self._space, await self._own_canary(self._space))
-        slot = replace(slot, provenance={**slot.provenance, **(provenance or {})})
+        check_provenance(provenance)
+        slot = self._new_slot(self._space, await self._own_canary(self._space), provenance)
         if await self._make(slot):
             self._proofs.made(slot)
             await self._describe()
@@ -427,7 +453,12 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
             return None
         return await make_canary_async(self._backend)
 
-    def _new_slot(self, space: EmbeddingSpace, canary: Canary | None) -> SlotRecord:
+    def _new_slot(
+        self,
+        space: EmbeddingSpace,
+        canary: Canary | None,
+        provenance: Mapping[str, str] | None = None,
+    ) -> SlotRecord:
         own = self._backend is not None and self._backend.space == space
         return SlotRecord(
             name=space.id,
@@ -435,9 +466,30 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
             provenance={
                 **(provenance_of(self._backend) if own else {}),
                 "samespace": __version__,
+                **(provenance or {}),
             },
             canary=canary,
         )
+
+    async def mark(
+        self,
+        space: EmbeddingSpace,
+        state: SlotState,
+        *,
+        provenance: Mapping[str, str] | None = None,
+    ) -> None:
+        """Say that a slot is being filled, or that it can be searched.
+
+        Entries of ``provenance`` are recorded in the same write, beside those that the slot has.
+        """
+        wanted, noted = check_state(state), check_provenance(provenance)
+        check_space(space)
+
+        def marked(record: SpaceRecord) -> SpaceRecord:
+            record.require(space, collection=self._collection)
+            return record.with_state(space, wanted, noted)
+
+        await self._rewrite(marked)
 
     async def repair_record(self, *, spaces: Sequence[EmbeddingSpace] = ()) -> tuple[SlotInfo, ...]:
         """Write the record of a collection of ours anew, of the names of its slots; what it says.

@@ -99,6 +99,21 @@ class AdoptedContract(DeclaresGaps):
             stale, _ = store.stale(UNLIKE, limit=10)
             assert [row.document.id for row in (*pending, *stale)] == ["1"]
 
+    def test_a_layout_says_nothing_of_another_spaces_slot(self, harness: StoreHarness) -> None:
+        collection, layout = self._foreign(harness)
+        with harness.open(collection, backend=TaskBackend(), layout=layout) as store:
+            other = store.in_space(UNLIKE, backend=TaskBackend(UNLIKE, seed=5))
+            with pytest.raises(SpaceError):
+                other.search("red apples")
+            with pytest.raises(InvalidInput, match="handle of that space"):
+                other.adopt()
+            store.adopt()
+            with pytest.raises(SpaceMismatch):
+                store.in_space(UNLIKE).count()
+            store.add_slot(UNLIKE)
+            assert other.upsert([Document("9", "yellow lemons")]).pending == 1
+            assert store.filled(UNLIKE, limit=10)[0][0].document.id == "9"
+
     @pytest.mark.parametrize("canary", [True, False])
     def test_adopting_keeps_a_canary_if_asked(self, harness: StoreHarness, canary: bool) -> None:
         collection, layout = self._foreign(harness)

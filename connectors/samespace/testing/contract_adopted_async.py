@@ -102,6 +102,23 @@ class AsyncAdoptedContract(DeclaresGaps):
             stale, _ = await store.stale(UNLIKE, limit=10)
             assert [row.document.id for row in (*pending, *stale)] == ["1"]
 
+    async def test_a_layout_says_nothing_of_another_spaces_slot(
+        self, harness: AsyncStoreHarness
+    ) -> None:
+        collection, layout = await self._foreign(harness)
+        async with harness.open(collection, backend=TaskBackend(), layout=layout) as store:
+            other = store.in_space(UNLIKE, backend=TaskBackend(UNLIKE, seed=5))
+            with pytest.raises(SpaceError):
+                await other.search("red apples")
+            with pytest.raises(InvalidInput, match="handle of that space"):
+                await other.adopt()
+            await store.adopt()
+            with pytest.raises(SpaceMismatch):
+                await store.in_space(UNLIKE).count()
+            await store.add_slot(UNLIKE)
+            assert (await other.upsert([Document("9", "yellow lemons")])).pending == 1
+            assert (await store.filled(UNLIKE, limit=10))[0][0].document.id == "9"
+
     @pytest.mark.parametrize("canary", [True, False])
     async def test_adopting_keeps_a_canary_if_asked(
         self, harness: AsyncStoreHarness, canary: bool

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from samespace.documents import Document, FillReport, Parent, VersionedRow
-from samespace.errors import InvalidInput, SlotNotReady, SpaceMismatch
+from samespace.errors import InvalidInput, SlotNotReady, SpaceMismatch, StoreUnavailable
 from samespace.filters import everything, field
 from samespace.guard import SlotState
 from samespace.protocols import VectorStore
@@ -370,6 +370,57 @@ class SlotsContract(DeclaresGaps):
         for row, vector in zip(rows, expected, strict=True):
             assert row.vector is not None
             np.testing.assert_allclose(row.vector, vector, atol=1e-6)
+
+    def test_a_handle_in_another_space_uses_the_same_connections(self, old: VectorStore) -> None:
+        _fill(old)
+        old.mark(UNLIKE, SlotState.READY)
+        with old.in_space(UNLIKE, backend=_other()) as new:
+            assert (new.collection, new.space, old.space) == (old.collection, UNLIKE, V3)
+            assert new.upsert([Document("n", "written by the new one")]).pending == 1
+            assert new.search("written by the new one")[0].document.id == "n"
+            assert new.canary_threshold == old.canary_threshold
+        assert old.search("old maps", limit=100)[0].document.id == "d4"
+        assert old.count() == ROWS + 1
+        again = old.in_space(V3)
+        assert [row.document.id for row in again.pending(V3, limit=10)[0]] == ["n"]
+        old.close()
+        with pytest.raises(StoreUnavailable):
+            again.count()
+
+    def test_a_handle_in_another_space_takes_backends_of_that_space_alone(
+        self, old: VectorStore
+    ) -> None:
+        with pytest.raises(SpaceMismatch):
+            old.in_space(UNLIKE, backend=TaskBackend())
+        unfit: Any = None
+        with pytest.raises(InvalidInput, match="EmbeddingSpace"):
+            old.in_space(unfit, backend=TaskBackend())
+        absent = old.in_space(replace(V3, dimensions=32))
+        with pytest.raises(SpaceMismatch):
+            absent.scan().__next__()
+        with pytest.raises(InvalidInput, match="backend="):
+            old.in_space(UNLIKE).search("old maps")
+
+    def test_what_is_noted_of_a_slot_is_kept_with_it(self, old: VectorStore) -> None:
+        old.drop_slot(UNLIKE)
+        old.add_slot(UNLIKE, provenance={"plan": "1", "made": "so"})
+        old.mark(UNLIKE, SlotState.READY, provenance={"made": "otherwise", "shown": "yes"})
+        old.mark(UNLIKE, SlotState.READY)
+        slots = {slot.space: slot for slot in old.info().slots}
+        expected = {"plan": "1", "made": "otherwise", "shown": "yes"}
+        assert slots[UNLIKE].state == "ready"
+        assert expected.items() <= dict(slots[UNLIKE].provenance).items()
+        assert not expected.keys() & slots[V3].provenance.keys()
+        old.mark(UNLIKE, SlotState.READY, provenance={"shown": "again"})
+        assert old.info().slots[1].provenance["shown"] == "again"
+
+    @pytest.mark.parametrize("noted", [["a"], {"a": 1}, {1: "a"}, {"a": "\x00"}])
+    def test_what_cannot_be_noted_of_a_slot_is_refused(self, old: VectorStore, noted: Any) -> None:
+        with pytest.raises(InvalidInput, match="provenance"):
+            old.mark(UNLIKE, SlotState.READY, provenance=noted)
+        with pytest.raises(InvalidInput, match="provenance"):
+            old.add_slot(replace(V3, dimensions=32), provenance=noted)
+        assert [slot.state for slot in old.info().slots] == ["ready", "filling"]
 
     def test_adding_a_slot_twice_is_one_slot(self, old: VectorStore) -> None:
         _fill(old)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from samespace.documents import Document, FillReport, Parent, VersionedRow
-from samespace.errors import InvalidInput, SlotNotReady, SpaceMismatch
+from samespace.errors import InvalidInput, SlotNotReady, SpaceMismatch, StoreUnavailable
 from samespace.filters import everything, field
 from samespace.guard import SlotState
 from samespace.protocols import AsyncVectorStore
@@ -399,6 +399,61 @@ class AsyncSlotsContract(DeclaresGaps):
         for row, vector in zip(rows, expected, strict=True):
             assert row.vector is not None
             np.testing.assert_allclose(row.vector, vector, atol=1e-6)
+
+    async def test_a_handle_in_another_space_uses_the_same_connections(
+        self, old: AsyncVectorStore
+    ) -> None:
+        await _fill(old)
+        await old.mark(UNLIKE, SlotState.READY)
+        async with old.in_space(UNLIKE, backend=_other()) as new:
+            assert (new.collection, new.space, old.space) == (old.collection, UNLIKE, V3)
+            assert (await new.upsert([Document("n", "written by the new one")])).pending == 1
+            assert (await new.search("written by the new one"))[0].document.id == "n"
+            assert new.canary_threshold == old.canary_threshold
+        assert (await old.search("old maps", limit=100))[0].document.id == "d4"
+        assert await old.count() == ROWS + 1
+        again = old.in_space(V3)
+        assert [row.document.id for row in (await again.pending(V3, limit=10))[0]] == ["n"]
+        await old.close()
+        with pytest.raises(StoreUnavailable):
+            await again.count()
+
+    async def test_a_handle_in_another_space_takes_backends_of_that_space_alone(
+        self, old: AsyncVectorStore
+    ) -> None:
+        with pytest.raises(SpaceMismatch):
+            old.in_space(UNLIKE, backend=TaskBackend())
+        unfit: Any = None
+        with pytest.raises(InvalidInput, match="EmbeddingSpace"):
+            old.in_space(unfit, backend=TaskBackend())
+        absent = old.in_space(replace(V3, dimensions=32))
+        with pytest.raises(SpaceMismatch):
+            await absent.scan().__anext__()
+        with pytest.raises(InvalidInput, match="backend="):
+            await old.in_space(UNLIKE).search("old maps")
+
+    async def test_what_is_noted_of_a_slot_is_kept_with_it(self, old: AsyncVectorStore) -> None:
+        await old.drop_slot(UNLIKE)
+        await old.add_slot(UNLIKE, provenance={"plan": "1", "made": "so"})
+        await old.mark(UNLIKE, SlotState.READY, provenance={"made": "otherwise", "shown": "yes"})
+        await old.mark(UNLIKE, SlotState.READY)
+        slots = {slot.space: slot for slot in (await old.info()).slots}
+        expected = {"plan": "1", "made": "otherwise", "shown": "yes"}
+        assert slots[UNLIKE].state == "ready"
+        assert expected.items() <= dict(slots[UNLIKE].provenance).items()
+        assert not expected.keys() & slots[V3].provenance.keys()
+        await old.mark(UNLIKE, SlotState.READY, provenance={"shown": "again"})
+        assert (await old.info()).slots[1].provenance["shown"] == "again"
+
+    @pytest.mark.parametrize("noted", [["a"], {"a": 1}, {1: "a"}, {"a": "\x00"}])
+    async def test_what_cannot_be_noted_of_a_slot_is_refused(
+        self, old: AsyncVectorStore, noted: Any
+    ) -> None:
+        with pytest.raises(InvalidInput, match="provenance"):
+            await old.mark(UNLIKE, SlotState.READY, provenance=noted)
+        with pytest.raises(InvalidInput, match="provenance"):
+            await old.add_slot(replace(V3, dimensions=32), provenance=noted)
+        assert [slot.state for slot in (await old.info()).slots] == ["ready", "filling"]
 
     async def test_adding_a_slot_twice_is_one_slot(self, old: AsyncVectorStore) -> None:
         await _fill(old)

@@ -67,9 +67,9 @@ from samespace.stores.base_async import (
     check_limit,
     check_page,
     check_pending,
+    check_provenance,
     check_selectors,
     check_space,
-    check_state,
     checked_matrix,
     logger,
     read_drawn_async,
@@ -191,12 +191,8 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         self._index = dsl.check_index(index or Index())
         self._transport = AsyncTransport(given, timeout=timeout)
 
-    async def close(self) -> None:
-        """Close this handle's connections; a client that was passed stays open."""
-        try:
-            await self._transport.close()
-        finally:
-            await super().close()
+    async def _disconnect(self) -> None:
+        await self._transport.close()
 
     # What the collection is
 
@@ -282,7 +278,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         return lost_slot(slot, collection=self._collection, place="field")
 
     def _unrecorded(self, state: _State) -> SpaceUnknown:  # noqa: ARG002  the same whatever it is
-        return missing_record(self._collection, claimed=self._claimed_layout is not None)
+        return missing_record(self._collection, claimed=self._claims_slot)
 
     def _is_indexed(self, state: _State, space: EmbeddingSpace) -> bool:
         return state.shape is not None and state.shape.is_indexed(slot_name(state, space))
@@ -352,9 +348,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         :class:`InvalidInput` where a vector has a size or a norm that the space's cannot have; every
         row is looked at.
         """
-        layout = self._claimed_layout
-        if layout is None:
-            raise InvalidInput("pass layout= to say where text, metadata and vectors are")
+        layout = self._layout_to_adopt()
         made = await self._own_canary(self._space) if canary else None
         state = await self._read_state(adopting=True)
         if state.shape is None:
@@ -1082,15 +1076,22 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
 
     # Slots
 
-    async def add_slot(self, space: EmbeddingSpace, *, canary: Canary | None = None) -> None:
+    async def add_slot(
+        self,
+        space: EmbeddingSpace,
+        *,
+        canary: Canary | None = None,
+        provenance: Mapping[str, str] | None = None,
+    ) -> None:
         """Add an empty slot for ``space`` to the same rows, to be filled.
 
         An index we did not make is altered too: two fields of the slot are mapped, one that counts the
         changes of the record, and an alias is added.
         """
         check_fit(canary, check_space(space))
+        check_provenance(provenance)
         canary = canary or await self._own_canary(space)
-        slot = replace(self._new_slot(space, canary), state=SlotState.FILLING)
+        slot = replace(self._new_slot(space, canary, provenance), state=SlotState.FILLING)
         dsl.check_quantization(self._index, await self._transport.version())
         state = await self._describe()
         record = self._recorded(state)
@@ -1173,17 +1174,6 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
             for hit, outcome in zip(hits, outcomes, strict=True):
                 if not outcome.done and not outcome.conflicts and not outcome.misses:
                     raise of_row(outcome.status, outcome.error, hit["_id"])
-
-    async def mark(self, space: EmbeddingSpace, state: SlotState) -> None:
-        """Say that a slot is being filled, or that it can be searched."""
-        wanted = check_state(state)
-        check_space(space)
-
-        def change(record: SpaceRecord) -> SpaceRecord:
-            record.require(space, collection=self._collection)
-            return record.with_state(space, wanted)
-
-        await self._alter(change)
 
     async def _slot_of_space(self, space: EmbeddingSpace) -> tuple[_State, Shape, SlotRecord]:
         """The slot of any space of this collection."""

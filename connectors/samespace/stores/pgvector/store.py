@@ -81,9 +81,9 @@ from samespace.stores.base import (
     check_limit,
     check_page,
     check_pending,
+    check_provenance,
     check_selectors,
     check_space,
-    check_state,
     checked_matrix,
     logger,
     read_drawn,
@@ -222,6 +222,7 @@ class PgVectorStore(GuardedStore[_State]):
         named = [] if layout is None else layout.names
         for part, name in [("collection", collection), *named]:
             check_identifier(name, what=part)
+        self._asked_index = index or Index()
         super().__init__(
             collection=collection,
             space=space,
@@ -232,16 +233,15 @@ class PgVectorStore(GuardedStore[_State]):
         )
         self._schema = check_identifier(schema, what="schema")
         self._registry = check_identifier(registry, what="registry")
-        self._index = _supported(index or Index(), self._space)
         self._connections = Connections(source, adapt=_register)
         self._prepares = True
 
-    def close(self) -> None:
-        """Close this handle's connections; a pool that was passed stays open."""
-        try:
-            self._connections.close()
-        finally:
-            super().close()
+    def _disconnect(self) -> None:
+        self._connections.close()
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._index = _supported(self._asked_index, self._space)
 
     # Statements
 
@@ -505,7 +505,7 @@ class PgVectorStore(GuardedStore[_State]):
                 f"each for its scope: {scopes}; pass layout= with the scope "
                 "of one (--scope column=value)"
             )
-        claimed = self._claimed_layout is not None
+        claimed = self._claims_slot
         return missing_record(self._collection, claimed=claimed, scope=self._scope)
 
     def _recorded_table(self, state: _State) -> tuple[SpaceRecord, Table]:
@@ -614,11 +614,6 @@ class PgVectorStore(GuardedStore[_State]):
         with self._transaction(prepares=False) as cursor:
             state = self._read_state(cursor, adopting=True)
             self._checked_claim(cursor, state, layout)
-
-    def _layout_to_adopt(self) -> Layout:
-        if self._claimed_layout is None:
-            raise InvalidInput("pass layout= to say where id, text, metadata and vectors are")
-        return self._claimed_layout
 
     def _checked_claim(
         self, cursor: psycopg.Cursor[Any], state: _State, layout: Layout
@@ -1034,15 +1029,22 @@ class PgVectorStore(GuardedStore[_State]):
 
     # Slots
 
-    def add_slot(self, space: EmbeddingSpace, *, canary: Canary | None = None) -> None:
+    def add_slot(
+        self,
+        space: EmbeddingSpace,
+        *,
+        canary: Canary | None = None,
+        provenance: Mapping[str, str] | None = None,
+    ) -> None:
         """Add an empty slot for ``space`` to the same rows, to be filled.
 
         The only method that alters a table we did not make: it adds columns, drops NOT NULL on the
         other slots, and installs the trigger that empties a slot when its row's text changes.
         """
         check_fit(canary, check_space(space))
+        check_provenance(provenance)
         canary = canary or self._own_canary(space)
-        slot = replace(self._new_slot(space, canary), state=SlotState.FILLING)
+        slot = replace(self._new_slot(space, canary, provenance), state=SlotState.FILLING)
 
         def change(cursor: psycopg.Cursor[Any], state: _State) -> None:
             record, table = self._recorded_table(state)
@@ -1223,16 +1225,6 @@ class PgVectorStore(GuardedStore[_State]):
                 time.sleep(0.25)
             else:
                 return
-
-    def mark(self, space: EmbeddingSpace, state: SlotState) -> None:
-        """Say that a slot is being filled, or that it can be searched."""
-        wanted = check_state(state)
-        check_space(space)
-        with self._locked() as cursor:
-            record, table = self._recorded_table(self._describe_in(cursor))
-            record.require(space, collection=self._collection)
-            self._save(cursor, table, record.with_state(space, wanted))
-        self._describe()
 
     def _table_of(self, space: EmbeddingSpace) -> tuple[Table, SlotRecord]:
         """The table, and its slot of any space of this collection."""

@@ -64,9 +64,9 @@ from samespace.stores.base import (
     check_limit,
     check_page,
     check_pending,
+    check_provenance,
     check_selectors,
     check_space,
-    check_state,
     checked_matrix,
 )
 from samespace.stores.guarded import GuardedStore, looked_up, slot_name
@@ -157,12 +157,8 @@ class QdrantStore(GuardedStore[State]):
         self._index = index or Index()
         self._transport = Transport(source, grpc_port=grpc_port, api_key=key, timeout=timeout)
 
-    def close(self) -> None:
-        """Close this handle's connections; a client that was passed stays open."""
-        try:
-            self._transport.close()
-        finally:
-            super().close()
+    def _disconnect(self) -> None:
+        self._transport.close()
 
     # What the collection is
 
@@ -234,7 +230,7 @@ class QdrantStore(GuardedStore[State]):
         )
 
     def _unrecorded(self, state: State) -> SpaceUnknown:  # noqa: ARG002
-        return missing_record(self._collection, claimed=self._claimed_layout is not None)
+        return missing_record(self._collection, claimed=self._claims_slot)
 
     def _lost(self, slot: SlotRecord) -> SpaceUnknown:
         return lost_slot(slot, collection=self._collection, place="vector")
@@ -317,9 +313,7 @@ class QdrantStore(GuardedStore[State]):
         vectors are compared by another metric than Cosine, all are looked at: :class:`InvalidInput` for
         one that is not of unit norm, and for a key of texts that no point has.
         """
-        layout = self._claimed_layout
-        if layout is None:
-            raise InvalidInput("pass layout= to say where id, text, metadata and vectors are")
+        layout = self._layout_to_adopt()
         made = self._own_canary(self._space) if canary else None
         state = self._read_state(adopting=True)
         if not state.exists:
@@ -866,15 +860,22 @@ class QdrantStore(GuardedStore[State]):
 
     # Slots
 
-    def add_slot(self, space: EmbeddingSpace, *, canary: Canary | None = None) -> None:
+    def add_slot(
+        self,
+        space: EmbeddingSpace,
+        *,
+        canary: Canary | None = None,
+        provenance: Mapping[str, str] | None = None,
+    ) -> None:
         """Add an empty slot for ``space`` to the same points, to be filled.
 
         The only method that alters a collection we did not make: it adds a vector's name. Fills
         leave the key ``samespace_slots`` in the payload of what they fill.
         """
         check_fit(canary, check_space(space))
+        check_provenance(provenance)
         canary = canary or self._own_canary(space)
-        slot = replace(self._new_slot(space, canary), state=SlotState.FILLING)
+        slot = replace(self._new_slot(space, canary, provenance), state=SlotState.FILLING)
         record = self._recorded(self._describe())
         if record.find(space) is not None:
             return
@@ -916,15 +917,6 @@ class QdrantStore(GuardedStore[State]):
         )
         self._ask(lambda client: client.delete_vector_name(self._collection, slot.name, wait=True))
         self._describe()
-
-    def mark(self, space: EmbeddingSpace, state: SlotState) -> None:
-        """Say that a slot is being filled, or that it can be searched."""
-        wanted = check_state(state)
-        check_space(space)
-        self._change_record(
-            lambda record: record.with_state(space, wanted),
-            lambda record: record.require(space, collection=self._collection).state is wanted,
-        )
 
     def _slot_of_space(self, space: EmbeddingSpace) -> tuple[State, SlotRecord]:
         """The collection as it is now, and its slot of a space: the server would not refuse one."""

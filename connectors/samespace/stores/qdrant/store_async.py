@@ -64,9 +64,9 @@ from samespace.stores.base_async import (
     check_limit,
     check_page,
     check_pending,
+    check_provenance,
     check_selectors,
     check_space,
-    check_state,
     checked_matrix,
 )
 from samespace.stores.guarded_async import AsyncGuardedStore, looked_up, slot_name
@@ -157,12 +157,8 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         self._index = index or Index()
         self._transport = AsyncTransport(source, grpc_port=grpc_port, api_key=key, timeout=timeout)
 
-    async def close(self) -> None:
-        """Close this handle's connections; a client that was passed stays open."""
-        try:
-            await self._transport.close()
-        finally:
-            await super().close()
+    async def _disconnect(self) -> None:
+        await self._transport.close()
 
     # What the collection is
 
@@ -234,7 +230,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         )
 
     def _unrecorded(self, state: State) -> SpaceUnknown:  # noqa: ARG002
-        return missing_record(self._collection, claimed=self._claimed_layout is not None)
+        return missing_record(self._collection, claimed=self._claims_slot)
 
     def _lost(self, slot: SlotRecord) -> SpaceUnknown:
         return lost_slot(slot, collection=self._collection, place="vector")
@@ -317,9 +313,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         vectors are compared by another metric than Cosine, all are looked at: :class:`InvalidInput` for
         one that is not of unit norm, and for a key of texts that no point has.
         """
-        layout = self._claimed_layout
-        if layout is None:
-            raise InvalidInput("pass layout= to say where id, text, metadata and vectors are")
+        layout = self._layout_to_adopt()
         made = await self._own_canary(self._space) if canary else None
         state = await self._read_state(adopting=True)
         if not state.exists:
@@ -876,15 +870,22 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
 
     # Slots
 
-    async def add_slot(self, space: EmbeddingSpace, *, canary: Canary | None = None) -> None:
+    async def add_slot(
+        self,
+        space: EmbeddingSpace,
+        *,
+        canary: Canary | None = None,
+        provenance: Mapping[str, str] | None = None,
+    ) -> None:
         """Add an empty slot for ``space`` to the same points, to be filled.
 
         The only method that alters a collection we did not make: it adds a vector's name. Fills
         leave the key ``samespace_slots`` in the payload of what they fill.
         """
         check_fit(canary, check_space(space))
+        check_provenance(provenance)
         canary = canary or await self._own_canary(space)
-        slot = replace(self._new_slot(space, canary), state=SlotState.FILLING)
+        slot = replace(self._new_slot(space, canary, provenance), state=SlotState.FILLING)
         record = self._recorded(await self._describe())
         if record.find(space) is not None:
             return
@@ -930,15 +931,6 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
             lambda client: client.delete_vector_name(self._collection, slot.name, wait=True)
         )
         await self._describe()
-
-    async def mark(self, space: EmbeddingSpace, state: SlotState) -> None:
-        """Say that a slot is being filled, or that it can be searched."""
-        wanted = check_state(state)
-        check_space(space)
-        await self._change_record(
-            lambda record: record.with_state(space, wanted),
-            lambda record: record.require(space, collection=self._collection).state is wanted,
-        )
 
     async def _slot_of_space(self, space: EmbeddingSpace) -> tuple[State, SlotRecord]:
         """The collection as it is now, and its slot of a space: the server would not refuse one."""
