@@ -520,3 +520,22 @@ def test_an_order_without_parents_stays_as_it_is(place: Place) -> None:
             (read,) = store.get(["1"])
             assert upsert(store, replace(read, text="new")).written == 1
     assert place.ask("SELECT no, body FROM rows") == [(7, "new")]
+
+
+def test_a_vector_is_judged_by_its_source_where_no_trigger_saw_the_text_change(
+    place: Place,
+) -> None:
+    place.ask("CREATE TABLE rows (id int PRIMARY KEY, md jsonb, body text, e vector(4))")
+    with place.adopted(LAYOUT) as store:
+        upsert(store, Document("1", "x"), Document("2", "y"))
+        store.add_slot(OTHER)
+        rows, _ = store.filled(TINY, limit=2)
+        assert store.fill(TINY, rows, vectors(2)).filled == 2  # with sources, from here on
+        place.ask(
+            "INSERT INTO rows (id, body, e) VALUES (3, 'z', '[0,0,1,0]');"
+            "SET session_replication_role = replica; UPDATE rows SET body = 'changed' WHERE id = 2"
+        )
+        rows, _ = store.pending(OTHER, limit=9, with_vectors_of=TINY)
+        assert {row.document.id: row.vector is None for row in rows} == {
+            "1": False, "2": True, "3": False
+        }  # fmt: skip

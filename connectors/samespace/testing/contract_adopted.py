@@ -89,8 +89,9 @@ class AdoptedContract(DeclaresGaps):
         with harness.open(collection, backend=TaskBackend(), layout=layout) as store:
             store.adopt()
             store.add_slot(UNLIKE)
-            rows, _ = store.pending(UNLIKE, limit=10)
+            rows, _ = store.pending(UNLIKE, limit=10, with_vectors_of=V3)
             assert [row.document.id for row in rows] == ["0", "1", "2"]
+            assert all(row.vector is not None for row in rows)
             texts = [row.document.text for row in rows]
             vectors = TaskBackend(UNLIKE, seed=5).embed_documents(texts)
             assert store.fill(UNLIKE, rows, vectors).filled == 3

@@ -92,8 +92,9 @@ class AsyncAdoptedContract(DeclaresGaps):
         async with harness.open(collection, backend=TaskBackend(), layout=layout) as store:
             await store.adopt()
             await store.add_slot(UNLIKE)
-            rows, _ = await store.pending(UNLIKE, limit=10)
+            rows, _ = await store.pending(UNLIKE, limit=10, with_vectors_of=V3)
             assert [row.document.id for row in rows] == ["0", "1", "2"]
+            assert all(row.vector is not None for row in rows)
             texts = [row.document.text for row in rows]
             vectors = TaskBackend(UNLIKE, seed=5).embed_documents(texts)
             assert (await store.fill(UNLIKE, rows, vectors)).filled == 3

@@ -455,6 +455,18 @@ class AsyncSlotsContract(DeclaresGaps):
             await old.add_slot(replace(V3, dimensions=32), provenance=noted)
         assert [slot.state for slot in (await old.info()).slots] == ["ready", "filling"]
 
+    async def test_a_vector_of_another_text_than_the_row_has_now_does_not_come_with_it(
+        self, old: AsyncVectorStore, new: AsyncVectorStore, harness: AsyncStoreHarness
+    ) -> None:
+        await harness.set_text("slots", "d2", "changed by somebody")
+        await new.upsert([replace(documents(ROWS)[3], text="by the other model")])
+        await old.upsert([Document("e", "shown", embed_text="embedded")])
+        rows, _ = await old.pending(UNLIKE, limit=100, with_vectors_of=V3)
+        bare = {row.document.id for row in rows if row.vector is None}
+        assert (bare, len(rows)) == ({"d2"}, ROWS)
+        rows, _ = await old.pending(V3, limit=100, with_vectors_of=UNLIKE)
+        assert [row.vector is None for row in rows if row.document.id == "d3"] == [False]
+
     async def test_adding_a_slot_twice_is_one_slot(self, old: AsyncVectorStore) -> None:
         await _fill(old)
         await old.add_slot(UNLIKE)

@@ -106,6 +106,7 @@ from samespace.stores.elasticsearch.transport import (
 )
 from samespace.stores.guarded import GuardedStore, looked_up, slot_name
 from samespace.stores.refusals import Gone
+from samespace.stores.sources import vouched
 from samespace.stores.values import Values
 from samespace.vectors import faults
 
@@ -1210,14 +1211,16 @@ class ElasticsearchStore(GuardedStore[_State]):
             self._begin(shape, slot, after)
             other = self._slot_named(with_vectors_of)[1].name if with_vectors_of else None
             empty = dsl.is_pending(slot.name, has_source=shape.has_source(slot.name))
-            fields = [*shape.parts(), *([other] if other is not None else [])]
+            vector = [other, dsl.source_name(other)] if other is not None else []
+            fields = [*shape.parts(), *vector]
             hits, cursor = self._page(
                 state,
                 every([empty, self._query(shape, where)]),
                 dsl.reading(fields, state.version, vectors=other is not None),
                 size=limit, after=after, shard=shard, through=quote(shape.through(slot.name)),
             )  # fmt: skip
-        return self._versioned_rows(shape, hits, other), cursor
+        rows = self._versioned_rows(shape, hits, other)
+        return rows if other is None else _vouched(shape, rows, hits, other), cursor
 
     def filled(
         self,
@@ -1521,6 +1524,15 @@ def _only(values: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
         if shape.field(path) is not None:
             put(made, path, value)
     return made
+
+
+def _vouched(
+    shape: Shape, rows: Sequence[VersionedRow], hits: Sequence[SearchHit], slot: str
+) -> list[VersionedRow]:
+    """Rows with the vectors of a slot that are of the texts read with them."""
+    named, always = dsl.source_name(slot), shape.has_source(slot)
+    pairs = zip(rows, hits, strict=True)
+    return [vouched(row, hit["_source"].get(named), always=always) for row, hit in pairs]
 
 
 def _is_stale(shape: Shape, hit: SearchHit, named: str) -> bool:

@@ -1095,8 +1095,14 @@ def stale(table: Table, slot: str, *, limit: int, after: str | None) -> Statemen
 def _versioned(
     table: Table, clause: sql.Composable, limit: int, vectors_of: str | None
 ) -> sql.Composed:
-    more = [version_expression(table)] + ([vector_bytes(vectors_of)] if vectors_of else [])
+    more = [version_expression(table), *(_with_source(table, vectors_of) if vectors_of else [])]
     return _ordered(_select(table, more, clause), table, limit)
+
+
+def _with_source(table: Table, slot: str) -> list[sql.Composable]:
+    """A slot's vectors and what they were made from, NULL where it keeps no sources."""
+    kept = table.has_source(slot)
+    return [vector_bytes(slot), Name(source_name(slot)) if kept else sql.SQL("NULL::bytea")]
 
 
 def fill(table: Table, slot: str) -> Statement:

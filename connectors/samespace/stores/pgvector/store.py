@@ -114,6 +114,7 @@ from samespace.stores.pgvector.table import (
     source_name,
 )
 from samespace.stores.running import T
+from samespace.stores.sources import vouched
 
 LOCK_NAME: Final = "samespace"
 DDL_LOCK_TIMEOUT_MS: Final = 500
@@ -1252,8 +1253,11 @@ class PgVectorStore(GuardedStore[_State]):
                 table, slot.name, space, limit=limit, after=after, shard=shard, where=where,
                 vectors_of=others[1].name if others else None,
             )  # fmt: skip
-            rows = self._rows(statement)
-        return self._versioned_rows(table, rows), rows[-1][0] if len(rows) == limit else None
+            found = self._rows(statement)
+        rows = self._versioned_rows(table, found)
+        if others is not None:
+            rows = _vouched(*others, rows, [row[10] for row in found])
+        return rows, found[-1][0] if len(found) == limit else None
 
     def filled(
         self,
@@ -1651,6 +1655,17 @@ def _last_rows(cursor: psycopg.Cursor[Any]) -> list[tuple[Any, ...]]:
     while cursor.nextset():
         continue
     return cursor.fetchall()
+
+
+def _vouched(
+    table: Table, slot: SlotRecord, rows: Sequence[VersionedRow], sources: Sequence[bytes | None]
+) -> list[VersionedRow]:
+    """Rows with the vectors of a slot that are of the texts read with them."""
+    always = table.has_source(slot.name) and not table.is_foreign(slot.name, slot.space)
+    return [
+        vouched(row, None if source is None else bytes(source).hex(), always=always)
+        for row, source in zip(rows, sources, strict=True)
+    ]
 
 
 _score: Final = attrgetter("score")

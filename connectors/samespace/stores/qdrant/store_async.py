@@ -82,6 +82,7 @@ from samespace.stores.qdrant.requests import Point, PointId, Read, SlotData
 from samespace.stores.qdrant.transport_async import AsyncTransport, Secret
 from samespace.stores.refusals import Gone
 from samespace.stores.running import AsyncBeside, T
+from samespace.stores.sources import vouched
 from samespace.stores.values import Values
 
 POINTS_PER_REQUEST: Final = 128
@@ -969,7 +970,8 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
             )
         mine = [point for point in points if _is_in(shard, point.id)]
         cursor = None if following is None else str(points[-1].id)
-        return self._versioned_rows(state, slot, mine, other), cursor
+        rows = self._versioned_rows(state, slot, mine, other)
+        return rows if other is None else _vouched(rows, mine, other), cursor
 
     async def filled(
         self,
@@ -1324,6 +1326,16 @@ def _vector(point: Point, slot: SlotRecord) -> Vector | None:
     vector = point.vectors.get(slot.name)
     norm = SlotData.of(point, slot.space).norm
     return vector if vector is None or norm is None else vector * np.float32(norm)
+
+
+def _vouched(
+    rows: Sequence[VersionedRow], points: Sequence[Point], slot: SlotRecord
+) -> list[VersionedRow]:
+    """Rows with the vectors of a slot that are of the texts read with them."""
+    return [
+        vouched(row, SlotData.of(point, slot.space).source, always=slot.name == slot.space.id)
+        for row, point in zip(rows, points, strict=True)
+    ]
 
 
 def _is_stale(state: State, space: EmbeddingSpace, point: Point) -> bool:
