@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Any, Final, Literal, get_args
 
 from samespace.documents import CollectionInfo
-from samespace.errors import InvalidInput, MigrationError, command, excerpt
+from samespace.errors import MigrationError, command, excerpt
 from samespace.forecast import Notice
 from samespace.guard import SlotState
 from samespace.migrate import estimating
 from samespace.migrate.advice import Use
 from samespace.migrate.estimating import Estimate, Figure
+from samespace.migrate.hashed import Fields, Kind, digest, hashed
 from samespace.space import EmbeddingSpace
 
-T = TypeVar("T")
 FORMAT: Final = 1
 Path = Literal["nothing", "derive", "embed"]
 """What fills the target's slot: nothing has to, the source's vectors, or a model."""
 TargetState = Literal["absent", "filling", "ready"]
-_AGAIN: Final = "make a plan again: samespace migrate plan --out FILE"
+_KIND: Final = Kind("the plan", "make a plan again: samespace migrate plan --out FILE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +78,11 @@ class MigrationPlan:
     @property
     def hash(self) -> str:
         """SHA-256 of the canonical JSON of everything else: sorted keys, no spaces, UTF-8."""
-        return _hash(self._content())
+        return digest(self._content())
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; the inverse of :meth:`from_dict`."""
-        content = self._content()
-        return {**content, "hash": _hash(content)}
+        return hashed(self._content())
 
     def _content(self) -> dict[str, Any]:
         return {
@@ -104,13 +102,8 @@ class MigrationPlan:
         :class:`InvalidInput` names the field that is not what it must be; so is a plan that was edited
         after it was made, which its hash shows.
         """
-        fields = _Fields(values, "")
-        found = fields.number("format")
-        if found != FORMAT:
-            raise InvalidInput(
-                f"the plan has format {found}, and this version reads {FORMAT}; {_AGAIN}, or use "
-                "the version of samespace that made it"
-            )
+        fields = Fields(values, _KIND)
+        fields.check_format(FORMAT)
         plan = cls(
             version=fields.text("version"),
             use=fields.one_of("use", get_args(Use)),
@@ -119,12 +112,7 @@ class MigrationPlan:
             estimate=_estimate(fields.inner("estimate")),
             warnings=tuple(map(_notice, fields.items("warnings"))),
         )
-        content = {key: value for key, value in fields.values.items() if key != "hash"}
-        if fields.text("hash") != _hash(content):
-            raise InvalidInput(
-                f"the plan was edited after it was made: its hash is {excerpt(fields.text('hash'))}, and "
-                f"what it says has {_hash(content)[:12]}…; {_AGAIN}"
-            )
+        fields.check_hash()
         return plan
 
     def lines(self) -> list[str]:
@@ -134,11 +122,6 @@ class MigrationPlan:
             *(f"! {each.code}: {each.sentence}" for each in self.warnings),
             f"plan {self.hash[:12]}; nothing was changed",
         ]
-
-
-def _hash(content: Mapping[str, Any]) -> str:
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _collection_dict(collection: PlannedCollection) -> dict[str, Any]:
@@ -164,79 +147,7 @@ def _collection_dict(collection: PlannedCollection) -> dict[str, Any]:
 # Reading
 
 
-class _Fields:
-    """The fields of one object in a plan's file; each is what was asked for, or refused by its name."""
-
-    def __init__(self, values: object, place: str) -> None:
-        if not isinstance(values, Mapping):
-            raise _not(place or "it", values, "an object of JSON")
-        self.values, self._place = values, place
-
-    def text(self, name: str) -> str:
-        return self._of(name, str, "a string")
-
-    def number(self, name: str) -> int:
-        found = self._of(name, int, "a whole number")
-        if isinstance(found, bool) or found < 0:
-            raise _not(self._at(name), found, "a whole number from 0 on")
-        return found
-
-    def mapping(self, name: str) -> dict[str, Any]:
-        return self._of(name, dict, "an object of JSON")
-
-    def texts(self, name: str) -> dict[str, str]:
-        inner = self.inner(name)
-        return {each: inner.text(each) for each in inner.values}
-
-    def inner(self, name: str) -> _Fields:
-        return _Fields(self._get(name), self._at(name))
-
-    def items(self, name: str) -> list[_Fields]:
-        found = self._of(name, list, "a list")
-        return [_Fields(each, f"{self._at(name)}[{place}]") for place, each in enumerate(found)]
-
-    def optional(self, name: str, read: Callable[[str], T]) -> T | None:
-        return None if self._get(name) is None else read(name)
-
-    def one_of(self, name: str, allowed: Sequence[T]) -> T:
-        found = self._get(name)
-        for each in allowed:
-            if type(found) is type(each) and found == each:
-                return each
-        raise _not(self._at(name), found, f"one of {', '.join(map(str, allowed))}")
-
-    def space(self, name: str) -> EmbeddingSpace:
-        try:
-            return EmbeddingSpace.from_dict(self.mapping(name))
-        except InvalidInput as error:
-            raise InvalidInput(f"the plan's {self._at(name)}: {error}; {_AGAIN}") from None
-
-    def figure(self, name: str) -> Figure:
-        found = self._get(name)
-        if not isinstance(found, Mapping) or not estimating.is_figure(found):
-            raise _not(self._at(name), found, "a figure with value, basis, source, low and high")
-        return Figure(**found)
-
-    def _of(self, name: str, kind: type[T], what: str) -> T:
-        found = self._get(name)
-        if not isinstance(found, kind):
-            raise _not(self._at(name), found, what)
-        return found
-
-    def _get(self, name: str) -> object:
-        if name not in self.values:
-            raise InvalidInput(f"the plan lacks {self._at(name)}; {_AGAIN}")
-        return self.values[name]
-
-    def _at(self, name: str) -> str:
-        return f"{self._place}.{name}" if self._place else name
-
-
-def _not(place: str, found: object, what: str) -> InvalidInput:
-    return InvalidInput(f"the plan's {place} is {excerpt(found)}, not {what}; {_AGAIN}")
-
-
-def _collection(fields: _Fields) -> PlannedCollection:
+def _collection(fields: Fields) -> PlannedCollection:
     return PlannedCollection(
         name=fields.text("name"),
         store=fields.text("store"),
@@ -254,15 +165,22 @@ def _collection(fields: _Fields) -> PlannedCollection:
     )
 
 
-def _slot(fields: _Fields) -> PlannedSlot:
+def _slot(fields: Fields) -> PlannedSlot:
     return PlannedSlot(name=fields.text("name"), space=fields.space("space"))
 
 
-def _estimate(fields: _Fields) -> Estimate:
-    return Estimate(**{name: fields.figure(name) for name in Estimate.__dataclass_fields__})
+def _estimate(fields: Fields) -> Estimate:
+    return Estimate(**{name: _figure(fields, name) for name in Estimate.__dataclass_fields__})
 
 
-def _notice(fields: _Fields) -> Notice:
+def _figure(fields: Fields, name: str) -> Figure:
+    found = fields.value(name)
+    if not isinstance(found, Mapping) or not estimating.is_figure(found):
+        raise fields.refuse(name, "a figure with value, basis, source, low and high")
+    return Figure(**found)
+
+
+def _notice(fields: Fields) -> Notice:
     return Notice(fields.text("code"), fields.text("sentence"))
 
 
