@@ -7,14 +7,17 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Annotated, Any, Final
 
+import orjson
 import typer
 
 from samespace.documents import CollectionInfo
 from samespace.errors import CollectionNotFound, InvalidInput, SpaceMismatch, command, excerpt
 from samespace.filters import And, Filter, field
 from samespace.layout import Layout
+from samespace.migrate.plan import MigrationPlan, PlannedCollection
 from samespace.opening import (
     FORMS,
     has_password,
@@ -64,6 +67,9 @@ CanaryThreshold = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON for programs.")]
+PlanFile = Annotated[
+    Path, typer.Option("--plan", metavar="PLAN.json", help="What samespace migrate plan wrote.")
+]
 
 
 @contextmanager
@@ -89,6 +95,33 @@ def opened(
             backend=embedder,
             layout=scoped(store, collection, scope),
             **comparing(canary_threshold, backend),
+        ) as handle,
+    ):
+        yield handle
+
+
+@contextmanager
+def opened_source(
+    store: str,
+    planned: PlannedCollection,
+    context: typer.Context,
+    *,
+    scope: list[str] | None = None,
+    backend: str | None = None,
+    **options: Any,
+) -> Iterator[VectorStore]:
+    """A handle on a planned collection, in the space that it is to move from; ``backend`` embeds in it."""
+    check_shown(store, context)
+    with (
+        _missing_explained(planned.name),
+        nullcontext() if backend is None else opened_backend(backend) as embedder,
+        open_store(
+            store,
+            collection=planned.name,
+            backend=embedder,
+            space=planned.source.space if embedder is None else None,
+            layout=scoped(store, planned.name, scope),
+            **options,
         ) as handle,
     ):
         yield handle
@@ -197,6 +230,22 @@ def opened_backend(
     backend = open_backend(spec, dimensions=dimensions, share=share)
     with backend if isinstance(backend, AbstractContextManager) else nullcontext():
         yield backend
+
+
+def read_plan(path: Path) -> MigrationPlan:
+    """The plan in a file; :class:`InvalidInput` for one that cannot be read, or was edited."""
+    try:
+        return MigrationPlan.from_dict(orjson.loads(path.read_bytes()))
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot read the plan {excerpt(str(path))}: {error.strerror}; pass the file that samespace "
+            "migrate plan --out FILE wrote"
+        ) from error
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(
+            f"{excerpt(str(path))} is no JSON, so no plan; pass the file that samespace migrate plan "
+            "--out FILE wrote"
+        ) from error
 
 
 def condition(texts: list[str]) -> Filter | None:
