@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from datetime import UTC, date, datetime
@@ -406,6 +406,12 @@ def _holds(where: Compares, element: object) -> bool:
 def to_json(where: Filter) -> dict[str, Any]:
     """A filter of equalities (a layout's scope) as JSON; :class:`InvalidInput` for any other."""
     return {key: list(values) for key, values in equalities(where).items()}
+
+
+def of_json(pinned: Mapping[str, Sequence[Scalar]]) -> Filter:
+    """The inverse of :func:`to_json`: all fields must hold, each one of its values."""
+    parts = [field(key).in_(values) for key, values in pinned.items()]
+    return parts[0] if len(parts) == 1 else And(tuple(parts))
 
 
 def equalities(where: Filter) -> dict[str, tuple[Scalar, ...]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from samespace.errors import InvalidInput, excerpt
 
 Kind = Literal["hnsw", "flat"]
 Quantization = Literal["half", "int8", "binary"]
 Build = Literal["auto", "immediate", "manual"]
+AUTO_ROWS: Final = 10_000
+"""From how many rows on ``"auto"`` builds an index, where the moment is for the library to choose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,12 @@ class Index:
         for name, value in (("m", self.m), ("ef_construction", self.ef_construction)):
             if type(value) is not int or value < 2:
                 raise InvalidInput(f"Index.{name} is {excerpt(value)}; pass a whole number from 2")
+
+    def is_due(self, rows: int) -> bool:
+        """Whether a slot of so many rows is to be indexed without being asked to."""
+        if self.kind == "flat" or self.build == "manual":
+            return False
+        return self.build == "immediate" or rows >= AUTO_ROWS
 
 
 def _check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:

@@ -157,7 +157,4 @@ class Layout:
 
 
 def _scope(recorded: dict[str, list[Any]] | None) -> Filter | None:
-    conditions = [field(key).in_(allowed) for key, allowed in (recorded or {}).items()]
-    if not conditions:
-        return None
-    return conditions[0] if len(conditions) == 1 else filters.And(tuple(conditions))
+    return filters.of_json(recorded) if recorded else None

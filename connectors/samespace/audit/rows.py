@@ -125,7 +125,7 @@ class Rows(Target):
                 for row in part:
                     if row.parent is not None:
                         found[row.parent.id].append(row)
-        return {parent: sorted(rows, key=_place) for parent, rows in found.items()}
+        return {parent: sorted(rows, key=chunk_order) for parent, rows in found.items()}
 
     async def stale(self) -> set[str]:
         """The ids of all rows whose text is no longer what their vector was made from."""
@@ -150,6 +150,7 @@ def may_be_unit(slot: SlotInfo) -> bool:
     return slot.name != slot.space.id
 
 
-def _place(row: Document) -> tuple[int, str]:
+def chunk_order(row: Document) -> tuple[int, str]:
+    """What chunks of one document are sorted by."""
     ordinal = row.parent.ordinal if row.parent else None
     return (-1 if ordinal is None else ordinal, row.id)

@@ -23,6 +23,7 @@ from samespace.cli import (
     guard,
     ingesting,
     migrating,
+    moving,
     server,
 )
 from samespace.errors import InvalidInput, SamespaceError, SpaceError
@@ -46,6 +47,7 @@ app.command("adopt")(adopting.adopt)
 app.command("grants")(migrating.grants)
 app.add_typer(server.app, name="embedded")
 app.add_typer(guard.app, name="guard")
+migrating.app.command("run")(moving.run)
 app.add_typer(migrating.app, name="migrate")
 
 

@@ -33,7 +33,7 @@ from samespace.protocols import EmbeddingBackend, NamesRights, PlansSlots, Vecto
 from samespace.rights import known_part
 
 app = typer.Typer(
-    no_args_is_help=True, help="Plan a move of collections to another embedding space."
+    no_args_is_help=True, help="Move collections to another embedding space, while they are in use."
 )
 _DEFAULTS = Rates()
 
@@ -41,11 +41,6 @@ Collections = Annotated[
     list[str],
     typer.Option("--collection", "-c", help="The collection's name; may be given again."),
 ]
-
-
-@app.callback()
-def _group() -> None:
-    """Keep ``plan`` a command of its own while it is the only one."""
 
 
 @app.command("plan")

@@ -223,7 +223,11 @@ class Counter:
     def tell(self, count: int, total: int | None) -> None:
         """So many are done."""
         of = f" of {total:,}" if total else ""
-        self._said = f"{counted(count, 'row')}{of} {self._done}"
+        self.say(f"{counted(count, 'row')}{of} {self._done}")
+
+    def say(self, text: str) -> None:
+        """It is so far, in these words."""
+        self._said = text
         if self._live is None and self._clock() - self._last >= SECONDS:
             self._last = self._clock()
             self._console.print(self._said, soft_wrap=True, highlight=False, markup=False)

@@ -9,3 +9,8 @@ from samespace.migrate.plan import PlannedCollection as PlannedCollection
 from samespace.migrate.plan import PlannedSlot as PlannedSlot
 from samespace.migrate.plan import check_holds as check_holds
 from samespace.migrate.planning import plan as plan
+from samespace.migrate.progress import CollectionProgress as CollectionProgress
+from samespace.migrate.progress import MigrationReport as MigrationReport
+from samespace.migrate.progress import SlotProgress as SlotProgress
+from samespace.migrate.running import MigrationRun as MigrationRun
+from samespace.migrate.running import run as run

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from samespace.documents import CollectionInfo
-from samespace.errors import MigrationError, command, excerpt
+from samespace.errors import InvalidInput, MigrationError, command, excerpt
 from samespace.forecast import Notice
 from samespace.guard import SlotState
 from samespace.migrate import estimating
@@ -114,6 +114,17 @@ class MigrationPlan:
         )
         fields.check_hash()
         return plan
+
+    def of(self, collection: str) -> PlannedCollection:
+        """What is planned for a collection; :class:`InvalidInput` if nothing is."""
+        found = next((each for each in self.collections if each.name == collection), None)
+        if found is None:
+            names = ", ".join(excerpt(each.name) for each in self.collections)
+            raise InvalidInput(
+                f"the plan is for {names}, not for {excerpt(collection)}; pass a handle on one of these, or "
+                "make another plan"
+            )
+        return found
 
     def lines(self) -> list[str]:
         """The plan for a terminal, a line each."""

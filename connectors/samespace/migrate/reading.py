@@ -1,17 +1,20 @@
-"""What a migration reads of a collection before anything is changed."""
+"""A collection's rows as a migration reads and writes them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from samespace.documents import VersionedRow
-from samespace.filters import Filter, matches
+from samespace.documents import FillReport, VersionedRow
+from samespace.filters import Filter, field, matches
+from samespace.guard import Canary
 from samespace.ingest.target import IDS, Target
+from samespace.protocols import Matrix, Shard
 from samespace.space import EmbeddingSpace
 
 
 class Rows(Target):
-    """The rows of one collection, as a plan and a dry run look at them."""
+    """The rows of one collection, in whichever slot is asked for."""
 
     async def count(self, where: Filter | None) -> int:
         """How many rows pass."""
@@ -26,32 +29,91 @@ class Rows(Target):
         )
         return found
 
+    async def pending(
+        self,
+        space: EmbeddingSpace,
+        *,
+        limit: int,
+        after: str | None,
+        shard: Shard | None = None,
+        where: Filter | None = None,
+        with_vectors_of: EmbeddingSpace | None = None,
+    ) -> tuple[list[VersionedRow], str | None]:
+        """The next rows without a vector, and where to go on; None at the end."""
+        found: tuple[list[VersionedRow], str | None] = await self._call(
+            self._store.pending,
+            space,
+            limit=limit,
+            after=after,
+            shard=shard,
+            where=where,
+            with_vectors_of=with_vectors_of,
+        )
+        return found
+
+    async def stale(
+        self, space: EmbeddingSpace, *, limit: int, since: str | None
+    ) -> tuple[list[VersionedRow], str | None]:
+        """The next rows whose text changed behind their vector, and where to go on; None at the end."""
+        found: tuple[list[VersionedRow], str | None] = await self._call(
+            self._store.stale, space, since=since, limit=limit
+        )
+        return found
+
+    async def of_parents(
+        self, space: EmbeddingSpace, parents: Sequence[str]
+    ) -> tuple[list[VersionedRow], list[VersionedRow]]:
+        """The rows of documents: those with a vector in a slot, and those without one."""
+        where = field.parent.in_(parents)
+        filled = await self._all(self._store.filled, space, where)
+        return filled, await self._all(self._store.pending, space, where)
+
+    async def _all(self, method: Any, space: EmbeddingSpace, where: Filter) -> list[VersionedRow]:
+        found: list[VersionedRow] = []
+        after: str | None = None
+        while True:
+            rows, after = await self._call(method, space, limit=IDS, after=after, where=where)
+            found += rows
+            if after is None:
+                return found
+
     async def count_pending(self, space: EmbeddingSpace, where: Filter) -> int:
         """Rows that pass and have no vector in a slot."""
         found, after = 0, None
         while True:
-            rows, after = await self._call(
-                self._store.pending, space, limit=IDS, after=after, where=where
-            )
+            rows, after = await self.pending(space, limit=IDS, after=after, where=where)
             found += len(rows)
             if after is None:
                 return found
 
     async def count_stale(self, space: EmbeddingSpace, where: Filter | None) -> int:
         """Rows that pass and whose text changed behind their vector."""
-        return sum([_passing(rows, where) async for rows in self.stale_rows(space)])
+        return sum([len(passing(rows, where)) async for rows in self.stale_rows(space)])
+
+    async def fill(
+        self, space: EmbeddingSpace, rows: Sequence[VersionedRow], vectors: Matrix
+    ) -> FillReport:
+        """Write vectors into rows that still are what was read."""
+        done: FillReport = await self._call(self._store.fill, space, rows, vectors)
+        return done
+
+    async def add_slot(
+        self, space: EmbeddingSpace, canary: Canary | None, provenance: dict[str, str]
+    ) -> None:
+        """Add an empty slot that says how it is going to be filled."""
+        await self._call(self._store.add_slot, space, canary=canary, provenance=provenance)
+
+    async def build_index(self, space: EmbeddingSpace) -> None:
+        """Build a slot's index, or wait until it is built."""
+        await self._call(self._store.build_index, space)
 
 
-def _passing(rows: Sequence[VersionedRow], where: Filter | None) -> int:
-    if where is None:
-        return len(rows)
-    documents = [row.document for row in rows]
-    return sum(
-        matches(
-            where,
-            id=each.id,
-            metadata=each.metadata,
-            parent=each.parent.id if each.parent else None,
-        )
-        for each in documents
-    )
+def passing(rows: Sequence[VersionedRow], where: Filter | None) -> Sequence[VersionedRow]:
+    """The rows that a filter lets pass."""
+    return rows if where is None else [row for row in rows if _passes(row, where)]
+
+
+def _passes(row: VersionedRow, where: Filter) -> bool:
+    each = row.document
+    parent = each.parent.id if each.parent else None
+    return matches(where, id=each.id, metadata=each.metadata, parent=parent)

@@ -9,7 +9,7 @@ from samespace.documents import CollectionInfo
 from samespace.forecast import Notice, SlotForecast
 from samespace.index import Index
 from samespace.space import EmbeddingSpace
-from samespace.stores.pgvector.sql import AUTO_INDEX_ROWS, uses_half
+from samespace.stores.pgvector.sql import uses_half
 
 PAGE: Final = 8_168
 """Bytes of a page of 8 kB that tuples may use."""
@@ -34,7 +34,7 @@ def forecast(space: EmbeddingSpace, info: CollectionInfo, index: Index) -> SlotF
     """What a slot of ``space`` would need in the table that ``info`` describes."""
     half, own = uses_half(space, index), info.layout is None
     value = (2 if half else 4) * space.dimensions + 8
-    indexed = index.kind == "hnsw" and (index.build != "auto" or info.rows >= AUTO_INDEX_ROWS)
+    indexed = index.is_due(info.rows) or (index.kind == "hnsw" and index.build == "manual")
     built = index_bytes(value, index.m) if indexed else 0
     precision = "half" if half else "single"
     return SlotForecast(

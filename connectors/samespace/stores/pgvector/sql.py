@@ -16,7 +16,7 @@ from psycopg import sql
 from samespace.documents import Document, Parent, VersionedRow
 from samespace.errors import InvalidInput, excerpt
 from samespace.filters import Filter, Scalar, Target
-from samespace.index import Index
+from samespace.index import AUTO_ROWS, Index
 from samespace.layout import TextQuery
 from samespace.names import bounded
 from samespace.protocols import Shard
@@ -60,7 +60,7 @@ CANDIDATES: Final = 2
 DEFAULT_EF_SEARCH: Final = 40
 MAX_EF_SEARCH: Final = 1000
 """pgvector's default and its limit for ``hnsw.ef_search``."""
-AUTO_INDEX_ROWS: Final = 10_000
+AUTO_INDEX_ROWS: Final = AUTO_ROWS
 SHOWN_IDS: Final = 5
 """Of rows with a fault of one kind so many are named."""
 FILLFACTOR: Final = 50

@@ -1,0 +1,198 @@
+"""``samespace migrate run``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from samespace.cli.options import (
+    AsJson,
+    CanaryThreshold,
+    PlanFile,
+    Scope,
+    Store,
+    comparing,
+    opened_backend,
+    opened_source,
+    read_plan,
+)
+from samespace.cli.progress import Counter, console_of, counted, short
+from samespace.errors import InvalidInput, SamespaceError, excerpt
+from samespace.migrate.plan import PlannedCollection
+from samespace.migrate.progress import MigrationReport
+from samespace.migrate.running import BATCH_SIZE, MigrationRun
+
+SPENT = 4
+INTERRUPTED = 130
+
+
+def run(
+    context: typer.Context,
+    plan: PlanFile,
+    backend: Annotated[
+        str, typer.Option("--backend", help="What embeds from then on, as for migrate plan.")
+    ],
+    store: Store = "embedded",
+    scope: Scope = None,
+    old_backend: Annotated[
+        str | None,
+        typer.Option(
+            "--old-backend",
+            help="What embedded so far: with --follow the old slot is kept fresh by it, too.",
+        ),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on and keep every slot fresh, until Ctrl-C.")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Between two looks while nothing changes.")
+    ] = 2.0,
+    worker: Annotated[
+        str, typer.Option(metavar="I/N", help="Take the I-th of N parts of the rows: 0/4 to 3/4.")
+    ] = "0/1",
+    share: Annotated[
+        float | None,
+        typer.Option("--share", metavar="X", help="Part of the account's rate limits; else 0.5."),
+    ] = None,
+    budget_tokens: Annotated[
+        int | None,
+        typer.Option("--budget-tokens", min=1, metavar="N", help="Stop before N tokens are spent."),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", help="Rows that are embedded and written together.")
+    ] = BATCH_SIZE,
+    late_chunking: Annotated[
+        bool | None,
+        typer.Option(
+            "--late-chunking/--no-late-chunking",
+            help="Embed the chunks of a document in sight of one another; else as before.",
+        ),
+    ] = None,
+    canary_threshold: CanaryThreshold = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fill the new slot of a plan's collections, beside the old one and while they are in use.
+
+    Run again after an interruption, it goes on from there; several may run at once.
+    """
+    found, part = read_plan(plan), _worker(worker)
+    # A folder of Qdrant's serves one handle at a time; to follow takes all at once.
+    groups = [found.collections] if follow else [(each,) for each in found.collections]
+    report: MigrationReport | None = None
+    with (
+        opened_backend(backend, None, share_of(backend, share)) as target,
+        Counter(console_of(sys.stderr.isatty()), "") as counter,
+    ):
+        for group in groups:
+            before = report
+            with _opened_each(
+                group, store, context, scope, old_backend, canary_threshold
+            ) as stores:
+                job = MigrationRun(
+                    stores,
+                    target,
+                    found,
+                    worker=part,
+                    follow=follow,
+                    interval=interval,
+                    budget_tokens=_left(budget_tokens, before),
+                    batch_size=batch_size,
+                    late_chunking=late_chunking,
+                    on_progress=lambda done: counter.say(_how_far(done)),
+                )
+                done = _ran(job)
+            report = done if before is None else before + done
+            if report.stopped:
+                break
+    if report is not None:
+        _show(report, as_json=as_json)
+
+
+def _left(budget: int | None, before: MigrationReport | None) -> int | None:
+    """What is left of a budget; of none that is spent is a token left, which no batch takes less than."""
+    return budget if budget is None or before is None else max(1, budget - before.tokens)
+
+
+def share_of(backend: str, share: float | None) -> float | None:
+    """Half of the rate limits unless said, where a backend has some."""
+    return 0.5 if share is None and not backend.startswith("hashing") else share
+
+
+@contextmanager
+def _opened_each(
+    planned: Sequence[PlannedCollection],
+    store: str,
+    context: typer.Context,
+    scope: list[str] | None,
+    backend: str | None,
+    threshold: float | None,
+) -> Iterator[Sequence[Any]]:
+    with ExitStack() as handles:
+        comparison = comparing(threshold, "the target's")
+        yield [
+            handles.enter_context(
+                opened_source(store, each, context, scope=scope, backend=backend, **comparison)
+            )
+            for each in planned
+        ]
+
+
+def _ran(job: MigrationRun) -> MigrationReport:
+    """The run; the first Ctrl-C or signal ends it after the batches under way."""
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if callable(handler):  # else nohup has seen to it
+                before[number] = handler
+                signal.signal(number, lambda *_: _end(job, before))
+        return job.run()
+    except SamespaceError as error:
+        if job.report.filled:
+            error.add_note(f"{_how_far(job.report)}; run again to go on")
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(job: MigrationRun, before: dict[Any, Any]) -> None:
+    typer.echo(
+        "samespace: ending what is under way; again ends it at once, which does no harm", err=True
+    )
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    job.stop()
+
+
+def _worker(text: str) -> tuple[int, int]:
+    place, slash, count = text.partition("/")
+    if slash and place.isdecimal() and count.isdecimal() and int(place) < int(count):
+        return int(place), int(count)
+    raise InvalidInput(f"--worker is {excerpt(text)}; write I/N with I from 0 to N - 1, say 0/4")
+
+
+def _how_far(report: MigrationReport) -> str:
+    said = [f"{counted(report.filled, 'row')} filled"]
+    said += [f"{short(report.tokens)} tokens"] if report.tokens else []
+    if report.trouble:
+        said.append(f"waiting: {report.trouble}")
+    elif report.following:
+        said.append("following" + (", nothing to do" if report.idle else ""))
+    return ", ".join(said)
+
+
+def _show(report: MigrationReport, *, as_json: bool) -> None:
+    typer.echo(orjson.dumps(report.to_dict()) if as_json else "\n".join(report.lines()))
+    if report.stopped == "budget":
+        raise typer.Exit(SPENT)
+    if report.stopped == "asked":
+        raise typer.Exit(INTERRUPTED)
+    if not report.complete:
+        raise typer.Exit(1)

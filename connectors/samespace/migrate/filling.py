@@ -1,0 +1,393 @@
+"""One slot of one collection, filled and kept fresh."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from samespace.audit.auditing import prove
+from samespace.audit.remaking import Chunks, Remade, remade
+from samespace.audit.rows import chunk_order
+from samespace.documents import CollectionInfo, Document, SlotInfo, VersionedRow
+from samespace.filters import Filter
+from samespace.ingest.embedder import Embedder
+from samespace.migrate.pacing import Budget, Pace
+from samespace.migrate.progress import NAMED, SlotProgress
+from samespace.migrate.reading import Rows, passing
+from samespace.protocols import AnyBackend, Shard, Vector
+from samespace.space import EmbeddingSpace, derive
+from samespace.vectors import stack
+
+UNREACHABLE: Final = (
+    "another row has the same id, so that neither can be written alone; give it another"
+)
+
+
+class InFlight:
+    """Batches under way, so many at most; what one of them raises ends the others."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def add(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin a batch once there is room for it."""
+        try:
+            await self._until(self._most - 1)
+        except BaseException:
+            work.close()
+            raise
+        self._tasks.add(asyncio.create_task(work))
+
+    async def drain(self) -> None:
+        """Wait until all have ended."""
+        await self._until(0)
+
+    async def end(self) -> None:
+        """Cancel what is under way, and wait until that has ended."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def _until(self, left: int) -> None:
+        while len(self._tasks) > left:
+            done, self._tasks = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            errors = [error for task in done if (error := task.exception()) is not None]
+            if errors:
+                raise errors[0]
+
+
+class Making(Protocol):
+    """A way to come by the vectors of rows."""
+
+    @property
+    def derives_from(self) -> EmbeddingSpace | None:
+        """The space whose vectors the rows are to be read with."""
+
+    async def make(self, rows: Sequence[VersionedRow], chunks: Chunks) -> Remade:
+        """A vector for each row or the reason why there is none."""
+
+
+class ByModel:
+    """Vectors of a backend, which is proved by the slot's canary before it first embeds."""
+
+    derives_from = None
+
+    def __init__(
+        self,
+        backend: AnyBackend,
+        embedder: Embedder,
+        info: CollectionInfo,
+        slot: SlotInfo | None,
+        *,
+        threshold: float,
+        calls: int = 1,
+    ) -> None:
+        """``slot`` is what the backend is to be proved by; None where it was just made with it.
+
+        ``calls`` says how many at once the backend takes, for which the embedder has a worker each.
+        """
+        self._backend, self._embedder = backend, embedder
+        self._info, self._slot, self._threshold = info, slot, threshold
+        self._proving, self._calls = asyncio.Lock(), asyncio.Semaphore(calls)
+
+    async def make(self, rows: Sequence[VersionedRow], chunks: Chunks) -> Remade:
+        """Embed their texts, those with chunks together with them."""
+        async with self._calls:
+            await self._prove()
+            return await remade(self._embedder, [row.document for row in rows], chunks)
+
+    async def _prove(self) -> None:
+        async with self._proving:
+            if self._slot is not None:
+                await prove(self._backend, self._slot, info=self._info, threshold=self._threshold)
+                self._slot = None
+
+
+class Derived:
+    """Vectors that follow from another slot's; rows without a fresh one there are embedded.
+
+    Without a model these wait until there is one to derive from.
+    """
+
+    def __init__(
+        self, source: EmbeddingSpace, target: EmbeddingSpace, model: ByModel | None
+    ) -> None:
+        self._source, self._target, self._model = source, target, model
+
+    @property
+    def derives_from(self) -> EmbeddingSpace:
+        """Whose vectors are shortened, or brought to unit norm."""
+        return self._source
+
+    async def make(self, rows: Sequence[VersionedRow], chunks: Chunks) -> Remade:
+        """Derive where there is a vector."""
+        given = [row for row in rows if row.vector is not None]
+        missing = [row for row in rows if row.vector is None]
+        result = Remade()
+        if missing and self._model is not None:
+            result = await self._model.make(missing, chunks)
+        if given:
+            vectors = [row.vector for row in given if row.vector is not None]
+            made = derive(
+                stack(vectors, self._source.dimensions), stored=self._source, offered=self._target
+            )
+            result.vectors |= {
+                row.document.id: vector for row, vector in zip(given, made, strict=True)
+            }
+        return result
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What was done so far."""
+
+    filled: int = 0
+    derived: int = 0
+    changed: int = 0
+    left: int = 0
+    refused: set[int] = field(default_factory=set)
+    """Fingerprints of rows, with their texts."""
+    unreachable: set[str] = field(default_factory=set)
+    named: dict[str, str] = field(default_factory=dict)
+
+    def name(self, id: str, reason: str) -> None:
+        if len(self.named) < NAMED:
+            self.named[id] = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Which rows a run takes, and how many at once."""
+
+    worker: Shard
+    where: Filter | None
+    batch_size: int
+    together: bool
+    """Whether chunks of one document are embedded in sight of one another."""
+
+    @property
+    def shard(self) -> Shard | None:
+        """What the store may sort out; a document's chunks stay together."""
+        return None if self.together or self.worker == (0, 1) else self.worker
+
+    def has(self, document: Document) -> bool:
+        """Whether a row is this worker's, by the hash of its id or of its document's."""
+        place, count = self.worker
+        if count == 1:
+            return True
+        unit = document.parent.id if self.together and document.parent else document.id
+        digest = blake2b(unit.encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % count == place
+
+
+class SlotFilling:
+    """Fills a slot: what is pending, then what is stale, each write on condition of what was read."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        space: EmbeddingSpace,
+        making: Making,
+        share: Share,
+        *,
+        in_flight: InFlight,
+        budget: Budget,
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self._rows, self._space, self._making, self._share = rows, space, making, share
+        self._in_flight, self._budget = in_flight, budget
+        self._is_stopping = is_stopping
+        self._pace = Pace()
+        self._tally = _Tally()
+        self._found = 0
+        self._documents: set[str] = set()
+        """Those whose chunks are being embedded."""
+        self.embedded = 0
+
+    @property
+    def progress(self) -> SlotProgress:
+        """What was done so far."""
+        tally = self._tally
+        return SlotProgress(
+            space=self._space,
+            filled=tally.filled,
+            derived=tally.derived,
+            changed=tally.changed,
+            refused=len(tally.refused),
+            unreachable=len(tally.unreachable),
+            left=tally.left,
+            named=tuple(tally.named.items()),
+        )
+
+    async def sweep(self) -> tuple[int, int]:
+        """One look at all rows: how many there were to fill, and how many were filled."""
+        self._found, before = 0, self._tally.filled
+        await self._pending()
+        await self._in_flight.drain()
+        await self._stale()
+        await self._in_flight.drain()
+        filled = self._tally.filled - before
+        self._tally.left = max(0, self._found - filled)
+        return self._found, filled
+
+    async def _pending(self) -> None:
+        after: str | None = None
+        while not self._is_stopping():
+            rows, after = await self._rows.pending(
+                self._space,
+                limit=self._share.batch_size,
+                after=after,
+                shard=self._share.shard,
+                where=self._share.where,
+                with_vectors_of=self._making.derives_from,
+            )
+            await self._take(rows, are_pending=True)
+            if after is None:
+                return
+
+    async def _stale(self) -> None:
+        since: str | None = None
+        while not self._is_stopping():
+            rows, since = await self._rows.stale(
+                self._space, limit=self._share.batch_size, since=since
+            )
+            await self._take(passing(rows, self._share.where), are_pending=False)
+            if since is None:
+                return
+
+    async def _take(self, rows: Sequence[VersionedRow], *, are_pending: bool) -> None:
+        """Fill those that are this run's, and that there is hope for."""
+        taken = [row for row in rows if self._is_wanted(row)]
+        if not taken:
+            return
+        self._found += len(taken)
+        if self._budget.is_limited:
+            await self._in_flight.drain()
+            self._budget.check([_text(row) for row in taken if self._is_to_be_embedded(row)])
+        await asyncio.sleep(self._pace.pause())
+        work = self._together(taken, are_pending=are_pending) if self._share.together else None
+        await self._in_flight.add(work or self._each(taken))
+
+    def _is_to_be_embedded(self, row: VersionedRow) -> bool:
+        return self._making.derives_from is None or row.vector is None
+
+    def _is_wanted(self, row: VersionedRow) -> bool:
+        if self._share.shard is None and not self._share.has(row.document):
+            return False
+        if row.key:
+            self._tally.unreachable.add(row.key)
+            self._tally.name(row.key, UNREACHABLE)
+            return False
+        return fingerprint(row.document) not in self._tally.refused
+
+    async def _each(self, rows: Sequence[VersionedRow]) -> None:
+        """Rows that have nothing to do with one another."""
+        made = await self._making.make(rows, {})
+        self._note(made, rows)
+        await self._write(rows, made)
+
+    async def _together(self, rows: Sequence[VersionedRow], *, are_pending: bool) -> None:
+        """Rows in sight of the other chunks of their documents, all of which get new vectors."""
+        alone = [row for row in rows if row.document.parent is None]
+        if alone:
+            await self._each(alone)
+        parents = {row.document.parent.id for row in rows if row.document.parent is not None}
+        free = sorted(parents - self._documents)
+        self._documents.update(free)
+        try:
+            for parent in free:
+                wanted = {row.document.id for row in rows if _is_of(row, parent)}
+                await self._document(parent, wanted, are_pending=are_pending)
+        finally:
+            self._documents.difference_update(free)
+
+    async def _document(self, parent: str, wanted: set[str], *, are_pending: bool) -> None:
+        """One document as it is now.
+
+        First the chunks that have a vector, so that a stop between leaves none that nobody looks for.
+        """
+        filled, pending = await self._rows.of_parents(self._space, [parent])
+        if are_pending and not wanted.intersection(row.document.id for row in pending):
+            return  # another batch has filled them
+        found = {row.document.id: row for row in (*filled, *pending)}
+        rows = sorted(found.values(), key=lambda row: chunk_order(row.document))
+        chunks = {parent: [row.document for row in rows]}
+        overlap = overlapping(chunks[parent])
+        if overlap:
+            self._refuse(rows, overlap)
+            return
+        made = await self._making.make(rows, chunks)
+        self._note(made, rows)
+        last = wanted | {row.document.id for row in pending}
+        if await self._write([row for row in rows if row.document.id not in last], made):
+            await self._write([row for row in rows if row.document.id in last], made)
+
+    def _refuse(self, rows: Sequence[VersionedRow], reason: str) -> None:
+        self._note(Remade(refused={row.document.id: reason for row in rows}), rows)
+
+    def _note(self, made: Remade, rows: Sequence[VersionedRow]) -> None:
+        self.embedded += made.embedded
+        for row in rows:
+            reason = made.refused.get(row.document.id)
+            if reason is not None:
+                self._found -= 1
+                self._tally.refused.add(fingerprint(row.document))
+                self._tally.name(row.document.id, reason)
+
+    async def _write(self, rows: Sequence[VersionedRow], made: Remade) -> bool:
+        """Whether all of these rows that have a vector were as they had been read."""
+        pairs = [(row, made.vectors[row.document.id]) for row in rows if _has(made, row)]
+        if not pairs:
+            return True
+        vectors: list[Vector] = [vector for _, vector in pairs]
+        matrix = np.asarray(stack(vectors, self._space.dimensions), np.float32)
+        began = time.monotonic()
+        done = await self._rows.fill(self._space, [row for row, _ in pairs], matrix)
+        self._pace.note(time.monotonic() - began, len(pairs))
+        self._tally.filled += done.filled
+        self._tally.changed += done.changed
+        if self._making.derives_from is not None:
+            self._tally.derived += min(done.filled, sum(row.vector is not None for row, _ in pairs))
+        return not done.changed
+
+
+def fingerprint(document: Document) -> int:
+    """What tells a row with its text from others: 8 bytes of their BLAKE2b hash."""
+    text = f"{len(document.id)}:{document.id}{document.embedded_text}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def overlapping(chunks: Sequence[Document]) -> str:
+    """Why chunks of a document cannot be embedded in sight of one another; empty if they can."""
+    end, before = -1, ""
+    for chunk in chunks:
+        span = chunk.parent.span if chunk.parent else None
+        if span is None:
+            continue
+        if span[0] < end:
+            return (
+                f"chunks {before!r} and {chunk.id!r} of its document overlap, so that embedding them in "
+                "sight of one another would count that text twice; cut the document without overlap"
+            )
+        end, before = span[1], chunk.id
+    return ""
+
+
+def _is_of(row: VersionedRow, parent: str) -> bool:
+    return row.document.parent is not None and row.document.parent.id == parent
+
+
+def _has(made: Remade, row: VersionedRow) -> bool:
+    return row.document.id in made.vectors
+
+
+def _text(row: VersionedRow) -> str:
+    return row.document.embedded_text

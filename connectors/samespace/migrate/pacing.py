@@ -1,0 +1,85 @@
+"""How fast a migration goes: no faster than the store answers, and no dearer than was agreed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from samespace.embedding import uncached
+from samespace.errors import InvalidInput
+from samespace.ingest.arguments import check_count
+from samespace.migrate.estimating import tokens_by_size
+from samespace.protocols import AnyBackend, CountsTokens, ReportsUsage
+
+LONGEST_PAUSE: Final = 5.0
+"""Seconds."""
+_WEIGHT: Final = 0.3
+"""Of the newest measurement in the moving average."""
+_SLOWER: Final = 2.0
+"""How many times as slow as it was at its best a store may be before it is left alone for a while."""
+
+
+class Pace:
+    """Pauses for a store that answers more slowly than it did.
+
+    What it takes for a row is averaged, newest first (exponentially weighted), and compared with the least
+    that this average has been. No clock is read here.
+    """
+
+    def __init__(self) -> None:
+        self._recent: float | None = None
+        self._best = 0.0
+        self._rows = 0
+
+    def note(self, seconds: float, rows: int) -> None:
+        """A call of ``rows`` rows took so long."""
+        if rows < 1:
+            return
+        each = seconds / rows
+        before = each if self._recent is None else self._recent
+        self._recent = _WEIGHT * each + (1 - _WEIGHT) * before
+        self._best = min(self._best, self._recent) if self._rows else self._recent
+        self._rows = rows
+
+    def pause(self) -> float:
+        """Seconds to wait before the next call: as long as the last one took beyond twice the best."""
+        if self._recent is None:
+            return 0.0
+        return min(LONGEST_PAUSE, max(0.0, self._recent - _SLOWER * self._best) * self._rows)
+
+
+class BudgetSpent(Exception):
+    """The next batch would cost more tokens than are left."""
+
+
+class Budget:
+    """How many tokens may be paid; None is any number."""
+
+    def __init__(
+        self, tokens: int | None, backend: AnyBackend, spent: Callable[[], int] = int
+    ) -> None:
+        """``spent`` says how many have been paid."""
+        if tokens is not None:
+            check_count(tokens, what="budget_tokens (--budget-tokens)")
+            if not isinstance(backend, ReportsUsage):
+                raise InvalidInput(
+                    f"{type(backend).__name__} does not say what its calls cost, so budget_tokens would "
+                    "end nothing; leave it out, or pass another backend"
+                )
+        self._tokens, self._spent = tokens, spent
+        self._counter = uncached(backend)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether calls are to be made one after the other, so that none goes beyond."""
+        return self._tokens is not None
+
+    def check(self, texts: Sequence[str]) -> None:
+        """:class:`BudgetSpent` if embedding these may go beyond it."""
+        if self._tokens is not None and self._spent() + sum(self._counts(texts)) > self._tokens:
+            raise BudgetSpent
+
+    def _counts(self, texts: Sequence[str]) -> Sequence[int]:
+        if isinstance(self._counter, CountsTokens):
+            return self._counter.count_tokens(texts)
+        return tokens_by_size(texts)

@@ -1,0 +1,157 @@
+"""What a run of a migration has done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+from samespace.errors import excerpt
+from samespace.space import EmbeddingSpace
+
+NAMED: Final = 100
+"""How many refused or unreachable rows of a slot are named; all are counted."""
+Stopped = Literal["", "asked", "budget", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotProgress:
+    """What was written into one slot.
+
+    ``filled`` counts rows that were written, ``derived`` those of them whose vectors follow from another
+    slot's, ``changed`` writes that were not done since somebody else had written the row meanwhile (it is
+    looked at again). ``refused`` rows cannot be embedded, ``unreachable`` ones share their id with another
+    row; the first are named, with the reason. ``left`` counts the rows that the last sweep found and
+    could not fill, but for these.
+    """
+
+    space: EmbeddingSpace
+    filled: int = 0
+    derived: int = 0
+    changed: int = 0
+    refused: int = 0
+    unreachable: int = 0
+    left: int = 0
+    named: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionProgress:
+    """What was done in one collection; ``indexed`` says whether the target's index was seen to."""
+
+    name: str
+    target: EmbeddingSpace
+    slots: tuple[SlotProgress, ...] = ()
+    indexed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationReport:
+    """What a run has done so far.
+
+    ``tokens`` and ``embedded`` (texts) are what was paid for rows; a canary's six short texts come on top.
+    ``sweeps`` counts the whole looks at all slots, ``sweep_seconds`` is what the last one took, and ``idle``
+    whether it found nothing to do: then every change that was made before it began is in every slot that
+    the run keeps. ``trouble`` is what a follower is waiting out. ``stopped`` says why the run ended before
+    all was filled; ``complete`` that nothing is left but refused and unreachable rows.
+    """
+
+    collections: tuple[CollectionProgress, ...] = ()
+    tokens: int = 0
+    embedded: int = 0
+    sweeps: int = 0
+    sweep_seconds: float = 0.0
+    idle: bool = False
+    following: bool = False
+    trouble: str = ""
+    stopped: Stopped = ""
+    complete: bool = False
+
+    @property
+    def filled(self) -> int:
+        """Rows written, in all slots."""
+        return sum(slot.filled for each in self.collections for slot in each.slots)
+
+    def __add__(self, after: MigrationReport) -> MigrationReport:
+        """Both, of runs one after the other."""
+        return replace(
+            after,
+            collections=(*self.collections, *after.collections),
+            tokens=self.tokens + after.tokens,
+            embedded=self.embedded + after.embedded,
+            stopped=self.stopped or after.stopped,
+            complete=self.complete and after.complete,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "collections": [_collection_dict(each) for each in self.collections],
+            "tokens": self.tokens,
+            "embedded": self.embedded,
+            "sweeps": self.sweeps,
+            "sweep_seconds": self.sweep_seconds,
+            "idle": self.idle,
+            "following": self.following,
+            "trouble": self.trouble,
+            "stopped": self.stopped,
+            "complete": self.complete,
+        }
+
+    def lines(self) -> list[str]:
+        """The report for a terminal, a line each."""
+        lines = [line for each in self.collections for line in _collection_lines(each)]
+        return [
+            *lines,
+            f"{self.embedded:,} texts embedded, {self.tokens:,} tokens paid",
+            self._end(),
+        ]
+
+    def _end(self) -> str:
+        if self.stopped == "budget":
+            return "stopped: the budget is spent; run again with another to go on"
+        if self.complete:
+            return "complete: every row that can be embedded has a vector of its text"
+        why = {"asked": "stopped", "error": "ended by an error"}.get(self.stopped, "not complete")
+        return f"{why}; run again to go on where this ended"
+
+
+def _collection_dict(progress: CollectionProgress) -> dict[str, Any]:
+    return {
+        "name": progress.name,
+        "target": progress.target.to_dict(),
+        "indexed": progress.indexed,
+        "slots": [_slot_dict(slot) for slot in progress.slots],
+    }
+
+
+def _slot_dict(slot: SlotProgress) -> dict[str, Any]:
+    counts = ("filled", "derived", "changed", "refused", "unreachable", "left")
+    return {
+        "space": slot.space.to_dict(),
+        **{name: getattr(slot, name) for name in counts},
+        "named": [{"id": id, "error": reason} for id, reason in slot.named],
+    }
+
+
+def _collection_lines(progress: CollectionProgress) -> list[str]:
+    return [
+        line
+        for slot in progress.slots
+        for line in (_slot_line(progress.name, slot), *_named_lines(slot))
+    ]
+
+
+def _slot_line(name: str, slot: SlotProgress) -> str:
+    said = [f"{slot.filled:,} filled"]
+    said += [f"{slot.derived:,} of them derived"] if slot.derived else []
+    said += [f"{slot.changed:,} changed meanwhile"] if slot.changed else []
+    said += [f"{slot.refused:,} refused"] if slot.refused else []
+    said += [f"{slot.unreachable:,} unreachable"] if slot.unreachable else []
+    said += [f"{slot.left:,} left"] if slot.left else []
+    return f"{name} {slot.space}: {', '.join(said)}"
+
+
+def _named_lines(slot: SlotProgress) -> list[str]:
+    lines = [f"  {excerpt(id)}: {reason}" for id, reason in slot.named]
+    more = slot.refused + slot.unreachable - len(slot.named)
+    return [*lines, f"  and {more:,} more"] if more else lines

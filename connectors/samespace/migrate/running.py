@@ -1,0 +1,516 @@
+"""Running a migration: the target's slot is added, filled and kept fresh, whoever writes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from samespace.audit.remaking import check_can_embed_chunks, is_late
+from samespace.documents import CollectionInfo, SlotInfo
+from samespace.embedding import (
+    close_async,
+    make_canary_async,
+    provenance_of,
+    require_any,
+    uncached,
+)
+from samespace.errors import (
+    BackendUnavailable,
+    InvalidInput,
+    RateLimited,
+    StoreUnavailable,
+    excerpt,
+)
+from samespace.filters import of_json
+from samespace.guard import Canary
+from samespace.ingest.arguments import check_count
+from samespace.ingest.embedder import Embedder
+from samespace.ingest.pipeline import LATE
+from samespace.ingest.running import served
+from samespace.ingest.target import AnyStore
+from samespace.ingest.worker import GRACE, Left, in_a_thread
+from samespace.migrate.filling import ByModel, Derived, InFlight, Making, Share, SlotFilling
+from samespace.migrate.pacing import Budget, BudgetSpent
+from samespace.migrate.plan import MigrationPlan, PlannedCollection, check_holds
+from samespace.migrate.progress import CollectionProgress, MigrationReport, Stopped
+from samespace.migrate.reading import Rows
+from samespace.protocols import AnyBackend, Shard, TakesCallsAtOnce
+from samespace.space import EmbeddingSpace, derive
+
+BATCH_SIZE: Final = 200
+MOST_IN_BATCH: Final = 2_000
+MOST_AT_ONCE: Final = 16
+SWEEPS: Final = 20
+"""How often a run that does not follow looks again at rows that others write meanwhile."""
+NEARLY: Final = 0.99
+"""The share of rows with a vector from which on an index is worth building."""
+LONGEST_WAIT: Final = 60.0
+"""Seconds between two attempts of a follower to reach a store or a backend that is not there."""
+_PASSING: Final = (StoreUnavailable, BackendUnavailable, RateLimited)
+
+
+class MigrationRun:
+    """Fills the target's slot in a plan's collections, and with ``follow`` keeps all their slots fresh.
+
+    ``stores`` is a handle on each collection, opened as the plan's were; ``backend`` is the target's. Any
+    number of runs may work on a collection at once, and any may be killed: an empty slot is the list of
+    what is to be done, so that running again resumes. ``worker=(i, n)`` takes the i-th of n parts of the
+    rows, so that several pay for nothing twice. Each write is on condition that the row still is what
+    was read. Rows are derived where the plan says so and their vector in the source's slot is of their
+    text; else they are embedded. The index is built once the slot is filled.
+
+    With ``follow`` the run then goes on until :meth:`stop`: every ``interval`` seconds, and at once while
+    there is something to do, it looks for rows that are pending or stale, in the target's slot and, where
+    the handle has a backend, in that backend's. What is passing (a store or a backend that cannot be
+    reached) is waited out. ``budget_tokens`` ends the run before the first batch that may go beyond it,
+    for which batches are embedded one after the other. ``late_chunking`` says whether chunks of one
+    document are embedded in sight of one another; unless said, as in the source's slot, and in a slot that
+    is there as it was begun. ``on_progress`` is called with the report so far, in the job's thread.
+
+    :class:`MigrationError` for a collection that is not what was planned, :class:`SpaceMismatch` for a
+    backend that embeds otherwise than what filled the slot. :class:`InvalidInput` for what cannot be.
+    """
+
+    def __init__(
+        self,
+        stores: AnyStore | Iterable[AnyStore],
+        backend: AnyBackend,
+        plan: MigrationPlan,
+        *,
+        worker: Shard = (0, 1),
+        follow: bool = False,
+        interval: float = 2.0,
+        budget_tokens: int | None = None,
+        batch_size: int = BATCH_SIZE,
+        late_chunking: bool | None = None,
+        on_progress: Callable[[MigrationReport], object] | None = None,
+    ) -> None:
+        found = require_any(backend)
+        if found is None:
+            raise InvalidInput("there is no backend to fill with: pass one of the target's space")
+        pairs = paired(stores, plan)
+        for _, planned in pairs:
+            check_target(found, planned)
+        _check_interval(interval)
+        Budget(budget_tokens, found)
+        self._asked = _Asked(
+            pairs=pairs,
+            backend=found,
+            plan=plan,
+            worker=_checked_worker(worker),
+            follow=follow,
+            interval=interval,
+            budget_tokens=budget_tokens,
+            batch_size=check_count(batch_size, what="batch_size", most=MOST_IN_BATCH),
+            late_chunking=late_chunking,
+        )
+        self._on_progress = on_progress
+        self._report = MigrationReport(following=False)
+        self._stopping = False
+        self._wake: Callable[[], object] | None = None
+
+    @property
+    def report(self) -> MigrationReport:
+        """What has been done so far; also while it is running, and after an error."""
+        return self._report
+
+    def run(self) -> MigrationReport:
+        """Run in a loop and a thread of its own; an async store and backend are closed in the end."""
+        closing = self._asked.pairs[0][0].is_async
+        return served(lambda _: self._run(closing=closing))
+
+    async def run_async(self) -> MigrationReport:
+        """:meth:`run` in the caller's loop; it closes nothing."""
+        return await self._run(closing=False)
+
+    def stop(self) -> None:
+        """End after the batches under way; from any thread, and a signal's handler."""
+        self._stopping = True
+        if self._wake is not None:
+            self._wake()
+
+    async def _run(self, *, closing: bool) -> MigrationReport:
+        loop, wake = asyncio.get_running_loop(), asyncio.Event()
+        self._wake = lambda: loop.call_soon_threadsafe(wake.set)
+        with ExitStack() as threads:
+            run = _Run(self._asked, threads, wake, lambda: self._stopping, self._tell)
+            try:
+                await run.go()
+            except (asyncio.CancelledError, Left):
+                self._tell(replace(run.report(), stopped="asked"))
+                raise
+            except Exception:
+                self._tell(replace(run.report(), stopped="error"))
+                raise
+            finally:
+                self._wake = None
+                await run.end(closing=closing)
+        return self._report
+
+    def _tell(self, report: MigrationReport) -> None:
+        self._report = report
+        if self._on_progress is not None:
+            self._on_progress(report)
+
+
+def run(
+    stores: AnyStore | Iterable[AnyStore], backend: AnyBackend, plan: MigrationPlan, **options: Any
+) -> MigrationReport:
+    """What a :class:`MigrationRun` with these options does."""
+    return MigrationRun(stores, backend, plan, **options).run()
+
+
+def paired(
+    stores: AnyStore | Iterable[AnyStore], plan: MigrationPlan
+) -> list[tuple[AnyStore, PlannedCollection]]:
+    """Each handle with what was planned for its collection; :class:`InvalidInput` for one that was not."""
+    listed: list[AnyStore] = list(stores) if isinstance(stores, Iterable) else [stores]
+    if not listed:
+        raise InvalidInput("there is no collection to migrate; pass at least one store")
+    return [(store, plan.of(store.collection)) for store in listed]
+
+
+def check_target(backend: AnyBackend, planned: PlannedCollection) -> None:
+    """:class:`InvalidInput` for a backend of another space than was planned."""
+    if backend.space != planned.target.space:
+        raise InvalidInput(
+            f"the backend embeds as {backend.space}, and the plan moves {excerpt(planned.name)} to "
+            f"{planned.target.space}; pass the backend that was planned with (--backend), or make "
+            "another plan"
+        )
+
+
+def _check_interval(interval: object) -> None:
+    is_number = isinstance(interval, int | float) and not isinstance(interval, bool)
+    if not is_number or not 0 < float(interval) <= 3600:  # type: ignore[arg-type]
+        raise InvalidInput(
+            f"interval is {excerpt(interval)}; pass seconds, more than 0, at most 3,600"
+        )
+
+
+def _checked_worker(worker: object) -> Shard:
+    if isinstance(worker, Sequence) and len(worker) == 2:
+        place, count = worker
+        if type(place) is int and type(count) is int and 0 <= place < count:
+            return place, count
+    raise InvalidInput(
+        f"worker is {excerpt(worker)}; pass (i, n), two whole numbers with 0 <= i < n"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    pairs: list[tuple[AnyStore, PlannedCollection]]
+    backend: AnyBackend
+    plan: MigrationPlan
+    worker: Shard
+    follow: bool
+    interval: float
+    budget_tokens: int | None
+    batch_size: int
+    late_chunking: bool | None
+
+
+def _calls_at_once(backend: AnyBackend) -> int:
+    if not isinstance(backend, TakesCallsAtOnce):
+        return 1
+    return max(1, min(backend.calls_at_once, MOST_AT_ONCE))
+
+
+class _Run:
+    """One run: its threads, its collections, and how far it is."""
+
+    def __init__(
+        self,
+        asked: _Asked,
+        threads: ExitStack,
+        wake: asyncio.Event,
+        is_stopping: Callable[[], bool],
+        tell: Callable[[MigrationReport], object],
+    ) -> None:
+        self.asked, self._threads, self._wake = asked, threads, wake
+        self.is_stopping, self._tell_of = is_stopping, tell
+        self._writing = threads.enter_context(in_a_thread("write"))
+        self._embedders: list[Embedder] = []
+        self.in_flight = InFlight(self.calls_of(asked.backend) + 1)
+        self.embedder = self.embedder_of(asked.backend)
+        self.budget = Budget(asked.budget_tokens, asked.backend, lambda: self.spent)
+        self._collections: list[_Collection] = []
+        self._state = MigrationReport()
+
+    def embedder_of(self, backend: AnyBackend) -> Embedder:
+        """What embeds by a backend, as many batches beside one another as it takes."""
+        workers = [
+            self._threads.enter_context(in_a_thread("embed", grace=GRACE))
+            for _ in range(self.calls_of(backend))
+        ]
+        self._embedders.append(Embedder(backend, workers))
+        return self._embedders[-1]
+
+    def calls_of(self, backend: AnyBackend) -> int:
+        """How many batches are embedded beside one another; with a budget each is waited for."""
+        return 1 if self.asked.budget_tokens is not None else _calls_at_once(backend)
+
+    @property
+    def spent(self) -> int:
+        """Tokens."""
+        return sum(each.spent for each in self._embedders)
+
+    def report(self) -> MigrationReport:
+        """What has been done so far."""
+        return replace(
+            self._state,
+            collections=tuple(each.progress for each in self._collections),
+            tokens=self.spent,
+            embedded=sum(each.embedded for each in self._collections),
+        )
+
+    def tell(self, **changes: Any) -> None:
+        """Report, with what has changed in how the run stands."""
+        self._state = replace(self._state, **changes)
+        self._tell_of(self.report())
+
+    async def go(self) -> None:
+        """Fill, then follow."""
+        for store, planned in self.asked.pairs:
+            rows = Rows(store, self._writing)
+            self._collections.append(_Collection(self, rows, store, planned))
+            await self._collections[-1].begin()
+        try:
+            complete = True
+            for each in self._collections:
+                complete = await each.fill() and complete
+            self.tell(complete=complete, idle=complete)
+            if self.asked.follow and not self.is_stopping():
+                await self._follow()
+        except BudgetSpent:
+            await self.in_flight.drain()
+            self.tell(stopped="budget", complete=False)
+            return
+        is_short = self.is_stopping() and not self._state.complete
+        stopped: Stopped = "asked" if is_short else ""
+        self.tell(stopped=stopped, following=False)
+
+    async def _follow(self) -> None:
+        self.tell(following=True)
+        waited = 0
+        while not self.is_stopping():
+            try:
+                found = await self._sweep()
+                waited = 0
+            except _PASSING as error:
+                await self.in_flight.end()
+                self.tell(trouble=str(error), idle=False)
+                await self._wait(min(LONGEST_WAIT, self.asked.interval * 2**waited))
+                waited = min(waited + 1, 10)
+                continue
+            if not found:
+                await self._wait(self.asked.interval)
+
+    async def _sweep(self) -> int:
+        """One look at every slot that is kept; how many rows there were to fill."""
+        began = time.monotonic()
+        found = sum([await each.sweep() for each in self._collections])
+        if self.is_stopping():  # it may not have looked at all
+            return found
+        self.tell(
+            sweeps=self._state.sweeps + 1,
+            sweep_seconds=time.monotonic() - began,
+            idle=not found,
+            complete=not found,
+            trouble="",
+        )
+        return found
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def end(self, *, closing: bool) -> None:
+        """End what is under way; close what is async and was used in this loop."""
+        await self.in_flight.end()
+        if closing:
+            for each in self._collections:
+                await each.close()
+            await close_async(self.asked.backend)
+
+
+class _Collection:
+    """One collection: its target's slot, and beside it the slot that the handle's backend embeds for."""
+
+    def __init__(self, run: _Run, rows: Rows, store: AnyStore, planned: PlannedCollection) -> None:
+        self._run, self._rows, self._store, self._planned = run, rows, store, planned
+        self._slots: list[SlotFilling] = []
+        self._indexed = False
+
+    @property
+    def progress(self) -> CollectionProgress:
+        """What was done so far."""
+        return CollectionProgress(
+            name=self._planned.name,
+            target=self._planned.target.space,
+            slots=tuple(slot.progress for slot in self._slots),
+            indexed=self._indexed,
+        )
+
+    @property
+    def embedded(self) -> int:
+        """Texts."""
+        return sum(slot.embedded for slot in self._slots)
+
+    async def begin(self) -> None:
+        """Add the target's slot, or see that it is what was planned."""
+        info = await self._rows.info()
+        check_holds(self._planned, info)
+        source = _slot_of(info, self._planned.source.space)
+        target = _slot_of(info, self._planned.target.space)
+        late = self._is_late(source, target, info)
+        if target is None:
+            await self._add(source, late=late)
+        model = self._by_model(self._run.asked.backend, self._run.embedder, info, target)
+        together = late and self._planned.path != "derive"
+        way = self._way(model, late=late)
+        self._slots.append(self._filling(self._planned.target.space, way, late=together))
+        self._follow_the_handle(info)
+
+    def _by_model(
+        self, backend: AnyBackend, embedder: Embedder, info: CollectionInfo, slot: SlotInfo | None
+    ) -> ByModel:
+        least = self._store.canary_threshold
+        calls = self._run.calls_of(backend)
+        return ByModel(uncached(backend), embedder, info, slot, threshold=least, calls=calls)
+
+    def _way(self, model: ByModel, *, late: bool) -> Making:
+        if self._planned.path != "derive":
+            return model
+        source, target = self._planned.source.space, self._planned.target.space
+        return Derived(source, target, None if late else model)
+
+    def _follow_the_handle(self, info: CollectionInfo) -> None:
+        """Keep the slot fresh that the handle's own backend embeds for."""
+        backend = self._store.backend
+        if not self._run.asked.follow or backend is None:
+            return
+        slot = _slot_of(info, backend.space)
+        if slot is None or slot.space == self._planned.target.space:
+            return
+        late = is_late(slot.provenance)
+        if late:
+            check_can_embed_chunks(backend, info.name)
+        model = self._by_model(backend, self._run.embedder_of(backend), info, slot)
+        self._slots.append(self._filling(slot.space, model, late=late))
+
+    def _filling(self, space: EmbeddingSpace, making: Making, *, late: bool) -> SlotFilling:
+        asked, where = self._run.asked, self._planned.where
+        share = Share(
+            worker=asked.worker,
+            where=None if where is None else of_json(where),
+            batch_size=asked.batch_size,
+            together=late,
+        )
+        return SlotFilling(
+            self._rows,
+            space,
+            making,
+            share,
+            in_flight=self._run.in_flight,
+            budget=self._run.budget,
+            is_stopping=self._run.is_stopping,
+        )
+
+    def _is_late(
+        self, source: SlotInfo | None, target: SlotInfo | None, info: CollectionInfo
+    ) -> bool:
+        """Whether chunks of one document are embedded together."""
+        asked = self._run.asked.late_chunking
+        if target is not None:
+            late = is_late(target.provenance)
+            if asked is not None and asked != late:
+                raise InvalidInput(
+                    f"the slot of {target.space} was begun {'with' if late else 'without'} late chunking; "
+                    "leave late_chunking out, or drop the slot (samespace migrate abort) and begin again"
+                )
+        else:
+            late = asked if asked is not None else source is not None and is_late(source.provenance)
+        if late and self._planned.path != "derive":
+            check_can_embed_chunks(self._run.asked.backend, info.name)
+        return late
+
+    async def _add(self, source: SlotInfo | None, *, late: bool) -> None:
+        backend, target = self._run.asked.backend, self._planned.target.space
+        canary = _derived_canary(source, target) if self._planned.path == "derive" else None
+        provenance = {
+            **provenance_of(backend),
+            **(LATE if late else {}),
+            "plan": self._run.asked.plan.hash[:12],
+        }
+        if canary is not None:
+            provenance["derived_from"] = self._planned.source.space.id
+        canary = canary or await make_canary_async(backend)
+        await self._rows.add_slot(target, canary, provenance)
+
+    async def fill(self) -> bool:
+        """Fill the target's slot and have it indexed; whether nothing is left."""
+        target = self._slots[0]
+        found = 1
+        for _ in range(SWEEPS):
+            found, filled = await target.sweep()
+            self._run.tell()
+            if self._run.is_stopping():
+                return False
+            if not filled:
+                break
+        await self._index()
+        return not found
+
+    async def sweep(self) -> int:
+        """One look at every slot; how many rows there were to fill."""
+        found = 0
+        for slot in self._slots:
+            found += (await slot.sweep())[0]
+        if not found and not self._indexed:
+            await self._index()
+        return found
+
+    async def _index(self) -> None:
+        """Build the target's index, unless others have yet to fill much of it."""
+        info = await self._rows.info()
+        slot = _slot_of(info, self._planned.target.space)
+        if slot is None or not info.index.is_due(info.rows):
+            return
+        if self._planned.where is None and info.rows - slot.pending >= NEARLY * info.rows:
+            await self._rows.build_index(slot.space)
+            self._indexed = True
+            self._run.tell()
+
+    async def close(self) -> None:
+        """Close the store, and the backend that it has."""
+        if self._rows.is_open and self._store.is_async:
+            await self._rows.close()
+            if self._store.backend is not None:
+                await close_async(self._store.backend)
+
+
+def _slot_of(info: CollectionInfo, space: EmbeddingSpace) -> SlotInfo | None:
+    return next((slot for slot in info.slots if slot.space == space), None)
+
+
+def _derived_canary(source: SlotInfo | None, target: EmbeddingSpace) -> Canary | None:
+    """What the source's canary is in the target's space, where it has one."""
+    if source is None or source.canary is None:
+        return None
+
+    def shortened(vectors: Any) -> Any:
+        made = derive(vectors.astype(np.float32), stored=source.space, offered=target)
+        return made.astype(np.float16)
+
+    canary = source.canary
+    return Canary(shortened(canary.documents), shortened(canary.queries))

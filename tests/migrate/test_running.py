@@ -1,0 +1,407 @@
+"""Runs of migrations on every store: filled, resumed, followed, derived, and paid for once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import orjson
+import pytest
+from tests.audit.poisoning import documents
+from tests.cli.running import Caller
+from tests.contract.ingesting import (
+    Place,
+    awaitable,
+    elasticsearch_place,
+    postgres_place,
+    qdrant_place,
+)
+from tests.contract.test_elasticsearch_contract import raw
+from tests.contract.test_qdrant_contract import prefix
+
+import samespace
+from samespace import Document, Parent, field, open_store
+from samespace.errors import EmbeddingError, InvalidInput, MigrationError, SpaceMismatch
+from samespace.guard import SlotState
+from samespace.migrate import MigrationPlan, MigrationReport, MigrationRun, plan
+from samespace.protocols import Matrix, Vector, VectorStore
+from samespace.space import EmbeddingSpace, derive
+from samespace.testing.backends import UNLIKE, V3, LyingBackend, TaskBackend
+
+__all__ = ["prefix", "raw"]  # fixtures
+STORES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
+    "PostgreSQL": postgres_place,
+    "Qdrant local": qdrant_place,
+    "Elasticsearch": elasticsearch_place,
+}
+SHORT = EmbeddingSpace(model=V3.model, dimensions=32, task=V3.task)
+ROWS = [Document(row.id, row.text, {"n": n % 2}) for n, row in enumerate(documents(60))]
+WORDS = sum(len(row.text.split()) for row in ROWS)
+
+
+@pytest.fixture(params=STORES)
+def place(request: pytest.FixtureRequest) -> Place:
+    return STORES[request.param](request)
+
+
+@pytest.fixture
+def one(request: pytest.FixtureRequest) -> Place:
+    """For what does not depend on the store."""
+    return postgres_place(request)
+
+
+def new() -> TaskBackend:
+    return TaskBackend(UNLIKE, seed=5)
+
+
+def seeded(place: Place, rows: Sequence[Document] = ROWS) -> None:
+    with place.open(TaskBackend()) as store:
+        store.upsert(rows)
+
+
+def planned(place: Place, backend: Any, **asked: Any) -> MigrationPlan:
+    with place.open() as store:
+        return plan(store, backend, **asked)
+
+
+def ran(
+    place: Place, backend: Any, made: MigrationPlan | None = None, **options: Any
+) -> MigrationReport:
+    made = made or planned(place, backend)
+    with place.open() as store:
+        return MigrationRun(store, backend, made, **options).run()
+
+
+def vectors(place: Place, space: EmbeddingSpace) -> dict[str, tuple[str, Vector | None]]:
+    """What each row with a vector in a slot has: its text and the vector."""
+    with place.open() as store:
+        rows, cursor = store.filled(space, limit=1000)
+        assert cursor is None
+    return {row.document.id: (row.document.text, row.vector) for row in rows}
+
+
+def check_filled(place: Place, backend: TaskBackend, rows: Sequence[Document] = ROWS) -> None:
+    """Every row has the vector of its text, and no other row has one."""
+    found = vectors(place, backend.space)
+    assert {id: text for id, (text, _) in found.items()} == {row.id: row.text for row in rows}
+    expected = backend.embed_documents([row.text for row in rows])
+    for row, vector in zip(rows, expected, strict=True):
+        np.testing.assert_allclose(found[row.id][1], vector, atol=1e-5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_run_fills_every_row_and_pays_for_each_text_once(place: Place, is_async: bool) -> None:
+    seeded(place)
+    backend = new()
+    if is_async:
+        made = planned(place, backend)
+        store = getattr(samespace, f"Async{place.kind}")(
+            place.source, collection=place.collection, space=V3, **place.options
+        )
+        report = MigrationRun(store, awaitable(backend), made, batch_size=7).run()
+    else:
+        report = ran(place, backend, batch_size=7)
+    assert report.complete
+    assert (report.filled, report.embedded, report.tokens) == (len(ROWS), len(ROWS), WORDS)
+    assert sorted(backend.documents) == sorted(row.text for row in ROWS)
+    check_filled(place, new())
+    with place.open() as store:
+        slots = {slot.space: slot for slot in store.info().slots}
+    assert slots[UNLIKE].state == SlotState.FILLING
+    assert slots[UNLIKE].has_canary
+    assert slots[UNLIKE].provenance["backend"] in {"TaskBackend", "Awaitable"}
+    assert slots[V3].pending == 0
+
+
+def test_running_again_does_what_is_left(place: Place) -> None:
+    seeded(place)
+    made = planned(place, new())
+    first = ran(place, new(), made, budget_tokens=WORDS // 2, batch_size=5)
+    assert first.stopped == "budget"
+    assert not first.complete
+    assert 0 < first.tokens <= WORDS // 2
+    second = ran(place, new(), made)
+    assert (second.complete, first.filled + second.filled) == (True, len(ROWS))
+    assert first.tokens + second.tokens == WORDS
+    third = ran(place, new(), made)
+    assert (third.complete, third.filled, third.tokens) == (True, 0, 0)
+    check_filled(place, new())
+
+
+def test_workers_share_the_rows_and_pay_for_nothing_twice(place: Place) -> None:
+    seeded(place)
+    made = planned(place, new())
+    reports = [ran(place, new(), made, worker=(part, 3), batch_size=4) for part in range(3)]
+    assert sum(report.filled for report in reports) == len(ROWS)
+    assert all(0 < report.filled < len(ROWS) for report in reports)
+    assert sum(report.tokens for report in reports) == WORDS, reports
+    check_filled(place, new())
+
+
+class Shortening(TaskBackend):
+    """The model whose vectors :data:`V3`'s are cut from; must not be asked."""
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        made = TaskBackend().embed_documents(texts)
+        self._noted(texts)
+        self.documents += texts
+        return derive(made, stored=V3, offered=SHORT)
+
+    def embed_queries(self, texts: Sequence[str]) -> Matrix:
+        self._noted(texts)
+        return derive(TaskBackend().embed_queries(texts), stored=V3, offered=SHORT)
+
+
+def test_what_follows_from_stored_vectors_is_derived_without_a_call(place: Place) -> None:
+    seeded(place)
+    backend = Shortening(SHORT)
+    report = ran(place, backend)
+    assert report.complete
+    assert (report.filled, report.tokens, report.embedded) == (len(ROWS), 0, 0)
+    assert report.collections[0].slots[0].derived == len(ROWS)
+    assert backend.documents == []
+    assert backend.canaries == 0
+    check_filled(place, Shortening(SHORT))
+    with place.open() as store:
+        store.mark(SHORT, SlotState.READY)
+    with place.open(Shortening(SHORT)) as store:  # whose canary is that of the source, shortened
+        store.upsert([Document("more", "another text")])
+        assert store.search(ROWS[3].text)[0].document.id == ROWS[3].id
+
+
+def test_only_rows_of_the_plan_are_filled(place: Place) -> None:
+    seeded(place)
+    made = planned(place, new(), where=field("n") == 1)
+    report = ran(place, new(), made)
+    assert report.complete
+    check_filled(place, new(), [row for row in ROWS if row.metadata["n"] == 1])
+
+
+def test_what_cannot_be_embedded_is_named_once_and_does_not_stop_the_others(place: Place) -> None:
+    seeded(place)
+    with place.open(TaskBackend()) as store:
+        store.upsert_vectors([Document("blank", " ")], [None], space=V3)
+
+    class Refusing(TaskBackend):
+        def embed_documents(self, texts: Sequence[str]) -> Matrix:
+            bad = [place for place, text in enumerate(texts) if text == ROWS[7].text]
+            if bad:
+                raise EmbeddingError("too odd", indices=bad)
+            return super().embed_documents(texts)
+
+    report = ran(place, Refusing(UNLIKE, seed=5))
+    slot = report.collections[0].slots[0]
+    assert (slot.filled, slot.refused) == (len(ROWS) - 1, 2)
+    assert dict(slot.named) == {ROWS[7].id: "too odd", "blank": "there is nothing to embed"}
+    assert report.complete
+    assert f"'{ROWS[7].id}': too odd" in "\n".join(report.lines())
+
+
+class Following:
+    """A run in a thread of its own, which is stopped in the end."""
+
+    def __init__(self, place: Place, old: TaskBackend | None, made: MigrationPlan) -> None:
+        self._changed = threading.Condition()
+        self._report = MigrationReport()
+        self._store: VectorStore = place.open(old)
+        self.backend = new()
+        self.run = MigrationRun(
+            self._store, self.backend, made, follow=True, interval=0.01, on_progress=self._note
+        )
+        self._thread = threading.Thread(target=self.run.run)
+
+    def _note(self, report: MigrationReport) -> None:
+        with self._changed:
+            self._report = report
+            self._changed.notify_all()
+
+    def handle(self, backend: TaskBackend) -> VectorStore:
+        """Another handle, over the same connections: a folder of Qdrant's serves one client."""
+        return self._store.in_space(backend.space, backend=backend)
+
+    def wait_until_idle(self) -> MigrationReport:
+        """Until a sweep that began after this has found nothing."""
+        with self._changed:
+            begun = self._report.sweeps
+            assert self._changed.wait_for(
+                lambda: self._report.idle and self._report.sweeps > begun + 1, timeout=60
+            )
+            return self._report
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.run.stop()
+        self._thread.join()
+        self._store.close()
+
+
+def test_a_follower_keeps_both_slots_fresh_whoever_writes(place: Place) -> None:
+    seeded(place)
+    made = planned(place, new())
+    with Following(place, TaskBackend(), made) as following:
+        following.wait_until_idle()
+        with following.handle(TaskBackend()) as old:
+            old.upsert([Document("old", "written by the old one"), replace(ROWS[0], text="anew")])
+            old.delete(ids=[ROWS[1].id])
+        with following.handle(new()) as young:
+            young.upsert([Document("young", "written by the new one"), replace(ROWS[2], text="b")])
+        report = following.wait_until_idle()
+    expected = [
+        replace(ROWS[0], text="anew"), replace(ROWS[2], text="b"), *ROWS[3:],
+        Document("old", "written by the old one"), Document("young", "written by the new one"),
+    ]  # fmt: skip
+    for backend in (TaskBackend(), new()):
+        check_filled(place, backend, expected)
+    old_slot = next(slot for slot in report.collections[0].slots if slot.space == V3)
+    assert old_slot.filled == 2
+    assert following.run.report.complete
+
+
+def test_without_the_old_backend_a_follower_keeps_the_new_slot_alone(one: Place) -> None:
+    seeded(one)
+    with Following(one, None, planned(one, new())) as following:
+        with one.open(TaskBackend()) as old:
+            old.upsert([Document("old", "written by the old one")])
+        following.wait_until_idle()
+    check_filled(one, new(), [*ROWS, Document("old", "written by the old one")])
+    assert [slot.space for slot in following.run.report.collections[0].slots] == [UNLIKE]
+
+
+class TogetherBackend(TaskBackend):
+    """Embeds chunks in sight of one another: each depends on all texts of its document."""
+
+    def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
+        made = []
+        for chunks in documents:
+            whole = " ".join(chunks)
+            made.append(self.embed_documents([f"{chunk} {whole}" for chunk in chunks]))
+        self._usage = self._usage._replace(tokens=sum(len(c.split()) for d in documents for c in d))
+        return made
+
+
+def test_chunks_of_a_document_are_embedded_together_also_when_one_changes(place: Place) -> None:
+    chunks = {
+        f"{parent}-{part}": Document(
+            f"{parent}-{part}", f"part {part} of document {parent}", parent=Parent(parent, part)
+        )
+        for parent in ("a", "b", "c")
+        for part in range(5)
+    }
+    seeded(place, [*chunks.values(), Document("alone", "a row of no document")])
+    backend = TogetherBackend(UNLIKE, seed=5)
+    made = planned(place, backend)
+    first = ran(place, backend, made, late_chunking=True, batch_size=3)
+    assert first.complete
+    assert first.embedded == 16
+    with place.open(TaskBackend()) as store:
+        store.upsert([replace(chunks["b-2"], text="another part")])
+        store.delete(ids=["b-4"])
+    second = ran(place, backend, made, batch_size=3)
+    assert (second.complete, second.embedded, second.filled) == (True, 4, 4)
+    chunks["b-2"] = replace(chunks["b-2"], text="another part")
+    del chunks["b-4"]
+    found = vectors(place, UNLIKE)
+    for parent in ("a", "b", "c"):
+        rows = [row for row in chunks.values() if row.id.startswith(parent)]
+        expected = TogetherBackend(UNLIKE, seed=5).embed_chunks([[row.text for row in rows]])[0]
+        for row, vector in zip(rows, expected, strict=True):
+            np.testing.assert_allclose(found[row.id][1], vector, atol=1e-5)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="begun with late chunking"):
+        ran(place, backend, made, late_chunking=False)
+
+
+def test_overlapping_chunks_are_refused_by_name(one: Place) -> None:
+    rows = [
+        Document("a-0", "the first ten", parent=Parent("a", 0, (0, 10))),
+        Document("a-1", "ten that follow", parent=Parent("a", 1, (8, 18))),
+        Document("b-0", "whole", parent=Parent("b", 0, (0, 5))),
+    ]
+    seeded(one, rows)
+    report = ran(one, TogetherBackend(UNLIKE, seed=5), late_chunking=True)
+    slot = report.collections[0].slots[0]
+    assert (slot.filled, slot.refused) == (1, 2)
+    assert "chunks 'a-0' and 'a-1' of its document overlap" in dict(slot.named)["a-0"]
+
+
+def test_a_backend_that_embeds_otherwise_than_the_slot_was_begun_is_refused(one: Place) -> None:
+    seeded(one)
+    made = planned(one, new())
+    ran(one, new(), made, budget_tokens=WORDS // 2, batch_size=5)
+    with pytest.raises(SpaceMismatch):
+        ran(one, LyingBackend(UNLIKE), made)
+    assert len(vectors(one, UNLIKE)) < len(ROWS)
+
+
+def test_a_collection_that_is_not_as_planned_is_refused_before_anything_is_written(
+    one: Place,
+) -> None:
+    seeded(one)
+    made = planned(one, new())
+    with one.open() as store:
+        store.add_slot(SHORT)
+        store.mark(SHORT, SlotState.READY)
+        store.drop_slot(V3)
+    with one.open(Shortening(SHORT)) as store, pytest.raises(MigrationError, match="not what was"):
+        MigrationRun(store, new(), made).run()
+    with one.open(Shortening(SHORT)) as store:
+        assert [slot.space for slot in store.info().slots] == [SHORT]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"worker": (1, 1)},
+        {"worker": 3},
+        {"interval": 0},
+        {"batch_size": 0},
+        {"budget_tokens": -1},
+    ],
+)
+def test_options_that_cannot_be_are_refused(one: Place, options: dict[str, Any]) -> None:
+    seeded(one, ROWS[:2])
+    made = planned(one, new())
+    with one.open() as store, pytest.raises(InvalidInput):
+        MigrationRun(store, new(), made, **options)
+    with one.open() as store, pytest.raises(InvalidInput, match="the plan moves"):
+        MigrationRun(store, TaskBackend(SHORT), made)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Caller:
+    return Caller(monkeypatch, capsys)
+
+
+def test_the_command_runs_a_plan_of_several_collections_and_resumes(
+    call: Caller, tmp_path: Path
+) -> None:
+    address, file = f"qdrant:{tmp_path / 'points'}", str(tmp_path / "plan.json")
+    for name in ("one", "two"):
+        with open_store(address, collection=name, backend="hashing@64") as store:
+            store.upsert(ROWS)
+    names = ("-c", "one", "-c", "two")
+    at = ("--store", address, "--backend", "hashing@32")
+    code, _, said = call("migrate", "plan", *at, *names, "--out", file)
+    assert code == 0, said
+    code, shown, said = call("migrate", "run", *at, "--plan", file, "--worker", "0/2", "--json")
+    assert code == 0, said
+    first = orjson.loads(shown)
+    assert [each["name"] for each in first["collections"]] == ["one", "two"]
+    done = [each["slots"][0]["filled"] for each in first["collections"]]
+    assert all(0 < count < len(ROWS) for count in done)
+    code, shown, said = call("migrate", "run", *at, "--plan", file)
+    assert code == 0, said
+    assert "complete: every row that can be embedded has a vector of its text" in shown
+    for name in ("one", "two"):
+        with open_store(address, collection=name, backend="hashing@64") as store:
+            slots = {slot.space.dimensions: slot for slot in store.info().slots}
+        assert (slots[32].pending, slots[32].state) == (0, SlotState.FILLING)
+    code, _, said = call("migrate", "run", *at, "--plan", file, "--worker", "2/2")
+    assert code == 2
+    assert "write I/N" in said
