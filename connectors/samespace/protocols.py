@@ -549,3 +549,27 @@ class AsyncPlansSlots(Protocol):
     """:class:`PlansSlots` with async methods."""
 
     async def ddl(self, space: EmbeddingSpace) -> list[str]: ...
+
+
+@runtime_checkable
+class FollowsChanges(Protocol):
+    """A store with a log of changes: who follows them need not look at every row again and again.
+
+    ``changed`` is of the rows written since a position whose vector is missing or was made from another
+    text, to be filled; with fewer than ``limit`` of them all that was written until then was looked at.
+    """
+
+    def position(self) -> str: ...
+    def changed(
+        self, space: EmbeddingSpace, *, since: str, limit: int
+    ) -> tuple[list[VersionedRow], str]: ...
+
+
+@runtime_checkable
+class AsyncFollowsChanges(Protocol):
+    """:class:`FollowsChanges` with async methods."""
+
+    async def position(self) -> str: ...
+    async def changed(
+        self, space: EmbeddingSpace, *, since: str, limit: int
+    ) -> tuple[list[VersionedRow], str]: ...

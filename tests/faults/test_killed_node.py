@@ -11,7 +11,7 @@ from tests.servers.elasticsearch import Node
 from samespace import Document, ElasticsearchStore, WriteReport
 from samespace.errors import StoreUnavailable
 from samespace.stores.base import BATCH_DOCUMENTS
-from samespace.testing.backends import TaskBackend
+from samespace.testing.backends import UNLIKE, TaskBackend
 from samespace.testing.corpus import documents
 
 QUEUE = 700
@@ -64,3 +64,31 @@ def test_every_row_is_written_once_though_the_node_dies(
             assert (report.written, report.rejected) == (len(rows), ())
             assert store.get(ids) == rows
             assert store.count() == (kill + 1) * len(rows)
+
+
+def follow(store: ElasticsearchStore, since: str) -> str:
+    """Fill the second slot of what has changed until now."""
+    backend = TaskBackend(UNLIKE, seed=5)
+    while True:
+        rows, since = store.changed(UNLIKE, since=since, limit=500)
+        store.fill(UNLIKE, rows, backend.embed_documents([row.document.text for row in rows]))
+        if len(rows) < 500:
+            return since
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_who_follows_the_log_misses_nothing_though_the_node_dies(
+    start_node: Callable[..., Node],
+) -> None:
+    node = start_node({"thread_pool.write.queue_size": str(QUEUE)})
+    with ElasticsearchStore(node.url, collection="killed", backend=TaskBackend()) as store:
+        store.create()
+        store.add_slot(UNLIKE)
+        since = store.position()
+        for kill in range(5):
+            rows = documents(2 * BATCH_DOCUMENTS + 100, prefix=f"k{kill}-")
+            attempt(store, killing(node, rows))
+            since = follow(store, since)
+            assert store.pending(UNLIKE, limit=10) == ([], None)
+        assert store.stale(UNLIKE, limit=10) == ([], None)

@@ -74,7 +74,7 @@ from samespace.stores.base_async import (
     logger,
     read_drawn_async,
 )
-from samespace.stores.elasticsearch import dsl, hardening, rights
+from samespace.stores.elasticsearch import dsl, hardening, positions, rights
 from samespace.stores.elasticsearch.conditions import Query, condition, every, exists
 from samespace.stores.elasticsearch.dsl import Operation, Version, operation
 from samespace.stores.elasticsearch.faults import Expired, Overtaken, Taken, of_documents, of_row
@@ -1314,6 +1314,75 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
                     break
         return self._versioned_rows(shape, found), since
 
+    async def position(self) -> str:
+        """Where the log of changes is now: all that was written until here is to be seen by a pass.
+
+        What a pass over :meth:`pending` and :meth:`stale` that begins then does not see,
+        :meth:`changed` finds from here on. This takes the privilege ``monitor`` on the index.
+        """
+        async with self._gone_explained():
+            _, shape = await self._shaped()
+            return positions.spelt(await self._reached(shape))
+
+    async def changed(
+        self, space: EmbeddingSpace, *, since: str, limit: int
+    ) -> tuple[list[VersionedRow], str]:
+        """The rows written since a position whose vector is missing or of another text; the next position.
+
+        In the order of their last changes, shard by shard. With fewer than ``limit`` rows all that was
+        written until now has been looked at. A shard that was restored, or is of an index made anew, is
+        looked at from its beginning.
+        """
+        check_limit(limit)
+        before = positions.read(since)
+        found: list[VersionedRow] = []
+        async with self._gone_explained():
+            state, shape, slot = await self._slot_of_space(space)
+            now = await self._reached(shape)  # before the refresh, which shows all of it
+            await self._begin(shape, slot, None)
+            position = positions.carried(before, now)
+            for shard, end in now.items():
+                rows, number = await self._changed_in(
+                    state, shape, slot, shard,
+                    after=position[shard].number, until=end.number, most=limit - len(found),
+                )  # fmt: skip
+                found += rows
+                position[shard] = replace(end, number=number)
+        return found, positions.spelt(position)
+
+    async def _reached(self, shape: Shape) -> positions.Position:
+        answer = await self._transport.ask("GET", f"/{quote(shape.name)}/{positions.STATISTICS}")
+        return positions.reached(answer)
+
+    async def _changed_in(
+        self,
+        state: _State,
+        shape: Shape,
+        slot: SlotRecord,
+        shard: int,
+        *,
+        after: int,
+        until: int,
+        most: int,
+    ) -> tuple[list[VersionedRow], int]:
+        """The rows of one shard that are to be filled, and the number up to which it was looked at."""
+        found: list[VersionedRow] = []
+        fields = [*shape.parts(), dsl.source_name(slot.name)]
+        source = dsl.reading(fields, state.version, vectors=False)
+        path = f"/{quote(shape.through(slot.name))}/{_SEARCH}&preference=_shards:{shard}"
+        while after < until and len(found) < most:
+            body = positions.window(slot.name, after=after, until=until, source=source, size=PAGE)
+            hits = (await self._transport.ask("POST", path, body))["hits"]["hits"]
+            for row, hit in zip(self._versioned_rows(shape, hits), hits, strict=True):
+                after = hit["_seq_no"]
+                if _is_to_fill(shape, slot.name, row, hit):
+                    found.append(row)
+                    if len(found) == most:
+                        return found, after
+            if len(hits) < PAGE:
+                after = until
+        return found, after
+
     def _versioned_rows(
         self, shape: Shape, hits: Sequence[SearchHit], vectors: str | None = None
     ) -> list[VersionedRow]:
@@ -1529,6 +1598,16 @@ def _only(values: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
         if shape.field(path) is not None:
             put(made, path, value)
     return made
+
+
+def _is_to_fill(shape: Shape, slot: str, row: VersionedRow, hit: SearchHit) -> bool:
+    """Whether a row has no vector in a slot, or one of another text, or one that says nothing."""
+    if not positions.is_filled(hit):
+        return True
+    if not shape.has_source(slot):
+        return False
+    made = dsl.source_of(row.document.id, row.document.embedded_text)
+    return bool(hit["_source"].get(dsl.source_name(slot)) != made)
 
 
 def _vouched(
