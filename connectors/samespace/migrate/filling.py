@@ -208,6 +208,8 @@ class SlotFilling:
         self._pace = Pace()
         self._tally = _Tally()
         self._found = 0
+        self._position: str | None = None
+        """Up to where the store's log of changes was looked at."""
         self._documents: set[str] = set()
         """Those whose chunks are being embedded."""
         self.embedded = 0
@@ -228,15 +230,37 @@ class SlotFilling:
         )
 
     async def sweep(self) -> tuple[int, int]:
-        """One look at all rows: how many there were to fill, and how many were filled."""
+        """One look at all rows: how many there were to fill, and how many were filled.
+
+        Where the store has a log of changes, one look at what was written since the last one.
+        """
         self._found, before = 0, self._tally.filled
+        if self._position is not None:
+            await self._changed(self._position)
+        else:
+            await self._look_at_all()
+        filled = self._tally.filled - before
+        self._tally.left = max(0, self._found - filled)
+        return self._found, filled
+
+    async def _look_at_all(self) -> None:
+        begun = None if self._making.derives_from else await self._rows.position()
         await self._pending()
         await self._in_flight.drain()
         await self._stale()
         await self._in_flight.drain()
-        filled = self._tally.filled - before
-        self._tally.left = max(0, self._found - filled)
-        return self._found, filled
+        if not self._is_stopping():
+            self._position = begun
+
+    async def _changed(self, position: str) -> None:
+        limit = self._share.batch_size
+        while not self._is_stopping():
+            rows, position = await self._rows.changed(self._space, limit=limit, since=position)
+            await self._take(passing(rows, self._share.where), are_pending=False)
+            await self._in_flight.drain()
+            self._position = position
+            if len(rows) < limit:
+                return
 
     async def _pending(self) -> None:
         after: str | None = None
@@ -265,7 +289,9 @@ class SlotFilling:
 
     async def _take(self, rows: Sequence[VersionedRow], *, are_pending: bool) -> None:
         """Fill those that are this run's, and that there is hope for."""
-        taken = [row for row in rows if self._is_wanted(row)]
+        are_own = are_pending and self._share.shard is not None
+        own = rows if are_own else [row for row in rows if self._share.has(row.document)]
+        taken = [row for row in own if self._is_wanted(row)]
         if not taken:
             return
         self._found += len(taken)
@@ -280,8 +306,6 @@ class SlotFilling:
         return self._making.derives_from is None or row.vector is None
 
     def _is_wanted(self, row: VersionedRow) -> bool:
-        if self._share.shard is None and not self._share.has(row.document):
-            return False
         if row.key:
             self._tally.unreachable.add(row.key)
             self._tally.name(row.key, UNREACHABLE)

@@ -9,7 +9,7 @@ from samespace.documents import FillReport, VersionedRow
 from samespace.filters import Filter, field, matches
 from samespace.guard import Canary
 from samespace.ingest.target import IDS, Target
-from samespace.protocols import Matrix, Shard
+from samespace.protocols import FollowsChanges, Matrix, Shard
 from samespace.space import EmbeddingSpace
 
 
@@ -57,6 +57,25 @@ class Rows(Target):
         """The next rows whose text changed behind their vector, and where to go on; None at the end."""
         found: tuple[list[VersionedRow], str | None] = await self._call(
             self._store.stale, space, since=since, limit=limit
+        )
+        return found
+
+    async def position(self) -> str | None:
+        """Where the store's log of changes is now; None of a store without one."""
+        if not isinstance(self._store, FollowsChanges):
+            return None
+        found: str = await self._call(self._store.position)
+        return found
+
+    async def changed(
+        self, space: EmbeddingSpace, *, limit: int, since: str
+    ) -> tuple[list[VersionedRow], str]:
+        """The next rows to fill that were written since a position, and the position after them.
+
+        With fewer than ``limit`` of them there are no more.
+        """
+        found: tuple[list[VersionedRow], str] = await self._call(
+            self._store.changed, space, since=since, limit=limit
         )
         return found
 
