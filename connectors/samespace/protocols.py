@@ -573,3 +573,19 @@ class AsyncFollowsChanges(Protocol):
     async def changed(
         self, space: EmbeddingSpace, *, since: str, limit: int
     ) -> tuple[list[VersionedRow], str]: ...
+
+
+@runtime_checkable
+class ExposesSlots(Protocol):
+    """A store where one slot can stand under another's name, for an application that cannot be changed."""
+
+    def view(self, space: EmbeddingSpace, *, schema: str, role: str | None = None) -> list[str]: ...
+
+
+@runtime_checkable
+class AsyncExposesSlots(Protocol):
+    """:class:`ExposesSlots` with async methods."""
+
+    async def view(
+        self, space: EmbeddingSpace, *, schema: str, role: str | None = None
+    ) -> list[str]: ...

@@ -53,6 +53,8 @@ from samespace.stores.sources import source_of
 
 FLOAT_INDEX_DIMENSIONS: Final = 896
 """Above this an HNSW tuple of float32 fills a page of 8 kB; half precision holds two and more."""
+FLOAT_LIMIT: Final = 2000
+"""pgvector's limit for an index over ``vector``."""
 HALF_INDEX_DIMENSIONS: Final = 4000
 """pgvector's limit for an index over ``halfvec``."""
 CANDIDATES: Final = 2

@@ -27,7 +27,7 @@ from psycopg import errors as pg
 from psycopg import sql as composed
 from psycopg.abc import AdaptContext
 
-from samespace.adoption import outdated, overlapping
+from samespace.adoption import outdated, overlapping, recorded_layout
 from samespace.documents import (
     CollectionInfo,
     Document,
@@ -91,7 +91,7 @@ from samespace.stores.base_async import (
     read_drawn_async,
 )
 from samespace.stores.guarded_async import AsyncGuardedStore, looked_up, slot_name
-from samespace.stores.pgvector import diagnosis, hardening, rights, sql
+from samespace.stores.pgvector import diagnosis, hardening, rights, sql, views
 from samespace.stores.pgvector.binary import (
     Array,
     ArrayDumper,
@@ -1477,6 +1477,74 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         (found,) = await self._rows((rights.OWNER.as_bytes(None), asked))
         owned = rights.Ownership(*found)
         return rights.grants(state.table, self._registry, part, to=to, owned=owned)
+
+    async def view(
+        self, space: EmbeddingSpace, *, schema: str, role: str | None = None
+    ) -> list[str]:
+        """Statements for a view of the table in which the slot of ``space`` has this handle's slot's name.
+
+        An application that cannot be changed moves to it, and back, by its ``search_path``: the view in
+        ``schema`` has the table's name and all columns that the application knows, in their order, and is
+        read and written as the table is (``ON CONFLICT`` too; ``COPY`` and ``TRUNCATE`` name the table).
+        ``role`` may do with it what it may do with the table. Rows of other collections in the table, if
+        those have no slot of ``space``, are not in it. The last statement is an index, where the
+        application has one and ours is in half precision; it runs outside a transaction, and as the
+        table's owner. None is run. :class:`SlotNotReady` while the slot is being filled.
+        """
+        if check_space(space) == self._space:
+            raise InvalidInput(
+                f"{space} is this handle's own; open the collection with the space that the application "
+                "uses now, and pass the one that it is to use"
+            )
+        check_identifier(schema, what="schema")
+        if role is not None:
+            check_identifier(role, what="role")
+        state = await self._describe()
+        record, table = self._recorded_table(state)
+        old, new = (
+            self._slot_of(state, writing=True),
+            record.require(space, collection=self._collection),
+        )
+        if new.state is SlotState.FILLING:
+            raise await self._not_ready(new)
+        facts = await self._view_facts(table, role)
+        views.check(table, facts, schema=schema, role=role)
+        made = views.statements(
+            table, facts, old=old.name, new=new.name,
+            sources=views.sources_of(table, [slot.name for slot in record.slots]),
+            scopes=await self._scopes_with(table, space),
+            schema=schema, role=role,
+        )  # fmt: skip
+        return made + self._index_for_strangers(state, table, old, new)
+
+    def _index_for_strangers(
+        self, state: _State, table: Table, old: SlotRecord, new: SlotRecord
+    ) -> list[str]:
+        """An index like the one that an application uses now, where ours would not serve its queries."""
+        opclass = _opclass(state, old.name)
+        fits = new.space.dimensions <= sql.FLOAT_LIMIT
+        if (
+            not fits
+            or not sql.uses_half(new.space, self._index)
+            or not opclass.startswith("vector_")
+        ):
+            return []
+        return [views.create_index(table, new.name, opclass)]
+
+    async def _view_facts(self, table: Table, role: str | None) -> views.Facts:
+        query = (views.FACTS.as_bytes(None), views.facts_parameters(table, role))
+        (row,) = await self._rows(query)
+        return views.Facts(*row)
+
+    async def _scopes_with(self, table: Table, space: EmbeddingSpace) -> list[Table]:
+        """The collections of a table that has several which have a slot of a space."""
+        if table.layout.scope is None:
+            return []
+        key = (self._schema, self._collection, table.scope_key)
+        async with self._cursor() as cursor:
+            beside = await self._read_neighbours(cursor, key)
+        layouts = [recorded_layout(each) for each in beside.values() if each.find(space)]
+        return [table, *(replace(table, layout=each) for each in layouts if each is not None)]
 
     # Raw writers
 
