@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from samespace.errors import (
     InvalidInput,
+    MigrationError,
     SlotNotReady,
     SpaceMismatch,
     SpaceUnknown,
@@ -344,6 +345,18 @@ def not_ready(
         f"slot {slot.name} of collection {excerpt(collection)} is being filled: {pending} of {rows} "
         f"rows have no vector of {slot.space} yet; search with the collection's other space, or wait "
         f"until it is marked ready ({command('info', collection, scope)})"
+    )
+
+
+def lone_vectors(
+    space: EmbeddingSpace, keeps: EmbeddingSpace, *, collection: str, alone: int
+) -> MigrationError:
+    """The refusal to drop a slot that is the only one in which some rows have a vector."""
+    rows = "1 row has its" if alone == 1 else f"{alone:,} rows have their"
+    return MigrationError(
+        f"{rows} only vector in the slot of {space} of collection {excerpt(collection)}, and none of "
+        f"{keeps}; nothing was dropped. Fill that slot first: samespace migrate run --plan PLAN.json "
+        "--follow (pending(), fill())"
     )
 
 

@@ -13,8 +13,9 @@ from psycopg.sql import SQL, Identifier
 from tests.contract.test_pgvector_contract import AsyncHarness, Harness
 
 from samespace import Document, everything
+from samespace.errors import MigrationError
 from samespace.filters import field
-from samespace.testing.backends import UNLIKE, TaskBackend
+from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
 Act = Callable[..., Future[Any]]
 LATER = [Document("b", "second"), Document("a", "first")]
@@ -113,3 +114,24 @@ def test_a_deadlock_that_others_make_is_survived(
         "fill": [("a", None, 7), ("b", None, 7)],
     }
     assert left == expected[way]
+
+
+def test_a_row_that_arrives_while_a_slot_is_dropped_keeps_its_only_vector(
+    harness: Harness, stranger: psycopg.Connection[Any], act: Act
+) -> None:
+    name, *filled = fill_arguments(harness)
+    act(name, *filled).result()
+    insert = SQL(
+        "INSERT INTO met (id, text, metadata, {}) VALUES ('c', 'third', '{{}}', %s)"
+    ).format(Identifier(V3.id))
+    with stranger.transaction():
+        stranger.execute(insert, (str(TaskBackend().embed_documents(["third"])[0].tolist()),))
+        done = act("drop_slot", V3, keeps=UNLIKE)
+        wait_until_blocked(harness, stranger)
+    with pytest.raises(MigrationError, match="1 row has its only vector"):
+        done.result()
+    with harness.open("met", backend=TaskBackend()) as store:
+        assert [hit.document.id for hit in store.search("third", limit=1)] == ["c"]
+        assert store.count_alone(V3, beside=UNLIKE) == 1
+    act(*fill_arguments(harness)).result()
+    act("drop_slot", V3, keeps=UNLIKE).result()

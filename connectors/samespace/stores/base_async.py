@@ -729,6 +729,14 @@ def check_space(space: object) -> EmbeddingSpace:
     return space
 
 
+def check_other(space: object, other: object, *, what: str) -> None:
+    """:class:`InvalidInput` unless these are two spaces; None is no other one."""
+    if other is not None and check_space(other) == check_space(space):
+        raise InvalidInput(
+            f"{what} is the space itself, {excerpt(str(space))}; pass another slot's"
+        )
+
+
 def check_fit(canary: Canary | None, space: EmbeddingSpace) -> None:
     """:class:`InvalidInput` unless a canary for the slot of ``space`` has its dimensions."""
     if canary is not None and not canary.fits(space):

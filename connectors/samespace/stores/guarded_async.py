@@ -43,7 +43,14 @@ from samespace.errors import (
     excerpt,
 )
 from samespace.filters import Filter
-from samespace.guard import Canary, SlotRecord, SlotState, SpaceRecord, not_ready
+from samespace.guard import (
+    Canary,
+    SlotRecord,
+    SlotState,
+    SpaceRecord,
+    lone_vectors,
+    not_ready,
+)
 from samespace.index import Index
 from samespace.layout import Layout
 from samespace.rebuilding import (
@@ -57,6 +64,7 @@ from samespace.rebuilding import (
 from samespace.space import EmbeddingSpace
 from samespace.stores.base_async import (
     AsyncStoreBase,
+    check_other,
     check_provenance,
     check_space,
     check_state,
@@ -153,6 +161,10 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
     @abstractmethod
     async def _count_pending(self, slot: SlotRecord) -> int:
         """How many rows have no vector in this slot."""
+
+    @abstractmethod
+    async def _count_alone(self, slot: SlotRecord, other: SlotRecord) -> int:
+        """How many rows have a vector in a slot, and are pending in the other."""
 
     @abstractmethod
     async def count(self, where: Filter | None = None) -> int:
@@ -490,6 +502,18 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
             return record.with_state(space, wanted, noted)
 
         await self._rewrite(marked)
+
+    async def count_alone(self, space: EmbeddingSpace, *, beside: EmbeddingSpace) -> int:
+        """How many rows have a vector in the slot of ``space``, and are pending in that of ``beside``."""
+        check_other(space, check_space(beside), what="beside")
+        record = self._recorded(await self._describe())
+        slot = record.require(space, collection=self._collection)
+        return await self._count_alone(slot, record.require(beside, collection=self._collection))
+
+    async def _check_kept(self, space: EmbeddingSpace, keeps: EmbeddingSpace | None) -> None:
+        """:class:`MigrationError` where dropping a slot would take the only vector of some rows."""
+        if keeps is not None and (alone := await self.count_alone(space, beside=keeps)):
+            raise lone_vectors(space, keeps, collection=self._collection, alone=alone)
 
     async def repair_record(self, *, spaces: Sequence[EmbeddingSpace] = ()) -> tuple[SlotInfo, ...]:
         """Write the record of a collection of ours anew, of the names of its slots; what it says.

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from samespace.documents import Document, FillReport, Parent, VersionedRow
-from samespace.errors import InvalidInput, SlotNotReady, SpaceMismatch, StoreUnavailable
+from samespace.errors import (
+    InvalidInput,
+    MigrationError,
+    SlotNotReady,
+    SpaceMismatch,
+    StoreUnavailable,
+)
 from samespace.filters import everything, field
 from samespace.guard import SlotState
 from samespace.protocols import VectorStore
@@ -263,6 +269,38 @@ class SlotsContract(DeclaresGaps):
         assert [(slot.space, slot.pending) for slot in info.slots] == [(UNLIKE, 0)]
         assert len(new.search("a garden in the rain", limit=100)) == ROWS
         assert new.upsert([Document("x", "text")]).pending == 0
+
+    def test_a_slot_stays_while_a_row_has_a_vector_in_it_alone(self, old: VectorStore) -> None:
+        rows, _ = old.pending(UNLIKE, limit=ROWS - 2)
+        texts = [row.document.text for row in rows]
+        old.fill(UNLIKE, rows, _other().embed_documents(texts))
+        old.upsert_vectors([Document("bare", "no vector")], [None], space=V3)
+        assert old.count_alone(V3, beside=UNLIKE) == 2
+        assert old.count_alone(UNLIKE, beside=V3) == 0
+        with pytest.raises(MigrationError, match="2 rows"):
+            old.drop_slot(V3, keeps=UNLIKE)
+        assert len(old.info().slots) == 2
+        assert len(old.search("old maps", limit=100)) == ROWS
+        old.drop_slot(UNLIKE, keeps=V3)
+        assert [slot.space for slot in old.info().slots] == [V3]
+
+    def test_a_slot_is_not_kept_instead_of_itself_or_for_one_that_is_not_there(
+        self, old: VectorStore
+    ) -> None:
+        absent = replace(V3, dimensions=32)
+        for refused in (
+            lambda: old.count_alone(V3, beside=V3),
+            lambda: old.drop_slot(V3, keeps=V3),
+        ):
+            with pytest.raises(InvalidInput, match="the space itself"):
+                refused()
+        for missing in (
+            lambda: old.count_alone(V3, beside=absent),
+            lambda: old.drop_slot(V3, keeps=absent),
+        ):
+            with pytest.raises(SpaceMismatch):
+                missing()
+        assert len(old.info().slots) == 2
 
     def test_a_slot_may_be_added_again_and_is_empty(self, old: VectorStore) -> None:
         _fill(old)

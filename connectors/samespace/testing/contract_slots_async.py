@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from samespace.documents import Document, FillReport, Parent, VersionedRow
-from samespace.errors import InvalidInput, SlotNotReady, SpaceMismatch, StoreUnavailable
+from samespace.errors import (
+    InvalidInput,
+    MigrationError,
+    SlotNotReady,
+    SpaceMismatch,
+    StoreUnavailable,
+)
 from samespace.filters import everything, field
 from samespace.guard import SlotState
 from samespace.protocols import AsyncVectorStore
@@ -280,6 +286,40 @@ class AsyncSlotsContract(DeclaresGaps):
         assert [(slot.space, slot.pending) for slot in info.slots] == [(UNLIKE, 0)]
         assert len(await new.search("a garden in the rain", limit=100)) == ROWS
         assert (await new.upsert([Document("x", "text")])).pending == 0
+
+    async def test_a_slot_stays_while_a_row_has_a_vector_in_it_alone(
+        self, old: AsyncVectorStore
+    ) -> None:
+        rows, _ = await old.pending(UNLIKE, limit=ROWS - 2)
+        texts = [row.document.text for row in rows]
+        await old.fill(UNLIKE, rows, _other().embed_documents(texts))
+        await old.upsert_vectors([Document("bare", "no vector")], [None], space=V3)
+        assert await old.count_alone(V3, beside=UNLIKE) == 2
+        assert await old.count_alone(UNLIKE, beside=V3) == 0
+        with pytest.raises(MigrationError, match="2 rows"):
+            await old.drop_slot(V3, keeps=UNLIKE)
+        assert len((await old.info()).slots) == 2
+        assert len(await old.search("old maps", limit=100)) == ROWS
+        await old.drop_slot(UNLIKE, keeps=V3)
+        assert [slot.space for slot in (await old.info()).slots] == [V3]
+
+    async def test_a_slot_is_not_kept_instead_of_itself_or_for_one_that_is_not_there(
+        self, old: AsyncVectorStore
+    ) -> None:
+        absent = replace(V3, dimensions=32)
+        for refused in (
+            lambda: old.count_alone(V3, beside=V3),
+            lambda: old.drop_slot(V3, keeps=V3),
+        ):
+            with pytest.raises(InvalidInput, match="the space itself"):
+                await refused()
+        for missing in (
+            lambda: old.count_alone(V3, beside=absent),
+            lambda: old.drop_slot(V3, keeps=absent),
+        ):
+            with pytest.raises(SpaceMismatch):
+                await missing()
+        assert len((await old.info()).slots) == 2
 
     async def test_a_slot_may_be_added_again_and_is_empty(self, old: AsyncVectorStore) -> None:
         await _fill(old)

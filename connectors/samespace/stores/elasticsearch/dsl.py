@@ -371,6 +371,11 @@ def is_pending(slot: str, *, has_source: bool) -> Query:
     return neither(every(parts))
 
 
+def is_alone(slot: str, *, beside: str, has_source: bool) -> Query:
+    """True of rows with a vector in a slot that are pending in another; whether that has a source."""
+    return every([exists(slot), is_pending(beside, has_source=has_source)])
+
+
 def shuffled(query: Query) -> Query:
     """The rows that pass, in an order that is another each time."""
     return {"function_score": {"query": query, "random_score": {}, "boost_mode": "replace"}}

@@ -66,6 +66,7 @@ from samespace.stores.base import (
     check_fit,
     check_ids,
     check_limit,
+    check_other,
     check_page,
     check_pending,
     check_provenance,
@@ -1117,15 +1118,21 @@ class ElasticsearchStore(GuardedStore[_State]):
         with self._gone_explained():
             self._transport.ask("POST", "/_aliases", {"actions": [action]})
 
-    def drop_slot(self, space: EmbeddingSpace) -> None:
+    def drop_slot(self, space: EmbeddingSpace, *, keeps: EmbeddingSpace | None = None) -> None:
         """Remove the slot of ``space`` and its vectors; the last slot cannot go.
+
+        ``keeps`` is the space of the slot that rows go on with: :class:`~samespace.errors.MigrationError`,
+        and nothing is dropped, while one has a vector in that of ``space`` alone, looked at right
+        before.
 
         The mapped fields stay, empty, until the index is made anew; of an index that we did not make a
         warning names them.
         """
         check_space(space)
+        check_other(space, keeps, what="keeps")
         state = self._describe()
         slot = self._recorded(state).require(space, collection=self._collection)
+        self._check_kept(space, keeps)
         self._alter(lambda found: found.without(space) if found.find(space) else found)
         if state.shape is not None and state.shape.is_alias(slot.name):
             self._remove_alias(state.shape, slot.name)
@@ -1188,6 +1195,15 @@ class ElasticsearchStore(GuardedStore[_State]):
         with self._gone_explained():
             state, shape = self._shaped()
             query = dsl.is_pending(slot.name, has_source=shape.has_source(slot.name))
+            return self._count(state, query)
+
+    def _count_alone(self, slot: SlotRecord, other: SlotRecord) -> int:
+        with self._gone_explained():
+            state, shape = self._shaped()
+            self._begin(shape, slot, None)
+            query = dsl.is_alone(
+                slot.name, beside=other.name, has_source=shape.has_source(other.name)
+            )
             return self._count(state, query)
 
     def pending(

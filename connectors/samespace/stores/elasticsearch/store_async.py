@@ -65,6 +65,7 @@ from samespace.stores.base_async import (
     check_fit,
     check_ids,
     check_limit,
+    check_other,
     check_page,
     check_pending,
     check_provenance,
@@ -1122,15 +1123,23 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         async with self._gone_explained():
             await self._transport.ask("POST", "/_aliases", {"actions": [action]})
 
-    async def drop_slot(self, space: EmbeddingSpace) -> None:
+    async def drop_slot(
+        self, space: EmbeddingSpace, *, keeps: EmbeddingSpace | None = None
+    ) -> None:
         """Remove the slot of ``space`` and its vectors; the last slot cannot go.
+
+        ``keeps`` is the space of the slot that rows go on with: :class:`~samespace.errors.MigrationError`,
+        and nothing is dropped, while one has a vector in that of ``space`` alone, looked at right
+        before.
 
         The mapped fields stay, empty, until the index is made anew; of an index that we did not make a
         warning names them.
         """
         check_space(space)
+        check_other(space, keeps, what="keeps")
         state = await self._describe()
         slot = self._recorded(state).require(space, collection=self._collection)
+        await self._check_kept(space, keeps)
         await self._alter(lambda found: found.without(space) if found.find(space) else found)
         if state.shape is not None and state.shape.is_alias(slot.name):
             await self._remove_alias(state.shape, slot.name)
@@ -1193,6 +1202,15 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         async with self._gone_explained():
             state, shape = await self._shaped()
             query = dsl.is_pending(slot.name, has_source=shape.has_source(slot.name))
+            return await self._count(state, query)
+
+    async def _count_alone(self, slot: SlotRecord, other: SlotRecord) -> int:
+        async with self._gone_explained():
+            state, shape = await self._shaped()
+            await self._begin(shape, slot, None)
+            query = dsl.is_alone(
+                slot.name, beside=other.name, has_source=shape.has_source(other.name)
+            )
             return await self._count(state, query)
 
     async def pending(

@@ -526,6 +526,19 @@ def count_unfilled(table: Table, slot: str, space: EmbeddingSpace) -> Statement:
     return sql.SQL("SELECT count(*) FROM {}{}").format(table.qualified, clause), parameters
 
 
+def count_alone(table: Table, slot: str, other: str, space: EmbeddingSpace) -> Statement:
+    """How many rows have a vector in ``slot``, and are pending in ``other``, which is of ``space``."""
+    parameters = Parameters()
+    present = sql.SQL("{} IS NOT NULL").format(Name(slot))
+    clause = where_clause(table, parameters, None, present, _unfilled(table, other, space))
+    return sql.SQL("SELECT count(*) FROM {}{}").format(table.qualified, clause), parameters
+
+
+def lock_out_writers(table: Table) -> sql.Composed:
+    """Until the transaction ends nobody else writes rows; reading goes on."""
+    return sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(table.qualified)
+
+
 def has_rows(table: Table, rows: int) -> Statement:
     """One row if the collection has at least ``rows`` rows; reads no more than that."""
     parameters = Parameters()

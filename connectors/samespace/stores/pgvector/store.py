@@ -58,6 +58,7 @@ from samespace.guard import (
     SpaceRecord,
     UnreadableRecord,
     check_distinct_ids,
+    lone_vectors,
     lost_record,
     lost_slot,
     mismatch,
@@ -79,6 +80,7 @@ from samespace.stores.base import (
     check_fit,
     check_ids,
     check_limit,
+    check_other,
     check_page,
     check_pending,
     check_provenance,
@@ -736,6 +738,12 @@ class PgVectorStore(GuardedStore[_State]):
         found = self._rows(sql.count_unfilled(table, slot.name, slot.space))
         return int(found[0][0])
 
+    def _count_alone(self, slot: SlotRecord, other: SlotRecord) -> int:
+        with self._gone_explained():
+            table, _ = self._existing_table()
+            found = self._rows(sql.count_alone(table, slot.name, other.name, other.space))
+        return int(found[0][0])
+
     # Writing
 
     def _check_row(self, document: Document) -> None:
@@ -1119,8 +1127,12 @@ class PgVectorStore(GuardedStore[_State]):
                 "columns alone, with or without the table's name before them"
             ) from error
 
-    def drop_slot(self, space: EmbeddingSpace) -> None:
+    def drop_slot(self, space: EmbeddingSpace, *, keeps: EmbeddingSpace | None = None) -> None:
         """Remove the slot of ``space`` and its vectors; the last slot cannot go.
+
+        ``keeps`` is the space of the slot that rows go on with: :class:`~samespace.errors.MigrationError`,
+        and nothing is dropped, while one has a vector in that of ``space`` alone. Writers wait
+        while these are counted, so that none is written meanwhile; readers do not.
 
         Where several collections share a table, a column that others may use stays, and is empty
         in this collection's rows. What :meth:`add_slot` has changed of the last slot of a table that we
@@ -1128,11 +1140,15 @@ class PgVectorStore(GuardedStore[_State]):
         without a vector by then, which a warning says.
         """
         check_space(space)
+        check_other(space, keeps, what="keeps")
 
         def change(cursor: psycopg.Cursor[Any], state: _State) -> None:
             record, table = self._recorded_table(state)
             slot = record.require(space, collection=self._collection)
             left = record.without(space)
+            if keeps is not None:
+                kept = record.require(keeps, collection=self._collection)
+                self._check_none_alone(cursor, table, slot, kept)
             if self._is_shared(cursor, table, slot):
                 cursor.execute(*sql.empty_columns(table, slot.name))
             else:
@@ -1142,6 +1158,15 @@ class PgVectorStore(GuardedStore[_State]):
             self._save(cursor, table, left)
 
         self._alter(change)
+
+    def _check_none_alone(
+        self, cursor: psycopg.Cursor[Any], table: Table, slot: SlotRecord, kept: SlotRecord
+    ) -> None:
+        cursor.execute(sql.lock_out_writers(table), ())
+        cursor.execute(*sql.count_alone(table, slot.name, kept.name, kept.space))
+        ((alone,),) = cursor.fetchall()
+        if alone:
+            raise lone_vectors(slot.space, kept.space, collection=self._collection, alone=alone)
 
     def _obligatory(
         self, cursor: psycopg.Cursor[Any], table: Table, slots: Sequence[str]

@@ -60,6 +60,7 @@ from samespace.guard import (
     SpaceRecord,
     UnreadableRecord,
     check_distinct_ids,
+    lone_vectors,
     lost_record,
     lost_slot,
     mismatch,
@@ -81,6 +82,7 @@ from samespace.stores.base_async import (
     check_fit,
     check_ids,
     check_limit,
+    check_other,
     check_page,
     check_pending,
     check_provenance,
@@ -754,6 +756,12 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         found = await self._rows(sql.count_unfilled(table, slot.name, slot.space))
         return int(found[0][0])
 
+    async def _count_alone(self, slot: SlotRecord, other: SlotRecord) -> int:
+        async with self._gone_explained():
+            table, _ = await self._existing_table()
+            found = await self._rows(sql.count_alone(table, slot.name, other.name, other.space))
+        return int(found[0][0])
+
     # Writing
 
     def _check_row(self, document: Document) -> None:
@@ -1144,8 +1152,14 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
                 "columns alone, with or without the table's name before them"
             ) from error
 
-    async def drop_slot(self, space: EmbeddingSpace) -> None:
+    async def drop_slot(
+        self, space: EmbeddingSpace, *, keeps: EmbeddingSpace | None = None
+    ) -> None:
         """Remove the slot of ``space`` and its vectors; the last slot cannot go.
+
+        ``keeps`` is the space of the slot that rows go on with: :class:`~samespace.errors.MigrationError`,
+        and nothing is dropped, while one has a vector in that of ``space`` alone. Writers wait
+        while these are counted, so that none is written meanwhile; readers do not.
 
         Where several collections share a table, a column that others may use stays, and is empty
         in this collection's rows. What :meth:`add_slot` has changed of the last slot of a table that we
@@ -1153,11 +1167,15 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         without a vector by then, which a warning says.
         """
         check_space(space)
+        check_other(space, keeps, what="keeps")
 
         async def change(cursor: psycopg.AsyncCursor[Any], state: _State) -> None:
             record, table = self._recorded_table(state)
             slot = record.require(space, collection=self._collection)
             left = record.without(space)
+            if keeps is not None:
+                kept = record.require(keeps, collection=self._collection)
+                await self._check_none_alone(cursor, table, slot, kept)
             if await self._is_shared(cursor, table, slot):
                 await cursor.execute(*sql.empty_columns(table, slot.name))
             else:
@@ -1167,6 +1185,15 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
             await self._save(cursor, table, left)
 
         await self._alter(change)
+
+    async def _check_none_alone(
+        self, cursor: psycopg.AsyncCursor[Any], table: Table, slot: SlotRecord, kept: SlotRecord
+    ) -> None:
+        await cursor.execute(sql.lock_out_writers(table), ())
+        await cursor.execute(*sql.count_alone(table, slot.name, kept.name, kept.space))
+        ((alone,),) = await cursor.fetchall()
+        if alone:
+            raise lone_vectors(slot.space, kept.space, collection=self._collection, alone=alone)
 
     async def _obligatory(
         self, cursor: psycopg.AsyncCursor[Any], table: Table, slots: Sequence[str]

@@ -62,6 +62,7 @@ from samespace.stores.base_async import (
     check_fit,
     check_ids,
     check_limit,
+    check_other,
     check_page,
     check_pending,
     check_provenance,
@@ -238,6 +239,10 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
 
     async def _count_pending(self, slot: SlotRecord) -> int:
         return await self._counted(to.pending(slot.name, slot.space))
+
+    async def _count_alone(self, slot: SlotRecord, other: SlotRecord) -> int:
+        unfilled = to.pending(other.name, other.space)
+        return await self._counted(to.every(to.has_vector(slot.name), unfilled))
 
     async def _counted(self, condition: models.Filter) -> int:
         answer = await self._ask(
@@ -908,12 +913,19 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
             lambda client: client.update_collection(self._collection, vectors_config=diff)
         )
 
-    async def drop_slot(self, space: EmbeddingSpace) -> None:
+    async def drop_slot(
+        self, space: EmbeddingSpace, *, keeps: EmbeddingSpace | None = None
+    ) -> None:
         """Remove the slot of ``space`` and its vectors; the last slot cannot go.
+
+        ``keeps`` is the space of the slot that rows go on with: :class:`~samespace.errors.MigrationError`,
+        and nothing is dropped, while one has a vector in that of ``space`` alone, looked at right
+        before.
 
         The unnamed vector can be removed over gRPC alone.
         """
         check_space(space)
+        check_other(space, keeps, what="keeps")
         record = self._recorded(await self._describe())
         slot = record.require(space, collection=self._collection)
         record.without(space)
@@ -923,6 +935,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
                 "Qdrant removes the unnamed vector over gRPC alone; open the collection with "
                 "grpc_port= (6334, where nothing else is configured)"
             )
+        await self._check_kept(space, keeps)
         # The record first: a crash in between leaves vectors that nobody searches, which a slot
         # added again judges by their sources.
         await self._change_record(
