@@ -13,6 +13,18 @@ class Notice:
     sentence: str
 
 
+@dataclass(frozen=True, slots=True)
+class ClientChange:
+    """What a client that names a slot by itself changes to go on with another.
+
+    ``what`` it is, and how it reads ``before`` and ``after``.
+    """
+
+    what: str
+    before: str
+    after: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotForecast:
     """What a slot of a space would need in a collection.

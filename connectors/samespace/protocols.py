@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         WriteReport,
     )
     from samespace.filters import Field, Filter
-    from samespace.forecast import SlotForecast
+    from samespace.forecast import ClientChange, SlotForecast
     from samespace.guard import Canary, Direction, SlotState
     from samespace.hardening import Change, RawWrite
     from samespace.index import Index
@@ -525,6 +525,18 @@ class ForecastsSlots(Protocol):
     def forecast(
         self, space: EmbeddingSpace, info: CollectionInfo, index: Index | None = None
     ) -> SlotForecast: ...
+
+
+@runtime_checkable
+class DescribesSlots(Protocol):
+    """A store, sync or async, that says what its slots are to others; it asks no server."""
+
+    unseen_changes: ClassVar[str]
+    """Which changes of others nobody sees who keeps a slot fresh."""
+    unreclaimed_space: ClassVar[str]
+    """What a dropped slot leaves behind, and what brings that back."""
+
+    def client_changes(self, source: str, target: str) -> tuple[ClientChange, ...]: ...
 
 
 @runtime_checkable

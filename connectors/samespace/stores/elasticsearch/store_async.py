@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 import numpy as np
@@ -36,7 +36,7 @@ from samespace.errors import (
     excerpt,
 )
 from samespace.filters import Field, Filter, In, Target, check_filter, target_of
-from samespace.forecast import SlotForecast
+from samespace.forecast import ClientChange, SlotForecast
 from samespace.guard import (
     CANARY_THRESHOLD,
     Canary,
@@ -75,7 +75,7 @@ from samespace.stores.base_async import (
     logger,
     read_drawn_async,
 )
-from samespace.stores.elasticsearch import dsl, hardening, positions, rights
+from samespace.stores.elasticsearch import dsl, exposing, hardening, positions, rights
 from samespace.stores.elasticsearch.conditions import Query, condition, every, exists
 from samespace.stores.elasticsearch.dsl import Operation, Version, operation
 from samespace.stores.elasticsearch.faults import Expired, Overtaken, Taken, of_documents, of_row
@@ -153,6 +153,9 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
     has them. ``canary_threshold`` is the smallest cosine at which a backend still counts as the one
     that filled the slot.
     """
+
+    unseen_changes: ClassVar[str] = exposing.UNSEEN
+    unreclaimed_space: ClassVar[str] = exposing.UNRECLAIMED
 
     def __init__(
         self,
@@ -1464,6 +1467,10 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
     ) -> SlotForecast:
         """What a slot of ``space`` would need here, and what others may notice; asks no server."""
         return forecast(check_space(space), info, dsl.check_index(index or self._index))
+
+    def client_changes(self, source: str, target: str) -> tuple[ClientChange, ...]:
+        """What a client that names a field by itself changes to name another; asks no server."""
+        return exposing.client_changes(self._collection, source, target)
 
     async def grants(self, part: Part, *, to: str) -> str:
         """The body of the request for an API key ``to`` of a reader, writer or migrator; it makes none."""

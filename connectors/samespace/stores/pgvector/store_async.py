@@ -18,7 +18,7 @@ from dataclasses import field as dataclass_field
 from math import isnan
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
 import orjson
@@ -51,7 +51,7 @@ from samespace.errors import (
 )
 from samespace.filters import Field, Filter, check_filter, target_of
 from samespace.findings import Finding, Level
-from samespace.forecast import SlotForecast
+from samespace.forecast import ClientChange, SlotForecast
 from samespace.guard import (
     CANARY_THRESHOLD,
     Canary,
@@ -93,7 +93,7 @@ from samespace.stores.base_async import (
     read_drawn_async,
 )
 from samespace.stores.guarded_async import AsyncGuardedStore, looked_up, slot_name
-from samespace.stores.pgvector import diagnosis, hardening, rights, sql, views
+from samespace.stores.pgvector import diagnosis, exposing, hardening, rights, sql, views
 from samespace.stores.pgvector.binary import (
     Array,
     ArrayDumper,
@@ -206,6 +206,9 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
     ``canary_threshold`` is the smallest cosine at which a backend still counts as the one that filled
     the slot.
     """
+
+    unseen_changes: ClassVar[str] = exposing.UNSEEN
+    unreclaimed_space: ClassVar[str] = exposing.UNRECLAIMED
 
     def __init__(
         self,
@@ -1492,6 +1495,10 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
     ) -> SlotForecast:
         """What a slot of ``space`` would need here, and what others may notice; asks no server."""
         return forecast(check_space(space), info, _supported(index or self._index, space))
+
+    def client_changes(self, source: str, target: str) -> tuple[ClientChange, ...]:
+        """What a client that names a column by itself changes to name another; asks no server."""
+        return exposing.client_changes(source, target)
 
     async def grants(self, part: Part, *, to: str) -> str:
         """The statements that let the role ``to`` be a reader, writer or migrator; it runs none."""

@@ -33,7 +33,7 @@ from samespace.errors import (
     excerpt,
 )
 from samespace.filters import Field, Filter, check_filter, target_of
-from samespace.forecast import SlotForecast
+from samespace.forecast import ClientChange, SlotForecast
 from samespace.guard import (
     CANARY_THRESHOLD,
     Canary,
@@ -72,7 +72,7 @@ from samespace.stores.base_async import (
 )
 from samespace.stores.guarded_async import AsyncGuardedStore, looked_up, slot_name
 from samespace.stores.qdrant import collection as shape
-from samespace.stores.qdrant import hardening, rights
+from samespace.stores.qdrant import exposing, hardening, rights
 from samespace.stores.qdrant import requests as to
 from samespace.stores.qdrant.adopted import AdoptedRows, check_text
 from samespace.stores.qdrant.collection import State
@@ -125,6 +125,8 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
     guard_limit: ClassVar[str] = (
         "Qdrant's named vectors are the guard, and it has no conditions on what they hold"
     )
+    unseen_changes: ClassVar[str] = exposing.UNSEEN
+    unreclaimed_space: ClassVar[str] = exposing.UNRECLAIMED
 
     def __init__(
         self,
@@ -1229,6 +1231,10 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
     ) -> SlotForecast:
         """What a slot of ``space`` would need here, and what others may notice; asks no server."""
         return forecast(check_space(space), info, index or self._index)
+
+    def client_changes(self, source: str, target: str) -> tuple[ClientChange, ...]:
+        """What a client that names a named vector by itself changes to name another; asks no server."""
+        return exposing.client_changes(source, target)
 
     async def grants(self, part: Part, *, to: str) -> str:
         """The claims of a token that lets its bearer be a reader, writer or migrator."""

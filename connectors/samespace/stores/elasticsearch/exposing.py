@@ -1,0 +1,48 @@
+"""What a slot means to those who are not this library; no I/O."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from samespace.forecast import ClientChange
+from samespace.stores.elasticsearch.dsl import alias_of
+
+UNSEEN: Final = (
+    "A sweep refreshes first, and compares each text with what its vector was made from. Unseen are a text "
+    "that was changed and changed back between two sweeps with the other model's vector of the text "
+    "between, and texts changed in place under an adopted slot's vector, which does not say what it was "
+    "made from"
+)
+UNRECLAIMED: Final = (
+    "The field stays in the mapping, without values, until the index is made anew; the space comes back "
+    "when segments are merged (POST INDEX/_forcemerge does it at once)"
+)
+
+
+def client_changes(collection: str, source: str, target: str) -> tuple[ClientChange, ...]:
+    """What a client changes to go from one field to another."""
+    return (
+        ClientChange("knn", _pair("field", source), _pair("field", target)),
+        ClientChange(
+            "the documents that it writes", f"{_text(source)}: […]", f"{_text(target)}: […]"
+        ),
+        ClientChange(
+            "LangChain's ElasticsearchStore",
+            f"vector_query_field={source!r}",
+            f"vector_query_field={target!r}",
+        ),
+        ClientChange(
+            "the alias, where it asks through a slot's",
+            alias_of(collection, source),
+            alias_of(collection, target),
+        ),
+    )
+
+
+def _pair(name: str, value: str) -> str:
+    return f"{_text(name)}: {_text(value)}"
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=not value.isprintable())
