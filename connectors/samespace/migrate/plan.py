@@ -230,13 +230,14 @@ def _estimate_lines(found: Estimate, collections: int) -> Iterator[str]:
 # Holding to it
 
 
-def check_holds(planned: PlannedCollection, info: CollectionInfo) -> None:
+def check_holds(planned: PlannedCollection, info: CollectionInfo, *, opened: bool = False) -> None:
     """:class:`MigrationError`, a diff, unless a collection still is what was planned.
 
     It must have the source's slot, the layout, and the target's slot as it was; one that was absent may
-    be filling by now, which is the plan at work.
+    be filling by now, which is the plan at work, and where it may be ``opened``, ready.
     """
-    found = [row for row in _differences(planned, info) if row[1] != row[2]]
+    differences = _differences(planned, info, opened=opened)
+    found = [row for row in differences if row[1] != row[2]]
     if not found:
         return
     rows = [("what", "planned", "found"), *found]
@@ -250,7 +251,7 @@ def check_holds(planned: PlannedCollection, info: CollectionInfo) -> None:
 
 
 def _differences(
-    planned: PlannedCollection, info: CollectionInfo
+    planned: PlannedCollection, info: CollectionInfo, *, opened: bool
 ) -> Iterator[tuple[str, str, str]]:
     held = {slot.space: slot for slot in info.slots}
     source, target = held.get(planned.source.space), held.get(planned.target.space)
@@ -265,11 +266,8 @@ def _differences(
         yield f"slot of {planned.target.space}", excerpt(planned.target.name), excerpt(target.name)
     state = "absent" if target is None else str(target.state)
     begun = planned.target_state == "absent" and state == SlotState.FILLING
-    yield (
-        f"{planned.target.space} is",
-        "absent" if begun else planned.target_state,
-        ("absent" if begun else state),
-    )
+    if not begun and not (opened and state == SlotState.READY):
+        yield f"{planned.target.space} is", planned.target_state, state
 
 
 def _json(value: Mapping[str, Any] | None) -> str:

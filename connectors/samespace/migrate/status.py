@@ -1,0 +1,195 @@
+"""How a migration stands: each slot of each collection, and the runs that keep them fresh."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+from samespace.documents import SlotInfo
+from samespace.errors import excerpt
+from samespace.guard import SlotState
+from samespace.migrate.notes import RunNote
+from samespace.migrate.plan import MigrationPlan
+from samespace.migrate.walking import Found, Here, Stores, walked
+from samespace.space import EmbeddingSpace
+
+Stage = Literal["planned", "filling", "open", "finished"]
+"""No slot of the target yet; one that is being filled; one that is ready, beside the source's; alone."""
+_NEXT: Final[dict[Stage, str]] = {
+    "planned": "samespace migrate run",
+    "filling": "samespace migrate run, then verify and open",
+    "open": "deploy what embeds with the new model, then samespace migrate finish",
+    "finished": "",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotStatus:
+    """One slot: ``part`` is source, target or other.
+
+    ``pending`` rows have no vector, ``stale`` ones one of an earlier text: None where that was not
+    counted, or the slot does not say what its vectors were made from. ``opened`` says by what it was.
+    """
+
+    name: str
+    space: EmbeddingSpace
+    part: Literal["source", "target", "other"]
+    state: str
+    pending: int
+    stale: int | None
+    opened: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionStatus:
+    """One collection; ``unseen`` says which changes nobody sees who keeps its slots fresh."""
+
+    name: str
+    stage: Stage
+    rows: int
+    slots: tuple[SlotStatus, ...]
+    unseen: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationStatus:
+    """How a plan's migration stands; ``asked_at`` is in seconds since 1970."""
+
+    plan: str
+    collections: tuple[CollectionStatus, ...]
+    runs: tuple[RunNote, ...] = ()
+    asked_at: float
+
+    @property
+    def lag(self) -> float | None:
+        """Seconds that the slots are behind the texts at most: None unless every run that follows knows."""
+        following = [run for run in self.runs if run.following and run.is_alive is not False]
+        lags = [run.lag(self.asked_at) for run in following]
+        known = [lag for lag in lags if lag is not None]
+        return max(known) if known and len(known) == len(lags) else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "plan": self.plan,
+            "asked_at": self.asked_at,
+            "lag": self.lag,
+            "collections": [_collection_dict(each) for each in self.collections],
+            "runs": [
+                {**run.to_dict(), "alive": run.is_alive, "lag": run.lag(self.asked_at)}
+                for run in self.runs
+            ],
+        }
+
+    def lines(self) -> list[str]:
+        """For a terminal, a line each."""
+        lines = [line for each in self.collections for line in _collection_lines(each)]
+        return [*lines, *self._run_lines()]
+
+    def _run_lines(self) -> list[str]:
+        """The runs that may be under way, or else the last; what all of them have paid."""
+        if not self.runs:
+            return ["no run has begun"]
+        present = [run for run in self.runs if run.is_alive is not False] or [self.runs[-1]]
+        tokens = sum(run.tokens for run in self.runs)
+        together = f"{len(self.runs):,} runs together: {tokens:,} tokens paid"
+        return [
+            *(run.line(self.asked_at) for run in present),
+            *([together] if len(self.runs) > 1 else []),
+        ]
+
+
+def _collection_dict(found: CollectionStatus) -> dict[str, Any]:
+    slots = [{**asdict(slot), "space": slot.space.to_dict()} for slot in found.slots]
+    return {**asdict(found), "slots": slots, "next": _NEXT[found.stage]}
+
+
+def _collection_lines(found: CollectionStatus) -> list[str]:
+    name = excerpt(found.name).strip("'")
+    following = f"; next: {_NEXT[found.stage]}" if _NEXT[found.stage] else ""
+    unseen = [f"  unseen by who follows: {found.unseen}"] if found.unseen else []
+    return [
+        f"{name}: {found.stage}, {found.rows:,} rows{following}",
+        *map(_slot_line, found.slots),
+        *([] if found.stage == "finished" else unseen),
+    ]
+
+
+def _slot_line(slot: SlotStatus) -> str:
+    stale = "stale not known" if slot.stale is None else f"{slot.stale:,} stale"
+    opened = f", {excerpt(slot.opened)[1:-1]}" if slot.opened else ""
+    return (
+        f"  {slot.part:<6} {slot.space} in {excerpt(slot.name)}: {slot.state}{opened}, "
+        f"{slot.pending:,} pending, {stale}"
+    )
+
+
+def status(
+    stores: Stores,
+    plan: MigrationPlan,
+    *,
+    stale: bool = True,
+    runs: Sequence[RunNote] = (),
+    now: float | None = None,
+) -> MigrationStatus:
+    """How a plan's migration stands in the collections of ``stores``; nothing is changed.
+
+    ``stale`` looks at every row for a text that changed behind its vector, in each slot; without it that is
+    not known. ``runs`` are the notes that runs have left (:func:`samespace.migrate.notes.read_notes`),
+    ``now`` the seconds since 1970 that their lag is reckoned to, by the clock unless given. An async store
+    is closed in the end.
+    """
+    found = walked(stores, plan, lambda way: way.each(lambda here: _look_at(here, stale=stale)))
+    return MigrationStatus(
+        plan=plan.hash,
+        collections=tuple(found),
+        runs=tuple(runs),
+        asked_at=time.time() if now is None else now,
+    )
+
+
+async def _look_at(here: Here, *, stale: bool) -> CollectionStatus:
+    found = await here.look()
+    return CollectionStatus(
+        name=here.planned.name,
+        stage=_stage(found),
+        rows=found.info.rows,
+        slots=tuple([await _slot(here, found, slot, stale=stale) for slot in found.info.slots]),
+        unseen="" if here.described is None else here.described.unseen_changes,
+    )
+
+
+def _stage(found: Found) -> Stage:
+    if found.target is None:
+        return "planned"
+    if found.target.state != SlotState.READY:
+        return "filling"
+    same = found.planned.source.space == found.planned.target.space
+    return "finished" if found.source is None or same else "open"
+
+
+async def _slot(here: Here, found: Found, slot: SlotInfo, *, stale: bool) -> SlotStatus:
+    part: Literal["source", "target", "other"] = "other"
+    if slot.space == found.planned.target.space:
+        part = "target"
+    elif slot.space == found.planned.source.space:
+        part = "source"
+    return SlotStatus(
+        name=slot.name,
+        space=slot.space,
+        part=part,
+        state=slot.state,
+        pending=slot.pending,
+        stale=await _count_stale(here, found, slot) if stale else None,
+        opened=slot.provenance.get("opened", ""),
+    )
+
+
+async def _count_stale(here: Here, found: Found, slot: SlotInfo) -> int | None:
+    """None where nobody can tell, as in a slot that others made."""
+    layout = found.info.layout
+    has_text = layout is None or isinstance(layout.text, str)
+    count = await here.rows.count_stale(slot.space, None)
+    return count if count or (slot.name == slot.space.id and has_text) else None

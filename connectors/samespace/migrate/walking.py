@@ -1,0 +1,170 @@
+"""The collections of a plan, one handle after the other, as often as they have to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from samespace.documents import CollectionInfo, SlotInfo
+from samespace.errors import InvalidInput, MigrationError, SpaceMismatch, excerpt
+from samespace.filters import field
+from samespace.guard import SlotState
+from samespace.ingest.running import served
+from samespace.ingest.target import IDS, AnyStore
+from samespace.ingest.worker import Worker
+from samespace.migrate.plan import MigrationPlan, PlannedCollection, check_holds
+from samespace.migrate.reading import Rows
+from samespace.protocols import DescribesSlots
+from samespace.space import EmbeddingSpace
+
+T = TypeVar("T")
+Stores = AnyStore | Iterable[AnyStore]
+RUN: Final = "samespace migrate run --plan PLAN.json"
+"""What to type to have rows filled; its store is ``--store``, or that of ``SAMESPACE_STORE``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A collection as it is now, and what was planned for it."""
+
+    planned: PlannedCollection
+    info: CollectionInfo
+
+    def slot(self, space: EmbeddingSpace) -> SlotInfo | None:
+        """The slot of a space, if there is one."""
+        return next((slot for slot in self.info.slots if slot.space == space), None)
+
+    @property
+    def source(self) -> SlotInfo | None:
+        """The slot to move from."""
+        return self.slot(self.planned.source.space)
+
+    @property
+    def target(self) -> SlotInfo | None:
+        """The slot to move to."""
+        return self.slot(self.planned.target.space)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the target's slot is ready."""
+        return self.target is not None and self.target.state == SlotState.READY
+
+    @property
+    def name(self) -> str:
+        """The collection's, safe to print."""
+        return excerpt(self.planned.name)
+
+    def check_holds(self) -> None:
+        """:class:`MigrationError` unless it is what was planned, begun or opened or not."""
+        check_holds(self.planned, self.info, opened=True)
+
+    def require_target(self) -> SlotInfo:
+        """The target's slot, or :class:`MigrationError`."""
+        if self.target is None:
+            raise MigrationError(
+                f"collection {self.name} has no slot of {self.planned.target.space} yet; fill one: {RUN}"
+            )
+        return self.target
+
+
+class Here:
+    """One collection on the way: what was planned for it, its rows and its store."""
+
+    def __init__(self, planned: PlannedCollection, store: AnyStore, worker: Worker) -> None:
+        self.planned, self.store, self._worker = planned, store, worker
+        self.rows = Rows(store, worker)
+
+    async def look(self) -> Found:
+        """What the collection is now, also where the slot of the handle's space has been dropped."""
+        try:
+            return Found(self.planned, await self.rows.info())
+        except SpaceMismatch as refusal:
+            if refusal.stored != self.planned.target.space:
+                raise
+        other = Rows(self.store.in_space(self.planned.target.space), self._worker)
+        return Found(self.planned, await other.info())
+
+    async def count_alone(self, space: EmbeddingSpace, beside: EmbeddingSpace) -> int:
+        """How many rows have a vector in one slot, and are pending in the other."""
+        return int(await self.do("count_alone", space, beside=beside))
+
+    async def count_fresh_alone(self, space: EmbeddingSpace, beside: EmbeddingSpace) -> int:
+        """How many rows have a vector of their text in one slot, and one of an earlier text in the other."""
+        found = await self._stale(beside)
+        if found:
+            found -= await self._stale(space)
+        return len(found) - await self._count_pending(space, sorted(found))
+
+    async def _stale(self, space: EmbeddingSpace) -> set[str]:
+        return {row.document.id async for rows in self.rows.stale_rows(space) for row in rows}
+
+    async def _count_pending(self, space: EmbeddingSpace, ids: list[str]) -> int:
+        parts = [ids[start : start + IDS] for start in range(0, len(ids), IDS)]
+        return sum([await self.rows.count_pending(space, field.id.in_(part)) for part in parts])
+
+    async def do(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """What a method of the store returns."""
+        call: Callable[..., Any] = getattr(self.store, method)
+        if self.store.is_async:
+            return await call(*arguments, **options)
+        return await self._worker.do(lambda: call(*arguments, **options))
+
+    @property
+    def described(self) -> DescribesSlots | None:
+        """The store, where it says what its slots are to others."""
+        return self.store if isinstance(self.store, DescribesSlots) else None
+
+
+class Way:
+    """Leads through the handles, as often as asked; async ones are closed in the end."""
+
+    def __init__(self, stores: Iterable[AnyStore], plan: MigrationPlan, worker: Worker) -> None:
+        self._stores, self._plan, self._worker = stores, plan, worker
+        self._open: dict[int, Here] = {}
+
+    async def ask(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns in the thread of who began all this."""
+        return await self._worker.do(work)
+
+    async def each(self, work: Callable[[Here], Awaitable[T]]) -> list[T]:
+        """What ``work`` returns for each collection, one after the other."""
+        remaining = iter(self._stores)
+        try:
+            return [await work(here) async for here in self._each(remaining)]
+        finally:
+            end = getattr(remaining, "close", None)
+            if end is not None:  # a handle that is opened on the way is closed there, too
+                await self._worker.do(end)
+
+    async def _each(self, remaining: Iterator[AnyStore]) -> AsyncIterator[Here]:
+        while (store := await self._worker.do(lambda: next(remaining, None))) is not None:
+            here = Here(self._plan.of(store.collection), store, self._worker)
+            if store.is_async:
+                self._open[id(store)] = here
+            yield here
+
+    async def close(self) -> None:
+        """Close what is async, in the loop that it was used in."""
+        for here in self._open.values():
+            if here.rows.is_open:
+                await here.rows.close()
+
+
+def walked(stores: Stores, plan: MigrationPlan, work: Callable[[Way], Awaitable[T]]) -> T:
+    """What ``work`` makes of the collections, in a loop and a thread of its own.
+
+    :class:`InvalidInput` for an iterable that can be gone through once only, or is empty.
+    """
+    listed: Iterable[AnyStore] = stores if isinstance(stores, Iterable) else [stores]
+    if isinstance(listed, Iterator):
+        raise InvalidInput("stores can be gone through once only; pass a list of handles")
+
+    async def whole(worker: Worker) -> T:
+        way = Way(listed, plan, worker)
+        try:
+            return await work(way)
+        finally:
+            await way.close()
+
+    return served(whole)
