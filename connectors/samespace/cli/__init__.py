@@ -20,6 +20,7 @@ from samespace.cli import (
     collections,
     demo,
     doctor,
+    ending,
     guard,
     ingesting,
     migrating,
@@ -48,6 +49,11 @@ app.command("grants")(migrating.grants)
 app.add_typer(server.app, name="embedded")
 app.add_typer(guard.app, name="guard")
 migrating.app.command("run")(moving.run)
+migrating.app.command("status")(ending.status)
+migrating.app.command("open")(ending.open_slots)
+migrating.app.command("finish")(ending.finish)
+migrating.app.command("abort")(ending.abort)
+migrating.app.command("expose")(ending.expose)
 app.add_typer(migrating.app, name="migrate")
 
 

@@ -1,0 +1,148 @@
+"""``samespace migrate status``, ``open``, ``finish``, ``abort`` and ``expose``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+import orjson
+import typer
+
+from samespace.cli.options import (
+    AsJson,
+    PlanFile,
+    Scope,
+    Store,
+    is_confirmed,
+    opened_as_it_is,
+    read_plan,
+)
+from samespace.migrate import ending
+from samespace.migrate.ending import SlotChange
+from samespace.migrate.notes import read_notes
+from samespace.migrate.plan import MigrationPlan
+from samespace.migrate.status import status as found_status
+from samespace.protocols import VectorStore
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+class _Shown(Protocol):
+    def lines(self) -> list[str]: ...
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class _Handles:
+    """A handle on each of a plan's collections, closed before the next: a folder of Qdrant's serves one."""
+
+    plan: MigrationPlan
+    store: str
+    scope: list[str] | None
+    context: typer.Context
+
+    def __iter__(self) -> Iterator[VectorStore]:
+        for each in self.plan.collections:
+            with opened_as_it_is(
+                self.store, each.name, self.context, scope=self.scope, reads_texts=False
+            ) as handle:
+                yield handle
+
+
+def status(
+    context: typer.Context,
+    plan: PlanFile,
+    store: Store = "embedded",
+    scope: Scope = None,
+    stale: Annotated[
+        bool,
+        typer.Option("--stale/--no-stale", help="Look at every row for a text that has changed."),
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Say how a migration stands: its slots, the runs that keep them fresh, and what those cannot see."""
+    made = read_plan(plan)
+    runs = read_notes(plan, made.hash)
+    handles = _Handles(made, store, scope, context)
+    found = found_status(handles, made, stale=stale, runs=runs)
+    typer.echo(orjson.dumps(found.to_dict()) if as_json else "\n".join(found.lines()))
+
+
+def open_slots(
+    context: typer.Context,
+    plan: PlanFile,
+    store: Store = "embedded",
+    scope: Scope = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Open without a verification, or with rows still pending."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Mark the new slots ready: from then on both models' applications work on the same rows."""
+    made = read_plan(plan)
+    handles = _Handles(made, store, scope, context)
+    _show(ending.open_slot(handles, made, force=force), as_json=as_json)
+
+
+def finish(
+    context: typer.Context,
+    plan: PlanFile,
+    store: Store = "embedded",
+    scope: Scope = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Drop the old slots; what still uses the old model is refused from then on."""
+    made = read_plan(plan)
+    handles = _Handles(made, store, scope, context)
+    _told(ending.finish(handles, made, confirm=_asking(yes)), as_json=as_json)
+
+
+def abort(
+    context: typer.Context,
+    plan: PlanFile,
+    store: Store = "embedded",
+    scope: Scope = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Give up vectors of texts that the old slot does not have."),
+    ] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Drop the new slots, open or not; the collections are then what they were."""
+    made = read_plan(plan)
+    handles = _Handles(made, store, scope, context)
+    _told(ending.abort(handles, made, force=force, confirm=_asking(yes)), as_json=as_json)
+
+
+def expose(
+    context: typer.Context,
+    plan: PlanFile,
+    store: Store = "embedded",
+    scope: Scope = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what applications change to go on with the new slots; nothing is changed here."""
+    made = read_plan(plan)
+    _show(ending.expose(_Handles(made, store, scope, context), made), as_json=as_json)
+
+
+def _asking(yes: bool) -> Callable[[str], bool] | None:
+    return None if yes else lambda question: is_confirmed(question, "dropped")
+
+
+def _told(changes: Sequence[SlotChange], *, as_json: bool) -> None:
+    if not changes:
+        typer.echo("nothing dropped", err=True)
+        raise typer.Exit(1)
+    _show(changes, as_json=as_json)
+
+
+def _show(found: Sequence[_Shown], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(orjson.dumps([each.to_dict() for each in found]))
+    else:
+        typer.echo("\n".join(line for each in found for line in each.lines()))

@@ -1,0 +1,399 @@
+"""The end of a migration: its slot is opened, and the old one dropped; or the new one is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Protocol
+
+from samespace.errors import InvalidInput, MigrationError, SamespaceError, excerpt
+from samespace.forecast import ClientChange
+from samespace.guard import SlotState
+from samespace.migrate.plan import MigrationPlan
+from samespace.migrate.walking import RUN, Found, Here, Stores, Way, walked
+from samespace.protocols import DescribesSlots
+from samespace.space import EmbeddingSpace
+
+_VERIFY: Final = "samespace migrate verify --plan PLAN.json"
+_OPEN: Final = "samespace migrate open --plan PLAN.json"
+Confirm = Callable[[str], bool]
+"""Asks somebody a question, and says whether the answer is yes."""
+
+
+class Verified(Protocol):
+    """What opening needs to know of a verification."""
+
+    @property
+    def plan(self) -> str:
+        """The plan's hash."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether all of it did."""
+
+    @property
+    def hash(self) -> str:
+        """Its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotChange:
+    """What became of the slot of ``space`` in one collection.
+
+    ``changed`` is false where it was so before; ``said`` is a sentence for people, ``left`` what the store
+    does not give back by itself, if something was dropped.
+    """
+
+    collection: str
+    space: EmbeddingSpace
+    changed: bool
+    said: str
+    left: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {**asdict(self), "space": self.space.to_dict()}
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        name = excerpt(self.collection).strip("'")
+        return [f"{name}: {self.said}", *([f"  {self.left}"] if self.left else [])]
+
+
+# Opening
+
+
+def open_slot(
+    stores: Stores,
+    plan: MigrationPlan,
+    verification: Verified | None = None,
+    *,
+    force: bool = False,
+) -> tuple[SlotChange, ...]:
+    """Mark the target's slots ready, from which on they are searched and written like any other.
+
+    ``stores`` is a handle on each collection, or several that can be gone through twice: all are looked at
+    before the first is marked. ``verification`` is of this plan and has passed, and no row may be pending;
+    ``force`` does without both. What opened a slot is kept in its provenance. One that this plan has
+    opened already is left as it is.
+
+    :class:`MigrationError` says what is missing; then nothing is marked.
+    """
+    how = _allowed(plan, verification, force=force)
+    return walked(stores, plan, lambda way: _opened(way, plan, how, force=force))
+
+
+def _allowed(plan: MigrationPlan, verification: Verified | None, *, force: bool) -> str:
+    """By what a slot may be opened."""
+    if verification is None:
+        if not force:
+            raise InvalidInput(
+                f"nothing shows that the new vectors are right; verify them first: {_VERIFY}, and pass what "
+                "that found (--verification); or open without (--force)"
+            )
+        return "forced"
+    if verification.plan == plan.hash and verification.passed:
+        return f"verified {verification.hash[:12]}"
+    if force:
+        return "forced"
+    if verification.plan != plan.hash:
+        raise MigrationError(
+            f"the verification is of plan {excerpt(verification.plan[:12])}, not of {plan.hash[:12]}; verify "
+            f"this one: {_VERIFY}"
+        )
+    raise MigrationError(
+        f"the verification has not passed, so nothing was opened; mend what it found ({RUN}) and verify "
+        f"again: {_VERIFY}; or open in spite of it (--force)"
+    )
+
+
+async def _opened(
+    way: Way, plan: MigrationPlan, how: str, *, force: bool
+) -> tuple[SlotChange, ...]:
+    async def check(here: Here) -> None:
+        _check_openable(await here.look(), plan, force=force)
+
+    await way.each(check)
+    return await _changed(way, lambda here: _open(here, plan, how, force=force))
+
+
+def _check_openable(found: Found, plan: MigrationPlan, *, force: bool) -> None:
+    target = found.require_target()
+    found.check_holds()
+    if force or _was_opened(found, plan):
+        return
+    if target.pending:
+        raise MigrationError(
+            f"{_rows(target.pending)} of collection {found.name} {_has(target.pending)} no vector of "
+            f"{target.space}, and a search would miss {_them(target.pending)}; nothing was opened. Fill "
+            f"{_them(target.pending)}: {RUN}; what the model refuses, shorten or delete; what the plan's "
+            "--where leaves out, move with another plan; or open in spite of it (--force)"
+        )
+
+
+def _was_opened(found: Found, plan: MigrationPlan) -> bool:
+    """By this plan, or before there was one."""
+    if found.target is None or not found.is_open:
+        return False
+    planned_ready = found.planned.target_state == "ready"
+    return planned_ready or found.target.provenance.get("plan") == plan.hash
+
+
+async def _open(here: Here, plan: MigrationPlan, how: str, *, force: bool) -> SlotChange:
+    found = await here.look()
+    _check_openable(found, plan, force=force)  # others may have written since
+    target = found.require_target()
+    change = SlotChange(
+        collection=here.planned.name,
+        space=target.space,
+        changed=False,
+        said=f"the slot of {target.space} is ready already",
+    )
+    if _was_opened(found, plan):
+        return change
+    noted = {"opened": how, "plan": plan.hash}
+    await here.do("mark", target.space, SlotState.READY, provenance=noted)
+    pending = f"; {_rows(target.pending)} pending" if target.pending else ""
+    return replace(
+        change, changed=True, said=f"the slot of {target.space} is ready ({how}){pending}"
+    )
+
+
+# Finishing
+
+
+def finish(
+    stores: Stores, plan: MigrationPlan, *, confirm: Confirm | None = None
+) -> tuple[SlotChange, ...]:
+    """Drop the slots that were moved from; whoever still uses those is refused from then on.
+
+    ``stores`` is as for :func:`open_slot`. All collections are looked at, then ``confirm`` is asked, in the
+    caller's thread, and each collection is looked at again right before its slot is dropped. Empty if
+    the answer is no. A slot that is gone already is said to be that.
+
+    :class:`MigrationError` while a target is not ready, or a row would lose its only vector of its text.
+    """
+    return walked(stores, plan, lambda way: _finished(way, confirm))
+
+
+async def _finished(way: Way, confirm: Confirm | None) -> tuple[SlotChange, ...]:
+    if await _agreed(way, confirm, _can_finish, "Drop the old vectors of", "There is no way back"):
+        return await _changed(way, _finish)
+    return ()
+
+
+async def _can_finish(here: Here, found: Found) -> bool:
+    """Whether there is something to drop; :class:`MigrationError` while it is needed."""
+    planned, target = found.planned, found.require_target()
+    if found.source is None or planned.source.space == target.space:
+        return False
+    found.check_holds()
+    if not found.is_open:
+        raise MigrationError(
+            f"the slot of {target.space} in collection {found.name} is not ready, so nothing was dropped; "
+            f"open it first: {_OPEN}"
+        )
+    alone = await here.count_alone(planned.source.space, target.space)
+    stale = await here.rows.count_stale(target.space, None)
+    if alone or stale:
+        raise _lost(found, target.space, alone, stale, f"fill them first: {RUN}")
+    return True
+
+
+async def _finish(here: Here) -> SlotChange:
+    found, source = await here.look(), here.planned.source.space
+    change = SlotChange(
+        collection=here.planned.name,
+        space=source,
+        changed=False,
+        said=f"there is no slot of {source} any more",
+    )
+    if source == here.planned.target.space:
+        return replace(change, said=f"it was in {source} before; there is nothing to drop")
+    if not await _can_finish(here, found):
+        return change
+    await here.do("drop_slot", source, keeps=here.planned.target.space)
+    return _dropped(here, change)
+
+
+# Aborting
+
+
+def abort(
+    stores: Stores, plan: MigrationPlan, *, force: bool = False, confirm: Confirm | None = None
+) -> tuple[SlotChange, ...]:
+    """Drop the slots that were moved to, after which the collections are what they were.
+
+    As :func:`finish`, the other way round: also one that is open is dropped, which takes back the
+    opening. Rows that were written since then may have a vector of their text there alone: then it is
+    :class:`MigrationError`, unless ``force`` gives those up. So it is once :func:`finish` has dropped the
+    source, and for a slot that was ready before the plan was made.
+    """
+    return walked(stores, plan, lambda way: _aborted(way, confirm, force=force))
+
+
+async def _aborted(way: Way, confirm: Confirm | None, *, force: bool) -> tuple[SlotChange, ...]:
+    def check(here: Here, found: Found) -> Awaitable[bool]:
+        return _can_abort(here, found, force=force)
+
+    if await _agreed(way, confirm, check, "Drop the new vectors of", "They were paid for"):
+        return await _changed(way, lambda here: _abort(here, force=force))
+    return ()
+
+
+async def _can_abort(here: Here, found: Found, *, force: bool) -> bool:
+    """Whether there is something to drop; :class:`MigrationError` where it may not be."""
+    source, target = found.planned.source.space, found.planned.target.space
+    if found.target is None:
+        return False
+    if found.planned.target_state == "ready":
+        raise MigrationError(
+            f"the slot of {target} in collection {found.name} was ready before this plan was made, so it is "
+            "not the plan's to drop; drop_slot() does it"
+        )
+    if found.source is None:
+        raise MigrationError(
+            f"collection {found.name} has no slot of {source} any more, to go back to; make a plan from "
+            f"{target} to it: samespace migrate plan"
+        )
+    found.check_holds()
+    if force:
+        return True
+    alone = await here.count_alone(target, source)
+    stale = await here.count_fresh_alone(target, source)
+    if alone or stale:
+        mend = (
+            f"fill the old slot first, with its backend: {RUN} --follow; or give them up (--force)"
+        )
+        raise _lost(found, source, alone, stale, mend)
+    return True
+
+
+async def _abort(here: Here, *, force: bool) -> SlotChange:
+    found, target = await here.look(), here.planned.target.space
+    change = SlotChange(
+        collection=here.planned.name,
+        space=target,
+        changed=False,
+        said=f"there is no slot of {target}, so there is nothing to drop",
+    )
+    if not await _can_abort(here, found, force=force):
+        return change
+    await here.do("drop_slot", target, keeps=None if force else here.planned.source.space)
+    return _dropped(here, change)
+
+
+# Both
+
+
+async def _agreed(
+    way: Way,
+    confirm: Confirm | None,
+    can_drop: Callable[[Here, Found], Awaitable[bool]],
+    what: str,
+    warning: str,
+) -> bool:
+    """Whether somebody wants dropped what can be; true where nobody is to be asked, or there is nothing."""
+
+    async def look(here: Here) -> str:
+        found = await here.look()
+        can = await can_drop(here, found)
+        return f"{_rows(found.info.rows)} of {found.name}" if can else ""
+
+    concerned = [each for each in await way.each(look) if each]
+    if confirm is None or not concerned:
+        return True
+    question = f"{what} {', '.join(concerned)}? {warning}."
+    return await way.ask(lambda: confirm(question))
+
+
+async def _changed(
+    way: Way, change: Callable[[Here], Awaitable[SlotChange]]
+) -> tuple[SlotChange, ...]:
+    """What became of each collection; an error says what was done before it."""
+    done: list[SlotChange] = []
+
+    async def noted(here: Here) -> None:
+        done.append(await change(here))
+
+    try:
+        await way.each(noted)
+    except SamespaceError as error:
+        lines = [line for each in done if each.changed for line in each.lines()]
+        if lines:
+            error.add_note("Done before that: " + "; ".join(lines))
+        raise
+    return tuple(done)
+
+
+def _dropped(here: Here, change: SlotChange) -> SlotChange:
+    left = "" if here.described is None else here.described.unreclaimed_space
+    return replace(change, changed=True, said=f"the slot of {change.space} is dropped", left=left)
+
+
+def _lost(found: Found, kept: EmbeddingSpace, alone: int, stale: int, mend: str) -> MigrationError:
+    """The refusal to drop the only vectors of some rows; ``kept`` is the space that would be left."""
+    said = [f"{_rows(alone)} {_has(alone)} no vector of {kept}"] if alone else []
+    said += [f"{_rows(stale)} {_has(stale)} one of an earlier text"] if stale else []
+    return MigrationError(
+        f"in collection {found.name} {' and '.join(said)}, so nothing was dropped; {mend}"
+    )
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
+def _has(count: int) -> str:
+    return "has" if count == 1 else "have"
+
+
+def _them(count: int) -> str:
+    return "it" if count == 1 else "them"
+
+
+# What applications change
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """What an application changes to go on with the target's slot of one collection."""
+
+    collection: str
+    changes: tuple[ClientChange, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        name = excerpt(self.collection).strip("'")
+        widths = [
+            max((len(getattr(each, part)) for each in self.changes), default=0)
+            for part in ("what", "before")
+        ]
+        return [f"{name}:" if self.changes else f"{name}: nothing changes"] + [
+            f"  {each.what:<{widths[0]}}  {each.before:<{widths[1]}}  →  {each.after}"
+            for each in self.changes
+        ]
+
+
+def expose(stores: Stores, plan: MigrationPlan) -> tuple[Exposure, ...]:
+    """What applications change to search and write the target's slots; no store is asked.
+
+    What embeds, and how the slot is named in requests of the store's own clients. The way back is the
+    same the other way round, until :func:`finish`.
+    """
+    listed = stores if isinstance(stores, Iterable) else [stores]
+    return tuple(_exposure(store, plan) for store in listed)
+
+
+def _exposure(store: Any, plan: MigrationPlan) -> Exposure:
+    planned = plan.of(store.collection)
+    source, target = planned.source, planned.target
+    if source == target:
+        return Exposure(collection=planned.name, changes=())
+    own = [ClientChange("what embeds", str(source.space), str(target.space))]
+    named = isinstance(store, DescribesSlots) and store.client_changes(source.name, target.name)
+    return Exposure(collection=planned.name, changes=(*own, *(named or ())))

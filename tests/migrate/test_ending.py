@@ -1,0 +1,373 @@
+"""The end of migrations on every store: opened, finished, aborted, and refused where rows would lose."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from tests.audit.poisoning import documents
+from tests.cli.running import Caller
+from tests.contract.ingesting import (
+    Place,
+    awaitable,
+    elasticsearch_place,
+    postgres_place,
+    qdrant_place,
+)
+from tests.contract.test_elasticsearch_contract import raw
+from tests.contract.test_qdrant_contract import prefix
+from tests.places import STORES as FOREIGN
+from tests.places import Place as ForeignPlace
+from tests.places import Table, opened_place
+
+from samespace import AsyncPgVectorStore, Document, HashingBackend, open_store
+from samespace.errors import InvalidInput, MigrationError, SpaceMismatch
+from samespace.guard import SlotState
+from samespace.migrate import (
+    MigrationPlan,
+    SlotChange,
+    abort,
+    expose,
+    finish,
+    open_slot,
+    plan,
+    run,
+    status,
+)
+from samespace.protocols import VectorStore
+from samespace.testing.backends import UNLIKE, V3, TaskBackend
+
+__all__ = ["prefix", "raw"]  # fixtures
+STORES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
+    "PostgreSQL": postgres_place,
+    "Qdrant local": qdrant_place,
+    "Elasticsearch": elasticsearch_place,
+}
+ROWS = documents(20)
+
+
+@dataclass
+class Evidence:
+    """What a verification says of itself."""
+
+    plan: str
+    passed: bool = True
+    hash: str = "0123456789abcdef"
+
+
+@pytest.fixture(params=STORES)
+def place(request: pytest.FixtureRequest) -> Place:
+    return STORES[request.param](request)
+
+
+@pytest.fixture
+def one(request: pytest.FixtureRequest) -> Place:
+    """For what does not depend on the store."""
+    return postgres_place(request)
+
+
+def new() -> TaskBackend:
+    return TaskBackend(UNLIKE, seed=5)
+
+
+@pytest.fixture
+def old(place: Place) -> Iterator[VectorStore]:
+    """A handle of the space that is moved from."""
+    with place.open(TaskBackend()) as store:
+        store.upsert(ROWS)
+        yield store
+
+
+def moved(store: VectorStore) -> MigrationPlan:
+    """The plan of a migration whose slot is filled."""
+    made = plan(store, new())
+    assert run(store, new(), made).complete
+    return made
+
+
+def said(changes: tuple[SlotChange, ...]) -> list[tuple[bool, str]]:
+    return [(each.changed, each.said) for each in changes]
+
+
+def test_a_migration_is_opened_used_by_both_and_finished(old: VectorStore) -> None:
+    made = moved(old)
+    assert [each.stage for each in status(old, made).collections] == ["filling"]
+    [opened] = open_slot(old, made, Evidence(made.hash))
+    assert opened.changed
+    assert said(open_slot(old, made, Evidence(made.hash))) == [
+        (False, f"the slot of {UNLIKE} is ready already")
+    ]
+    found = status(old, made).collections[0]
+    assert (found.stage, found.rows) == ("open", len(ROWS))
+    assert [(each.part, each.pending, each.stale, each.opened) for each in found.slots] == [
+        ("source", 0, 0, ""),
+        ("target", 0, 0, "verified 0123456789ab"),
+    ]
+    other = old.in_space(UNLIKE, backend=new())
+    assert old.search(ROWS[3].text)[0].document.id == ROWS[3].id
+    assert other.search(ROWS[3].text)[0].document.id == ROWS[3].id
+    asked: list[str] = []
+
+    def agreeing(question: str) -> bool:
+        asked.append(question)
+        return True
+
+    [finished] = finish(old, made, confirm=agreeing)
+    assert (finished.space, finished.changed) == (V3, True)
+    assert finished.left
+    assert f"{len(ROWS)} rows" in asked[0]
+    for refused in (lambda: old.search("anything"), lambda: old.upsert([Document("x", "text")])):
+        with pytest.raises(SpaceMismatch):
+            refused()
+    assert other.search(ROWS[3].text)[0].document.id == ROWS[3].id
+    assert status(old, made).collections[0].stage == "finished"
+    assert said(finish(old, made)) == [(False, f"there is no slot of {V3} any more")]
+    with pytest.raises(MigrationError, match="to go back to"):
+        abort(old, made)
+
+
+def test_what_was_opened_is_taken_back_by_dropping_the_new_slot(old: VectorStore) -> None:
+    made = moved(old)
+    open_slot(old, made, Evidence(made.hash))
+    [dropped] = abort(old, made)
+    assert (dropped.space, dropped.changed) == (UNLIKE, True)
+    assert [slot.space for slot in old.info().slots] == [V3]
+    assert old.search(ROWS[3].text)[0].document.id == ROWS[3].id
+    assert said(abort(old, made)) == [
+        (False, f"there is no slot of {UNLIKE}, so there is nothing to drop")
+    ]
+    assert [each.stage for each in status(old, made).collections] == ["planned"]
+
+
+def test_a_row_that_only_the_old_slot_has_keeps_it(old: VectorStore) -> None:
+    made = moved(old)
+    open_slot(old, made, Evidence(made.hash))
+    old.upsert([Document("late", "written by who knows nothing of the new model")])
+    with pytest.raises(MigrationError, match=r"1 row has no vector.*samespace migrate run"):
+        finish(old, made)
+    assert len(old.info().slots) == 2
+    rows, _ = old.pending(UNLIKE, limit=10)
+    old.fill(UNLIKE, rows, new().embed_documents([row.document.text for row in rows]))
+    assert finish(old, made)[0].changed
+
+
+def test_a_row_that_only_the_new_slot_has_is_given_up_by_force_alone(old: VectorStore) -> None:
+    made = moved(old)
+    open_slot(old, made, Evidence(made.hash))
+    with old.in_space(UNLIKE, backend=new()) as other:
+        other.upsert([Document("late", "written by the new model")])
+    with pytest.raises(MigrationError, match=r"1 row has no vector.*--force"):
+        abort(old, made)
+    assert len(old.info().slots) == 2
+    assert abort(old, made, force=True)[0].changed
+    rows, _ = old.pending(V3, limit=10)
+    assert [row.document.id for row in rows] == ["late"]
+
+
+def test_what_is_written_while_somebody_is_asked_is_seen(old: VectorStore) -> None:
+    made = moved(old)
+    open_slot(old, made, Evidence(made.hash))
+
+    def writing(_question: str) -> bool:
+        old.upsert([Document("late", "written meanwhile")])
+        return True
+
+    with pytest.raises(MigrationError, match="1 row"):
+        finish(old, made, confirm=writing)
+    assert finish_is_declined(old, made)
+
+
+def finish_is_declined(store: VectorStore, made: MigrationPlan) -> bool:
+    rows, _ = store.pending(UNLIKE, limit=10)
+    store.fill(UNLIKE, rows, new().embed_documents([row.document.text for row in rows]))
+    declined = finish(store, made, confirm=lambda _: False) == ()
+    return declined and len(store.info().slots) == 2
+
+
+def test_nothing_is_opened_without_evidence_or_with_rows_pending(old: VectorStore) -> None:
+    made = plan(old, new())
+    passing = Evidence(made.hash)
+    with pytest.raises(MigrationError, match="samespace migrate run"):
+        open_slot(old, made, passing)
+    moved(old)
+    with pytest.raises(InvalidInput, match="samespace migrate verify"):
+        open_slot(old, made)
+    for wrong, what in (
+        (replace(passing, passed=False), "not passed"),
+        (replace(passing, plan="another"), "another"),
+    ):
+        with pytest.raises(MigrationError, match=what):
+            open_slot(old, made, wrong)
+    old.upsert([Document("late", "written since")])
+    with pytest.raises(MigrationError, match=r"1 row.*pending|1 row.*no vector"):
+        open_slot(old, made, passing)
+    with pytest.raises(MigrationError, match="is not ready"):
+        finish(old, made)
+    assert old.info().slots[1].state == SlotState.FILLING
+    [opened] = open_slot(old, made, force=True)
+    assert opened.changed
+    assert old.info().slots[1].provenance["opened"] == "forced"
+
+
+def test_a_collection_that_is_not_what_was_planned_is_left_alone(one: Place) -> None:
+    with one.open(TaskBackend()) as store:
+        store.upsert(ROWS)
+        made = moved(store)
+        other = replace(made.collections[0], layout={"id": "key"})
+        wrong = replace(made, collections=(other,))
+        for act in (open_slot, abort):
+            with pytest.raises(MigrationError, match="not what was planned"):
+                act(store, wrong, force=True)
+        store.mark(UNLIKE, SlotState.READY)
+        with pytest.raises(MigrationError, match="not what was planned"):
+            finish(store, wrong)
+        assert len(store.info().slots) == 2
+
+
+def test_a_slot_that_was_there_before_the_plan_is_not_the_plans_to_drop(one: Place) -> None:
+    with one.open(TaskBackend()) as store:
+        store.upsert(ROWS)
+        moved(store)
+        store.mark(UNLIKE, SlotState.READY)
+        made = plan(store, new())
+        assert said(open_slot(store, made, force=True)) == [
+            (False, f"the slot of {UNLIKE} is ready already")
+        ]
+        with pytest.raises(MigrationError, match="before this plan"):
+            abort(store, made, force=True)
+        assert len(store.info().slots) == 2
+
+
+def test_a_collection_that_is_in_the_space_already_has_nothing_to_drop(one: Place) -> None:
+    with one.open(TaskBackend()) as store:
+        store.upsert(ROWS)
+        same = plan(store, TaskBackend())
+        assert [each.changed for each in finish(store, same)] == [False]
+        assert expose(store, same)[0].lines() == ["ingested: nothing changes"]
+        assert len(store.info().slots) == 1
+
+
+def test_all_collections_are_looked_at_before_the_first_is_changed(
+    one: Place, postgres: str
+) -> None:
+    with one.open(TaskBackend()) as first, _second(one, postgres) as second:
+        for store in (first, second):
+            store.upsert(ROWS)
+        stores = [first, second]
+        made = plan(stores, new())
+        run(stores, new(), made)
+        second.upsert([Document("late", "written since")])
+        with pytest.raises(MigrationError, match="second"):
+            open_slot(stores, made, Evidence(made.hash))
+        assert first.info().slots[1].state == SlotState.FILLING
+        open_slot(stores, made, force=True)
+        with pytest.raises(MigrationError, match="second"):
+            finish(stores, made)
+        assert len(first.info().slots) == 2
+        with pytest.raises(InvalidInput, match="once only"):
+            finish(iter(stores), made)
+
+
+def _second(place: Place, conninfo: str) -> VectorStore:
+    store: VectorStore = replace(place, source=conninfo, collection="second").open(TaskBackend())
+    return store
+
+
+def test_async_handles_are_closed_in_the_end(one: Place) -> None:
+    with one.open(TaskBackend()) as store:
+        store.upsert(ROWS)
+        made = moved(store)
+
+    def handle() -> Any:
+        return AsyncPgVectorStore(
+            one.source, collection=one.collection, backend=awaitable(TaskBackend()), **one.options
+        )
+
+    assert open_slot(handle(), made, Evidence(made.hash))[0].changed
+    assert status(handle(), made).collections[0].stage == "open"
+    assert finish(handle(), made)[0].changed
+
+
+def test_applications_are_told_the_slots_names(old: VectorStore) -> None:
+    made = plan(old, new())
+    [found] = expose(old, made)
+    assert (found.changes[0].before, found.changes[0].after) == (str(V3), str(UNLIKE))
+    assert all(V3.id in each.before and UNLIKE.id in each.after for each in found.changes[1:])
+    assert len(found.changes) > 1
+
+
+# The command
+
+
+@pytest.fixture(params=FOREIGN)
+def foreign(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ForeignPlace]:
+    with opened_place(request.param, request, tmp_path) as place:
+        yield place
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Caller:
+    return Caller(monkeypatch, capsys)
+
+
+def unversioned(place: ForeignPlace) -> object:
+    """A table but for where its rows lie; elsewhere a filled row keeps a key or a field, which is said."""
+    if not isinstance(place, Table):
+        return None
+    dump: Any = place.dump()
+    return {
+        name: [*parts, [row for row, _xmin, _ctid in rows]] for name, (*parts, rows) in dump.items()
+    }
+
+
+def test_the_commands_end_the_migration_of_an_adopted_collection(
+    foreign: ForeignPlace, call: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, target = HashingBackend(64), HashingBackend(128)
+    rows = [Document(str(n), row.text, {"lang": "en"}) for n, row in enumerate(ROWS)]
+    foreign.make(rows, backend.embed_documents([row.text for row in rows]))
+    at, out = ("--store", foreign.address), tmp_path / "plan.json"
+    named = ("--collection", foreign.name)
+    assert call("adopt", *at, *named, "--backend", "hashing@64", "--yes")[0] == 0
+    before = unversioned(foreign)
+    assert (
+        call("migrate", "plan", *at, *named, "--backend", "hashing@128", "--out", str(out))[0] == 0
+    )
+
+    def migrate(command: str, *more: str) -> tuple[int, str, str]:
+        return call("migrate", command, "--plan", str(out), *at, *more)
+
+    def fill() -> None:
+        with open_store(foreign.address, collection=foreign.name, backend=backend) as store:
+            made = MigrationPlan.from_dict(orjson.loads(out.read_bytes()))
+            assert run(store, target, made).complete
+
+    fill()
+    code, shown, _ = migrate("status")
+    assert (code, shown.count("filling")) == (0, 2)
+    assert migrate("abort", "--yes")[0] == 0
+    assert unversioned(foreign) == before
+    fill()
+    code, _, told = migrate("open")
+    assert (code, "samespace migrate verify" in told) == (2, True)
+    code, shown, told = migrate("open", "--force", "--json")
+    assert code == 0, told
+    assert orjson.loads(shown)[0]["changed"] is True
+    code, shown, _ = migrate("expose")
+    assert (code, target.space.id in shown) == (0, True)
+    monkeypatch.setattr(sys, "stdin", StringIO())
+    code, _, told = migrate("finish")
+    assert (code, "pass --yes" in told) == (2, True)
+    code, shown, told = migrate("finish", "--yes")
+    assert code == 0, told
+    assert "is dropped" in shown
+    code, shown, _ = migrate("status", "--json")
+    assert orjson.loads(shown)["collections"][0]["stage"] == "finished"
+    assert call("search", "x", *at, *named, "--backend", "hashing@64")[0] == 3
+    assert call("search", "x", *at, *named, "--backend", "hashing@128")[0] == 0
