@@ -538,7 +538,7 @@ class _Audit:
         return {
             row.id
             for row in rows
-            if row.id in now and not any(_is_still(row, each) for each in now[row.id])
+            if row.id in now and not any(is_still(row, each) for each in now[row.id])
         }
 
     async def _seen(self, ids: Sequence[str]) -> list[VersionedRow]:
@@ -691,7 +691,8 @@ def _is_odd(centre: Centre, vector: Vector) -> bool:
     return vector.shape != centre.direction.shape or bool(centre.suspects(vector[np.newaxis])[0])
 
 
-def _is_still(row: Document, found: VersionedRow) -> bool:
+def is_still(row: Document, found: VersionedRow) -> bool:
+    """Whether a row has the text and the vector that it was read with."""
     if found.vector is None or row.vector is None:
         return False
     same_text = found.document.embedded_text == row.embedded_text

@@ -119,7 +119,7 @@ async def _checked(rows: Rows, asked: _Asked) -> CheckReport:
     info = await rows.info()
     slot = next((slot for slot in info.slots if slot.space == asked.wanted), None)
     stale = None if slot is None else await _stale(rows, info, slot)
-    canary = {} if slot is None else await _canary(slot, asked.backend)
+    canary = {} if slot is None else await canary_cosines(slot, asked.backend)
     return CheckReport(
         collection=info.name,
         expected=asked.wanted,
@@ -138,7 +138,8 @@ async def _stale(rows: Rows, info: CollectionInfo, slot: SlotInfo) -> int | None
     return found if found or (slot.name == slot.space.id and has_text) else None
 
 
-async def _canary(slot: SlotInfo, backend: AnyBackend | None) -> dict[str, float]:
+async def canary_cosines(slot: SlotInfo, backend: AnyBackend | None) -> dict[str, float]:
+    """The lowest cosine of the canary texts in each direction; nothing where there is nothing to compare."""
     if slot.canary is None or backend is None:
         return {}
     now = await make_canary_async(backend)

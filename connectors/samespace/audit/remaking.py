@@ -19,10 +19,11 @@ Chunks = Mapping[str, Sequence[Document]]
 
 @dataclass(slots=True)
 class Remade:
-    """Vectors by the rows' ids, and for the others the reason."""
+    """Vectors by the rows' ids, and for the others the reason; ``cut`` are of texts that were shortened."""
 
     vectors: dict[str, Vector] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    cut: set[str] = field(default_factory=set)
     embedded: int = 0
 
 
@@ -66,6 +67,7 @@ async def remade(embedder: Embedder, rows: Sequence[Document], chunks: Chunks) -
 def _sort(made: Made, together: Chunks, result: Remade) -> None:
     result.vectors |= {row.id: vector for row, vector in made.rows}
     result.embedded = made.embedded
+    result.cut = set(made.truncated)
     for item in made.rejected:
         named = [chunk.id for chunk in together.get(item.id, ())] or [item.id]
         result.refused |= dict.fromkeys(named, str(item.error))

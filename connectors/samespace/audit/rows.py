@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from samespace.documents import CollectionInfo, Document, FillReport, SlotInfo, VersionedRow
-from samespace.filters import field
+from samespace.filters import Filter, field
 from samespace.ingest.target import IDS, AnyStore, Target
 from samespace.ingest.worker import Worker
 from samespace.protocols import Matrix
@@ -32,9 +32,9 @@ class Rows(Target):
         self.see(rows)
         return [self._named(row) for row in rows], cursor
 
-    async def sample(self, size: int) -> list[Document]:
+    async def sample(self, size: int, where: Filter | None = None) -> list[Document]:
         """So many rows with a vector, drawn without replacement."""
-        rows = await self._call(self._store.sample, self.space, size=size)
+        rows = await self._call(self._store.sample, self.space, size=size, where=where)
         self.see(rows)
         return [self._named(row) for row in rows]
 

@@ -21,9 +21,14 @@ from samespace.migrate.planning import plan as plan
 from samespace.migrate.progress import CollectionProgress as CollectionProgress
 from samespace.migrate.progress import MigrationReport as MigrationReport
 from samespace.migrate.progress import SlotProgress as SlotProgress
+from samespace.migrate.ranking import Judgement as Judgement
 from samespace.migrate.running import MigrationRun as MigrationRun
 from samespace.migrate.running import run as run
 from samespace.migrate.status import CollectionStatus as CollectionStatus
 from samespace.migrate.status import MigrationStatus as MigrationStatus
 from samespace.migrate.status import SlotStatus as SlotStatus
 from samespace.migrate.status import status as status
+from samespace.migrate.verification import Check as Check
+from samespace.migrate.verification import Verification as Verification
+from samespace.migrate.verification import VerifiedCollection as VerifiedCollection
+from samespace.migrate.verifying import verify as verify
