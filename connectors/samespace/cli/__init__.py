@@ -26,6 +26,7 @@ from samespace.cli import (
     migrating,
     moving,
     server,
+    verifying,
 )
 from samespace.errors import InvalidInput, SamespaceError, SpaceError
 
@@ -54,6 +55,7 @@ migrating.app.command("open")(ending.open_slots)
 migrating.app.command("finish")(ending.finish)
 migrating.app.command("abort")(ending.abort)
 migrating.app.command("expose")(ending.expose)
+migrating.app.command("verify")(verifying.verify)
 app.add_typer(migrating.app, name="migrate")
 
 

@@ -108,7 +108,7 @@ def plan(
 
     Nothing is changed, and without --dry-run no model is called.
     """
-    asked = _read_queries(queries)
+    asked = read_queries(queries)
     if queries is not None and dry_run is None:
         raise InvalidInput("--queries are what --dry-run N asks; give both")
     rates = Rates(
@@ -128,9 +128,9 @@ def plan(
         )
         statements = [] if ddl is None else _statements(store, collection, context, scope, target)
     if out is not None:
-        _write(out, orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2) + b"\n")
+        write(out, orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2) + b"\n")
     if ddl is not None:
-        _write(ddl, "".join(f"{each};\n" for each in statements).encode())
+        write(ddl, "".join(f"{each};\n" for each in statements).encode())
     sizes = None
     if dry_run is not None:
         with (
@@ -172,7 +172,8 @@ def _show(found: MigrationPlan, sizes: DimensionReport | None, *, as_json: bool)
         typer.echo(orjson.dumps({"plan": found.to_dict(), "dry_run": sizes.to_dict()}))
 
 
-def _read_queries(path: Path | None) -> list[str] | None:
+def read_queries(path: Path | None) -> list[str] | None:
+    """A query a line, if there is a file."""
     if path is None:
         return None
     try:
@@ -213,7 +214,8 @@ def _statements(
     return found
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
+    """A file, whole or as it was."""
     try:
         replace_file(path, content)
     except OSError as error:

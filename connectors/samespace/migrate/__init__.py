@@ -13,6 +13,7 @@ from samespace.migrate.estimating import Rates as Rates
 from samespace.migrate.notes import RunNote as RunNote
 from samespace.migrate.notes import RunNotes as RunNotes
 from samespace.migrate.notes import read_notes as read_notes
+from samespace.migrate.page import verification_page as verification_page
 from samespace.migrate.plan import MigrationPlan as MigrationPlan
 from samespace.migrate.plan import PlannedCollection as PlannedCollection
 from samespace.migrate.plan import PlannedSlot as PlannedSlot

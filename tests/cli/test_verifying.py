@@ -1,0 +1,101 @@
+"""``samespace migrate verify`` as a shell runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+from tests.audit.poisoning import documents, insert, poison
+from tests.cli.running import Caller
+from tests.contract.ingesting import Place
+
+from samespace import HashingBackend
+from samespace.embedding import make_canary
+from samespace.migrate import Verification
+
+ROWS = documents(30)
+OLD, NEW = HashingBackend(64), HashingBackend(96)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Caller:
+    return Caller(monkeypatch, capsys)
+
+
+@pytest.fixture
+def place(tmp_path: Path, qdrant_local: None) -> Place:
+    place = Place("QdrantStore", str(tmp_path / "qdrant"), {})
+    with place.open(OLD) as store:
+        store.upsert(ROWS)
+    return place
+
+
+@pytest.fixture
+def planned(place: Place, call: Caller, tmp_path: Path) -> list[str]:
+    """A collection that was moved, and what every command about it begins with."""
+    path = str(tmp_path / "plan.json")
+    at = ["--store", f"qdrant:{place.source}"]
+    arguments = [*at, "--collection", place.collection, "--backend", "hashing@96", "--out", path]
+    assert call("migrate", "plan", *arguments)[0] == 0
+    with place.open(OLD) as store:
+        store.add_slot(NEW.space, canary=make_canary(NEW))
+        rows, _ = store.pending(NEW.space, limit=len(ROWS))
+        store.fill(NEW.space, rows, NEW.embed_documents([row.document.text for row in rows]))
+    return ["migrate", "verify", *at, "--plan", path]
+
+
+def test_the_evidence_is_shown_written_and_drawn(
+    planned: list[str], call: Caller, tmp_path: Path
+) -> None:
+    queries, judged = tmp_path / "asked.txt", tmp_path / "judged.jsonl"
+    queries.write_text("\n".join(row.text for row in ROWS[:12]))
+    lines = [{"query": row.text, "id": row.id, "grade": 1} for row in ROWS[:12]]
+    judged.write_bytes(b"\n".join(map(orjson.dumps, lines)))
+    out, page = tmp_path / "verification.json", tmp_path / "verification.html"
+    arguments = ["--backend", "hashing@96", "--old-backend", "hashing@64", "--threshold", "0.4"]
+    files = ["--queries", queries, "--judgements", judged, "--out", out, "--html", page]
+    code, told, progress = call(*planned, *arguments, *map(str, files), "--repetitions", "1")
+    assert code == 0, told
+    assert "ok      sample" in told
+    assert "0.4 becomes" in told
+    assert "self-retrieval" in progress
+    found = Verification.from_dict(orjson.loads(out.read_bytes()))
+    assert found.passed
+    assert found.made_at is not None
+    text = page.read_text()
+    assert text.count("<svg") == 4
+    assert "http" not in text
+    assert "<script" not in text
+
+
+def test_what_is_wrong_is_named_and_the_exit_code_says_so(
+    planned: list[str], place: Place, call: Caller
+) -> None:
+    poison(place, ROWS[:2], HashingBackend(96), slot=NEW.space.id)  # which is right
+    id = insert(place, "of an application", OLD, slot=OLD.space.id)
+    code, told, _ = call(*planned, "--backend", "hashing@96", "--json")
+    assert code == 1
+    found = Verification.from_dict(orjson.loads(told))
+    assert [each.name for each in found.failures] == ["pending"]
+    assert found.failures[0].figures["ids"] == [id]
+    code, told, _ = call(*planned, "--backend", "hashing@96")
+    assert code == 1
+    assert "FAILED, for plan" in told
+    assert "--old-backend" in told
+
+
+def test_another_backend_is_refused_as_one_of_another_space(
+    planned: list[str], call: Caller, tmp_path: Path
+) -> None:
+    code, _, said = call(*planned, "--backend", "hashing@128")
+    assert code == 3
+    assert "the backend that the plan was made with" in said
+    code, _, said = call(*planned, "--backend", "hashing@96", "--old-backend", "hashing@32")
+    assert code == 3
+    judged = tmp_path / "judged.jsonl"
+    judged.write_text('{"query": "a"}')
+    arguments = ["--backend", "hashing@96", "--judgements", str(judged)]
+    code, _, said = call(*planned, *arguments)
+    assert code == 2
+    assert "judgements, line 1" in said
