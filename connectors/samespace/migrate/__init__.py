@@ -1,5 +1,10 @@
 """Moving a collection from one embedding space to another while it is in use."""
 
+from samespace.migrate.archive import VectorArchive as VectorArchive
+from samespace.migrate.archiving import ArchivingBackend as ArchivingBackend
+from samespace.migrate.archiving import DerivingBackend as DerivingBackend
+from samespace.migrate.archiving_async import AsyncArchivingBackend as AsyncArchivingBackend
+from samespace.migrate.archiving_async import AsyncDerivingBackend as AsyncDerivingBackend
 from samespace.migrate.dimensions import DimensionReport as DimensionReport
 from samespace.migrate.dimensions import compare_dimensions as compare_dimensions
 from samespace.migrate.dimensions import dry_run as dry_run
