@@ -96,7 +96,7 @@ def test_the_command_embeds_at_full_size_what_is_planned_for_a_smaller_one(
         monkeypatch.setenv("JINA_BASE_URL", server.url)
         code, shown, said = call(
             "migrate", "plan", "--store", address, "-c", "docs", "--backend", "jina@256",
-            "--dry-run", "20", "--queries", str(queries), "--json",
+            "--dry-run", "20", "--queries", str(queries), "--json", "--html", str(tmp_path / "page.html"),
         )  # fmt: skip
         sizes = {request["dimensions"] for request in server.requests}
         texts = [text for request in server.requests for text in request["input"]]
@@ -105,6 +105,10 @@ def test_the_command_embeds_at_full_size_what_is_planned_for_a_smaller_one(
     found = orjson.loads(shown)["dry_run"]
     assert found["rows"][0]["disk_per_row"] == round(1024 * 4 * 1.5)
     assert found["space"] == FULL.to_dict()
+    page = (tmp_path / "page.html").read_text()
+    assert "<h1>Smaller sizes of jina-embeddings-v3@1024:retrieval.passage</h1>" in page
+    assert page.count("<circle") == 15  # five sizes in three precisions
+    assert call("migrate", "plan", "--backend", "hashing", "--html", "page.html")[0] == 2
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from samespace.migrate import MigrationPlan
 from samespace.migrate.advice import check_use
 from samespace.migrate.dimensions import LEAST, MOST_DOCUMENTS, DimensionReport
 from samespace.migrate.dimensions import dry_run as compared
+from samespace.migrate.dimensions_page import dimensions_page
 from samespace.migrate.estimating import Rates
 from samespace.migrate.planning import SAMPLED
 from samespace.migrate.planning import plan as made_plan
@@ -93,6 +94,10 @@ def plan(
             metavar="FILE", help="What the dry run asks, a query a line; else first sentences."
         ),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Draw what the dry run found, as a page."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="PLAN.json", help="Write the plan here, too.")
     ] = None,
@@ -111,6 +116,8 @@ def plan(
     asked = read_queries(queries)
     if queries is not None and dry_run is None:
         raise InvalidInput("--queries are what --dry-run N asks; give both")
+    if html is not None and dry_run is None:
+        raise InvalidInput("--html draws what --dry-run N finds; give both")
     rates = Rates(
         price=price,
         tokens_per_minute=tokens_per_minute,
@@ -139,6 +146,8 @@ def plan(
         ):
             sizes = compared(source, embedder, documents=dry_run, queries=asked, where=wanted)
     _show(found, sizes, as_json=as_json)
+    if html is not None and sizes is not None:
+        _write(html, dimensions_page(sizes).encode())
 
 
 def grants(
