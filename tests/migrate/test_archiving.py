@@ -16,6 +16,7 @@ from samespace.cli.archiving import archived_backend
 from samespace.embedding import embed_chunks, embed_proving, provenance_of, uncached
 from samespace.errors import BadResponse, EmbeddingError, InvalidInput
 from samespace.guard import CANARY_TEXTS
+from samespace.migrate import MigrationRun, plan
 from samespace.migrate.archive import VectorArchive
 from samespace.migrate.archiving import ArchivingBackend, DerivingBackend
 from samespace.migrate.archiving_async import AsyncArchivingBackend
@@ -274,3 +275,18 @@ def test_a_model_of_which_nobody_knows_the_full_size_is_kept_as_it_is(
 ) -> None:
     with archived_backend("hashing", tmp_path / "kept", dimensions=dimensions) as backend:
         assert backend.embed_documents(["a"]).shape == (1, dimensions or 768)
+
+
+def test_a_run_to_another_size_pays_for_nothing(tmp_path: Path, qdrant_local: None) -> None:
+    model = TaskBackend()
+    with (
+        QdrantStore(":memory:", collection="docs", backend=TaskBackend(UNLIKE)) as store,
+        VectorArchive(tmp_path, V3) as archive,
+    ):
+        store.upsert(ROWS)
+        for space in (SMALLER, SMALL):
+            backend = ArchivingBackend(model, archive, space)
+            report = MigrationRun(store, backend, plan(store, backend)).run()
+            assert (report.complete, report.embedded) == (True, len(ROWS))
+            assert (report.tokens > 0) is (space == SMALLER)
+    assert sorted(model.documents) == sorted(row.text for row in ROWS)
