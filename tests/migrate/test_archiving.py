@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 from tests.audit.poisoning import documents
+from tests.cli.running import Caller
 
-from samespace import CachingBackend, JinaAPIBackend, QdrantStore, open_backend
+from samespace import CachingBackend, JinaAPIBackend, QdrantStore, open_backend, open_store
 from samespace.cli.archiving import archived_backend
 from samespace.embedding import embed_chunks, embed_proving, provenance_of, uncached
 from samespace.errors import BadResponse, EmbeddingError, InvalidInput
@@ -71,6 +73,11 @@ class Neighbours(TaskBackend):
 def archive(tmp_path: Path) -> Iterator[VectorArchive]:
     with VectorArchive(tmp_path / "archive", V3) as archive:
         yield archive
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Caller:
+    return Caller(monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -290,3 +297,24 @@ def test_a_run_to_another_size_pays_for_nothing(tmp_path: Path, qdrant_local: No
             assert (report.complete, report.embedded) == (True, len(ROWS))
             assert (report.tokens > 0) is (space == SMALLER)
     assert sorted(model.documents) == sorted(row.text for row in ROWS)
+
+
+def test_the_command_keeps_them(
+    server: JinaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Caller
+) -> None:
+    monkeypatch.setenv("JINA_API_KEY", KEY)
+    monkeypatch.setenv("JINA_BASE_URL", server.url)
+    place = ("--store", f"qdrant:{tmp_path / 'points'}")
+    with open_store(place[1], collection="docs", backend="hashing@64") as store:
+        store.upsert(ROWS)
+    made, target = "", ("", "")
+    for size, paid in ((128, True), (512, False)):
+        made, target = str(tmp_path / f"{size}.json"), ("--backend", f"jina@{size}")
+        assert call("migrate", "plan", *place, "-c", "docs", *target, "--out", made)[0] == 0
+        kept = ("--keep-full", str(tmp_path / "kept"), "--json")
+        code, shown, said = call("migrate", "run", "--plan", made, *place, *target, *kept)
+        assert code == 0, said
+        assert (orjson.loads(shown)["tokens"] > 0) is paid
+    assert sorted(set(texts_sent(server)) - set(CANARY_TEXTS)) == sorted(row.text for row in ROWS)
+    refused = call("migrate", "run", "--plan", made, *place, *target, "--keep-full", made)
+    assert (refused[0], "cannot use the folder" in refused[2]) == (2, True)

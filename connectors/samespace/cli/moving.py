@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 import typer
 
+from samespace.cli.archiving import archived_backend
 from samespace.cli.options import (
     AsJson,
     CanaryThreshold,
@@ -27,6 +29,7 @@ from samespace.errors import InvalidInput, SamespaceError, excerpt
 from samespace.migrate.plan import PlannedCollection
 from samespace.migrate.progress import MigrationReport
 from samespace.migrate.running import BATCH_SIZE, MigrationRun
+from samespace.protocols import EmbeddingBackend
 
 SPENT = 4
 INTERRUPTED = 130
@@ -74,6 +77,14 @@ def run(
             help="Embed the chunks of a document in sight of one another; else as before.",
         ),
     ] = None,
+    keep_full: Annotated[
+        Path | None,
+        typer.Option(
+            "--keep-full",
+            metavar="DIR",
+            help="Embed at full size and keep that here: another size later costs no tokens.",
+        ),
+    ] = None,
     canary_threshold: CanaryThreshold = None,
     as_json: AsJson = False,
 ) -> None:
@@ -86,7 +97,7 @@ def run(
     groups = [found.collections] if follow else [(each,) for each in found.collections]
     report: MigrationReport | None = None
     with (
-        opened_backend(backend, None, share_of(backend, share)) as target,
+        _target(backend, share_of(backend, share), keep_full) as target,
         Counter(console_of(sys.stderr.isatty()), "") as counter,
     ):
         for group in groups:
@@ -112,6 +123,14 @@ def run(
                 break
     if report is not None:
         _show(report, as_json=as_json)
+
+
+def _target(
+    spec: str, share: float | None, keep_full: Path | None
+) -> AbstractContextManager[EmbeddingBackend]:
+    if keep_full is None:
+        return opened_backend(spec, None, share)
+    return archived_backend(spec, keep_full, share=share)
 
 
 def _left(budget: int | None, before: MigrationReport | None) -> int | None:
