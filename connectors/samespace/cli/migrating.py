@@ -147,7 +147,7 @@ def plan(
             sizes = compared(source, embedder, documents=dry_run, queries=asked, where=wanted)
     _show(found, sizes, as_json=as_json)
     if html is not None and sizes is not None:
-        _write(html, dimensions_page(sizes).encode())
+        write(html, dimensions_page(sizes).encode())
 
 
 def grants(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +26,7 @@ from samespace.cli.options import (
 )
 from samespace.cli.progress import Counter, console_of, counted, short
 from samespace.errors import InvalidInput, SamespaceError, excerpt
+from samespace.migrate.notes import RunNotes
 from samespace.migrate.plan import PlannedCollection
 from samespace.migrate.progress import MigrationReport
 from samespace.migrate.running import BATCH_SIZE, MigrationRun
@@ -95,16 +96,16 @@ def run(
     found, part = read_plan(plan), _worker(worker)
     # A folder of Qdrant's serves one handle at a time; to follow takes all at once.
     groups = [found.collections] if follow else [(each,) for each in found.collections]
-    report: MigrationReport | None = None
+    notes = RunNotes(plan, found.hash, worker=part)
+    report = MigrationReport(complete=True)
     with (
         _target(backend, share_of(backend, share), keep_full) as target,
         Counter(console_of(sys.stderr.isatty()), "") as counter,
     ):
         for group in groups:
-            before = report
-            with _opened_each(
-                group, store, context, scope, old_backend, canary_threshold
-            ) as stores:
+            told = _telling(report, notes, counter)
+            opened = _opened_each(group, store, context, scope, old_backend, canary_threshold)
+            with opened as stores:
                 job = MigrationRun(
                     stores,
                     target,
@@ -112,17 +113,34 @@ def run(
                     worker=part,
                     follow=follow,
                     interval=interval,
-                    budget_tokens=_left(budget_tokens, before),
+                    budget_tokens=_left(budget_tokens, report),
                     batch_size=batch_size,
                     late_chunking=late_chunking,
-                    on_progress=lambda done: counter.say(_how_far(done)),
+                    on_progress=told,
                 )
-                done = _ran(job)
-            report = done if before is None else before + done
+                report += _ran(job)
             if report.stopped:
                 break
-    if report is not None:
-        _show(report, as_json=as_json)
+    notes.end(report)
+    _show(report, as_json=as_json)
+
+
+def _telling(
+    before: MigrationReport, notes: RunNotes, counter: Counter
+) -> Callable[[MigrationReport], None]:
+    """Show how far a run is, after those that ended before it, and note it beside the plan."""
+
+    def tell(done: MigrationReport) -> None:
+        report = before + done
+        notes.tell(report)
+        counter.say(_how_far(report))
+
+    return tell
+
+
+def _left(budget: int | None, before: MigrationReport) -> int | None:
+    """What is left of a budget; of none that is spent is a token left, which no batch takes less than."""
+    return None if budget is None else max(1, budget - before.tokens)
 
 
 def _target(
@@ -131,11 +149,6 @@ def _target(
     if keep_full is None:
         return opened_backend(spec, None, share)
     return archived_backend(spec, keep_full, share=share)
-
-
-def _left(budget: int | None, before: MigrationReport | None) -> int | None:
-    """What is left of a budget; of none that is spent is a token left, which no batch takes less than."""
-    return budget if budget is None or before is None else max(1, budget - before.tokens)
 
 
 def share_of(backend: str, share: float | None) -> float | None:
