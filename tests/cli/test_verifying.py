@@ -11,7 +11,6 @@ from tests.cli.running import Caller
 from tests.contract.ingesting import Place
 
 from samespace import HashingBackend
-from samespace.embedding import make_canary
 from samespace.migrate import Verification
 
 ROWS = documents(30)
@@ -38,10 +37,8 @@ def planned(place: Place, call: Caller, tmp_path: Path) -> list[str]:
     at = ["--store", f"qdrant:{place.source}"]
     arguments = [*at, "--collection", place.collection, "--backend", "hashing@96", "--out", path]
     assert call("migrate", "plan", *arguments)[0] == 0
-    with place.open(OLD) as store:
-        store.add_slot(NEW.space, canary=make_canary(NEW))
-        rows, _ = store.pending(NEW.space, limit=len(ROWS))
-        store.fill(NEW.space, rows, NEW.embed_documents([row.document.text for row in rows]))
+    run = ["migrate", "run", *at, "--plan", path, "--backend", "hashing@96"]
+    assert call(*run)[0] == 0
     return ["migrate", "verify", *at, "--plan", path]
 
 

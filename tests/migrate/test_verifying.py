@@ -27,7 +27,7 @@ from samespace.embedding import make_canary
 from samespace.errors import InvalidInput, MigrationError, SpaceMismatch
 from samespace.filters import field
 from samespace.ingest.pipeline import LATE
-from samespace.migrate import Judgement, MigrationPlan, Verification, plan, verify
+from samespace.migrate import Judgement, MigrationPlan, MigrationRun, Verification, plan, verify
 from samespace.migrate.verification import CheckName
 from samespace.space import EmbeddingSpace
 from samespace.testing.backends import UNLIKE, V3, DistortingBackend, RefusingBackend, TaskBackend
@@ -59,16 +59,12 @@ def one(request: pytest.FixtureRequest) -> Place:
     return postgres_place(request)
 
 
-def moved(
-    place: Place, rows: Sequence[Document] = ROWS, *, model: TaskBackend | None = None, **asked: Any
-) -> MigrationPlan:
-    """A collection whose target's slot ``model`` has filled, and its plan."""
-    right = new()
+def moved(place: Place, rows: Sequence[Document] = ROWS, **asked: Any) -> MigrationPlan:
+    """A collection that was migrated, and its plan."""
     with place.open(OLD) as store:
         store.upsert(rows)
-        planned = plan(store, right, **asked)
-        store.add_slot(V3, canary=make_canary(right))
-        fill(store, model or right, lambda _: None)
+        planned = plan(store, new(), **asked)
+        MigrationRun(store, new(), planned).run()
     return planned
 
 
@@ -183,7 +179,11 @@ def test_a_backend_with_the_wrong_task_is_refused_or_found_by_its_vectors(place:
 
 
 def test_a_slot_that_was_filled_with_the_wrong_task_is_found(one: Place) -> None:
-    planned = moved(one, model=TaskBackend(V3, seed=99))  # with the right model's canary
+    with one.open(OLD) as store:
+        store.upsert(ROWS)
+        planned = plan(store, new())
+        store.add_slot(V3, canary=make_canary(new()))
+        fill(store, TaskBackend(V3, seed=99), lambda _: None)
     found = verified(one, planned)
     assert "sample" in failing(found)
     assert found.collections[0].check("canary").passed

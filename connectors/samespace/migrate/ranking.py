@@ -124,7 +124,7 @@ def paired_means(old: Sequence[float], new: Sequence[float]) -> Paired:
     if pairs < LEAST_PAIRS:
         return found
     moved = [b - a for a, b in zip(old, new, strict=True)]
-    spread = _student(pairs - 1) * _error(moved)
+    spread = student(pairs - 1) * _error(moved)
     middle = found.difference
     return Paired(
         pairs=pairs, old=found.old, new=found.new, low=middle - spread, high=middle + spread
@@ -138,7 +138,7 @@ def _error(values: Sequence[float]) -> float:
     return math.sqrt(squares / (len(values) - 1) / len(values))
 
 
-def _student(freedom: int) -> float:
+def student(freedom: int) -> float:
     """Student's t for 95 % in the middle (Abramowitz and Stegun, 26.7.5): to 0.001 from 9 degrees on."""
     return (
         Z

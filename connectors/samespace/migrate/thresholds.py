@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from samespace.migrate.ranking import Z
+from samespace.migrate.ranking import Z, student
 
 Scores = Sequence[Sequence[float]]
 """The scores of the first hits of each query."""
@@ -115,7 +115,8 @@ def _worth(share: float, variance: float, *, hits: int, queries: int) -> float:
     spread = share * (1 - share)
     if not spread:
         return queries
-    return min(hits, spread / variance) if variance else hits
+    wider = (student(queries - 1) / Z) ** 2  # the variance is estimated from so many queries
+    return min(hits, spread / (variance * wider)) if variance else hits
 
 
 def _wilson(share: float, size: float) -> tuple[float, float]:

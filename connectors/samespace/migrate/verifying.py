@@ -289,20 +289,20 @@ class _Look:
         return max(rows - pending.count - pending.blank, 0)
 
     async def _pending(self, slot: SlotInfo) -> Pending:
-        found = Pending()
-        source = self._planned.source.space
+        found, source = Pending(), Slot(self._store, self._reading, None, self._where)
         after: str | None = None
         while True:
             rows, after = await self._rows.pending(
-                slot.space, limit=IDS, after=after, where=self._where, with_vectors_of=source
+                slot.space, limit=IDS, after=after, where=self._where
             )
-            for row in rows:
-                if row.document.embedded_text.strip():
-                    found.missing.add(row.document.id)
-                elif row.vector is not None:
-                    found.textless.add(row.document.id)
-                else:
-                    found.blank += 1
+            blank = {row.document.id for row in rows if not row.document.embedded_text.strip()}
+            filled = {row.document.id for row in await source.of(sorted(blank))}
+            for id in (row.document.id for row in rows):
+                if id in filled:
+                    found.textless.add(id)
+                elif id not in blank:
+                    found.missing.add(id)
+            found.blank += len(blank) - len(filled)
             if after is None:
                 return found
 
