@@ -45,6 +45,8 @@ _SERVERS: Final = {
 }
 _POSTGRES: Final = ("postgresql://", "postgres://")
 _LOCAL_QDRANT: Final = "qdrant:"
+GRPC_PORT: Final = "QDRANT_GRPC_PORT"
+"""Where a server of Qdrant speaks gRPC, which removing an unnamed vector takes."""
 _KEYS: Final = {
     "qdrant": "api_key= or QDRANT_API_KEY",
     "elasticsearch": "api_key= or ELASTIC_API_KEY, basic_auth= or ELASTIC_PASSWORD",
@@ -125,8 +127,8 @@ def open_store(
     spec (:func:`open_backend`), and what is made from a spec is closed with the store. ``options``
     are the store's own. Without ``api_key`` or ``basic_auth`` the environment is asked:
     ``QDRANT_API_KEY``; ``ELASTIC_API_KEY``, or ``ELASTIC_PASSWORD`` with ``ELASTIC_USERNAME``
-    (``elastic``), and ``ELASTIC_CA_CERTS``. A collection that was adopted needs no ``layout``, whatever
-    its name: its record has it.
+    (``elastic``), and ``ELASTIC_CA_CERTS``; ``grpc_port`` may be in ``QDRANT_GRPC_PORT``. A collection that
+    was adopted needs no ``layout``, whatever its name: its record has it.
     """
     address = parse_address(url)
     module = loaded(f"stores.{address.store}.store", extra=address.store)
@@ -143,7 +145,8 @@ def open_store(
             address.source,
             collection=collection,
             backend=backend,
-            **{**credentials(address, options), **options},  # no local that a traceback could show
+            # no local that a traceback could show
+            **{**credentials(address, options), **_port(address), **options},
         )
         store.on_close(made.pop_all().close)
     opened: VectorStore = store
@@ -330,6 +333,18 @@ def credentials(address: Address, options: dict[str, Any]) -> dict[str, Any]:
     if address.store == "elasticsearch" and (certificates := os.environ.get("ELASTIC_CA_CERTS")):
         found["ca_certs"] = certificates
     return found
+
+
+def _port(address: Address) -> dict[str, Any]:
+    """Where a server of Qdrant speaks gRPC, if the environment says so."""
+    found = os.environ.get(GRPC_PORT)
+    if not found or address.store != "qdrant" or not address.is_server:
+        return {}
+    if not found.isdecimal():
+        raise InvalidInput(
+            f"{GRPC_PORT} is {excerpt(found)}; set it to a port's number, such as 6334"
+        )
+    return {"grpc_port": int(found)}
 
 
 def _login(store: str) -> dict[str, Any]:

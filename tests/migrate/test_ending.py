@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
+from qdrant_client import QdrantClient, models
 from tests.audit.poisoning import documents
 from tests.cli.running import Caller
 from tests.contract.ingesting import (
@@ -25,6 +27,7 @@ from tests.contract.test_qdrant_contract import prefix
 from tests.places import STORES as FOREIGN
 from tests.places import Place as ForeignPlace
 from tests.places import Table, opened_place
+from tests.servers.qdrant import QdrantServer
 
 from samespace import AsyncPgVectorStore, Document, HashingBackend, open_store
 from samespace.errors import InvalidInput, MigrationError, SpaceMismatch
@@ -371,3 +374,70 @@ def test_the_commands_end_the_migration_of_an_adopted_collection(
     assert orjson.loads(shown)["collections"][0]["stage"] == "finished"
     assert call("search", "x", *at, *named, "--backend", "hashing@64")[0] == 3
     assert call("search", "x", *at, *named, "--backend", "hashing@128")[0] == 0
+
+
+def test_the_commands_end_migrations_of_several_collections_in_a_folder(
+    call: Caller, tmp_path: Path
+) -> None:
+    at, out = ("--store", f"qdrant:{tmp_path / 'points'}"), tmp_path / "plan.json"
+    for name in ("one", "two"):
+        with open_store(at[1], collection=name, backend="hashing@64") as store:
+            store.upsert(ROWS)
+    both = ("-c", "one", "-c", "two", "--backend", "hashing@32", "--out", str(out))
+    assert call("migrate", "plan", *at, *both)[0] == 0
+    made = MigrationPlan.from_dict(orjson.loads(out.read_bytes()))
+    for name in ("one", "two"):
+        with open_store(at[1], collection=name, backend="hashing@64") as store:
+            run(store, HashingBackend(32), made)
+    planned = ("--plan", str(out), *at)
+    assert call("migrate", "open", *planned, "--force")[0] == 0
+    code, shown, told = call("migrate", "finish", *planned, "--yes", "--json")
+    assert code == 0, told
+    assert [(each["collection"], each["changed"]) for each in orjson.loads(shown)] == [
+        ("one", True),
+        ("two", True),
+    ]
+    code, shown, _ = call("migrate", "finish", *planned)  # nobody is asked of nothing
+    assert (code, shown.count("no slot of")) == (0, 2)
+
+
+@pytest.mark.usefixtures("qdrant", "qdrant_grpc")
+def test_an_unnamed_vector_is_dropped_by_the_command_over_grpc(
+    qdrant_server: QdrantServer,
+    prefix: str,
+    call: Caller,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at, out, name = (
+        ("--store", qdrant_server.url.replace("http", "qdrant", 1)),
+        tmp_path / "p.json",
+        f"{prefix}n",
+    )
+    backend = HashingBackend(64)
+    with closing(QdrantClient(qdrant_server.url, check_compatibility=False)) as client:
+        size = models.VectorParams(size=64, distance=models.Distance.COSINE)
+        client.create_collection(name, vectors_config=size)
+        vectors = backend.embed_documents([row.text for row in ROWS])
+        points = [
+            models.PointStruct(id=n, payload={"body": row.text}, vector=vector.tolist())
+            for n, (row, vector) in enumerate(zip(ROWS, vectors, strict=True))
+        ]
+        client.upsert(name, points)
+    named = ("--collection", name)
+    assert call("adopt", *at, *named, "--backend", "hashing@64", "--yes")[0] == 0
+    assert (
+        call("migrate", "plan", *at, *named, "--backend", "hashing@32", "--out", str(out))[0] == 0
+    )
+    with open_store(at[1], collection=name, backend=backend) as store:
+        made = MigrationPlan.from_dict(orjson.loads(out.read_bytes()))
+        assert run(store, HashingBackend(32), made).complete
+    planned = ("--plan", str(out), *at)
+    assert call("migrate", "open", *planned, "--force")[0] == 0
+    code, _, told = call("migrate", "finish", *planned, "--yes")
+    assert (code, "QDRANT_GRPC_PORT" in told) == (2, True)
+    monkeypatch.setenv("QDRANT_GRPC_PORT", str(qdrant_server.grpc_port))
+    code, _, told = call("migrate", "finish", *planned, "--yes")
+    assert code == 0, told
+    code, shown, _ = call("search", ROWS[3].text, *at, *named, "--backend", "hashing@32", "--json")
+    assert orjson.loads(shown)[0]["id"] == "3"

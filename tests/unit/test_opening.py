@@ -367,6 +367,17 @@ def test_a_login_that_is_passed_goes_before_the_environment(
     assert credentials(parse_address("elasticsearch://h"), {option: "passed"}) == {}
 
 
+def test_a_port_for_grpc_is_found_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QDRANT_GRPC_PORT", "6x")
+    with pytest.raises(InvalidInput, match="QDRANT_GRPC_PORT is '6x'"):
+        open_store("qdrant://127.0.0.1:1", collection="notes", backend="hashing@8")
+    with open_store("qdrant::memory:", collection="notes", backend="hashing@8") as store:
+        store.create()  # which has no ports
+    monkeypatch.setenv("QDRANT_GRPC_PORT", "70000")
+    with pytest.raises(InvalidInput, match="grpc_port"):
+        open_store("qdrant://127.0.0.1:1", collection="notes", backend="hashing@8")
+
+
 # Drivers and backends
 
 

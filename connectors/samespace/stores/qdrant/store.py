@@ -921,7 +921,7 @@ class QdrantStore(GuardedStore[State]):
         if not slot.name and self._transport.kind != "grpc":
             raise InvalidInput(
                 "Qdrant removes the unnamed vector over gRPC alone; open the collection with "
-                "grpc_port= (6334, where nothing else is configured)"
+                "grpc_port= (QDRANT_GRPC_PORT; 6334, where nothing else is configured)"
             )
         self._check_kept(space, keeps)
         # The record first: a crash in between leaves vectors that nobody searches, which a slot
