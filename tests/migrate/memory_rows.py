@@ -7,6 +7,7 @@ is one call here, so that anything may happen between two calls.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import ClassVar, NamedTuple
@@ -78,13 +79,16 @@ class MemoryRows:
     """
 
     steps: ClassVar[tuple[str, ...]]
-    empties: ClassVar[bool] = False
-    """Whether a text that changes in place empties the slots that it leaves behind."""
 
     def __init__(self, slots: Mapping[str, bool]) -> None:
         self.rows: dict[str, Row] = {}
         self.slots = dict(slots)
         self.numbers = count(1)
+
+    @property
+    def empties(self) -> bool:
+        """Whether a text that changes in place empties the slots that it leaves behind."""
+        return False
 
     # What strangers do
 
@@ -113,6 +117,9 @@ class MemoryRows:
     def add_slot(self, slot: str) -> None:
         """A slot of ours, empty."""
         self.slots[slot] = True
+
+    def open_slot(self, slot: str) -> None:
+        """It may be searched, which changes nothing in its rows."""
 
     def drop_slot(self, slot: str) -> None:
         """A slot goes, and its vectors."""
@@ -193,7 +200,11 @@ class TableRows(MemoryRows):
     """PostgreSQL: a trigger empties what a change of text leaves behind; a fill compares texts."""
 
     steps = ("fill",)
-    empties = True
+
+    @property
+    def empties(self) -> bool:
+        """The trigger goes with the last slot of ours: the table is somebody's own again."""
+        return any(self.slots.values())
 
     def put(self, key: str, text: str, note: int, vectors: Symbols) -> None:
         """INSERT … ON CONFLICT DO UPDATE, of the columns that its writer knows."""
@@ -205,12 +216,12 @@ class TableRows(MemoryRows):
     def change(
         self, key: str, *, text: str | None = None, note: int | None = None, vectors: Symbols = NONE
     ) -> None:
-        """UPDATE, with the trigger."""
+        """UPDATE, with the trigger where there is one."""
         row = self.rows[key]
         before = {slot: row.cell(slot).vector for slot in self.slots}
         is_other = text is not None and text != row.text
         super().change(key, text=text, note=note, vectors=vectors)
-        if is_other:
+        if is_other and self.empties:
             for slot, vector in before.items():
                 cell = row.cell(slot)
                 row.cells[slot] = Cell(None if cell.vector == vector else cell.vector)
@@ -227,6 +238,15 @@ class DocumentRows(MemoryRows):
     """Elasticsearch: a fill is one update of the version that was read."""
 
     steps = ("fill",)
+
+    def change(
+        self, key: str, *, text: str | None = None, note: int | None = None, vectors: Symbols = NONE
+    ) -> None:
+        """An update, which leaves a row of another version only if it is another row then."""
+        before = replace(self.rows[key], cells=deepcopy(self.rows[key].cells))
+        super().change(key, text=text, note=note, vectors=vectors)
+        if replace(self.rows[key], version=before.version) == before:
+            self.rows[key].version = before.version
 
     def fill(self, attempt: Attempt, seen: Seen) -> None:
         """One update with ``if_seq_no``."""
