@@ -75,12 +75,13 @@ def test_the_lag_counts_from_the_start_of_the_last_sweep_that_found_nothing(plan
 
 
 def test_a_run_that_has_ended_says_how(plan: Path) -> None:
-    notes = RunNotes(plan, PLAN, clock=Clock())
-    notes.end(report(7, stopped="budget"))
+    with RunNotes(plan, PLAN, clock=Clock()) as notes:
+        notes.tell(report(7, stopped="budget"))
     [found] = read_notes(plan, PLAN)
     assert (found.is_alive, found.ended) == (False, True)
     assert "ended (budget)" in found.line(2000.0)
-    notes.end(report(9, complete=True))
+    with notes:
+        notes.tell(report(9, complete=True))
     assert "complete; 9 filled" in read_notes(plan, PLAN)[0].line(2000.0)
 
 

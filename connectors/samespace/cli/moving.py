@@ -96,10 +96,10 @@ def run(
     found, part = read_plan(plan), _worker(worker)
     # A folder of Qdrant's serves one handle at a time; to follow takes all at once.
     groups = [found.collections] if follow else [(each,) for each in found.collections]
-    notes = RunNotes(plan, found.hash, worker=part)
     report = MigrationReport(complete=True)
     with (
         _target(backend, share_of(backend, share), keep_full) as target,
+        RunNotes(plan, found.hash, worker=part) as notes,
         Counter(console_of(sys.stderr.isatty()), "") as counter,
     ):
         for group in groups:
@@ -121,7 +121,6 @@ def run(
                 report += _ran(job)
             if report.stopped:
                 break
-    notes.end(report)
     _show(report, as_json=as_json)
 
 

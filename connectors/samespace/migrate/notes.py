@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import orjson
 
@@ -117,7 +117,7 @@ def folder_of(plan: Path) -> Path:
 
 
 class RunNotes:
-    """One run's notes: made before it begins, told of each report, ended with the last.
+    """One run's notes, for a ``with`` block around it: told of each report, ended with the last.
 
     ``clock`` is in seconds since 1970. :class:`InvalidInput` if the folder beside ``plan`` cannot be written;
     that a later note cannot be written is logged once, and no reason to end a run.
@@ -139,6 +139,7 @@ class RunNotes:
         name = f"{re.sub(r'[^A-Za-z0-9.-]', '_', host)}-{pid}-{worker[0]}.json"
         self.path = folder_of(plan) / name
         self._warned = False
+        self._report = MigrationReport()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._write()
@@ -150,6 +151,7 @@ class RunNotes:
 
     def tell(self, report: MigrationReport) -> None:
         """Note how far the run is, unless that was done a moment ago and nothing has changed since."""
+        self._report = report
         before, now = self.note, self._clock()
         after = _noted(before, report, now)
         news = (after.sweeps, after.following, after.trouble) != (
@@ -160,9 +162,12 @@ class RunNotes:
         if news or now - before.noted_at >= EVERY:
             self._keep(after)
 
-    def end(self, report: MigrationReport) -> None:
-        """Note that the run has ended by itself, and how far it was."""
-        self._keep(replace(_noted(self.note, report, self._clock()), ended=True))
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Note that the run has ended, and how far it was; one that is killed does not come here."""
+        self._keep(replace(_noted(self.note, self._report, self._clock()), ended=True))
 
     def _keep(self, note: RunNote) -> None:
         self.note = note
