@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from itertools import count, groupby
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -333,3 +337,29 @@ def test_chunks_that_were_embedded_together_are_so_again(one: Place) -> None:
     poison(one, [rows[4]], TaskBackend(), slot=V3.id)  # alone, out of sight of the others
     found = verified(one, planned, model)
     assert found.collections[0].check("sample").figures["ids"] == [rows[4].id]
+
+
+@pytest.mark.parametrize(
+    "size", [2_000, pytest.param(100_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
+)
+def test_memory_does_not_grow_with_rows(
+    postgres: str, schema: str, tmp_path: Path, size: int
+) -> None:
+    """A process of its own makes the table, so that its memory does not count."""
+    asked = {"conninfo": postgres, "schema": schema, "size": size, "path": str(tmp_path / "plan")}
+
+    def run(part: str) -> str:
+        command = [
+            sys.executable,
+            "-m",
+            "tests.migrate.looking",
+            json.dumps({"part": part, **asked}),
+        ]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    run("make")
+    seen = json.loads(run("verify"))
+    assert seen["first"] == {"failing": [], "missing": 0, "judged": 500, "rows": size}
+    assert seen["second"]["failing"] == ["pending"]
+    assert seen["second"]["missing"] == size
+    assert seen["peak"] <= 256 * 2**20
