@@ -34,6 +34,7 @@ from samespace.errors import InvalidInput, MigrationError, SpaceMismatch
 from samespace.guard import SlotState
 from samespace.migrate import (
     MigrationPlan,
+    RunNotes,
     SlotChange,
     abort,
     expose,
@@ -391,8 +392,10 @@ def test_the_commands_end_migrations_of_several_collections_in_a_folder(
     [noted] = orjson.loads(shown)["runs"]
     assert (noted["filled"], noted["complete"], noted["alive"]) == (40, True, False)
     assert call("migrate", "open", *planned, "--force")[0] == 0
-    code, shown, told = call("migrate", "finish", *planned, "--yes", "--json")
-    assert code == 0, told
+    made = MigrationPlan.from_dict(orjson.loads(out.read_bytes()))
+    with RunNotes(out, made.hash, worker=(1, 2)):
+        code, shown, told = call("migrate", "finish", *planned, "--yes", "--json")
+    assert (code, told.count("part 1 of 2: filling")) == (0, 1), told
     assert [(each["collection"], each["changed"]) for each in orjson.loads(shown)] == [
         ("one", True),
         ("two", True),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import orjson
@@ -97,6 +99,7 @@ def finish(
     """Drop the old slots; what still uses the old model is refused from then on."""
     made = read_plan(plan)
     handles = _Handles(made, store, scope, context)
+    _warn_of_runs(plan, made)
     _told(ending.finish(handles, made, confirm=_asking(yes)), as_json=as_json)
 
 
@@ -115,6 +118,7 @@ def abort(
     """Drop the new slots, open or not; the collections are then what they were."""
     made = read_plan(plan)
     handles = _Handles(made, store, scope, context)
+    _warn_of_runs(plan, made)
     _told(ending.abort(handles, made, force=force, confirm=_asking(yes)), as_json=as_json)
 
 
@@ -128,6 +132,16 @@ def expose(
     """Say what applications change to go on with the new slots; nothing is changed here."""
     made = read_plan(plan)
     _show(ending.expose(_Handles(made, store, scope, context), made), as_json=as_json)
+
+
+def _warn_of_runs(plan: Path, made: MigrationPlan) -> None:
+    """Say which runs may fill or follow a slot that is to go."""
+    for run in read_notes(plan, made.hash):
+        if run.is_alive is not False:
+            typer.echo(
+                f"samespace: {run.line(time.time())}; stop it first, or it ends with an error",
+                err=True,
+            )
 
 
 def _asking(yes: bool) -> Callable[[str], bool] | None:
