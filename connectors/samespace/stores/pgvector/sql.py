@@ -124,6 +124,15 @@ class Catalog:
         return found
 
 
+IS_WORKED_ON: Final = sql.SQL("""
+SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_database d ON d.oid = l.database AND d.datname = current_database()
+  WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND l.granted
+    AND l.mode = 'ShareUpdateExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid())
+""")
+"""Whether another session builds an index of a table concurrently, or vacuums it: one can at a time."""
+
 UNIQUE_KEY: Final = sql.SQL("""
 SELECT c.relkind NOT IN ('r', 'p') OR coalesce((SELECT bool_and(i.indimmediate) FROM pg_index i
   JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]

@@ -13,6 +13,7 @@ from collections.abc import (
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
+from functools import partial
 from math import isnan
 from operator import attrgetter
 from types import MappingProxyType
@@ -123,6 +124,8 @@ DDL_LOCK_TIMEOUT_MS: Final = 500
 DDL_ATTEMPTS: Final = 60
 DDL_QUIET_ATTEMPTS: Final = 3
 """Attempts to lock a table before it is said that others keep it."""
+BUILD_POLL_SECONDS: Final = 0.2
+"""Between looks whether a build by others has ended."""
 Item = TypeVar("Item")
 ATTEMPTS: Final = 5
 _UNPREPARED: Final = (pg.InvalidSqlStatementName, pg.DuplicatePreparedStatement)
@@ -1390,8 +1393,8 @@ class PgVectorStore(GuardedStore[_State]):
     def build_index(self, space: EmbeddingSpace | None = None, *, wait: bool = True) -> None:
         """Build the HNSW index of a slot, and one for filters, without locking out writers.
 
-        A build that somebody else has begun is waited for, unless ``wait`` is false; leftovers of
-        one that failed are replaced. An index that is there stays.
+        A build on the table that somebody else has begun is waited for, unless ``wait`` is false, when
+        nothing is built beside it; leftovers of one that failed are replaced. An index that is there stays.
         """
         if self._index.kind != "hnsw":
             raise InvalidInput('Index.kind is "flat": there is nothing to build')
@@ -1410,23 +1413,52 @@ class PgVectorStore(GuardedStore[_State]):
         self._describe()
 
     def _build(self, table: Table, name: str, statement: composed.Composed, *, wait: bool) -> None:
-        """One build at a time in a registry: a session lock, given back with the connection."""
+        """Build one index; again, where another build on the table made it end before its time."""
+        self._repeated(partial(self._build_alone, table, name, statement, wait=wait))
+
+    def _build_alone(
+        self, table: Table, name: str, statement: composed.Composed, *, wait: bool
+    ) -> None:
+        """One build at a time on a table: the later of two waits for its lock, and the other for it.
+
+        A session lock, given back with the connection.
+        """
         with self._autocommitting() as cursor:
-            key = f"{LOCK_NAME}:{self._registry}:{self._schema}:{name}"
+            key = f"{LOCK_NAME}:{self._registry}:{self._schema}:{table.name}"
             if not self._begins(cursor, key, wait=wait):
                 return
             try:
-                state = self._read_state(cursor)
-                found = {index[0]: index[1] for index in state.indexes}
-                if found.get(name) is False:
+                while self._is_built_by_others(cursor, table, name):
+                    if not wait:
+                        return
+                    time.sleep(BUILD_POLL_SECONDS)
+                valid = self._valid_indexes(self._read_state(cursor)).get(name)
+                if valid is False:
                     cursor.execute(sql.drop_index(table, name), (), prepare=False)
-                if not found.get(name):
+                if not valid:
                     cursor.execute(statement, (), prepare=False)
             finally:
                 with suppress(psycopg.Error):
                     cursor.execute(
                         "SELECT pg_advisory_unlock(hashtextextended(%s::text, 0))", (key,)
                     )
+
+    @staticmethod
+    def _valid_indexes(state: _State) -> dict[str, bool]:
+        """Each index's name, and whether it can be used: while it is built it cannot."""
+        return {index[0]: index[1] for index in state.indexes}
+
+    def _is_built_by_others(self, cursor: psycopg.Cursor[Any], table: Table, name: str) -> bool:
+        """Whether somebody who does not know of our lock works on the table, and the index is not there.
+
+        What looks like a leftover may be on its way, as after the statements of :meth:`ddl`.
+        """
+        if self._valid_indexes(self._read_state(cursor)).get(name):
+            return False
+        asked = {"schema": table.schema, "name": table.name}
+        cursor.execute(sql.IS_WORKED_ON, asked, prepare=False)
+        ((found,),) = cursor.fetchall()
+        return bool(found)
 
     def _begins(self, cursor: psycopg.Cursor[Any], key: str, *, wait: bool) -> bool:
         """Take the lock by asking: a session that waits in a query would hold up the build."""
@@ -1437,7 +1469,7 @@ class PgVectorStore(GuardedStore[_State]):
                 return True
             if not wait:
                 return False
-            time.sleep(0.2)
+            time.sleep(BUILD_POLL_SECONDS)
 
     @contextmanager
     def _autocommitting(self) -> Iterator[psycopg.Cursor[Any]]:
@@ -1707,11 +1739,11 @@ def _opclass(state: _State, slot: str) -> str:
 
 def _indexed_by(state: _State, slot: str) -> str:
     ours = sql.index_name(state.table, slot) if state.table is not None else ""
-    for name, valid, opclass, key, method, partial in state.indexes:
+    for name, valid, opclass, key, method, is_partial in state.indexes:
         names = (slot, f'"{slot}"')
         if (
             valid
-            and (name == ours or not partial)
+            and (name == ours or not is_partial)
             and (state.record is not None or "cosine" in opclass)  # adopt() has looked at norms
             and method in {"hnsw", "ivfflat"}
             and (key in names or any(key.lstrip("(").startswith(f"{each}::") for each in names))
