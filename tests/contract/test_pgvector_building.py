@@ -138,7 +138,7 @@ def test_builds_of_two_slots_at_once_both_end(
     first = threads.submit(build, harness)
     wait_for(harness, writer.info.backend_pid, first)
     second = threads.submit(build, harness, V3)
-    wait_for_a_look(harness, "pg_try_advisory_lock", second)
+    wait_for_a_look(harness, "ShareUpdateExclusiveLock", second)
     writer.rollback()
     assert (first.result(), second.result()) == (None, None)
     assert indexes(harness) == [(True,)]

@@ -1419,12 +1419,12 @@ class PgVectorStore(GuardedStore[_State]):
     def _build_alone(
         self, table: Table, name: str, statement: composed.Composed, *, wait: bool
     ) -> None:
-        """One build at a time on a table: the later of two waits for its lock, and the other for it.
+        """One build of an index at a time, by a session lock, which is given back with the connection.
 
-        A session lock, given back with the connection.
+        And one on a table: of two the later would wait for the table, and the other for it.
         """
         with self._autocommitting() as cursor:
-            key = f"{LOCK_NAME}:{self._registry}:{self._schema}:{table.name}"
+            key = f"{LOCK_NAME}:{self._registry}:{self._schema}:{name}"
             if not self._begins(cursor, key, wait=wait):
                 return
             try:
@@ -1449,9 +1449,10 @@ class PgVectorStore(GuardedStore[_State]):
         return {index[0]: index[1] for index in state.indexes}
 
     def _is_built_by_others(self, cursor: psycopg.Cursor[Any], table: Table, name: str) -> bool:
-        """Whether somebody who does not know of our lock works on the table, and the index is not there.
+        """Whether another build on the table is under way, and the index is not there.
 
-        What looks like a leftover may be on its way, as after the statements of :meth:`ddl`.
+        It may be of another slot; or be this one, which looks like a leftover, where somebody who does
+        not know of our lock has begun it: :meth:`ddl` tells how.
         """
         if self._valid_indexes(self._read_state(cursor)).get(name):
             return False
