@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -23,7 +23,8 @@ from tests.contract.ingesting import (
     qdrant_place,
 )
 from tests.contract.test_elasticsearch_contract import raw
-from tests.contract.test_qdrant_contract import prefix
+from tests.contract.test_qdrant_contract import Harness as QdrantHarness
+from tests.contract.test_qdrant_contract import memory, prefix
 from tests.places import STORES as FOREIGN
 from tests.places import Place as ForeignPlace
 from tests.places import Table, opened_place
@@ -34,6 +35,7 @@ from samespace.errors import InvalidInput, MigrationError, SpaceMismatch
 from samespace.guard import SlotState
 from samespace.migrate import (
     MigrationPlan,
+    PlannedCollection,
     RunNotes,
     SlotChange,
     abort,
@@ -47,7 +49,7 @@ from samespace.migrate import (
 from samespace.protocols import VectorStore
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
-__all__ = ["prefix", "raw"]  # fixtures
+__all__ = ["memory", "prefix", "raw"]  # fixtures
 STORES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
     "PostgreSQL": postgres_place,
     "Qdrant local": qdrant_place,
@@ -56,13 +58,18 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
 ROWS = documents(20)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Evidence:
-    """What a verification says of itself."""
+    """What a verification says of itself; of all of a plan unless said."""
 
     plan: str
     passed: bool = True
+    collections: Sequence[PlannedCollection] = ()
     hash: str = "0123456789abcdef"
+
+
+def passing(made: MigrationPlan) -> Evidence:
+    return Evidence(made.hash, collections=made.collections)
 
 
 @pytest.fixture(params=STORES)
@@ -102,9 +109,9 @@ def said(changes: tuple[SlotChange, ...]) -> list[tuple[bool, str]]:
 def test_a_migration_is_opened_used_by_both_and_finished(old: VectorStore) -> None:
     made = moved(old)
     assert [each.stage for each in status(old, made).collections] == ["filling"]
-    [opened] = open_slot(old, made, Evidence(made.hash))
+    [opened] = open_slot(old, made, passing(made))
     assert opened.changed
-    assert said(open_slot(old, made, Evidence(made.hash))) == [
+    assert said(open_slot(old, made, passing(made))) == [
         (False, f"the slot of {UNLIKE} is ready already")
     ]
     found = status(old, made).collections[0]
@@ -138,7 +145,7 @@ def test_a_migration_is_opened_used_by_both_and_finished(old: VectorStore) -> No
 
 def test_what_was_opened_is_taken_back_by_dropping_the_new_slot(old: VectorStore) -> None:
     made = moved(old)
-    open_slot(old, made, Evidence(made.hash))
+    open_slot(old, made, passing(made))
     [dropped] = abort(old, made)
     assert (dropped.space, dropped.changed) == (UNLIKE, True)
     assert [slot.space for slot in old.info().slots] == [V3]
@@ -151,7 +158,7 @@ def test_what_was_opened_is_taken_back_by_dropping_the_new_slot(old: VectorStore
 
 def test_a_row_that_only_the_old_slot_has_keeps_it(old: VectorStore) -> None:
     made = moved(old)
-    open_slot(old, made, Evidence(made.hash))
+    open_slot(old, made, passing(made))
     old.upsert([Document("late", "written by who knows nothing of the new model")])
     with pytest.raises(MigrationError, match=r"1 row has no vector.*samespace migrate run"):
         finish(old, made)
@@ -163,7 +170,7 @@ def test_a_row_that_only_the_old_slot_has_keeps_it(old: VectorStore) -> None:
 
 def test_a_row_that_only_the_new_slot_has_is_given_up_by_force_alone(old: VectorStore) -> None:
     made = moved(old)
-    open_slot(old, made, Evidence(made.hash))
+    open_slot(old, made, passing(made))
     with old.in_space(UNLIKE, backend=new()) as other:
         other.upsert([Document("late", "written by the new model")])
     with pytest.raises(MigrationError, match=r"1 row has no vector.*--force"):
@@ -174,9 +181,31 @@ def test_a_row_that_only_the_new_slot_has_is_given_up_by_force_alone(old: Vector
     assert [row.document.id for row in rows] == ["late"]
 
 
+def test_a_text_that_was_changed_by_a_new_writer_alone_is_not_given_up(
+    memory: QdrantClient,
+) -> None:
+    harness = QdrantHarness(memory)
+    with harness.open("moved", backend=TaskBackend()) as old:
+        old.upsert(ROWS)
+        made = moved(old)
+        open_slot(old, made, passing(made))
+    harness.set_text("moved", ROWS[0].id, "another text")
+    with harness.open("moved", backend=TaskBackend()) as old:
+        assert [slot.stale for slot in status(old, made).collections[0].slots] == [1, 1]
+        with pytest.raises(MigrationError, match="1 row has one of an earlier text"):
+            finish(old, made)
+        rows, _ = old.stale(UNLIKE, limit=10)
+        old.fill(UNLIKE, rows, new().embed_documents(["another text"]))
+        assert [slot.stale for slot in status(old, made).collections[0].slots] == [1, 0]
+        with pytest.raises(MigrationError, match="1 row has one of an earlier text"):
+            abort(old, made)
+        assert finish(old, made, confirm=lambda _: False) == ()
+        assert abort(old, made, force=True)[0].changed
+
+
 def test_what_is_written_while_somebody_is_asked_is_seen(old: VectorStore) -> None:
     made = moved(old)
-    open_slot(old, made, Evidence(made.hash))
+    open_slot(old, made, passing(made))
 
     def writing(_question: str) -> bool:
         old.upsert([Document("late", "written meanwhile")])
@@ -196,25 +225,26 @@ def finish_is_declined(store: VectorStore, made: MigrationPlan) -> bool:
 
 def test_nothing_is_opened_without_evidence_or_with_rows_pending(old: VectorStore) -> None:
     made = plan(old, new())
-    passing = Evidence(made.hash)
+    right = passing(made)
     with pytest.raises(MigrationError, match="samespace migrate run"):
-        open_slot(old, made, passing)
+        open_slot(old, made, right)
     moved(old)
     with pytest.raises(InvalidInput, match="samespace migrate verify"):
         open_slot(old, made)
     for wrong, what in (
-        (replace(passing, passed=False), "not passed"),
-        (replace(passing, plan="another"), "another"),
+        (replace(right, passed=False), "not passed"),
+        (replace(right, plan="another"), "another"),
+        (replace(right, collections=()), "has not looked at"),
     ):
         with pytest.raises(MigrationError, match=what):
             open_slot(old, made, wrong)
     old.upsert([Document("late", "written since")])
     with pytest.raises(MigrationError, match=r"1 row.*pending|1 row.*no vector"):
-        open_slot(old, made, passing)
+        open_slot(old, made, right)
     with pytest.raises(MigrationError, match="is not ready"):
         finish(old, made)
     assert old.info().slots[1].state == SlotState.FILLING
-    [opened] = open_slot(old, made, force=True)
+    [opened] = open_slot(old, made, right, force=True)
     assert opened.changed
     assert old.info().slots[1].provenance["opened"] == "forced"
 
@@ -268,7 +298,7 @@ def test_all_collections_are_looked_at_before_the_first_is_changed(
         run(stores, new(), made)
         second.upsert([Document("late", "written since")])
         with pytest.raises(MigrationError, match="second"):
-            open_slot(stores, made, Evidence(made.hash))
+            open_slot(stores, made, passing(made))
         assert first.info().slots[1].state == SlotState.FILLING
         open_slot(stores, made, force=True)
         with pytest.raises(MigrationError, match="second"):
@@ -293,7 +323,7 @@ def test_async_handles_are_closed_in_the_end(one: Place) -> None:
             one.source, collection=one.collection, backend=awaitable(TaskBackend()), **one.options
         )
 
-    assert open_slot(handle(), made, Evidence(made.hash))[0].changed
+    assert open_slot(handle(), made, passing(made))[0].changed
     assert status(handle(), made).collections[0].stage == "open"
     assert finish(handle(), made)[0].changed
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -20,6 +20,14 @@ Confirm = Callable[[str], bool]
 """Asks somebody a question, and says whether the answer is yes."""
 
 
+class Named(Protocol):
+    """Something of one collection."""
+
+    @property
+    def name(self) -> str:
+        """The collection's."""
+
+
 class Verified(Protocol):
     """What opening needs to know of a verification."""
 
@@ -29,11 +37,15 @@ class Verified(Protocol):
 
     @property
     def passed(self) -> bool:
-        """Whether all of it did."""
+        """Whether all that was looked at did."""
 
     @property
     def hash(self) -> str:
         """Its own."""
+
+    @property
+    def collections(self) -> Sequence[Named]:
+        """Those that were looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,84 +91,101 @@ def open_slot(
 
     :class:`MigrationError` says what is missing; then nothing is marked.
     """
-    how = _allowed(plan, verification, force=force)
-    return walked(stores, plan, lambda way: _opened(way, plan, how, force=force))
+    opening = _Opening(plan, verification, force)
+    opening.check()
+    return walked(stores, plan, opening.go)
 
 
-def _allowed(plan: MigrationPlan, verification: Verified | None, *, force: bool) -> str:
-    """By what a slot may be opened."""
-    if verification is None:
-        if not force:
+@dataclass(frozen=True)
+class _Opening:
+    """By what slots are opened."""
+
+    plan: MigrationPlan
+    verification: Verified | None
+    force: bool
+
+    def check(self) -> None:
+        """Refuse evidence that would do for no collection."""
+        found = self.verification
+        if self.force:
+            return
+        if found is None:
             raise InvalidInput(
                 f"nothing shows that the new vectors are right; verify them first: {_VERIFY}, and pass what "
                 "that found (--verification); or open without (--force)"
             )
-        return "forced"
-    if verification.plan == plan.hash and verification.passed:
-        return f"verified {verification.hash[:12]}"
-    if force:
-        return "forced"
-    if verification.plan != plan.hash:
-        raise MigrationError(
-            f"the verification is of plan {excerpt(verification.plan[:12])}, not of {plan.hash[:12]}; verify "
-            f"this one: {_VERIFY}"
+        if found.plan != self.plan.hash:
+            raise MigrationError(
+                f"the verification is of plan {excerpt(found.plan[:12])}, not of {self.plan.hash[:12]}; "
+                f"verify this one: {_VERIFY}"
+            )
+        if not found.passed:
+            raise MigrationError(
+                f"the verification has not passed, so nothing was opened; mend what it found ({RUN}) and "
+                f"verify again: {_VERIFY}; or open in spite of it (--force)"
+            )
+
+    async def go(self, way: Way) -> tuple[SlotChange, ...]:
+        """Look at all collections, then open one after the other."""
+
+        async def look(here: Here) -> None:
+            self._check(await here.look())
+
+        await way.each(look)
+        return await _changed(way, self._open)
+
+    def _check(self, found: Found) -> None:
+        target = found.require_target()
+        found.check_holds()
+        if self.force or self._was_opened(found):
+            return
+        if not self._is_verified(found.planned.name):
+            raise MigrationError(
+                f"the verification has not looked at collection {found.name}, so nothing was opened; verify "
+                f"all of the plan: {_VERIFY}; or open without (--force)"
+            )
+        if target.pending:
+            raise MigrationError(
+                f"{_rows(target.pending)} of collection {found.name} {_has(target.pending)} no vector of "
+                f"{target.space}, and a search would miss {_them(target.pending)}; nothing was opened. Fill "
+                f"{_them(target.pending)}: {RUN}; what the model refuses, shorten or delete; what the plan's "
+                "--where leaves out, move with another plan; or open in spite of it (--force)"
+            )
+
+    def _is_verified(self, name: str) -> bool:
+        found = self.verification
+        if found is None or found.plan != self.plan.hash or not found.passed:
+            return False
+        return name in [each.name for each in found.collections]
+
+    def _was_opened(self, found: Found) -> bool:
+        """By this plan, or before there was one."""
+        if found.target is None or not found.is_open:
+            return False
+        planned_ready = found.planned.target_state == "ready"
+        return planned_ready or found.target.provenance.get("plan") == self.plan.hash
+
+    async def _open(self, here: Here) -> SlotChange:
+        found = await here.look()
+        self._check(found)  # others may have written since
+        target = found.require_target()
+        change = SlotChange(
+            collection=here.planned.name,
+            space=target.space,
+            changed=False,
+            said=f"the slot of {target.space} is ready already",
         )
-    raise MigrationError(
-        f"the verification has not passed, so nothing was opened; mend what it found ({RUN}) and verify "
-        f"again: {_VERIFY}; or open in spite of it (--force)"
-    )
-
-
-async def _opened(
-    way: Way, plan: MigrationPlan, how: str, *, force: bool
-) -> tuple[SlotChange, ...]:
-    async def check(here: Here) -> None:
-        _check_openable(await here.look(), plan, force=force)
-
-    await way.each(check)
-    return await _changed(way, lambda here: _open(here, plan, how, force=force))
-
-
-def _check_openable(found: Found, plan: MigrationPlan, *, force: bool) -> None:
-    target = found.require_target()
-    found.check_holds()
-    if force or _was_opened(found, plan):
-        return
-    if target.pending:
-        raise MigrationError(
-            f"{_rows(target.pending)} of collection {found.name} {_has(target.pending)} no vector of "
-            f"{target.space}, and a search would miss {_them(target.pending)}; nothing was opened. Fill "
-            f"{_them(target.pending)}: {RUN}; what the model refuses, shorten or delete; what the plan's "
-            "--where leaves out, move with another plan; or open in spite of it (--force)"
+        if self._was_opened(found):
+            return change
+        how = "forced"
+        if self.verification and self._is_verified(here.planned.name) and not target.pending:
+            how = f"verified {self.verification.hash[:12]}"
+        noted = {"opened": how, "plan": self.plan.hash}
+        await here.do("mark", target.space, SlotState.READY, provenance=noted)
+        pending = f"; {_rows(target.pending)} pending" if target.pending else ""
+        return replace(
+            change, changed=True, said=f"the slot of {target.space} is ready ({how}){pending}"
         )
-
-
-def _was_opened(found: Found, plan: MigrationPlan) -> bool:
-    """By this plan, or before there was one."""
-    if found.target is None or not found.is_open:
-        return False
-    planned_ready = found.planned.target_state == "ready"
-    return planned_ready or found.target.provenance.get("plan") == plan.hash
-
-
-async def _open(here: Here, plan: MigrationPlan, how: str, *, force: bool) -> SlotChange:
-    found = await here.look()
-    _check_openable(found, plan, force=force)  # others may have written since
-    target = found.require_target()
-    change = SlotChange(
-        collection=here.planned.name,
-        space=target.space,
-        changed=False,
-        said=f"the slot of {target.space} is ready already",
-    )
-    if _was_opened(found, plan):
-        return change
-    noted = {"opened": how, "plan": plan.hash}
-    await here.do("mark", target.space, SlotState.READY, provenance=noted)
-    pending = f"; {_rows(target.pending)} pending" if target.pending else ""
-    return replace(
-        change, changed=True, said=f"the slot of {target.space} is ready ({how}){pending}"
-    )
 
 
 # Finishing
@@ -196,7 +225,9 @@ async def _can_finish(here: Here, found: Found) -> bool:
     alone = await here.count_alone(planned.source.space, target.space)
     stale = await here.rows.count_stale(target.space, None)
     if alone or stale:
-        raise _lost(found, target.space, alone, stale, f"fill them first: {RUN}")
+        beyond = "; those beyond the plan's --where take a plan of their own"
+        mend = f"fill them first: {RUN}{'' if planned.where is None else beyond}"
+        raise _lost(found, target.space, alone, stale, mend)
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -80,10 +81,10 @@ class Here:
         try:
             return Found(self.planned, await self.rows.info())
         except SpaceMismatch as refusal:
-            if refusal.stored != self.planned.target.space:
-                raise
-        other = Rows(self.store.in_space(self.planned.target.space), self._worker)
-        return Found(self.planned, await other.info())
+            other = Rows(self.store.in_space(self.planned.target.space), self._worker)
+            with suppress(SpaceMismatch):
+                return Found(self.planned, await other.info())
+            raise refusal from None
 
     async def count_alone(self, space: EmbeddingSpace, beside: EmbeddingSpace) -> int:
         """How many rows have a vector in one slot, and are pending in the other."""
