@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import orjson
+import psycopg
 import pytest
 from qdrant_client import QdrantClient, models
 from tests.audit.poisoning import documents
@@ -34,10 +35,12 @@ from samespace import AsyncPgVectorStore, Document, HashingBackend, open_store
 from samespace.errors import InvalidInput, MigrationError, SpaceMismatch
 from samespace.guard import SlotState
 from samespace.migrate import (
+    Check,
     MigrationPlan,
-    PlannedCollection,
     RunNotes,
     SlotChange,
+    Verification,
+    VerifiedCollection,
     abort,
     expose,
     finish,
@@ -46,7 +49,7 @@ from samespace.migrate import (
     run,
     status,
 )
-from samespace.protocols import VectorStore
+from samespace.protocols import ExposesSlots, VectorStore
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
 __all__ = ["memory", "prefix", "raw"]  # fixtures
@@ -58,18 +61,29 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
 ROWS = documents(20)
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What a verification says of itself; of all of a plan unless said."""
+def passing(made: MigrationPlan) -> Verification:
+    """Evidence of all collections, which nobody had to gather."""
+    return Verification(
+        plan=made.hash,
+        version="0",
+        collections=tuple(
+            VerifiedCollection(
+                name=each.name,
+                source=each.source.space,
+                target=each.target.space,
+                rows=each.rows,
+                checks=(Check(name="pending", passed=True, sentence="no row is pending"),),
+            )
+            for each in made.collections
+        ),
+    )
 
-    plan: str
-    passed: bool = True
-    collections: Sequence[PlannedCollection] = ()
-    hash: str = "0123456789abcdef"
 
-
-def passing(made: MigrationPlan) -> Evidence:
-    return Evidence(made.hash, collections=made.collections)
+def failing(made: MigrationPlan) -> Verification:
+    right = passing(made)
+    checks = (Check(name="pending", passed=False, sentence="one is"),)
+    collections = tuple(replace(each, checks=checks) for each in right.collections)
+    return replace(right, collections=collections)
 
 
 @pytest.fixture(params=STORES)
@@ -118,7 +132,7 @@ def test_a_migration_is_opened_used_by_both_and_finished(old: VectorStore) -> No
     assert (found.stage, found.rows) == ("open", len(ROWS))
     assert [(each.part, each.pending, each.stale, each.opened) for each in found.slots] == [
         ("source", 0, 0, ""),
-        ("target", 0, 0, "verified 0123456789ab"),
+        ("target", 0, 0, f"verified {passing(made).hash[:12]}"),
     ]
     other = old.in_space(UNLIKE, backend=new())
     assert old.search(ROWS[3].text)[0].document.id == ROWS[3].id
@@ -232,7 +246,7 @@ def test_nothing_is_opened_without_evidence_or_with_rows_pending(old: VectorStor
     with pytest.raises(InvalidInput, match="samespace migrate verify"):
         open_slot(old, made)
     for wrong, what in (
-        (replace(right, passed=False), "not passed"),
+        (failing(made), "not passed"),
         (replace(right, plan="another"), "another"),
         (replace(right, collections=()), "has not looked at"),
     ):
@@ -334,6 +348,14 @@ def test_applications_are_told_the_slots_names(old: VectorStore) -> None:
     assert (found.changes[0].before, found.changes[0].after) == (str(V3), str(UNLIKE))
     assert all(V3.id in each.before and UNLIKE.id in each.after for each in found.changes[1:])
     assert len(found.changes) > 1
+    with pytest.raises(InvalidInput, match="--schema"):
+        expose(old, made, role="somebody")
+    if isinstance(old, ExposesSlots):
+        with pytest.raises(SpaceMismatch):  # there is no such slot yet
+            expose(old, made, schema="other")
+    else:
+        with pytest.raises(InvalidInput, match="PostgreSQL"):
+            expose(old, made, schema="other")
 
 
 # The command
@@ -390,11 +412,26 @@ def test_the_commands_end_the_migration_of_an_adopted_collection(
     fill()
     code, _, told = migrate("open")
     assert (code, "samespace migrate verify" in told) == (2, True)
-    code, shown, told = migrate("open", "--force", "--json")
+    evidence = str(tmp_path / "verification.json")
+    assert migrate("open", "--verification", evidence)[0] == 2
+    code, _, told = migrate(
+        "verify", "--backend", "hashing@128", "--out", evidence, "--repetitions", "1"
+    )
+    assert code == 0, told
+    code, shown, told = migrate("open", "--verification", evidence, "--json")
     assert code == 0, told
     assert orjson.loads(shown)[0]["changed"] is True
     code, shown, _ = migrate("expose")
     assert (code, target.space.id in shown) == (0, True)
+    code, shown, told = migrate("expose", "--schema", "moved")
+    if isinstance(foreign, Table):
+        assert code == 0, told
+        with psycopg.connect(foreign.conninfo) as connection:
+            connection.execute(shown.encode())
+            seen = connection.execute('SELECT vector_dims(v) FROM moved."Chunks 100%" LIMIT 1')
+            assert seen.fetchone() == (128,)
+    else:
+        assert (code, "PostgreSQL" in told) == (2, True)
     monkeypatch.setattr(sys, "stdin", StringIO())
     code, _, told = migrate("finish")
     assert (code, "pass --yes" in told) == (2, True)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import orjson
 import typer
@@ -20,13 +20,17 @@ from samespace.cli.options import (
     opened_as_it_is,
     read_plan,
 )
+from samespace.errors import InvalidInput, excerpt
 from samespace.migrate import ending
 from samespace.migrate.ending import SlotChange
+from samespace.migrate.exposing import expose as exposed
 from samespace.migrate.notes import read_notes
 from samespace.migrate.plan import MigrationPlan
 from samespace.migrate.status import status as found_status
+from samespace.migrate.verification import Verification
 from samespace.protocols import VectorStore
 
+_WROTE: Final = "pass the file that samespace migrate verify --out FILE wrote"
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -76,6 +80,14 @@ def open_slots(
     plan: PlanFile,
     store: Store = "embedded",
     scope: Scope = None,
+    verification: Annotated[
+        Path | None,
+        typer.Option(
+            "--verification",
+            metavar="VERIFICATION.json",
+            help="What samespace migrate verify --out wrote; it must have passed.",
+        ),
+    ] = None,
     force: Annotated[
         bool,
         typer.Option("--force", help="Open without a verification, or with rows still pending."),
@@ -85,7 +97,8 @@ def open_slots(
     """Mark the new slots ready: from then on both models' applications work on the same rows."""
     made = read_plan(plan)
     handles = _Handles(made, store, scope, context)
-    _show(ending.open_slot(handles, made, force=force), as_json=as_json)
+    evidence = None if verification is None else _read_verification(verification)
+    _show(ending.open_slot(handles, made, evidence, force=force), as_json=as_json)
 
 
 def finish(
@@ -127,11 +140,36 @@ def expose(
     plan: PlanFile,
     store: Store = "embedded",
     scope: Scope = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            "--schema",
+            metavar="NAME",
+            help="PostgreSQL: print the SQL of a view there with the new slot under the old one's name.",
+        ),
+    ] = None,
+    role: Annotated[
+        str | None, typer.Option("--role", metavar="NAME", help="Who uses that view.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what applications change to go on with the new slots; nothing is changed here."""
     made = read_plan(plan)
-    _show(ending.expose(_Handles(made, store, scope, context), made), as_json=as_json)
+    handles = _Handles(made, store, scope, context)
+    _show(exposed(handles, made, schema=schema, role=role), as_json=as_json)
+
+
+def _read_verification(path: Path) -> Verification:
+    try:
+        return Verification.from_dict(orjson.loads(path.read_bytes()))
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot read the verification {excerpt(str(path))}: {error.strerror}; {_WROTE}"
+        ) from error
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(
+            f"{excerpt(str(path))} is no JSON, so no verification; {_WROTE}"
+        ) from error
 
 
 def _warn_of_runs(plan: Path, made: MigrationPlan) -> None:

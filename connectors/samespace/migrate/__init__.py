@@ -8,13 +8,13 @@ from samespace.migrate.archiving_async import AsyncDerivingBackend as AsyncDeriv
 from samespace.migrate.dimensions import DimensionReport as DimensionReport
 from samespace.migrate.dimensions import compare_dimensions as compare_dimensions
 from samespace.migrate.dimensions import dry_run as dry_run
-from samespace.migrate.ending import Exposure as Exposure
 from samespace.migrate.ending import SlotChange as SlotChange
 from samespace.migrate.ending import abort as abort
-from samespace.migrate.ending import expose as expose
 from samespace.migrate.ending import finish as finish
 from samespace.migrate.ending import open_slot as open_slot
 from samespace.migrate.estimating import Rates as Rates
+from samespace.migrate.exposing import Exposure as Exposure
+from samespace.migrate.exposing import expose as expose
 from samespace.migrate.notes import RunNote as RunNote
 from samespace.migrate.notes import RunNotes as RunNotes
 from samespace.migrate.notes import read_notes as read_notes

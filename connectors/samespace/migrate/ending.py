@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from samespace.errors import InvalidInput, MigrationError, SamespaceError, excerpt
-from samespace.forecast import ClientChange
 from samespace.guard import SlotState
 from samespace.migrate.plan import MigrationPlan
+from samespace.migrate.verification import Verification
 from samespace.migrate.walking import RUN, Found, Here, Stores, Way, walked
-from samespace.protocols import DescribesSlots
 from samespace.space import EmbeddingSpace
 
 _VERIFY: Final = "samespace migrate verify --plan PLAN.json"
 _OPEN: Final = "samespace migrate open --plan PLAN.json"
 Confirm = Callable[[str], bool]
 """Asks somebody a question, and says whether the answer is yes."""
-
-
-class Named(Protocol):
-    """Something of one collection."""
-
-    @property
-    def name(self) -> str:
-        """The collection's."""
-
-
-class Verified(Protocol):
-    """What opening needs to know of a verification."""
-
-    @property
-    def plan(self) -> str:
-        """The plan's hash."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether all that was looked at did."""
-
-    @property
-    def hash(self) -> str:
-        """Its own."""
-
-    @property
-    def collections(self) -> Sequence[Named]:
-        """Those that were looked at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +49,7 @@ class SlotChange:
 def open_slot(
     stores: Stores,
     plan: MigrationPlan,
-    verification: Verified | None = None,
+    verification: Verification | None = None,
     *,
     force: bool = False,
 ) -> tuple[SlotChange, ...]:
@@ -101,7 +72,7 @@ class _Opening:
     """By what slots are opened."""
 
     plan: MigrationPlan
-    verification: Verified | None
+    verification: Verification | None
     force: bool
 
     def check(self) -> None:
@@ -381,50 +352,3 @@ def _has(count: int) -> str:
 
 def _them(count: int) -> str:
     return "it" if count == 1 else "them"
-
-
-# What applications change
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exposure:
-    """What an application changes to go on with the target's slot of one collection."""
-
-    collection: str
-    changes: tuple[ClientChange, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return asdict(self)
-
-    def lines(self) -> list[str]:
-        """For a terminal."""
-        name = excerpt(self.collection).strip("'")
-        widths = [
-            max((len(getattr(each, part)) for each in self.changes), default=0)
-            for part in ("what", "before")
-        ]
-        return [f"{name}:" if self.changes else f"{name}: nothing changes"] + [
-            f"  {each.what:<{widths[0]}}  {each.before:<{widths[1]}}  →  {each.after}"
-            for each in self.changes
-        ]
-
-
-def expose(stores: Stores, plan: MigrationPlan) -> tuple[Exposure, ...]:
-    """What applications change to search and write the target's slots; no store is asked.
-
-    What embeds, and how the slot is named in requests of the store's own clients. The way back is the
-    same the other way round, until :func:`finish`.
-    """
-    listed = stores if isinstance(stores, Iterable) else [stores]
-    return tuple(_exposure(store, plan) for store in listed)
-
-
-def _exposure(store: Any, plan: MigrationPlan) -> Exposure:
-    planned = plan.of(store.collection)
-    source, target = planned.source, planned.target
-    if source == target:
-        return Exposure(collection=planned.name, changes=())
-    own = [ClientChange("what embeds", str(source.space), str(target.space))]
-    named = isinstance(store, DescribesSlots) and store.client_changes(source.name, target.name)
-    return Exposure(collection=planned.name, changes=(*own, *(named or ())))

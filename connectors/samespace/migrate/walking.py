@@ -81,10 +81,16 @@ class Here:
         try:
             return Found(self.planned, await self.rows.info())
         except SpaceMismatch as refusal:
-            other = Rows(self.store.in_space(self.planned.target.space), self._worker)
+            other = self.in_space(self.planned.target.space)
             with suppress(SpaceMismatch):
-                return Found(self.planned, await other.info())
+                return Found(self.planned, await other.rows.info())
             raise refusal from None
+
+    def in_space(self, space: EmbeddingSpace) -> Here:
+        """The same with a handle of this space."""
+        if self.store.space == space:
+            return self
+        return Here(self.planned, self.store.in_space(space), self._worker)
 
     async def count_alone(self, space: EmbeddingSpace, beside: EmbeddingSpace) -> int:
         """How many rows have a vector in one slot, and are pending in the other."""
