@@ -226,7 +226,7 @@ class _Look:
     async def run(self) -> VerifiedCollection:
         """Look from what is free to what costs."""
         info = await self._rows.info()
-        check_holds(self._planned, info)
+        check_holds(self._planned, info, opened=True)
         slot = self._slot(info)
         rows = await self._count(info)
         filled = await self._look_at_all(info, slot, rows)
