@@ -37,6 +37,8 @@ from samespace.guard import SlotState
 from samespace.migrate import (
     Check,
     MigrationPlan,
+    MigrationReport,
+    MigrationRun,
     RunNotes,
     SlotChange,
     Verification,
@@ -177,12 +179,11 @@ def test_a_row_that_only_the_old_slot_has_keeps_it(old: VectorStore) -> None:
     with pytest.raises(MigrationError, match=r"1 row has no vector.*samespace migrate run"):
         finish(old, made)
     assert len(old.info().slots) == 2
-    rows, _ = old.pending(UNLIKE, limit=10)
-    old.fill(UNLIKE, rows, new().embed_documents([row.document.text for row in rows]))
+    assert run(old, new(), made).complete
     assert finish(old, made)[0].changed
 
 
-def test_a_row_that_only_the_new_slot_has_is_given_up_by_force_alone(old: VectorStore) -> None:
+def test_a_row_that_only_the_new_slot_has_is_not_given_up(old: VectorStore) -> None:
     made = moved(old)
     open_slot(old, made, passing(made))
     with old.in_space(UNLIKE, backend=new()) as other:
@@ -190,9 +191,15 @@ def test_a_row_that_only_the_new_slot_has_is_given_up_by_force_alone(old: Vector
     with pytest.raises(MigrationError, match=r"1 row has no vector.*--force"):
         abort(old, made)
     assert len(old.info().slots) == 2
-    assert abort(old, made, force=True)[0].changed
-    rows, _ = old.pending(V3, limit=10)
-    assert [row.document.id for row in rows] == ["late"]
+
+    def stop_when_idle(report: MigrationReport) -> None:
+        if report.sweeps and report.idle:
+            job.stop()
+
+    job = MigrationRun(old, new(), made, follow=True, on_progress=stop_when_idle)
+    job.run()
+    assert abort(old, made)[0].changed
+    assert old.pending(V3, limit=10) == ([], None)
 
 
 def test_a_text_that_was_changed_by_a_new_writer_alone_is_not_given_up(

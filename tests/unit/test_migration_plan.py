@@ -137,6 +137,17 @@ def test_a_plan_holds_for_what_was_planned_and_for_its_own_beginning() -> None:
     check_holds(COLLECTION, collection(slots=(*collection().slots, begun)))
 
 
+def test_a_plan_holds_for_its_slot_once_that_is_open_where_it_may_be() -> None:
+    source = collection().slots[0]
+    ready = slot_of(V3, name=V3.id)
+    for planned in (COLLECTION, replace(COLLECTION, target_state="filling")):
+        check_holds(planned, collection(slots=(source, ready)), opened=True)
+    with pytest.raises(MigrationError, match="ready +absent"):
+        check_holds(replace(COLLECTION, target_state="ready"), collection(), opened=True)
+    with pytest.raises(MigrationError, match="none"):
+        check_holds(COLLECTION, collection(slots=(ready,)), opened=True)
+
+
 @pytest.mark.parametrize(
     ("info", "said"),
     [

@@ -265,7 +265,7 @@ async def _can_abort(here: Here, found: Found, *, force: bool) -> bool:
     stale = await here.count_fresh_alone(target, source)
     if alone or stale:
         mend = (
-            f"fill the old slot first, with its backend: {RUN} --follow; or give them up (--force)"
+            f"fill the old slot first: {RUN} --follow --old-backend SPEC; or give them up (--force)"
         )
         raise _lost(found, source, alone, stale, mend)
     return True

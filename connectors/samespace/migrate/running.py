@@ -369,7 +369,7 @@ class _Collection:
     async def begin(self) -> None:
         """Add the target's slot, or see that it is what was planned."""
         info = await self._rows.info()
-        check_holds(self._planned, info)
+        check_holds(self._planned, info, opened=True)
         source = _slot_of(info, self._planned.source.space)
         target = _slot_of(info, self._planned.target.space)
         late = self._is_late(source, target, info)
