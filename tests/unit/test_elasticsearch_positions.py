@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from samespace.errors import InvalidInput
+from samespace.errors import InvalidInput, StoreUnavailable
 from samespace.stores.elasticsearch import positions
 from samespace.stores.elasticsearch.positions import Reached
 
@@ -26,8 +26,15 @@ def answer(**shards: list[dict[str, Any]]) -> dict[str, Any]:
 
 def test_a_shard_is_as_far_as_its_active_primary_says() -> None:
     moving = [copy(-1, state="INITIALIZING"), copy(7, primary=False), copy(9, state="RELOCATING")]
-    found = positions.reached(answer(shard0=moving, shard1=[copy(2, primary=False)]))
-    assert found == {0: Reached("h", 9)}
+    found = positions.reached(answer(shard0=moving, shard1=[copy(2)]), shards=2)
+    assert found == {0: Reached("h", 9), 1: Reached("h", 2)}
+
+
+def test_a_shard_without_a_primary_is_not_passed_over() -> None:
+    lost = [copy(2, primary=False)]
+    for given in (answer(shard0=[copy(9)], shard1=lost), answer(shard1=[copy(9)]), {}):
+        with pytest.raises(StoreUnavailable, match="of 2 shards"):
+            positions.reached(given, shards=2)
 
 
 def test_what_is_spelt_is_read_again() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
 
-from samespace.errors import InvalidInput, excerpt
+from samespace.errors import InvalidInput, StoreUnavailable, excerpt
 from samespace.stores.elasticsearch.conditions import Query
 
 FILLED: Final = "filled"
@@ -35,26 +35,32 @@ Position = Mapping[int, Reached]
 """By shard. One that is not in it has not been looked at."""
 
 
-def reached(answer: Mapping[str, Any]) -> dict[int, Reached]:
-    """How far each shard is that has a primary now, from an answer to :data:`STATISTICS`.
+def reached(answer: Mapping[str, Any], *, shards: int) -> dict[int, Reached]:
+    """How far each of an index's shards is, from an answer to :data:`STATISTICS`.
 
     That is its global checkpoint: every copy has all changes up to there, so that a refresh shows them,
     whichever copy answers, and the loss of a primary takes none of them back. The greatest number that a
-    search shows may be beyond one that is still being written.
+    search shows may be beyond one that is still being written. :class:`StoreUnavailable` where a shard
+    has no primary.
     """
-    (index,) = answer["indices"].values()
     found: dict[int, Reached] = {}
-    for shard, copies in index["shards"].items():
+    listed = [index["shards"] for index in answer.get("indices", {}).values()]
+    for shard, copies in (pair for index in listed for pair in index.items()):
         for copy in copies:
             if copy["routing"]["primary"] and copy["routing"]["state"] in _ACTIVE:
                 history = copy.get("commit", {}).get("user_data", {}).get("history_uuid", "")
                 found[int(shard)] = Reached(history, copy["seq_no"]["global_checkpoint"])
+    if len(found) < shards:
+        raise StoreUnavailable(
+            f"{shards - len(found)} of {shards} shards have no primary now, so that it is not known what "
+            "was written there; try again when the index is no longer red"
+        )
     return found
 
 
 def spelt(position: Position) -> str:
     """A position as callers keep it."""
-    kept = {str(shard): list(asdict(each).values()) for shard, each in sorted(position.items())}
+    kept = {str(shard): [each.history, each.number] for shard, each in sorted(position.items())}
     return orjson.dumps(kept).decode()
 
 
@@ -80,13 +86,13 @@ def carried(since: Position, now: Position) -> dict[int, Reached]:
     A shard in another history, as after a restore, or in an index that was made anew, is to be looked at
     from its beginning. What was seen stays seen where a new primary does not know yet that it is safe.
     """
-    known = {shard: since.get(shard) for shard in now}
-    begun = {
-        shard: before if before is not None and before.history == now[shard].history
-        else replace(now[shard], number=-1)
-        for shard, before in known.items()
-    }  # fmt: skip
-    return {**since, **begun}
+    return {**since, **{shard: _from(since.get(shard), each) for shard, each in now.items()}}
+
+
+def _from(before: Reached | None, now: Reached) -> Reached:
+    if before is None or before.history != now.history:
+        return replace(now, number=-1)
+    return before
 
 
 def window(slot: str, *, after: int, until: int, source: object, size: int) -> dict[str, Any]:

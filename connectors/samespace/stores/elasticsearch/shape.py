@@ -55,6 +55,7 @@ class Shape:
     aliases: frozenset[str]
     is_partial: bool = False
     """Whether the collection is an alias that shows some of the index's rows."""
+    shards: int = 1
 
     # Fields
 

@@ -248,6 +248,7 @@ class ElasticsearchStore(GuardedStore[_State]):
             mapping=index["mappings"],
             aliases=frozenset(index["aliases"]),
             is_partial=shows_a_part(index["aliases"].get(self._collection) or {}),
+            shards=int(index["settings"]["index"]["number_of_shards"]),
         )
 
     def _holds(self, state: _State, name: str) -> bool:
@@ -1335,6 +1336,7 @@ class ElasticsearchStore(GuardedStore[_State]):
         :meth:`changed` finds from here on. This takes the privilege ``monitor`` on the index.
         """
         with self._gone_explained():
+            self._describe()
             _, shape = self._shaped()
             return positions.spelt(self._reached(shape))
 
@@ -1351,6 +1353,7 @@ class ElasticsearchStore(GuardedStore[_State]):
         before = positions.read(since)
         found: list[VersionedRow] = []
         with self._gone_explained():
+            self._describe()
             state, shape, slot = self._slot_of_space(space)
             now = self._reached(shape)  # before the refresh, which shows all of it
             self._begin(shape, slot, None)
@@ -1366,7 +1369,7 @@ class ElasticsearchStore(GuardedStore[_State]):
 
     def _reached(self, shape: Shape) -> positions.Position:
         answer = self._transport.ask("GET", f"/{quote(shape.name)}/{positions.STATISTICS}")
-        return positions.reached(answer)
+        return positions.reached(answer, shards=shape.shards)
 
     def _changed_in(
         self,

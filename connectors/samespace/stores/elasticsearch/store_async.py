@@ -247,6 +247,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
             mapping=index["mappings"],
             aliases=frozenset(index["aliases"]),
             is_partial=shows_a_part(index["aliases"].get(self._collection) or {}),
+            shards=int(index["settings"]["index"]["number_of_shards"]),
         )
 
     def _holds(self, state: _State, name: str) -> bool:
@@ -1342,6 +1343,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         :meth:`changed` finds from here on. This takes the privilege ``monitor`` on the index.
         """
         async with self._gone_explained():
+            await self._describe()
             _, shape = await self._shaped()
             return positions.spelt(await self._reached(shape))
 
@@ -1358,6 +1360,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         before = positions.read(since)
         found: list[VersionedRow] = []
         async with self._gone_explained():
+            await self._describe()
             state, shape, slot = await self._slot_of_space(space)
             now = await self._reached(shape)  # before the refresh, which shows all of it
             await self._begin(shape, slot, None)
@@ -1373,7 +1376,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
 
     async def _reached(self, shape: Shape) -> positions.Position:
         answer = await self._transport.ask("GET", f"/{quote(shape.name)}/{positions.STATISTICS}")
-        return positions.reached(answer)
+        return positions.reached(answer, shards=shape.shards)
 
     async def _changed_in(
         self,
