@@ -45,7 +45,7 @@ def seen(found: Verification) -> dict[str, Any]:
     }
 
 
-def main(part: str, conninfo: str, schema: str, size: int, path: str) -> None:
+def main(*, part: str, conninfo: str, schema: str, size: int, sample: int, path: str) -> None:
     """``make`` fills the table and writes the plan; ``verify`` looks, and again once all is pending."""
     options: dict[str, Any] = {"schema": schema, "registry": f"{schema}_registry"}
     options["index"] = Index(kind="flat")  # what is built takes none of this process's memory
@@ -55,7 +55,7 @@ def main(part: str, conninfo: str, schema: str, size: int, path: str) -> None:
             Path(path).write_text(json.dumps(make(store, size).to_dict()))
             return
         planned = MigrationPlan.from_dict(json.loads(Path(path).read_text()))
-        first = seen(verify(store, NEW, planned, sample=500, repetitions=1))
+        first = seen(verify(store, NEW, planned, sample=sample, repetitions=1))
         store.drop_slot(NEW.space)
         store.add_slot(NEW.space, canary=make_canary(NEW))
         second = seen(verify(store, NEW, planned))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from samespace.documents import Document, Hit
 from samespace.errors import InvalidInput
 from samespace.migrate import Check, Verification, VerifiedCollection, evidence, verification_page
-from samespace.migrate.evidence import Named, Pending, Sampled
+from samespace.migrate.evidence import Named, Pending, Sampled, Stale
 from samespace.migrate.ranking import (
     Judgement,
     Paired,
@@ -228,11 +228,9 @@ def test_what_changed_meanwhile_widens_the_bounds() -> None:
 
 
 def test_stale_is_not_told_by_a_slot_without_sources() -> None:
-    assert evidence.stale(Named(), is_told=True).passed
-    assert evidence.stale(Named(), is_told=False).passed is None
-    found = Named()
-    found.add("r1")
-    assert evidence.stale(found, is_told=False).passed is False
+    assert evidence.stale(Stale(), is_told=True).passed
+    assert evidence.stale(Stale(), is_told=False).passed is None
+    assert evidence.stale(Stale(Named(1, ["r1"])), is_told=False).passed is False
 
 
 # The file

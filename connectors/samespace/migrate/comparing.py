@@ -164,7 +164,9 @@ class _Asking:
     ) -> tuple[list[Question], str]:
         """What is asked, and what that is in words."""
         if queries is not None:
-            return list((await self._embedded(queries)).values()), "queries that were given"
+            some = _spread(queries)
+            named = "" if len(some) == len(queries) else f" (some of {len(queries):,})"
+            return list((await self._embedded(some)).values()), f"queries that were given{named}"
         if self._why_not:
             return self._neighbours(
                 drawn
@@ -241,6 +243,11 @@ class _Asking:
 
     def _leave_out(self, names: Sequence[CheckName], why: str) -> None:
         self.found.checks += evidence.unjudged(names, why)
+
+
+def _spread(queries: Sequence[str]) -> Sequence[str]:
+    """As many as are asked, evenly spread."""
+    return queries[:: -(-len(queries) // MOST_ASKED)]
 
 
 def _unit(vector: Vector, space: EmbeddingSpace) -> Vector:

@@ -58,11 +58,20 @@ class Pending:
     missing: Named = field(default_factory=Named)
     textless: Named = field(default_factory=Named)
     blank: int = 0
+    settled: int = 0
 
     @property
     def count(self) -> int:
         """How many that matters of."""
         return self.missing.count + self.textless.count
+
+
+@dataclass(slots=True)
+class Stale:
+    """Rows with a vector of an earlier text, and how many were filled or written again meanwhile."""
+
+    rows: Named = field(default_factory=Named)
+    settled: int = 0
 
 
 @dataclass(slots=True)
@@ -101,6 +110,7 @@ def pending(found: Pending, rows: int) -> Check:
         "missing": found.missing.count,
         "textless": found.textless.count,
         "blank": found.blank,
+        "settled": found.settled,
         "ids": [*found.missing.ids, *found.textless.ids][:NAMED],
     }
     said = []
@@ -115,19 +125,21 @@ def pending(found: Pending, rows: int) -> Check:
             f"{found.textless}"
         )
     if not said:
-        said.append(f"every one of {_rows(rows)} has a vector of the target")
+        said.append(
+            f"every one of {_rows(rows)} has a vector of the target{_behind(found.settled)}"
+        )
     if found.blank:
         said.append(f"{_rows(found.blank)} with neither text nor vector aside")
     return Check(name="pending", passed=not found.count, sentence="; ".join(said), figures=figures)
 
 
-def stale(found: Named, *, is_told: bool) -> Check:
+def stale(found: Stale, *, is_told: bool) -> Check:
     """Whether every vector is of the text that its row has; ``is_told``: the slot keeps what each is of."""
-    figures = {"stale": found.count, "ids": list(found.ids)}
-    if found.count:
+    figures = {"stale": found.rows.count, "settled": found.settled, "ids": list(found.rows.ids)}
+    if found.rows.count:
         sentence = (
-            f"{_rows(found.count)} with a vector of an earlier text: {found}; run it again (samespace "
-            "migrate run)"
+            f"{_rows(found.rows.count)} with a vector of an earlier text: {found.rows}; run it again "
+            "(samespace migrate run)"
         )
         return Check(name="stale", passed=False, sentence=sentence, figures=figures)
     if not is_told:
@@ -135,8 +147,14 @@ def stale(found: Named, *, is_told: bool) -> Check:
             "not told: the slot does not say what its vectors were made from; the sample tells"
         )
         return Check(name="stale", passed=None, sentence=sentence, figures=figures)
-    sentence = "no vector is of an earlier text, as far as their sources show"
+    sentence = (
+        f"no vector is of an earlier text, as far as their sources show{_behind(found.settled)}"
+    )
     return Check(name="stale", passed=True, sentence=sentence, figures=figures)
+
+
+def _behind(settled: int) -> str:
+    return f"; {_rows(settled)} settled meanwhile, as a follower came to them" if settled else ""
 
 
 def canary(cosines: Mapping[str, float], least: float) -> Check:

@@ -19,16 +19,17 @@ from samespace.guard import check_threshold
 from samespace.ingest.arguments import check_count
 from samespace.ingest.embedder import Embedder
 from samespace.ingest.running import served
-from samespace.ingest.target import IDS, AnyStore, unique
+from samespace.ingest.target import AnyStore, unique
 from samespace.ingest.worker import GRACE, Worker, in_a_thread
 from samespace.migrate import evidence
 from samespace.migrate.asking import Clock, Slot, Turns
 from samespace.migrate.comparing import BY_BOTH, MOST_ASKED, Compared, compared
-from samespace.migrate.evidence import AGREEMENT, Named, Pending
+from samespace.migrate.evidence import AGREEMENT
 from samespace.migrate.plan import MigrationPlan, PlannedCollection, check_holds
 from samespace.migrate.ranking import Judgement
-from samespace.migrate.reading import Rows, passing
+from samespace.migrate.reading import Rows
 from samespace.migrate.sampling import Sampling
+from samespace.migrate.sweeping import Sweeping
 from samespace.migrate.verification import (
     Check,
     CheckName,
@@ -140,13 +141,7 @@ def _texts(queries: Sequence[str] | None) -> tuple[str, ...] | None:
     found = unique(text for text in queries if text.strip())
     if not found:
         raise InvalidInput("queries has no text (--queries); leave it out, or pass some")
-    return tuple(_some(found))
-
-
-def _some(texts: Sequence[str]) -> list[str]:
-    """Evenly spread ones, as many as are asked."""
-    step = -(-len(texts) // MOST_ASKED) or 1
-    return list(texts[::step])
+    return tuple(found)
 
 
 def _threshold(score: Any) -> float:
@@ -224,33 +219,48 @@ class _Look:
                 await close_async(each)
 
     async def run(self) -> VerifiedCollection:
-        """Look from what is free to what costs."""
+        """Look from what is free to what costs, and in the end again at rows that others were writing."""
         info = await self._rows.info()
         check_holds(self._planned, info, opened=True)
         slot = self._slot(info)
         rows = await self._count(info)
-        filled = await self._look_at_all(info, slot, rows)
         embedder = self._embedder(self._backend)
-        opened = self._store.in_space(slot.space)
-        target = Slot(opened, self._reading, embedder, self._where)
+        target = Slot(self._store.in_space(slot.space), self._reading, embedder, self._where)
+        sweeping = await self._sweep(target)
         if await self._is_proved(slot):
             drawn = await target.sample(self._asked.sample, self._where)
+            filled = max(rows - sweeping.pending.count - sweeping.pending.blank, 0)
             await self._make_anew(target, embedder, slot, drawn, filled)
             await self._ask_both(info, target, drawn)
         else:
             why = "the backend is not what filled the slot, so that its answers would say nothing"
             self._checks += evidence.unjudged((*_BY_MODEL, *BY_BOTH), why)
+        await sweeping.look_again()
+        pending = evidence.pending(sweeping.pending, rows)
+        stale = evidence.stale(sweeping.stale, is_told=_tells_sources(slot, info))
+        return self._found(rows, [pending, stale, *self._checks])
+
+    def _found(self, rows: int, checks: Sequence[Check]) -> VerifiedCollection:
         return VerifiedCollection(
             name=self._planned.name,
             source=self._planned.source.space,
-            target=slot.space,
+            target=self._planned.target.space,
             rows=rows,
-            checks=tuple(self._checks),
+            checks=tuple(checks),
             thresholds=self._compared.thresholds,
             curve=self._compared.curve,
             examples=self._compared.examples,
             tokens=sum(each.spent for each in self._embedders),
         )
+
+    async def _sweep(self, target: Slot) -> Sweeping:
+        source = Slot(self._store, self._reading, None, self._where)
+        sweeping = Sweeping(self._rows, source, target, self._where)
+        self._begin("pending")
+        await sweeping.look_for_pending()
+        self._begin("stale")
+        await sweeping.look_for_stale()
+        return sweeping
 
     def _slot(self, info: CollectionInfo) -> SlotInfo:
         target = self._planned.target.space
@@ -273,45 +283,6 @@ class _Look:
 
     def _begin(self, check: CheckName) -> None:
         self._asked.tell(self._planned.name, check)
-
-    # All rows
-
-    async def _look_at_all(self, info: CollectionInfo, slot: SlotInfo, rows: int) -> int:
-        """What a sweep over all rows shows; how many have a vector."""
-        self._begin("pending")
-        pending = await self._pending(slot)
-        self._checks.append(evidence.pending(pending, rows))
-        self._begin("stale")
-        stale = await self._stale(slot)
-        has_text = info.layout is None or isinstance(info.layout.text, str)
-        is_told = slot.name == slot.space.id and has_text
-        self._checks.append(evidence.stale(stale, is_told=is_told))
-        return max(rows - pending.count - pending.blank, 0)
-
-    async def _pending(self, slot: SlotInfo) -> Pending:
-        found, source = Pending(), Slot(self._store, self._reading, None, self._where)
-        after: str | None = None
-        while True:
-            rows, after = await self._rows.pending(
-                slot.space, limit=IDS, after=after, where=self._where
-            )
-            blank = {row.document.id for row in rows if not row.document.embedded_text.strip()}
-            filled = {row.document.id for row in await source.of(sorted(blank))}
-            for id in (row.document.id for row in rows):
-                if id in filled:
-                    found.textless.add(id)
-                elif id not in blank:
-                    found.missing.add(id)
-            found.blank += len(blank) - len(filled)
-            if after is None:
-                return found
-
-    async def _stale(self, slot: SlotInfo) -> Named:
-        found = Named()
-        async for rows in self._rows.stale_rows(slot.space):
-            for row in passing(rows, self._where):
-                found.add(row.document.id)
-        return found
 
     # By the model
 
@@ -378,3 +349,9 @@ class _Look:
         if evidence.agree(cosines, self._store.canary_threshold):
             return ""
         return "the source's backend embeds known texts otherwise than what filled the old slot"
+
+
+def _tells_sources(slot: SlotInfo, info: CollectionInfo) -> bool:
+    """Whether a slot keeps what its vectors were made from: one of ours does, of texts that are there."""
+    has_text = info.layout is None or isinstance(info.layout.text, str)
+    return slot.name == slot.space.id and has_text
