@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -17,6 +16,7 @@ from samespace.audit.rows import chunk_order
 from samespace.documents import CollectionInfo, Document, SlotInfo, VersionedRow
 from samespace.filters import Filter
 from samespace.ingest.embedder import Embedder
+from samespace.migrate.fingerprints import Fingerprints, fingerprint, fingerprint_of
 from samespace.migrate.pacing import Budget, Pace
 from samespace.migrate.progress import NAMED, SlotProgress
 from samespace.migrate.reading import Rows, passing
@@ -153,9 +153,10 @@ class _Tally:
     derived: int = 0
     changed: int = 0
     left: int = 0
-    refused: set[int] = field(default_factory=set)
-    """Fingerprints of rows, with their texts."""
-    unreachable: set[str] = field(default_factory=set)
+    refused: Fingerprints = field(default_factory=Fingerprints)
+    """Of rows, with their texts."""
+    unreachable: Fingerprints = field(default_factory=Fingerprints)
+    """Of keys."""
     named: dict[str, str] = field(default_factory=dict)
 
     def name(self, id: str, reason: str) -> None:
@@ -184,8 +185,7 @@ class Share:
         if count == 1:
             return True
         unit = document.parent.id if self.together and document.parent else document.id
-        digest = blake2b(unit.encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") % count == place
+        return fingerprint_of(unit) % count == place
 
 
 class SlotFilling:
@@ -307,7 +307,7 @@ class SlotFilling:
 
     def _is_wanted(self, row: VersionedRow) -> bool:
         if row.key:
-            self._tally.unreachable.add(row.key)
+            self._tally.unreachable.add(fingerprint_of(row.key))
             self._tally.name(row.key, UNREACHABLE)
             return False
         return fingerprint(row.document) not in self._tally.refused
@@ -381,12 +381,6 @@ class SlotFilling:
         if self._making.derives_from is not None:
             self._tally.derived += min(done.filled, sum(row.vector is not None for row, _ in pairs))
         return not done.changed
-
-
-def fingerprint(document: Document) -> int:
-    """What tells a row with its text from others: 8 bytes of their BLAKE2b hash."""
-    text = f"{len(document.id)}:{document.id}{document.embedded_text}"
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def overlapping(chunks: Sequence[Document]) -> str:
