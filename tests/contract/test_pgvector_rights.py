@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -133,10 +134,11 @@ class Role:
 
     conninfo: str
     schema: str
+    part: str = "role"
 
     @property
     def name(self) -> str:
-        return f"{self.schema}_role"
+        return f"{self.schema}_{self.part}"
 
     @property
     def own_conninfo(self) -> str:
@@ -188,9 +190,15 @@ class Role:
 
 @pytest.fixture
 def role(postgres: str, schema: str) -> Iterator[Role]:
-    role = Role(postgres, schema)
+    with login(Role(postgres, schema)) as role:
+        yield role
+
+
+@contextmanager
+def login(role: Role) -> Iterator[Role]:
+    """A role that is there meanwhile; what it owns goes with it."""
     name = Identifier(role.name)
-    with psycopg.connect(postgres, autocommit=True) as connection:
+    with psycopg.connect(role.conninfo, autocommit=True) as connection:
         connection.execute(SQL("CREATE ROLE {} LOGIN PASSWORD 'x'").format(name))
         yield role
         connection.execute("SET client_min_messages = warning")

@@ -29,7 +29,8 @@ def most_resident() -> int:
 
 
 def main(place: dict[str, Any]) -> None:
-    with Place(**place).open(OLD) as store:
+    flat = {"index": FLAT} if place["kind"] == "PgVectorStore" else {}
+    with Place(**place).open(OLD, **flat) as store:
         store.count()  # which loads the driver
         before = most_resident()
         found = plan(store, NEW)

@@ -86,8 +86,6 @@ def test_many_rows_are_migrated_in_little_memory(request: pytest.FixtureRequest,
     of, seed, count = FULL[kind]
     place = of(request)
     seed(place, count)
-    if kind == "PostgreSQL":
-        place = replace(place, options={**place.options, "index": FLAT})
     code, said, errors = Forked(moving.main, place=asdict(place)).last_words()
     assert code == 0, errors
     seen: dict[str, Any] = json.loads(said)

@@ -1017,6 +1017,21 @@ def trigger_parameters(table: Table, registry: str) -> dict[str, str]:
     }  # fmt: skip
 
 
+HEIR: Final = sql.SQL("""
+SELECT o.rolname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_roles o ON o.oid = c.relowner
+WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND o.rolname <> current_user
+  AND pg_has_role(o.oid, 'MEMBER') AND has_schema_privilege(o.oid, %(registry)s, 'CREATE')
+""")
+"""Whose the table is, if it is another's to whom this role may give the function of its trigger."""
+
+
+def give_function(table: Table, registry: str, heir: str) -> sql.Composed:
+    """The function of a trigger to the table's owner, who is to go on with it."""
+    function = Name(registry, trigger_name(table))
+    return sql.SQL("ALTER FUNCTION {}() OWNER TO {}").format(function, Name(heir))
+
+
 def drop_trigger(table: Table, registry: str) -> sql.Composed:
     """The function, and the trigger that runs it."""
     return sql.SQL("DROP FUNCTION IF EXISTS {}() CASCADE").format(

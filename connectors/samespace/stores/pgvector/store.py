@@ -677,8 +677,17 @@ class PgVectorStore(GuardedStore[_State]):
         """The trigger of these slots, in place of one that names others."""
         cursor.execute(sql.drop_trigger(table, self._registry), ())
         if names := _watched(table, record):
-            for statement in sql.create_trigger(table, self._registry, names):
-                cursor.execute(statement, ())
+            self._make_trigger(cursor, table, names)
+
+    def _make_trigger(
+        self, cursor: psycopg.Cursor[Any], table: Table, slots: Sequence[str]
+    ) -> None:
+        """The trigger of these slots; its function is the table owner's, as the trigger is."""
+        for statement in sql.create_trigger(table, self._registry, slots):
+            cursor.execute(statement, ())
+        cursor.execute(sql.HEIR, sql.trigger_parameters(table, self._registry))
+        for (heir,) in cursor.fetchall():
+            cursor.execute(sql.give_function(table, self._registry, heir), ())
 
     def _is_watched(self, cursor: psycopg.Cursor[Any], table: Table, record: SpaceRecord) -> bool:
         """Whether the trigger of these slots is as it was made, or none is wanted and there."""
@@ -1083,8 +1092,7 @@ class PgVectorStore(GuardedStore[_State]):
             cursor.execute(sql.note_obligatory(table, name), ())
         if not table.external_text:
             self._try_text(cursor, table)
-            for statement in sql.create_trigger(table, self._registry, [*others, slot.name]):
-                cursor.execute(statement, ())
+            self._make_trigger(cursor, table, [*others, slot.name])
 
     def _is_prepared(self, cursor: psycopg.Cursor[Any], table: Table, record: SpaceRecord) -> bool:
         """Whether the slots of a record have all that they take, as after what :meth:`ddl` prints."""

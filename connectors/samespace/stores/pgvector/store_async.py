@@ -693,8 +693,17 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         """The trigger of these slots, in place of one that names others."""
         await cursor.execute(sql.drop_trigger(table, self._registry), ())
         if names := _watched(table, record):
-            for statement in sql.create_trigger(table, self._registry, names):
-                await cursor.execute(statement, ())
+            await self._make_trigger(cursor, table, names)
+
+    async def _make_trigger(
+        self, cursor: psycopg.AsyncCursor[Any], table: Table, slots: Sequence[str]
+    ) -> None:
+        """The trigger of these slots; its function is the table owner's, as the trigger is."""
+        for statement in sql.create_trigger(table, self._registry, slots):
+            await cursor.execute(statement, ())
+        await cursor.execute(sql.HEIR, sql.trigger_parameters(table, self._registry))
+        for (heir,) in await cursor.fetchall():
+            await cursor.execute(sql.give_function(table, self._registry, heir), ())
 
     async def _is_watched(
         self, cursor: psycopg.AsyncCursor[Any], table: Table, record: SpaceRecord
@@ -1106,8 +1115,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
             await cursor.execute(sql.note_obligatory(table, name), ())
         if not table.external_text:
             await self._try_text(cursor, table)
-            for statement in sql.create_trigger(table, self._registry, [*others, slot.name]):
-                await cursor.execute(statement, ())
+            await self._make_trigger(cursor, table, [*others, slot.name])
 
     async def _is_prepared(
         self, cursor: psycopg.AsyncCursor[Any], table: Table, record: SpaceRecord
