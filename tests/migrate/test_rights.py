@@ -13,8 +13,7 @@ from tests.contract.test_pgvector_rights import FIRST, Role, login
 
 from samespace import Document
 from samespace.errors import StoreRejected
-from samespace.guard import SlotState
-from samespace.migrate import MigrationPlan, MigrationRun, plan
+from samespace.migrate import MigrationPlan, MigrationRun, abort, finish, open_slot, plan, verify
 from samespace.space import EmbeddingSpace
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
@@ -101,6 +100,19 @@ def ran(roles: Roles, part: str, collection: str, made: MigrationPlan) -> None:
         assert MigrationRun(store, TaskBackend(UNLIKE), made).run().complete
 
 
+def opened(roles: Roles, part: str, collection: str, made: MigrationPlan) -> None:
+    with roles.open(part, collection, backend=TaskBackend()) as store:
+        found = verify(store, TaskBackend(UNLIKE), made)
+        assert found.passed, found.lines()
+        [change] = open_slot(store, made, found)
+        assert change.changed
+
+
+def spaces(roles: Roles, collection: str, backend: TaskBackend) -> list[EmbeddingSpace]:
+    with roles.open("owner", collection, backend=backend) as store:
+        return [slot.space for slot in store.info().slots]
+
+
 @pytest.mark.parametrize("collection", ["own", "foreign"])
 def test_a_migrator_migrates_while_readers_and_writers_go_on(roles: Roles, collection: str) -> None:
     roles.make(collection)
@@ -112,11 +124,28 @@ def test_a_migrator_migrates_while_readers_and_writers_go_on(roles: Roles, colle
     ran(roles, "migrator", collection, made)
     with roles.open("migrator", collection, backend=TaskBackend()) as store:
         store.build_index(UNLIKE)
-        store.mark(UNLIKE, SlotState.READY)
+    opened(roles, "migrator", collection, made)
     roles.go_on(collection, V3, UNLIKE)
-    with roles.open("migrator", collection, backend=TaskBackend(UNLIKE)) as store:
-        store.drop_slot(V3)
+    ran(roles, "migrator", collection, made)  # also of what is open, until it is finished
+    with roles.open("migrator", collection, backend=TaskBackend()) as store:
+        [change] = finish(store, made)
+        assert change.changed
+    assert spaces(roles, collection, TaskBackend(UNLIKE)) == [UNLIKE]
     roles.go_on(collection, UNLIKE)
+
+
+@pytest.mark.parametrize("collection", ["own", "foreign"])
+def test_a_migrator_takes_a_migration_back(roles: Roles, collection: str) -> None:
+    roles.make(collection)
+    roles.grant(collection)
+    made = planned(roles, "migrator", collection)
+    ran(roles, "migrator", collection, made)
+    opened(roles, "migrator", collection, made)
+    with roles.open("migrator", collection, backend=TaskBackend()) as store:
+        [change] = abort(store, made)
+        assert change.changed
+    assert spaces(roles, collection, TaskBackend()) == [V3]
+    roles.go_on(collection, V3)
 
 
 def test_an_owner_goes_on_with_what_a_migrator_has_begun(roles: Roles) -> None:
@@ -129,22 +158,25 @@ def test_an_owner_goes_on_with_what_a_migrator_has_begun(roles: Roles) -> None:
     roles.go_on("own", V3)
 
 
-def test_a_writer_runs_a_migration_that_the_owner_has_prepared_and_ends(roles: Roles) -> None:
+def test_a_writer_runs_and_opens_a_migration_that_the_owner_prepares_and_finishes(
+    roles: Roles,
+) -> None:
     roles.make("foreign")
     roles.grant("foreign")
-    records = [
-        line for line in roles.printed("foreign", "migrator", to="writer") if "INSERT" in line
-    ]
+    printed = roles.printed("foreign", "migrator", to="writer")
+    roles.add([line for line in printed if "INSERT" in line])
+    made = planned(roles, "writer", "foreign")
     with roles.open("owner", "foreign", backend=TaskBackend()) as store:
-        statements = store.ddl(UNLIKE)
-    roles.add(records)
-    roles.execute("owner", statements)
-    ran(roles, "writer", "foreign", planned(roles, "writer", "foreign"))
-    with roles.open("writer", "foreign", backend=TaskBackend()) as store:
-        store.mark(UNLIKE, SlotState.READY)
-        with pytest.raises(StoreRejected, match="must be owner"):
-            store.drop_slot(V3)
+        roles.execute("owner", store.ddl(UNLIKE))
+    ran(roles, "writer", "foreign", made)
+    opened(roles, "writer", "foreign", made)
     roles.go_on("foreign", V3, UNLIKE)
-    with roles.open("owner", "foreign", backend=TaskBackend(UNLIKE)) as store:
-        store.drop_slot(V3)
+    ran(roles, "writer", "foreign", made)
+    with (
+        roles.open("writer", "foreign", backend=TaskBackend()) as store,
+        pytest.raises(StoreRejected, match="must be owner"),
+    ):
+        finish(store, made)
+    with roles.open("owner", "foreign", backend=TaskBackend()) as store:
+        finish(store, made)
     roles.go_on("foreign", UNLIKE)
