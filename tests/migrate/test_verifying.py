@@ -31,7 +31,15 @@ from samespace.embedding import make_canary
 from samespace.errors import InvalidInput, MigrationError, SpaceMismatch
 from samespace.filters import field
 from samespace.ingest.pipeline import LATE
-from samespace.migrate import Judgement, MigrationPlan, MigrationRun, Verification, plan, verify
+from samespace.migrate import (
+    Judgement,
+    MigrationPlan,
+    MigrationRun,
+    Verification,
+    open_slot,
+    plan,
+    verify,
+)
 from samespace.migrate.verification import CheckName
 from samespace.space import EmbeddingSpace
 from samespace.testing.backends import UNLIKE, V3, DistortingBackend, RefusingBackend, TaskBackend
@@ -312,6 +320,22 @@ def test_what_was_not_run_or_is_not_planned_is_refused(one: Place) -> None:
             verify(store, new(), planned, thresholds=[2])
         with pytest.raises(InvalidInput, match="no text"):
             verify(store, new(), planned, queries=[" "])
+
+
+def test_an_open_slot_is_verified_as_one_that_is_filling(one: Place) -> None:
+    planned = moved(one)
+    with one.open(OLD) as store:
+        open_slot(store, planned, force=True)
+    assert failing(verified(one, planned)) == []
+
+
+def test_a_file_of_a_passing_verification_opens_the_slot(one: Place) -> None:
+    planned = moved(one)
+    found = verified(one, planned)
+    with one.open(OLD) as store:
+        open_slot(store, planned, found)
+    with one.open(new()) as opened:
+        assert opened.search(ROWS[3].text, limit=1)[0].document.id == ROWS[3].id
 
 
 def test_an_empty_collection_passes(one: Place) -> None:
