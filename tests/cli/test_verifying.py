@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -9,8 +10,11 @@ import pytest
 from tests.audit.poisoning import documents, insert, poison
 from tests.cli.running import Caller
 from tests.contract.ingesting import Place
+from tests.places import STORES as FOREIGN
+from tests.places import Place as ForeignPlace
+from tests.places import opened_place
 
-from samespace import HashingBackend
+from samespace import Document, HashingBackend
 from samespace.migrate import Verification
 
 ROWS = documents(30)
@@ -64,6 +68,35 @@ def test_the_evidence_is_shown_written_and_drawn(
     assert text.count("<svg") == 4
     assert "http" not in text
     assert "<script" not in text
+
+
+@pytest.fixture(params=FOREIGN)
+def foreign(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ForeignPlace]:
+    with opened_place(request.param, request, tmp_path) as place:
+        yield place
+
+
+def test_a_collection_that_others_made_is_verified_and_not_touched(
+    foreign: ForeignPlace, call: Caller, tmp_path: Path
+) -> None:
+    rows = [Document(str(n), row.text, {"lang": "en"}) for n, row in enumerate(ROWS)]
+    foreign.make(rows, OLD.embed_documents([row.text for row in rows]))
+    at, path = ("--store", foreign.address), str(tmp_path / "plan.json")
+    named = (*at, "--collection", foreign.name)
+    assert call("adopt", *named, "--backend", "hashing@64", "--yes")[0] == 0
+    assert call("migrate", "plan", *named, "--backend", "hashing@96", "--out", path)[0] == 0
+    there = (*at, "--plan", path, "--backend", "hashing@96")
+    assert call("migrate", "run", *there)[0] == 0
+    before = foreign.dump()
+    arguments = ("--old-backend", "hashing@64", "--repetitions", "1", "--json")
+    code, told, said = call("migrate", "verify", *there, *arguments)
+    assert code == 0, said
+    assert foreign.dump() == before
+    (found,) = Verification.from_dict(orjson.loads(told)).collections
+    assert {each.name for each in found.checks if each.passed} == {
+        "pending", "stale", "canary", "sample", "truncated", "self-retrieval"
+    }  # fmt: skip
+    assert found.check("sample").figures["judged"] == len(ROWS)
 
 
 def test_what_is_wrong_is_named_and_the_exit_code_says_so(
