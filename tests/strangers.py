@@ -12,6 +12,7 @@ import elasticsearch
 import numpy as np
 import orjson
 import psycopg
+from elasticsearch import helpers
 from psycopg import errors as pg
 from psycopg.sql import SQL, Composed, Identifier
 from psycopg.types.json import Jsonb
@@ -26,6 +27,8 @@ Fields = Mapping[str, Any]
 Vectors = Mapping[str, Vector]
 Row = tuple[dict[str, Any], dict[str, Vector]]
 """Fields and vectors by name."""
+Hit = tuple[Key, str, Vector]
+"""Key, text and vector."""
 NO_VECTORS: Vectors = {}
 
 
@@ -62,6 +65,9 @@ class Stranger(Protocol):
         self, slot: str, vector: Vector, *, where: Fields | None = None
     ) -> list[tuple[str, float]]:
         """Keys and cosines of the ten rows that are nearest, of those with these values."""
+
+    def hits(self, slot: str, vector: Vector, field: str) -> list[Hit]:
+        """The ten rows that are nearest, each as one read has it."""
 
     def rows(self, slots: Iterable[str]) -> dict[Key, Row]:
         """All that is stored, with the vectors of these slots."""
@@ -110,6 +116,13 @@ class PostgresStranger:
         return self.connection.execute(
             query, (_literal(vector), *(where or {}).values())
         ).fetchall()
+
+    def hits(self, slot: str, vector: Vector, field: str) -> list[Hit]:
+        query = SQL("SELECT {0}, {1}, {2} FROM {3} ORDER BY {2} <=> %s::vector LIMIT 10").format(
+            self.key, Name(field), Name(slot), self.table
+        )
+        found = self.connection.execute(query, (_literal(vector),))
+        return [(key, text, _as_array(near)) for key, text, near in found]
 
     def rows(self, slots: Iterable[str]) -> dict[Key, Row]:
         cursor = self.connection.execute(SQL("SELECT {}, * FROM {}").format(self.key, self.table))
@@ -186,14 +199,27 @@ class QdrantStranger:
         )
         return [(str(point.id), point.score) for point in answer.points]
 
+    def hits(self, slot: str, vector: Vector, field: str) -> list[Hit]:
+        with self.turn:
+            found = self.client.query_points(
+                self.collection,
+                query=vector.tolist(),
+                using=slot or None,
+                with_payload=[field],
+                with_vectors=True,
+                limit=10,
+            )
+        return [
+            (_key(point.id), (point.payload or {})[field], _as_array(_named(point.vector)[slot]))
+            for point in found.points
+        ]
+
     def rows(self, slots: Iterable[str]) -> dict[Key, Row]:
         points, _ = self.client.scroll(self.collection, limit=100_000, with_vectors=True)
-        rows: dict[Key, Row] = {}
-        for point in points:
-            vectors: Any = point.vector
-            named = vectors if isinstance(vectors, dict) else {"": vectors}
-            rows[_key(point.id)] = _parted({**(point.payload or {}), **named}, slots)
-        return rows
+        return {
+            _key(point.id): _parted({**(point.payload or {}), **_named(point.vector)}, slots)
+            for point in points
+        }
 
     def close(self) -> None:
         """The client is not this one's."""
@@ -226,10 +252,20 @@ class ElasticsearchStranger:
         answer = self.client.search(index=self.index, knn={**knn, "filter": passing}, source=False)
         return [(hit["_id"], 2 * hit["_score"] - 1) for hit in answer["hits"]["hits"]]
 
+    def hits(self, slot: str, vector: Vector, field: str) -> list[Hit]:
+        knn = {"field": slot, "query_vector": vector.tolist(), "k": 10, "num_candidates": 100}
+        answer = self.client.search(
+            index=self.index, knn=knn, source_includes=[field, slot], source_exclude_vectors=False
+        )
+        found = [(hit["_id"], hit["_source"]) for hit in answer["hits"]["hits"]]
+        return [(key, source[field], _as_array(source[slot])) for key, source in found]
+
     def rows(self, slots: Iterable[str]) -> dict[Key, Row]:
         self.client.indices.refresh(index=self.index)
-        answer = self.client.search(index=self.index, size=10_000, source_exclude_vectors=False)
-        return {hit["_id"]: _parted(hit["_source"], slots) for hit in answer["hits"]["hits"]}
+        found = helpers.scan(
+            self.client, index=self.index, size=1_000, source_exclude_vectors=False
+        )
+        return {hit["_id"]: _parted(hit["_source"], slots) for hit in found}
 
     def close(self) -> None:
         self.client.close()
@@ -237,6 +273,11 @@ class ElasticsearchStranger:
 
 def _key(id: object) -> Key:
     return id if isinstance(id, int) else str(id)
+
+
+def _named(vectors: Any) -> dict[str, Any]:
+    """Vectors by name, which a point with an unnamed one alone does not say."""
+    return vectors if isinstance(vectors, dict) else {"": vectors}
 
 
 def _literal(vector: Vector) -> str:

@@ -23,9 +23,9 @@ from tests.strangers import (
 
 import samespace
 from samespace import Index, Layout
+from samespace.protocols import EmbeddingBackend
 from samespace.stores.pgvector.table import Name
 from samespace.stores.qdrant import transport
-from samespace.testing.backends import UNLIKE, V3
 
 WORDS = ("anchor", "bramble", "cinder", "dune")
 
@@ -45,7 +45,8 @@ class Application:
     ``text``, ``metadata`` and ``slot`` are its names for them; ``stores`` are what fillers open with
     ``source`` and ``options``, in this process where it is ``shared``. Where the store ``empties`` a
     slot whose text changes in place, the application leaves that to it; elsewhere it makes the new
-    vector. ``filled`` counts the rows that fillers had written when they were killed.
+    vector. ``old`` is its model, and ``new`` the one that it moves to. ``filled`` counts the rows that
+    fillers had written when they were killed.
     """
 
     stranger: Callable[[], Stranger]
@@ -56,6 +57,8 @@ class Application:
     metadata: str
     slot: str
     as_key: Callable[[int], Key]
+    old: EmbeddingBackend = OLD
+    new: EmbeddingBackend = NEW
     empties: bool = False
     shared: bool = False
     acknowledged: Rows = field(default_factory=dict)
@@ -74,37 +77,58 @@ class Application:
                 self.put(stranger, key, text, {"version": 0})
                 self.acknowledged[key] = text, {"version": 0}
 
-    def put(self, stranger: Stranger, key: Key, text: str, metadata: dict[str, Any]) -> None:
-        """Insert a row, or replace it whole."""
-        stranger.put(key, {self.text: text, self.metadata: metadata}, self.vectors(text))
+    def add_slot(self) -> None:
+        """An empty slot for the new model, beside the application's own."""
+        with self.open(space=self.old.space) as store:
+            store.add_slot(self.new.space)
 
-    def change_text(self, stranger: Stranger, key: Key, text: str) -> None:
+    def put(
+        self,
+        stranger: Stranger,
+        key: Key,
+        text: str,
+        metadata: dict[str, Any],
+        model: EmbeddingBackend | None = None,
+    ) -> None:
+        """Insert a row, or replace it whole; by the application that was deployed for a model."""
+        stranger.put(key, {self.text: text, self.metadata: metadata}, self.vectors(text, model))
+
+    def change_text(
+        self, stranger: Stranger, key: Key, text: str, model: EmbeddingBackend | None = None
+    ) -> None:
         """Give a row another text, in place."""
-        stranger.change(key, {self.text: text}, {} if self.empties else self.vectors(text))
+        stranger.change(key, {self.text: text}, {} if self.empties else self.vectors(text, model))
 
-    def vectors(self, text: str) -> Vectors:
-        """The vector of a text, as the application embeds it."""
-        return {self.slot: OLD.embed_documents([text])[0]}
+    def vectors(self, text: str, model: EmbeddingBackend | None = None) -> Vectors:
+        """The vector of a text, by the old model unless said."""
+        model = model or self.old
+        return {self.slot_of(model): model.embed_documents([text])[0]}
+
+    def slot_of(self, model: EmbeddingBackend) -> str:
+        """Where a model's vectors are, as the store's driver names it."""
+        return self.slot if model is self.old else model.space.id
 
 
-def postgres_ours(conninfo: str, schema: str, rows: int) -> Application:
+def postgres_ours(conninfo: str, schema: str, rows: int, **models: EmbeddingBackend) -> Application:
     """A collection made by this library, of which the application writes the columns it knows."""
+    slot = models.get("old", OLD).space.id
     application = _postgres(
         conninfo, schema,
-        key="id", text="text", metadata="metadata", slot=V3.id, as_key=str,
+        key="id", text="text", metadata="metadata", slot=slot, as_key=str, **models,
     )  # fmt: skip
-    with application.open(backend=OLD, index=Index(build="immediate")) as store:
+    with application.open(backend=application.old, index=Index(build="immediate")) as store:
         store.create()
         application.seed(rows)
-        store.add_slot(UNLIKE)
     return application
 
 
-def postgres_adopted(conninfo: str, schema: str, rows: int) -> Application:
+def postgres_adopted(
+    conninfo: str, schema: str, rows: int, **models: EmbeddingBackend
+) -> Application:
     """A table that was there: bigint key, obligatory vectors, an index on them."""
     application = _postgres(
         conninfo, schema,
-        key="chunk no", text="Body %", metadata="labels", slot="embedding", as_key=int,
+        key="chunk no", text="Body %", metadata="labels", slot="embedding", as_key=int, **models,
     )  # fmt: skip
     create = """CREATE TABLE {} ("chunk no" bigint PRIMARY KEY, "Body %" text NOT NULL,
         labels jsonb, embedding vector(64) NOT NULL)"""
@@ -118,11 +142,12 @@ def postgres_adopted(conninfo: str, schema: str, rows: int) -> Application:
 
 
 def _postgres(conninfo: str, schema: str, *, key: str, **names: Any) -> Application:
+    registry = {} if schema == "public" else {"registry": f"{schema}_registry"}
     return Application(
         stranger=lambda: PostgresStranger(conninfo, schema, "chunks", key=key),
         stores=("PgVectorStore", "AsyncPgVectorStore"),
         source=conninfo,
-        options={"collection": "chunks", "schema": schema, "registry": f"{schema}_registry"},
+        options={"collection": "chunks", "schema": schema, **registry},
         empties=True,
         **names,
     )
@@ -144,7 +169,14 @@ def qdrant_local(client: QdrantClient, rows: int) -> Application:
 
 
 def qdrant_server(
-    url: str, client: QdrantClient, collection: str, rows: int, **options: Any
+    url: str,
+    client: QdrantClient,
+    collection: str,
+    rows: int,
+    *,
+    old: EmbeddingBackend = OLD,
+    new: EmbeddingBackend = NEW,
+    **options: Any,
 ) -> Application:
     """A collection of a server, with an unnamed vector."""
     application = Application(
@@ -152,6 +184,8 @@ def qdrant_server(
         source=url,
         options={"collection": collection, **options},
         slot="",
+        old=old,
+        new=new,
         **POINTS,
     )
     _make_points(application, client, rows)
@@ -176,7 +210,9 @@ def _make_points(application: Application, client: QdrantClient, rows: int) -> N
     _adopt(application, id="id")
 
 
-def elasticsearch_adopted(url: str, index: str, rows: int) -> Application:
+def elasticsearch_adopted(
+    url: str, index: str, rows: int, **models: EmbeddingBackend
+) -> Application:
     """An index that was there, with a field of vectors and labels that are in no index."""
     application = Application(
         stranger=lambda: ElasticsearchStranger(url, index),
@@ -187,6 +223,7 @@ def elasticsearch_adopted(url: str, index: str, rows: int) -> Application:
         metadata="labels",
         slot="embedding",
         as_key=str,
+        **models,
     )
     with closing(ElasticsearchStranger(url, index)) as stranger:
         properties = {
@@ -204,6 +241,5 @@ def _adopt(application: Application, *, id: str) -> None:
     layout = Layout(
         id=id, text=application.text, slot=application.slot, metadata=application.metadata
     )
-    with application.open(backend=OLD, layout=layout) as store:
+    with application.open(backend=application.old, layout=layout) as store:
         store.adopt()
-        store.add_slot(NEW.space)

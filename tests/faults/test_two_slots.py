@@ -34,6 +34,7 @@ from tests.faults.filling import NEW, OLD, follow
 from tests.strangers import Key, Row, Stranger
 
 from samespace import Document
+from samespace.protocols import EmbeddingBackend
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +102,14 @@ PLACES: dict[str, Callable[[pytest.FixtureRequest], Maker]] = {
 @pytest.fixture(params=PLACES)
 def make(request: pytest.FixtureRequest) -> Maker:
     """Makes an application's collection with so many rows, and adds the second slot."""
-    return PLACES[request.param](request)
+    made = PLACES[request.param](request)
+
+    def with_second_slot(rows: int) -> Application:
+        application = made(rows)
+        application.add_slot()
+        return application
+
+    return with_second_slot
 
 
 class Writer:
@@ -280,13 +288,13 @@ SOUND = Findings(
     frozenset(),
     frozenset(),
     frozenset(),
-    {V3.id: frozenset(), UNLIKE.id: frozenset()},
+    {},
 )
 
 
 def inspect(application: Application) -> Findings:
     """What is stored against what was acknowledged, read with the bare driver."""
-    slots = {application.slot: OLD, UNLIKE.id: NEW}
+    slots = {application.slot_of(model): model for model in (application.old, application.new)}
     with closing(application.stranger()) as stranger:
         rows = stranger.rows(slots)
     stored = {
@@ -303,14 +311,15 @@ def inspect(application: Application) -> Findings:
         ),
         wrong=frozenset(key for key in both if stored[key] != wanted[key]),
         unfilled={
-            backend.space.id: frozenset(key for key, row in rows.items() if slot not in row[1])
+            backend.space.id: empty
             for slot, backend in slots.items()
+            if (empty := frozenset(key for key, row in rows.items() if slot not in row[1]))
         },
     )
 
 
 def stale(
-    application: Application, rows: Mapping[Key, Row], slot: str, backend: TaskBackend
+    application: Application, rows: Mapping[Key, Row], slot: str, backend: EmbeddingBackend
 ) -> frozenset[Key]:
     """The rows whose vector is not what the backend makes of their text."""
     wanted = backend.embed_documents([fields[application.text] for fields, _ in rows.values()])
@@ -373,6 +382,7 @@ def test_a_text_that_returns_between_read_and_fill_gets_its_own_vector(
     postgres: str, schema: str
 ) -> None:
     application = postgres_ours(postgres, schema, 1)
+    application.add_slot()
     with application.open(space=V3) as store, closing(application.stranger()) as stranger:
         early, _ = store.pending(UNLIKE, limit=1)
         application.change_text(stranger, "0", text_of(0, 1))
