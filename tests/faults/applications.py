@@ -109,7 +109,7 @@ class Application:
         return self.slot if model is self.old else model.space.id
 
 
-def postgres_ours(conninfo: str, schema: str, rows: int, **models: EmbeddingBackend) -> Application:
+def postgres_ours(conninfo: str, schema: str, rows: int, **models: Any) -> Application:
     """A collection made by this library, of which the application writes the columns it knows."""
     slot = models.get("old", OLD).space.id
     application = _postgres(
@@ -122,9 +122,7 @@ def postgres_ours(conninfo: str, schema: str, rows: int, **models: EmbeddingBack
     return application
 
 
-def postgres_adopted(
-    conninfo: str, schema: str, rows: int, **models: EmbeddingBackend
-) -> Application:
+def postgres_adopted(conninfo: str, schema: str, rows: int, **models: Any) -> Application:
     """A table that was there: bigint key, obligatory vectors, an index on them."""
     application = _postgres(
         conninfo, schema,
@@ -210,9 +208,7 @@ def _make_points(application: Application, client: QdrantClient, rows: int) -> N
     _adopt(application, id="id")
 
 
-def elasticsearch_adopted(
-    url: str, index: str, rows: int, **models: EmbeddingBackend
-) -> Application:
+def elasticsearch_adopted(url: str, index: str, rows: int, **models: Any) -> Application:
     """An index that was there, with a field of vectors and labels that are in no index."""
     application = Application(
         stranger=lambda: ElasticsearchStranger(url, index),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -145,6 +145,57 @@ class Derived:
         return result
 
 
+class Unsourced:
+    """A slot that somebody else made, in which nothing says what text a vector is of.
+
+    Where an application of the target's model changes a text in place, this slot's vector stays that of
+    the text before. What shows it is the target's slot alone, until that is filled again: so a row's
+    vector here is remade before its vector there.
+    """
+
+    def __init__(
+        self, rows: Rows, space: EmbeddingSpace, model: ByModel, target: EmbeddingSpace
+    ) -> None:
+        self._rows, self._space, self._model, self._target = rows, space, model, target
+        self.embedded = 0
+
+    async def first(self, rows: Sequence[VersionedRow]) -> Sequence[VersionedRow]:
+        """Remake the vectors of rows whose text was changed in place; the rows that may be filled now.
+
+        Those are rows that have a vector in the target's slot: a writer that replaces a row leaves none
+        there. What was written here may be a new version of the row, so that it is read again.
+        """
+        texts = {row.document.id: row.document.embedded_text for row in rows}
+        in_place = await self._rows.filled_of(self._target, list(texts))
+        texts = {row.document.id: texts[row.document.id] for row in in_place}
+        found = await self._rows.filled_of(self._space, list(texts))
+        found = [row for row in found if not row.key]
+        mended = {row.document.id for row in found}
+        if not mended:
+            return rows
+        done = await self._remake([row for row in found if _says(row, texts)])
+        again = await self._rows.again(self._target, list(mended)) if done else []
+        return [
+            *(row for row in rows if row.document.id not in mended),
+            *(row for row in again if _says(row, texts)),
+        ]
+
+    async def _remake(self, rows: Sequence[VersionedRow]) -> bool:
+        """Whether none of them was changed meanwhile."""
+        if not rows:
+            return True
+        made = await self._model.make(rows, {})
+        self.embedded += made.embedded
+        pairs = _paired(rows, made)
+        if not pairs:
+            return True
+        matrix = stack([vector for _, vector in pairs], self._space.dimensions)
+        done = await self._rows.fill(
+            self._space, [row for row, _ in pairs], np.asarray(matrix, np.float32)
+        )
+        return not done.changed
+
+
 @dataclass(slots=True)
 class _Tally:
     """What was done so far."""
@@ -201,8 +252,10 @@ class SlotFilling:
         in_flight: InFlight,
         budget: Budget,
         is_stopping: Callable[[], bool],
+        unsourced: Unsourced | None = None,
     ) -> None:
         self._rows, self._space, self._making, self._share = rows, space, making, share
+        self._unsourced = unsourced
         self._in_flight, self._budget = in_flight, budget
         self._is_stopping = is_stopping
         self._pace = Pace()
@@ -212,7 +265,12 @@ class SlotFilling:
         """Up to where the store's log of changes was looked at."""
         self._documents: set[str] = set()
         """Those whose chunks are being embedded."""
-        self.embedded = 0
+        self._embedded = 0
+
+    @property
+    def embedded(self) -> int:
+        """Texts."""
+        return self._embedded + (self._unsourced.embedded if self._unsourced else 0)
 
     @property
     def progress(self) -> SlotProgress:
@@ -314,6 +372,10 @@ class SlotFilling:
 
     async def _each(self, rows: Sequence[VersionedRow]) -> None:
         """Rows that have nothing to do with one another."""
+        if self._unsourced is not None:
+            rows = await self._unsourced.first(rows)
+        if not rows:
+            return
         made = await self._making.make(rows, {})
         self._note(made, rows)
         await self._write(rows, made)
@@ -348,6 +410,11 @@ class SlotFilling:
         if overlap:
             self._refuse(rows, overlap)
             return
+        if self._unsourced is not None:
+            left = await self._unsourced.first(rows)
+            if len(left) < len(rows):
+                return  # the next sweep finds them
+            rows = sorted(left, key=lambda row: chunk_order(row.document))
         made = await self._making.make(rows, chunks)
         self._note(made, rows)
         last = wanted | {row.document.id for row in pending}
@@ -358,7 +425,7 @@ class SlotFilling:
         self._note(Remade(refused={row.document.id: reason for row in rows}), rows)
 
     def _note(self, made: Remade, rows: Sequence[VersionedRow]) -> None:
-        self.embedded += made.embedded
+        self._embedded += made.embedded
         for row in rows:
             reason = made.refused.get(row.document.id)
             if reason is not None:
@@ -368,7 +435,7 @@ class SlotFilling:
 
     async def _write(self, rows: Sequence[VersionedRow], made: Remade) -> bool:
         """Whether all of these rows that have a vector were as they had been read."""
-        pairs = [(row, made.vectors[row.document.id]) for row in rows if _has(made, row)]
+        pairs = _paired(rows, made)
         if not pairs:
             return True
         vectors: list[Vector] = [vector for _, vector in pairs]
@@ -403,8 +470,14 @@ def _is_of(row: VersionedRow, parent: str) -> bool:
     return row.document.parent is not None and row.document.parent.id == parent
 
 
-def _has(made: Remade, row: VersionedRow) -> bool:
-    return row.document.id in made.vectors
+def _says(row: VersionedRow, texts: Mapping[str, str]) -> bool:
+    return row.document.embedded_text == texts[row.document.id]
+
+
+def _paired(rows: Sequence[VersionedRow], made: Remade) -> list[tuple[VersionedRow, Vector]]:
+    """The rows that have a vector now, with it."""
+    vectors = made.vectors
+    return [(row, vectors[row.document.id]) for row in rows if row.document.id in vectors]
 
 
 def _text(row: VersionedRow) -> str:

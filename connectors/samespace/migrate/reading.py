@@ -96,6 +96,19 @@ class Rows(Target):
             if after is None:
                 return found
 
+    async def filled_of(self, space: EmbeddingSpace, ids: Sequence[str]) -> list[VersionedRow]:
+        """Those of some rows that have a vector in a slot."""
+        return await self._all(self._store.filled, space, field.id.in_(ids)) if ids else []
+
+    async def again(self, space: EmbeddingSpace, ids: Sequence[str]) -> list[VersionedRow]:
+        """Some rows as they are now, for filling a slot."""
+        where = field.id.in_(ids)
+        filled = await self._all(self._store.filled, space, where)
+        found = {row.document.id: row for row in filled}
+        # Last: of a vector without a source both say that it is theirs.
+        pending = await self._all(self._store.pending, space, where)
+        return list((found | {row.document.id: row for row in pending}).values())
+
     async def count_pending(self, space: EmbeddingSpace, where: Filter) -> int:
         """Rows that pass and have no vector in a slot."""
         found, after = 0, None

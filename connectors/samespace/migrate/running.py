@@ -35,7 +35,15 @@ from samespace.ingest.pipeline import LATE
 from samespace.ingest.running import served
 from samespace.ingest.target import AnyStore
 from samespace.ingest.worker import GRACE, Left, in_a_thread
-from samespace.migrate.filling import ByModel, Derived, InFlight, Making, Share, SlotFilling
+from samespace.migrate.filling import (
+    ByModel,
+    Derived,
+    InFlight,
+    Making,
+    Share,
+    SlotFilling,
+    Unsourced,
+)
 from samespace.migrate.pacing import Budget, BudgetSpent
 from samespace.migrate.plan import MigrationPlan, PlannedCollection, check_holds
 from samespace.migrate.progress import CollectionProgress, MigrationReport, Stopped
@@ -377,9 +385,16 @@ class _Collection:
             await self._add(source, late=late)
         model = self._by_model(self._run.asked.backend, self._run.embedder, info, target)
         together = late and self._planned.path != "derive"
-        way = self._way(model, late=late)
-        self._slots.append(self._filling(self._planned.target.space, way, late=together))
-        self._follow_the_handle(info)
+        way, own = self._way(model, late=late), self._of_the_handle(info)
+        unsourced = None
+        if own is not None and own[0].name != own[0].space.id:
+            space = self._planned.target.space
+            unsourced = Unsourced(self._rows, own[0].space, own[1], space)
+        filling = self._filling(self._planned.target.space, way, late=together, unsourced=unsourced)
+        self._slots.append(filling)
+        if own is not None:
+            late = is_late(own[0].provenance)
+            self._slots.append(self._filling(own[0].space, own[1], late=late))
 
     def _by_model(
         self, backend: AnyBackend, embedder: Embedder, info: CollectionInfo, slot: SlotInfo | None
@@ -394,21 +409,26 @@ class _Collection:
         source, target = self._planned.source.space, self._planned.target.space
         return Derived(source, target, None if late else model)
 
-    def _follow_the_handle(self, info: CollectionInfo) -> None:
-        """Keep the slot fresh that the handle's own backend embeds for."""
+    def _of_the_handle(self, info: CollectionInfo) -> tuple[SlotInfo, ByModel] | None:
+        """The slot that the handle's own backend embeds for, where that is to be kept fresh."""
         backend = self._store.backend
         if not self._run.asked.follow or backend is None:
-            return
+            return None
         slot = _slot_of(info, backend.space)
         if slot is None or slot.space == self._planned.target.space:
-            return
-        late = is_late(slot.provenance)
-        if late:
+            return None
+        if is_late(slot.provenance):
             check_can_embed_chunks(backend, info.name)
-        model = self._by_model(backend, self._run.embedder_of(backend), info, slot)
-        self._slots.append(self._filling(slot.space, model, late=late))
+        return slot, self._by_model(backend, self._run.embedder_of(backend), info, slot)
 
-    def _filling(self, space: EmbeddingSpace, making: Making, *, late: bool) -> SlotFilling:
+    def _filling(
+        self,
+        space: EmbeddingSpace,
+        making: Making,
+        *,
+        late: bool,
+        unsourced: Unsourced | None = None,
+    ) -> SlotFilling:
         asked, where = self._run.asked, self._planned.where
         share = Share(
             worker=asked.worker,
@@ -424,6 +444,7 @@ class _Collection:
             in_flight=self._run.in_flight,
             budget=self._run.budget,
             is_stopping=self._run.is_stopping,
+            unsourced=unsourced,
         )
 
     def _is_late(

@@ -11,8 +11,7 @@ from samespace.stores.elasticsearch.dsl import alias_of
 UNSEEN: Final = (
     "A sweep refreshes first, and compares each text with what its vector was made from. Unseen are a text "
     "that was changed and changed back between two sweeps with the other model's vector of the text "
-    "between, and texts changed in place under an adopted slot's vector, which does not say what it was "
-    "made from"
+    "between, and, without --old-backend, texts changed in place under an adopted slot's vector"
 )
 UNRECLAIMED: Final = (
     "The field stays in the mapping, without values, until the index is made anew; the space comes back "

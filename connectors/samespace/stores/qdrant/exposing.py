@@ -8,8 +8,8 @@ from samespace.forecast import ClientChange
 
 UNSEEN: Final = (
     "A sweep compares each text with what its vector was made from. Unseen are a text that was changed "
-    "and changed back between two sweeps with the other model's vector of the text between, and texts "
-    "changed in place under an adopted slot's vector, which does not say what it was made from"
+    "and changed back between two sweeps with the other model's vector of the text between, and, without "
+    "--old-backend, texts changed in place under an adopted slot's vector"
 )
 UNRECLAIMED: Final = (
     "The space comes back when the optimizer writes the segments anew, which it does by itself"
