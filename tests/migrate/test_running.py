@@ -27,7 +27,7 @@ import samespace
 from samespace import Document, Parent, field, open_store
 from samespace.errors import EmbeddingError, InvalidInput, MigrationError, SpaceMismatch
 from samespace.guard import SlotState
-from samespace.migrate import MigrationPlan, MigrationReport, MigrationRun, plan
+from samespace.migrate import MigrationPlan, MigrationReport, MigrationRun, open_slot, plan
 from samespace.protocols import Matrix, Vector, VectorStore
 from samespace.space import EmbeddingSpace, derive
 from samespace.testing.backends import UNLIKE, V3, LyingBackend, TaskBackend
@@ -130,6 +130,18 @@ def test_running_again_does_what_is_left(place: Place) -> None:
     third = ran(place, new(), made)
     assert (third.complete, third.filled, third.tokens) == (True, 0, 0)
     check_filled(place, new())
+
+
+def test_a_run_begins_again_once_its_slot_is_open(one: Place) -> None:
+    seeded(one)
+    made = planned(one, new())
+    assert ran(one, new(), made).complete
+    with one.open(TaskBackend()) as store:
+        open_slot(store, made, force=True)
+        store.upsert([Document("late", "written with the old model")])
+    late = ran(one, new(), made)
+    assert (late.complete, late.filled) == (True, 1)
+    check_filled(one, new(), [*ROWS, Document("late", "written with the old model")])
 
 
 def test_workers_share_the_rows_and_pay_for_nothing_twice(place: Place) -> None:
