@@ -101,6 +101,7 @@ ABORTED: Final[Schedule] = (
     ("read", 1, NEW, "pending"),
     ("put", "b", "y", NEW),
     ("abort",),
+    ("abandon",),
     ("advance", 0),
     ("edit", "a", "y", OLD),
     ("begin",),
@@ -152,4 +153,4 @@ def steps(models: Sequence[str], fillers: int, slots: Sequence[str]) -> list[Ste
     return found + [("advance", filler) for filler in range(fillers)]
 
 
-MIGRATING: Final[Sequence[Step]] = (("begin",), ("open",), ("finish",), ("abort",))
+MIGRATING: Final[Sequence[Step]] = (("begin",), ("open",), ("finish",), ("abort",), ("abandon",))

@@ -14,6 +14,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from tests.migrate.memory_rows import NEW, OLD
+from tests.migrate.running import RunningWorld
 from tests.migrate.schedules import FILLERS, Broken, Rows, Step, World
 
 KEYS = st.sampled_from("ab")
@@ -25,6 +26,7 @@ NOTE = "schedule: "
 FEW = settings(
     max_examples=25,
     stateful_step_count=50,
+    deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.generate],  # schedules are made short without it, and better,
@@ -33,22 +35,22 @@ FEW = settings(
 )
 
 
-def has_rows(machine: Migration) -> bool:
+def has_rows(machine: Scheduling) -> bool:
     """Whether there is something to change."""
     return bool(machine.world.wanted)
 
 
-def has_work(machine: Migration) -> bool:
+def has_work(machine: Scheduling) -> bool:
     """Whether a filler holds something."""
     return any(machine.world.held)
 
 
-def has_halves(machine: Migration) -> bool:
+def has_halves(machine: Scheduling) -> bool:
     """Whether somebody is between two requests."""
     return bool(machine.world.halves)
 
 
-class Migration(RuleBasedStateMachine):
+class Scheduling(RuleBasedStateMachine):
     """One schedule in the making; what does not hold says after which."""
 
     make: ClassVar[Callable[[], Rows]]
@@ -57,9 +59,13 @@ class Migration(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(type(self).make())
+        self.world = self.made_of(type(self).make())
         self.schedule: list[Step] = []
         self.is_broken = False
+
+    def made_of(self, rows: Any) -> World:
+        """The world that the schedule is of."""
+        return World(rows)
 
     def take(self, *step: Any) -> None:
         """Do a step, and look at what must hold."""
@@ -74,6 +80,18 @@ class Migration(RuleBasedStateMachine):
             self.is_broken = True
             fault.add_note(f"{NOTE}{self.schedule}")
             raise
+
+    def teardown(self) -> None:
+        """Once all writers have stopped and the fillers find nothing to do, all is right."""
+        if self.is_broken:
+            return
+        type(self).made(list(self.schedule))
+        self.take("settle")
+        self._hold(self.world.check_settled)
+
+
+class Migration(Scheduling):
+    """Fillers step by step, and a migration that does what it does at once."""
 
     @rule(key=KEYS, text=TEXTS, model=MODELS)
     def put(self, key: str, text: str, model: str) -> None:
@@ -129,27 +147,71 @@ class Migration(RuleBasedStateMachine):
     def crash(self, filler: int) -> None:
         self.take("crash", filler)
 
-    @rule(name=st.sampled_from(("begin", "open", "finish", "abort", "settle")))
+    @rule(name=st.sampled_from(("begin", "open", "finish", "abort", "abandon", "settle")))
     def migrate(self, name: str) -> None:
         self.take(name)
 
+
+PLACE = st.integers(0, 1)
+TURN = st.tuples(st.just("turn"), st.integers(1, 12))
+START = st.tuples(st.just("start"), PLACE, st.integers(0, 3))
+STOP = st.tuples(st.sampled_from(("kill", "cancel", "stop")), PLACE)
+WRITE = st.one_of(
+    st.tuples(st.sampled_from(("put", "edit", "edit_text")), KEYS, TEXTS, MODELS),
+    st.tuples(st.just("edit_only"), KEYS, TEXTS),
+    st.tuples(st.sampled_from(("edit_vector", "annotate", "delete")), KEYS),
+)
+
+
+def meanwhile(model: str) -> st.SearchStrategy[list[Step]]:
+    """What may come between the steps of an end: writers of the slot that stays, and runs."""
+    writing = (
+        st.tuples(st.just("put"), KEYS, TEXTS, st.just(model)),
+        st.tuples(st.sampled_from(("annotate", "delete")), KEYS),
+    )
+    return st.lists(st.one_of(TURN, *writing), max_size=5)
+
+
+class Running(Scheduling):
+    """Runs of the product, turn by turn, and its ways to end a migration."""
+
+    world: RunningWorld
+
+    def made_of(self, rows: Any) -> RunningWorld:
+        return RunningWorld(rows)
+
+    @rule(steps=st.lists(st.one_of(WRITE, WRITE, TURN, TURN, START, STOP), max_size=12))
+    def work(self, steps: list[Step]) -> None:
+        for step in steps:
+            self.take(*step)
+
+    @rule(steps=meanwhile(NEW))
+    def open_slot(self, steps: list[Step]) -> None:
+        self.take("open_slot", steps)
+
+    @rule(steps=meanwhile(NEW))
+    def finish_slot(self, steps: list[Step]) -> None:
+        self.take("finish_slot", steps)
+
+    @rule(steps=meanwhile(OLD))
+    def abort_slot(self, steps: list[Step]) -> None:
+        self.take("abort_slot", steps)
+
     def teardown(self) -> None:
-        """Once all writers have stopped and the fillers find nothing to do, all is right."""
-        if self.is_broken:
-            return
-        type(self).made(list(self.schedule))
-        self.take("settle")
-        self._hold(self.world.check_settled)
+        try:
+            super().teardown()
+        finally:
+            self.world.close()
 
 
 def explore(
     make: Callable[[], Rows],
     how: settings = FEW,
     *,
+    kind: type[Scheduling] = Migration,
     made: Callable[[list[Step]], object] = lambda _: None,
 ) -> None:
     """Run schedules until one breaks what must hold: :class:`Broken` has a short one as a note."""
-    machine = type(
-        "Machine", (Migration,), {"make": staticmethod(make), "made": staticmethod(made)}
-    )
+    told = {"make": staticmethod(make), "made": staticmethod(made)}
+    machine = type("Machine", (kind,), told)
     run_state_machine_as_test(machine, settings=how)

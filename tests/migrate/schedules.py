@@ -177,6 +177,12 @@ class World:
             self._drop(OLD, NEW)
 
     def abort(self) -> None:
+        """Drop the new slot, unless a row would lose its only vector."""
+        if {OLD, NEW} <= self.rows.slots.keys() and not self._to_do(OLD):
+            self._drop(NEW, OLD)
+            self.ready = False
+
+    def abandon(self) -> None:
         """Drop the new slot; what only that one had is pending in the old one."""
         if {OLD, NEW} <= self.rows.slots.keys():
             self.rows.drop_slot(NEW)

@@ -26,6 +26,7 @@ from tests.contract.ingesting import (
 from tests.contract.test_elasticsearch_contract import raw
 from tests.contract.test_qdrant_contract import Harness as QdrantHarness
 from tests.contract.test_qdrant_contract import memory, prefix
+from tests.migrate.evidence import passing
 from tests.places import STORES as FOREIGN
 from tests.places import Place as ForeignPlace
 from tests.places import Table, opened_place
@@ -42,7 +43,6 @@ from samespace.migrate import (
     RunNotes,
     SlotChange,
     Verification,
-    VerifiedCollection,
     abort,
     expose,
     finish,
@@ -61,24 +61,6 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
     "Elasticsearch": elasticsearch_place,
 }
 ROWS = documents(20)
-
-
-def passing(made: MigrationPlan) -> Verification:
-    """Evidence of all collections, which nobody had to gather."""
-    return Verification(
-        plan=made.hash,
-        version="0",
-        collections=tuple(
-            VerifiedCollection(
-                name=each.name,
-                source=each.source.space,
-                target=each.target.space,
-                rows=each.rows,
-                checks=(Check(name="pending", passed=True, sentence="no row is pending"),),
-            )
-            for each in made.collections
-        ),
-    )
 
 
 def failing(made: MigrationPlan) -> Verification:
