@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from html import escape
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from samespace.audit import markup
 from samespace.migrate.estimating import shown_size
 from samespace.migrate.line_plot import STYLE, Line, Point, plot
 
@@ -13,12 +13,6 @@ if TYPE_CHECKING:
     from samespace.migrate.dimensions import DimensionReport, DimensionRow
 
 _HEAD = ("size", "precision", "overlap@10", "disk a row", "memory a row")
-_STYLE = """
-:root { color-scheme: light dark }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; padding: .2rem .6rem; border-bottom: 1px solid #8884 }
-"""
 _MEANT = (
     "overlap@10 is the share of the ten nearest at full size that are among the ten nearest here, on "
     "average, without what an approximate index misses."
@@ -27,20 +21,14 @@ _MEANT = (
 
 def dimensions_page(report: DimensionReport) -> str:
     """The page. It has no script, and nothing of it is loaded from elsewhere."""
-    title = escape(f"Smaller sizes of {report.space}")
-    head = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width">',
-        f"<title>{title}</title><style>{_STYLE}{STYLE}</style></head><body>",
-        f"<h1>{title}</h1>",
-    )
-    return "\n".join((*head, *_body(report), "</body></html>")) + "\n"
+    title = f"Smaller sizes of {report.space}"
+    return markup.page(title, _body(report), style=STYLE)
 
 
 def _body(report: DimensionReport) -> Iterator[str]:
     asked = "queries that were given" if report.own_queries else "first sentences of these"
     found = f"{report.documents:,} documents, {report.queries:,} {asked}; {report.tokens:,} tokens spent"
-    yield from _paragraphs((found, _MEANT))
+    yield from markup.paragraphs((found, _MEANT))
     lines = list(_lines(report.rows))
     if lines:
         yield from plot(
@@ -49,10 +37,12 @@ def _body(report: DimensionReport) -> Iterator[str]:
             across="bytes a row on disk, with index",
             up="overlap@10",
         )
-        yield from _paragraphs(("A point is labelled with its number of dimensions.",))
+        yield from markup.paragraphs(("A point is labelled with its number of dimensions.",))
     else:
-        yield from _paragraphs(("The store does not say what a row takes, so nothing is drawn.",))
-    yield from _table(_HEAD, map(_cells, report.rows))
+        yield from markup.paragraphs(
+            ("The store does not say what a row takes, so nothing is drawn.",)
+        )
+    yield from markup.table(_HEAD, map(_cells, report.rows))
 
 
 def _lines(rows: Sequence[DimensionRow]) -> Iterator[Line]:
@@ -75,14 +65,3 @@ def _cells(row: DimensionRow) -> tuple[str, ...]:
         f"{row.overlap:.3f}",
         *("not there" if size is None else shown_size(size) for size in weights),
     )
-
-
-def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
-    return (f"<p>{escape(line)}</p>" for line in lines)
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    yield "<table><tr>" + "".join(f"<th>{escape(each)}</th>" for each in head) + "</tr>"
-    for row in rows:
-        yield "<tr>" + "".join(f"<td>{escape(each)}</td>" for each in row) + "</tr>"
-    yield "</table>"

@@ -22,7 +22,7 @@ _BOTTOM: Final = 60
 _TICKS: Final = 6
 _COLOURS: Final = 4
 _DASHES: Final = ("", "7 4", "2 3", "9 3 2 3")
-_ASIDE: Final = ((0, -10, "middle"), (0, 22, "middle"), (10, 5, "start"), (-10, 5, "end"))
+_ASIDE: Final = ((0, 22, "middle"), (0, -10, "middle"), (10, 5, "start"), (-10, 5, "end"))
 """Where the label of a point is, by its line, so that those of lines that meet do not."""
 
 
@@ -109,14 +109,18 @@ def _drawn(place: int, line: Line, at: Sequence[tuple[float, float]]) -> Iterato
     yield f'<polyline {_stroke(place)} points="{path}"/>'
     aside, below, anchor = _ASIDE[place % len(_ASIDE)]
     for point, (x, y) in zip(line.points, at, strict=True):
-        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="var(--c{place % _COLOURS})"/>'
-        yield _text(x + aside, y + below, point.label, anchor)
+        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{_colour(place)}"/>'
+        yield _text(x + aside, y + below, point.label, anchor, f' style="fill: {_colour(place)}"')
+
+
+def _colour(place: int) -> str:
+    return f"var(--c{place % _COLOURS})"
 
 
 def _stroke(place: int) -> str:
     dashes = _DASHES[place % len(_DASHES)]
-    return f'stroke="var(--c{place % _COLOURS})" stroke-dasharray="{dashes}"'
+    return f'stroke="{_colour(place)}" stroke-dasharray="{dashes}"'
 
 
-def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def _text(x: float, y: float, text: str, anchor: str = "middle", style: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{style}>{escape(text)}</text>'
