@@ -187,39 +187,50 @@ def sample(found: Sampled, population: int) -> Check:
         return Check(name="sample", passed=True, sentence="there is no vector to embed again")
     if not found.judged:
         return _unjudged("sample", f"none of {found.drawn:,} drawn rows could be compared")
-    drawn, unjudged = found.drawn, found.unjudged
-    population = max(population, drawn)
-    low, _ = share_interval(found.foreign.count, drawn, population)
-    _, high = share_interval(found.foreign.count + unjudged, drawn, population)
-    figures: dict[str, Any] = {
-        "drawn": drawn,
+    population = max(population, found.drawn)
+    low, high = _bounds(found, population)
+    wrong, lowest = found.foreign.count, min(found.cosines)
+    if wrong:
+        sentence = (
+            f"{wrong:,} of {found.judged:,} vectors are not those of their texts (cosine below "
+            f"{found.threshold:g}): {found.foreign}; {_said_of_others(found, population)}; samespace audit "
+            "says what they are, samespace repair mends them"
+        )
+    else:
+        sentence = (
+            f"{found.judged:,} vectors are those of their texts, embedded again (cosine from {lowest:.4f} "
+            f"on); {_said_of_others(found, population)}"
+        )
+    figures = {
+        "drawn": found.drawn,
         "judged": found.judged,
         "population": population,
-        "foreign": found.foreign.count,
+        "foreign": wrong,
         "changed": found.changed,
         "ids": list(found.foreign.ids),
         "low": round(low, 6),
         "high": round(high, 6),
         "threshold": found.threshold,
-        "lowest": round(min(found.cosines, default=0.0), 6),
+        "lowest": round(lowest, 6),
         **_histogram(found.cosines, found.threshold),
     }
-    within = (
-        "which are all" if drawn == population and not unjudged
-        else f"so at most {high:.2%} of all differ, at 95 %"
-    )  # fmt: skip
-    if found.foreign.count:
-        sentence = (
-            f"{found.foreign.count:,} of {found.judged:,} vectors are not those of their texts "
-            f"(cosine below {found.threshold:g}): {found.foreign}; of all {low:.2%} to {high:.2%}, at 95 %; "
-            "samespace audit says what they are, samespace repair mends them"
-        )
-        return Check(name="sample", passed=False, sentence=sentence, figures=figures)
-    sentence = (
-        f"{found.judged:,} vectors are those of their texts, embedded again (cosine from "
-        f"{min(found.cosines):.4f} on), {within}"
-    )
-    return Check(name="sample", passed=True, sentence=sentence, figures=figures)
+    return Check(name="sample", passed=not wrong, sentence=sentence, figures=figures)
+
+
+def _bounds(found: Sampled, population: int) -> tuple[float, float]:
+    """Of the share of vectors that differ among all; one that was not judged may be either."""
+    wrong, drawn = found.foreign.count, found.drawn
+    low, _ = share_interval(wrong, drawn, population)
+    _, high = share_interval(wrong + found.unjudged, drawn, population)
+    return low, high
+
+
+def _said_of_others(found: Sampled, population: int) -> str:
+    if found.drawn < population:
+        low, high = _bounds(found, population)
+        return f"of all {population:,}, {low:.2%} to {high:.2%} differ, at 95 %"
+    aside = f", of which {found.unjudged:,} could not be compared" if found.unjudged else ""
+    return f"all were looked at{aside}"
 
 
 def _histogram(cosines: Sequence[float], threshold: float) -> dict[str, Any]:
