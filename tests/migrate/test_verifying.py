@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import count, groupby
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.contract.ingesting import (
     qdrant_place,
 )
 from tests.contract.test_elasticsearch_contract import raw
+from tests.contract.test_pgvector_rights import Role, role
 from tests.contract.test_qdrant_contract import prefix
 from tests.faults.filling import fill
 
@@ -41,10 +43,11 @@ from samespace.migrate import (
     verify,
 )
 from samespace.migrate.verification import CheckName
+from samespace.protocols import NamesRights
 from samespace.space import EmbeddingSpace
 from samespace.testing.backends import UNLIKE, V3, DistortingBackend, RefusingBackend, TaskBackend
 
-__all__ = ["prefix", "raw"]  # fixtures
+__all__ = ["prefix", "raw", "role"]  # fixtures
 STORES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
     "PostgreSQL": postgres_place,
     "Qdrant local": qdrant_place,
@@ -336,6 +339,16 @@ def test_a_file_of_a_passing_verification_opens_the_slot(one: Place) -> None:
         open_slot(store, planned, found)
     with one.open(new()) as opened:
         assert opened.search(ROWS[3].text, limit=1)[0].document.id == ROWS[3].id
+
+
+def test_a_reader_s_rights_are_enough(one: Place, role: Role) -> None:
+    planned = moved(one)
+    with one.open(OLD) as store:
+        assert isinstance(store, NamesRights)
+        role.run(store.grants("reader", to=role.name).splitlines())
+    theirs = replace(one, source=role.own_conninfo)
+    with theirs.open(OLD) as store:
+        assert verify(store, new(), planned, repetitions=1).passed
 
 
 def test_an_empty_collection_passes(one: Place) -> None:
