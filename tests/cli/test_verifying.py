@@ -123,6 +123,9 @@ def test_another_backend_is_refused_as_one_of_another_space(
     assert "the backend that the plan was made with" in said
     code, _, said = call(*planned, "--backend", "hashing@96", "--old-backend", "hashing@32")
     assert code == 3
+    code, _, said = call(*planned, "--backend", "hashing@96", "--agreement", "1")
+    assert code == 2
+    assert "--agreement" in said
     judged = tmp_path / "judged.jsonl"
     judged.write_text('{"query": "a"}')
     arguments = ["--backend", "hashing@96", "--judgements", str(judged)]

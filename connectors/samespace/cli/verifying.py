@@ -22,6 +22,7 @@ from samespace.cli.options import (
 )
 from samespace.errors import InvalidInput, excerpt
 from samespace.migrate import Judgement, MigrationPlan, verification_page
+from samespace.migrate.evidence import AGREEMENT
 from samespace.migrate.ranking import judgements_from
 from samespace.migrate.verifying import REPETITIONS, SAMPLED
 from samespace.migrate.verifying import verify as verified
@@ -62,6 +63,12 @@ def verify(
     sample: Annotated[
         int, typer.Option(metavar="N", help="How many vectors are made anew, drawn at random.")
     ] = SAMPLED,
+    agreement: Annotated[
+        float,
+        typer.Option(
+            metavar="COSINE", help="From which on such a vector counts as the stored one."
+        ),
+    ] = AGREEMENT,
     repetitions: Annotated[
         int, typer.Option(metavar="N", help="How often each question is asked, for the latency.")
     ] = REPETITIONS,
@@ -93,6 +100,7 @@ def verify(
             judgements=judged,
             thresholds=threshold or (),
             sample=sample,
+            agreement=agreement,
             repetitions=repetitions,
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
             on_progress=_tell,

@@ -88,7 +88,7 @@ def verify(
         thresholds=tuple(map(_threshold, thresholds)),
         sample=check_count(sample, what="sample (--sample)", most=MOST_SAMPLED),
         repetitions=check_count(repetitions, what="repetitions", most=MOST_REPETITIONS),
-        agreement=check_threshold(agreement, what="agreement"),
+        agreement=check_threshold(agreement, what="agreement (--agreement)"),
         made_at=made_at,
         tell=on_progress or _nobody,
         clock=clock,
