@@ -183,7 +183,7 @@ def test_threads_share_it(tmp_path: Path) -> None:
 def test_of_processes_that_are_killed_while_they_add_nothing_is_lost(tmp_path: Path) -> None:
     said: list[str] = []
     for run in range(2):
-        running = [adding(tmp_path, f"{name} {run}") for name in ("one", "two", "three")]
+        running = [adding(tmp_path, f"{name} {run}") for name in ("one", "two")]
         pipes = [process.stdout for process in running if process.stdout is not None]
         said += [pipe.readline() for pipe in pipes for _ in range(40)]
         for process, pipe in zip(running, pipes, strict=True):
@@ -196,7 +196,7 @@ def test_of_processes_that_are_killed_while_they_add_nothing_is_lost(tmp_path: P
         found = archive.find([document_key(V3, text) for text in texts])
         assert len(found) == len(texts)
         assert cosines(np.stack([*found.values()]), vectors_of(texts)).min() > 1 - 1e-6
-    assert len([*tmp_path.iterdir()]) == 3
+    assert len([*tmp_path.iterdir()]) == 2
 
 
 def adding(folder: Path, name: str) -> subprocess.Popen[str]:
@@ -221,20 +221,19 @@ def test_a_disk_that_is_full_is_told_and_nothing_is_broken(tmp_path: Path) -> No
 
 def test_memory_is_a_few_bytes_a_row(tmp_path: Path) -> None:
     space = EmbeddingSpace(model="jina-embeddings-v3", dimensions=32)
-    count, step = 20_000, 500
+    count, step = 40_000, 1_000
     one = np.full(32, 32**-0.5, np.float32)
     random = np.random.default_rng(3)
+    with VectorArchive(tmp_path, space) as archive:
+        for _ in range(0, count, step):
+            archive.add({random.bytes(16): one for _ in range(step)})
     tracemalloc.start()
     try:
         with VectorArchive(tmp_path, space) as archive:
-            for _ in range(0, count, step):
+            for _ in range(3):
                 archive.add({random.bytes(16): one for _ in range(step)})
-        _, adding = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        with VectorArchive(tmp_path, space) as archive:
-            assert len(archive) == count
-        _, opening = tracemalloc.get_traced_memory()
+            assert len(archive) == count + 3 * step
+        _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert adding < 100 * count
-    assert opening < 100 * count
+    assert most < 100 * count
