@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from samespace.documents import CollectionInfo
-from samespace.errors import InvalidInput, MigrationError, command, excerpt
+from samespace.errors import InvalidInput, MigrationError, SpaceMismatch, command, excerpt
 from samespace.forecast import Notice
 from samespace.guard import SlotState
 from samespace.migrate import estimating
 from samespace.migrate.advice import Use
 from samespace.migrate.estimating import Estimate, Figure
 from samespace.migrate.hashed import Fields, Kind, digest, hashed
-from samespace.space import EmbeddingSpace
+from samespace.space import EmbeddingSpace, differences
 
 FORMAT: Final = 1
 Path = Literal["nothing", "derive", "embed"]
@@ -57,6 +57,18 @@ class PlannedCollection:
     pending: int
     stale: int | None
     estimate: Estimate
+
+    def check_target(self, offered: EmbeddingSpace) -> None:
+        """:class:`SpaceMismatch` for vectors of another space than was planned."""
+        if offered != self.target.space:
+            raise SpaceMismatch(
+                f"the backend embeds as {offered}, and the plan moves {excerpt(self.name)} to "
+                f"{self.target.space}; pass the backend that was planned with (--backend), or make "
+                "another plan",
+                stored=self.target.space,
+                offered=offered,
+                differences=differences(self.target.space, offered),
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

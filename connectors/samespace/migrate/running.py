@@ -104,7 +104,7 @@ class MigrationRun:
             raise InvalidInput("there is no backend to fill with: pass one of the target's space")
         pairs = paired(stores, plan)
         for _, planned in pairs:
-            check_target(found, planned)
+            planned.check_target(found.space)
         _check_interval(interval)
         Budget(budget_tokens, found)
         self._asked = _Asked(
@@ -182,16 +182,6 @@ def paired(
     if not listed:
         raise InvalidInput("there is no collection to migrate; pass at least one store")
     return [(store, plan.of(store.collection)) for store in listed]
-
-
-def check_target(backend: AnyBackend, planned: PlannedCollection) -> None:
-    """:class:`InvalidInput` for a backend of another space than was planned."""
-    if backend.space != planned.target.space:
-        raise InvalidInput(
-            f"the backend embeds as {backend.space}, and the plan moves {excerpt(planned.name)} to "
-            f"{planned.target.space}; pass the backend that was planned with (--backend), or make "
-            "another plan"
-        )
 
 
 def _check_interval(interval: object) -> None:

@@ -13,7 +13,7 @@ from samespace.audit.checking import canary_cosines
 from samespace.audit.remaking import check_can_embed_chunks, is_late
 from samespace.documents import CollectionInfo, Document, SlotInfo
 from samespace.embedding import close_async, require_any, uncached
-from samespace.errors import InvalidInput, MigrationError, SpaceMismatch, excerpt
+from samespace.errors import InvalidInput, MigrationError, excerpt
 from samespace.filters import Filter, of_json
 from samespace.guard import check_threshold
 from samespace.ingest.arguments import check_count
@@ -37,7 +37,6 @@ from samespace.migrate.verification import (
     VerifiedCollection,
 )
 from samespace.protocols import AnyBackend
-from samespace.space import differences
 
 SAMPLED: Final = 500
 """How many rows are looked at unless said: if none differs, at most 0.6 % of all do."""
@@ -120,15 +119,8 @@ def _of_target(backend: AnyBackend | None, plan: MigrationPlan) -> AnyBackend:
     found = require_any(backend)
     if found is None:
         raise InvalidInput("there is no backend to verify with: pass one of the target's space")
-    for target in dict.fromkeys(each.target.space for each in plan.collections):
-        if found.space != target:
-            raise SpaceMismatch(
-                f"the backend embeds as {found.space}, and the plan moves to {target}: every row would look "
-                "foreign; pass the backend that the plan was made with",
-                stored=target,
-                offered=found.space,
-                differences=differences(target, found.space),
-            )
+    for each in plan.collections:
+        each.check_target(found.space)
     return found
 
 
