@@ -27,6 +27,7 @@ from tests.contract.test_elasticsearch_contract import raw
 from tests.contract.test_qdrant_contract import Harness as QdrantHarness
 from tests.contract.test_qdrant_contract import memory, prefix
 from tests.migrate.evidence import passing
+from tests.migrate.following import Follower
 from tests.places import STORES as FOREIGN
 from tests.places import Place as ForeignPlace
 from tests.places import Table, opened_place
@@ -139,6 +140,26 @@ def test_a_migration_is_opened_used_by_both_and_finished(old: VectorStore) -> No
     assert said(finish(old, made)) == [(False, f"there is no slot of {V3} any more")]
     with pytest.raises(MigrationError, match="to go back to"):
         abort(old, made)
+
+
+def test_rows_without_words_keep_nothing_closed(one: Place) -> None:
+    with one.open(TaskBackend()) as store:
+        store.upsert(ROWS)
+        store.upsert_vectors([Document("blank", " ")], [None], space=V3)
+        made = moved(store)
+        [opened] = open_slot(store, made, passing(made))
+        assert opened.said.endswith(f"(verified {passing(made).hash[:12]})")
+
+
+def test_what_a_follower_fills_in_time_is_waited_for(one: Place) -> None:
+    with one.open(TaskBackend()) as store:
+        store.upsert(ROWS)
+        made = moved(store)
+        store.upsert([Document("late", "written just before")])
+        with pytest.raises(MigrationError, match="1 row"):
+            open_slot(store, made, passing(made), patience=0.0)
+        with Follower(store, new(), made, interval=0.01):
+            assert open_slot(store, made, passing(made), patience=3600)[0].changed
 
 
 def test_what_was_opened_is_taken_back_by_dropping_the_new_slot(old: VectorStore) -> None:

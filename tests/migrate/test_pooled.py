@@ -8,7 +8,8 @@ from dataclasses import replace
 import psycopg
 import pytest
 from tests.contract.ingesting import Place, postgres_place
-from tests.migrate.test_running import ROWS, Following, check_filled, new, seeded
+from tests.migrate.following import Follower
+from tests.migrate.test_running import ROWS, check_filled, new, seeded
 from tests.servers.pooler import SESSIONS, Pooler
 
 from samespace import Document, Index
@@ -48,19 +49,22 @@ def test_a_migration_from_plan_to_end_needs_nothing_of_a_session(
     seeded(pooled)
     with pooled.open(TaskBackend()) as store:
         made = plan(store, new())
-    with Following(pooled, TaskBackend(), made) as following:
+    with (
+        pooled.open(TaskBackend()) as store,
+        Follower(store, new(), made, interval=0.01) as following,
+    ):
         following.wait_until_idle()
-        with following.handle(TaskBackend()) as old, following.handle(new()) as young:
+        with pooled.open(TaskBackend()) as old, pooled.open(new()) as young:
             old.upsert([replace(ROWS[0], text="anew")])
             young.upsert([Document("young", "written by the new one")])
             old.delete(ids=[ROWS[1].id])
         following.wait_until_idle()
-        with following.handle(TaskBackend()) as old:
+        with pooled.open(TaskBackend()) as old:
             found = verify(old, new(), made)
             assert found.passed, found.lines()
             open_slot(old, made, found)
             assert verify(old, new(), made).passed  # which can be asked again
-        with following.handle(new()) as young:
+        with pooled.open(new()) as young:
             assert young.search("anew")[0].document.id == ROWS[0].id
             assert next(s for s in young.info().slots if s.space == UNLIKE).pending == 0
     rows = [replace(ROWS[0], text="anew"), *ROWS[2:], Document("young", "written by the new one")]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import orjson
@@ -22,13 +21,14 @@ from tests.contract.ingesting import (
 )
 from tests.contract.test_elasticsearch_contract import raw
 from tests.contract.test_qdrant_contract import prefix
+from tests.migrate.following import Follower
 
 import samespace
 from samespace import Document, Parent, field, open_store
 from samespace.errors import EmbeddingError, InvalidInput, MigrationError, SpaceMismatch
 from samespace.guard import SlotState
 from samespace.migrate import MigrationPlan, MigrationReport, MigrationRun, open_slot, plan
-from samespace.protocols import Matrix, Vector, VectorStore
+from samespace.protocols import Matrix, Vector
 from samespace.space import EmbeddingSpace, derive
 from samespace.testing.backends import UNLIKE, V3, LyingBackend, TaskBackend
 
@@ -213,58 +213,19 @@ def test_what_cannot_be_embedded_is_named_once_and_does_not_stop_the_others(plac
     assert f"'{ROWS[7].id}': too odd" in "\n".join(report.lines())
 
 
-class Following:
-    """A run in a thread of its own, which is stopped in the end."""
-
-    def __init__(self, place: Place, old: TaskBackend | None, made: MigrationPlan) -> None:
-        self._changed = threading.Condition()
-        self._report = MigrationReport()
-        self._store: VectorStore = place.open(old)
-        self.backend = new()
-        self.run = MigrationRun(
-            self._store, self.backend, made, follow=True, interval=0.01, on_progress=self._note
-        )
-        self._thread = threading.Thread(target=self.run.run)
-
-    def _note(self, report: MigrationReport) -> None:
-        with self._changed:
-            self._report = report
-            self._changed.notify_all()
-
-    def handle(self, backend: TaskBackend) -> VectorStore:
-        """Another handle, over the same connections: a folder of Qdrant's serves one client."""
-        return self._store.in_space(backend.space, backend=backend)
-
-    def wait_until_idle(self) -> MigrationReport:
-        """Until a sweep that began after this has found nothing."""
-        with self._changed:
-            begun = self._report.sweeps
-            assert self._changed.wait_for(
-                lambda: self._report.idle and self._report.sweeps > begun + 1, timeout=60
-            )
-            return self._report
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.run.stop()
-        self._thread.join()
-        self._store.close()
-
-
 def test_a_follower_keeps_both_slots_fresh_whoever_writes(place: Place) -> None:
     seeded(place)
     made = planned(place, new())
-    with Following(place, TaskBackend(), made) as following:
-        following.wait_until_idle()
-        with following.handle(TaskBackend()) as old:
-            old.upsert([Document("old", "written by the old one"), replace(ROWS[0], text="anew")])
-            old.delete(ids=[ROWS[1].id])
-        with following.handle(new()) as young:
-            young.upsert([Document("young", "written by the new one"), replace(ROWS[2], text="b")])
-        report = following.wait_until_idle()
+    with (
+        place.open(TaskBackend()) as old,
+        Follower(old, new(), made, interval=0.01) as follower,
+    ):
+        follower.wait_until_idle()
+        old.upsert([Document("old", "written by the old one"), replace(ROWS[0], text="anew")])
+        old.delete(ids=[ROWS[1].id])
+        young = old.in_space(UNLIKE, backend=new())  # a folder of Qdrant's serves one client
+        young.upsert([Document("young", "written by the new one"), replace(ROWS[2], text="b")])
+        report = follower.wait_until_idle()
     expected = [
         replace(ROWS[0], text="anew"), replace(ROWS[2], text="b"), *ROWS[3:],
         Document("old", "written by the old one"), Document("young", "written by the new one"),
@@ -273,17 +234,18 @@ def test_a_follower_keeps_both_slots_fresh_whoever_writes(place: Place) -> None:
         check_filled(place, backend, expected)
     old_slot = next(slot for slot in report.collections[0].slots if slot.space == V3)
     assert old_slot.filled == 2
-    assert following.run.report.complete
+    assert follower.run.report.complete
 
 
 def test_without_the_old_backend_a_follower_keeps_the_new_slot_alone(one: Place) -> None:
     seeded(one)
-    with Following(one, None, planned(one, new())) as following:
+    made = planned(one, new())
+    with one.open() as store, Follower(store, new(), made, interval=0.01) as follower:
         with one.open(TaskBackend()) as old:
             old.upsert([Document("old", "written by the old one")])
-        following.wait_until_idle()
+        follower.wait_until_idle()
     check_filled(one, new(), [*ROWS, Document("old", "written by the old one")])
-    assert [slot.space for slot in following.run.report.collections[0].slots] == [UNLIKE]
+    assert [slot.space for slot in follower.run.report.collections[0].slots] == [UNLIKE]
 
 
 class TogetherBackend(TaskBackend):
@@ -381,7 +343,7 @@ def test_options_that_cannot_be_are_refused(one: Place, options: dict[str, Any])
     made = planned(one, new())
     with one.open() as store, pytest.raises(InvalidInput):
         MigrationRun(store, new(), made, **options)
-    with one.open() as store, pytest.raises(InvalidInput, match="the plan moves"):
+    with one.open() as store, pytest.raises(SpaceMismatch, match="the plan moves"):
         MigrationRun(store, TaskBackend(SHORT), made)
 
 

@@ -31,6 +31,8 @@ from samespace.migrate.verification import Verification
 from samespace.protocols import VectorStore
 
 _WROTE: Final = "pass the file that samespace migrate verify --out FILE wrote"
+PATIENCE: Final = 30.0
+"""Seconds that a run which follows is given for what is pending when a slot is opened."""
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -98,7 +100,14 @@ def open_slots(
     made = read_plan(plan)
     handles = _Handles(made, store, scope, context)
     evidence = None if verification is None else _read_verification(verification)
-    _show(ending.open_slot(handles, made, evidence, force=force), as_json=as_json)
+    patience = PATIENCE if _is_followed(plan, made) else 0.0
+    changes = ending.open_slot(handles, made, evidence, force=force, patience=patience)
+    _show(changes, as_json=as_json)
+
+
+def _is_followed(plan: Path, made: MigrationPlan) -> bool:
+    """Whether a run fills what others write meanwhile."""
+    return any(run.following and run.is_alive for run in read_notes(plan, made.hash))
 
 
 def finish(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
+from samespace.documents import SlotInfo
 from samespace.errors import InvalidInput, MigrationError, SamespaceError, excerpt
 from samespace.guard import SlotState
+from samespace.ingest.target import IDS
 from samespace.migrate.plan import MigrationPlan
 from samespace.migrate.verification import Verification
 from samespace.migrate.walking import RUN, Found, Here, Stores, Way, walked
@@ -15,6 +18,8 @@ from samespace.space import EmbeddingSpace
 
 _VERIFY: Final = "samespace migrate verify --plan PLAN.json"
 _OPEN: Final = "samespace migrate open --plan PLAN.json"
+LOOK: Final = 0.5
+"""Seconds between two looks at rows that are being filled."""
 Confirm = Callable[[str], bool]
 """Asks somebody a question, and says whether the answer is yes."""
 
@@ -52,17 +57,19 @@ def open_slot(
     verification: Verification | None = None,
     *,
     force: bool = False,
+    patience: float = 0.0,
 ) -> tuple[SlotChange, ...]:
     """Mark the target's slots ready, from which on they are searched and written like any other.
 
     ``stores`` is a handle on each collection, or several that can be gone through twice: all are looked at
-    before the first is marked. ``verification`` is of this plan and has passed, and no row may be pending;
-    ``force`` does without both. What opened a slot is kept in its provenance. One that this plan has
+    before the first is marked. ``verification`` is of this plan and has passed, and no row with a text may be
+    pending, but for those that a run which follows has filled within ``patience`` seconds; ``force`` does
+    without both. What opened a slot is kept in its provenance. One that this plan has
     opened already is left as it is.
 
     :class:`MigrationError` says what is missing; then nothing is marked.
     """
-    opening = _Opening(plan, verification, force)
+    opening = _Opening(plan, verification, force, patience)
     opening.check()
     return walked(stores, plan, opening.go)
 
@@ -74,6 +81,7 @@ class _Opening:
     plan: MigrationPlan
     verification: Verification | None
     force: bool
+    patience: float
 
     def check(self) -> None:
         """Refuse evidence that would do for no collection."""
@@ -100,28 +108,42 @@ class _Opening:
         """Look at all collections, then open one after the other."""
 
         async def look(here: Here) -> None:
-            self._check(await here.look())
+            await self._check(here, await here.look())
 
         await way.each(look)
         return await _changed(way, self._open)
 
-    def _check(self, found: Found) -> None:
+    async def _check(self, here: Here, found: Found) -> int:
+        """How many rows with a text are pending; more than none is refused unless that was asked for."""
         target = found.require_target()
         found.check_holds()
         if self.force or self._was_opened(found):
-            return
+            return target.pending
         if not self._is_verified(found.planned.name):
             raise MigrationError(
                 f"the verification has not looked at collection {found.name}, so nothing was opened; verify "
                 f"all of the plan: {_VERIFY}; or open without (--force)"
             )
-        if target.pending:
+        missing = await self._missing(here, target)
+        if missing:
             raise MigrationError(
-                f"{_rows(target.pending)} of collection {found.name} {_has(target.pending)} no vector of "
-                f"{target.space}, and a search would miss {_them(target.pending)}; nothing was opened. Fill "
-                f"{_them(target.pending)}: {RUN}; what the model refuses, shorten or delete; what the plan's "
+                f"{_rows(missing)} of collection {found.name} {_has(missing)} no vector of "
+                f"{target.space}, and a search would miss {_them(missing)}; nothing was opened. Fill "
+                f"{_them(missing)}: {RUN}; what the model refuses, shorten or delete; what the plan's "
                 "--where leaves out, move with another plan; or open in spite of it (--force)"
             )
+
+        return 0
+
+    async def _missing(self, here: Here, target: SlotInfo) -> int:
+        """Rows with a text and no vector, that nobody fills while there is patience."""
+        left = await here.missing(target.space) if target.pending else set()
+        waited = 0.0
+        while left and len(left) <= IDS and waited < self.patience:
+            await asyncio.sleep(LOOK)
+            waited += LOOK
+            left = await here.missing(target.space, left)
+        return target.pending if len(left) > IDS else len(left)
 
     def _is_verified(self, name: str) -> bool:
         found = self.verification
@@ -138,7 +160,7 @@ class _Opening:
 
     async def _open(self, here: Here) -> SlotChange:
         found = await here.look()
-        self._check(found)  # others may have written since
+        pending = await self._check(here, found)  # others may have written since
         target = found.require_target()
         change = SlotChange(
             collection=here.planned.name,
@@ -149,13 +171,13 @@ class _Opening:
         if self._was_opened(found):
             return change
         how = "forced"
-        if self.verification and self._is_verified(here.planned.name) and not target.pending:
+        if self.verification and self._is_verified(here.planned.name) and not pending:
             how = f"verified {self.verification.hash[:12]}"
         noted = {"opened": how, "plan": self.plan.hash}
         await here.do("mark", target.space, SlotState.READY, provenance=noted)
-        pending = f"; {_rows(target.pending)} pending" if target.pending else ""
+        left = f"; {_rows(pending)} pending" if pending else ""
         return replace(
-            change, changed=True, said=f"the slot of {target.space} is ready ({how}){pending}"
+            change, changed=True, said=f"the slot of {target.space} is ready ({how}){left}"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -109,6 +109,21 @@ class Here:
     async def _count_pending(self, space: EmbeddingSpace, ids: list[str]) -> int:
         parts = [ids[start : start + IDS] for start in range(0, len(ids), IDS)]
         return sum([await self.rows.count_pending(space, field.id.in_(part)) for part in parts])
+
+    async def missing(
+        self, space: EmbeddingSpace, among: Collection[str] | None = None
+    ) -> set[str]:
+        """The ids of rows with a text and without a vector, a thousand or few more; or of these rows."""
+        where = None if among is None else field.id.in_(among)
+        found: set[str] = set()
+        after: str | None = None
+        while len(found) <= IDS:
+            rows, after = await self.rows.pending(space, limit=IDS, after=after, where=where)
+            documents = [row.document for row in rows]
+            found |= {each.id for each in documents if each.embedded_text.strip()}
+            if after is None:
+                break
+        return found
 
     async def do(self, method: str, *arguments: Any, **options: Any) -> Any:
         """What a method of the store returns."""
