@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -25,7 +24,7 @@ NOTE = "schedule: "
 """What a note of a fault begins with, before the schedule that led to it."""
 FEW = settings(
     max_examples=25,
-    stateful_step_count=50,
+    stateful_step_count=12,
     deadline=None,
     derandomize=True,
     database=None,
@@ -33,21 +32,6 @@ FEW = settings(
     suppress_health_check=list(HealthCheck),
     print_blob=False,
 )
-
-
-def has_rows(machine: Scheduling) -> bool:
-    """Whether there is something to change."""
-    return bool(machine.world.wanted)
-
-
-def has_work(machine: Scheduling) -> bool:
-    """Whether a filler holds something."""
-    return any(machine.world.held)
-
-
-def has_halves(machine: Scheduling) -> bool:
-    """Whether somebody is between two requests."""
-    return bool(machine.world.halves)
 
 
 class Scheduling(RuleBasedStateMachine):
@@ -90,62 +74,23 @@ class Scheduling(RuleBasedStateMachine):
         self._hold(self.world.check_settled)
 
 
+CHANGE = st.tuples(st.sampled_from(("put", "edit", "edit_text")), KEYS, TEXTS, MODELS)
+WRITE = st.one_of(
+    *[CHANGE] * 3,  # as often as all the others
+    st.tuples(st.just("edit_only"), KEYS, TEXTS),
+    st.tuples(st.sampled_from(("edit_vector", "annotate", "delete")), KEYS),
+)
+READ = st.tuples(st.just("read"), FILLER, MODELS, st.sampled_from(("pending", "stale")))
+FILL = st.tuples(st.sampled_from(("advance", "advance", "advance", "complete", "crash")), FILLER)
+
+
 class Migration(Scheduling):
     """Fillers step by step, and a migration that does what it does at once."""
 
-    @rule(key=KEYS, text=TEXTS, model=MODELS)
-    def put(self, key: str, text: str, model: str) -> None:
-        self.take("put", key, text, model)
-
-    @precondition(has_rows)
-    @rule(key=KEYS, text=TEXTS, model=MODELS)
-    def edit(self, key: str, text: str, model: str) -> None:
-        self.take("edit", key, text, model)
-
-    @precondition(has_rows)
-    @rule(key=KEYS, text=TEXTS, model=MODELS)
-    def edit_text(self, key: str, text: str, model: str) -> None:
-        self.take("edit_text", key, text, model)
-
-    @precondition(has_halves)
-    @rule(key=KEYS)
-    def edit_vector(self, key: str) -> None:
-        self.take("edit_vector", key)
-
-    @precondition(has_rows)
-    @rule(key=KEYS, text=TEXTS)
-    def edit_only(self, key: str, text: str) -> None:
-        self.take("edit_only", key, text)
-
-    @precondition(has_rows)
-    @rule(key=KEYS)
-    def annotate(self, key: str) -> None:
-        self.take("annotate", key)
-
-    @precondition(has_rows)
-    @rule(key=KEYS)
-    def delete(self, key: str) -> None:
-        self.take("delete", key)
-
-    @precondition(has_rows)
-    @rule(filler=FILLER, slot=MODELS, what=st.sampled_from(("pending", "stale")))
-    def read(self, filler: int, slot: str, what: str) -> None:
-        self.take("read", filler, slot, what)
-
-    @precondition(has_work)
-    @rule(filler=FILLER)
-    def advance(self, filler: int) -> None:
-        self.take("advance", filler)
-
-    @precondition(has_work)
-    @rule(filler=FILLER)
-    def complete(self, filler: int) -> None:
-        self.take("complete", filler)
-
-    @precondition(has_work)
-    @rule(filler=FILLER)
-    def crash(self, filler: int) -> None:
-        self.take("crash", filler)
+    @rule(steps=st.lists(st.one_of(WRITE, READ, READ, FILL, FILL, FILL), min_size=5, max_size=25))
+    def work(self, steps: list[Step]) -> None:
+        for step in steps:
+            self.take(*step)
 
     @rule(name=st.sampled_from(("begin", "open", "finish", "abort", "abandon", "settle")))
     def migrate(self, name: str) -> None:
@@ -156,11 +101,6 @@ PLACE = st.integers(0, 1)
 TURN = st.tuples(st.just("turn"), st.integers(1, 12))
 START = st.tuples(st.just("start"), PLACE, st.integers(0, 3))
 STOP = st.tuples(st.sampled_from(("kill", "cancel", "stop")), PLACE)
-WRITE = st.one_of(
-    st.tuples(st.sampled_from(("put", "edit", "edit_text")), KEYS, TEXTS, MODELS),
-    st.tuples(st.just("edit_only"), KEYS, TEXTS),
-    st.tuples(st.sampled_from(("edit_vector", "annotate", "delete")), KEYS),
-)
 
 
 def meanwhile(model: str) -> st.SearchStrategy[list[Step]]:
@@ -180,7 +120,7 @@ class Running(Scheduling):
     def made_of(self, rows: Any) -> RunningWorld:
         return RunningWorld(rows)
 
-    @rule(steps=st.lists(st.one_of(WRITE, WRITE, TURN, TURN, START, STOP), max_size=12))
+    @rule(steps=st.lists(st.one_of(WRITE, TURN, TURN, TURN, START, STOP), max_size=12))
     def work(self, steps: list[Step]) -> None:
         for step in steps:
             self.take(*step)
