@@ -137,6 +137,10 @@ class MemoryRows:
         """The rows whose vector says that it is of another text."""
         return [self._seen(key, slot) for key in sorted(self.rows) if self._is_stale(key, slot)]
 
+    def filled(self, slot: str) -> list[Seen]:
+        """The rows with a vector."""
+        return [self._seen(key, slot) for key in sorted(self.vectors(slot))]
+
     def fresh(self, slot: str) -> dict[str, Symbol]:
         """What the slot shows as right, by key."""
         found: dict[str, Symbol] = {}

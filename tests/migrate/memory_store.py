@@ -15,6 +15,7 @@ from tests.migrate.memory_rows import NEW, OLD, Attempt, MemoryRows, Seen, Symbo
 
 from samespace.documents import CollectionInfo, Document, FillReport, SlotInfo, VersionedRow
 from samespace.errors import MigrationError
+from samespace.filters import Filter, matches
 from samespace.guard import Canary, SlotRecord, SlotState, SpaceRecord
 from samespace.index import Index
 from samespace.protocols import AnyBackend, Matrix, Vector
@@ -238,11 +239,32 @@ class MemoryStore:
     # Rows
 
     async def pending(
-        self, space: EmbeddingSpace, *, limit: int, after: str | None = None, **_: Any
+        self,
+        space: EmbeddingSpace,
+        *,
+        limit: int,
+        after: str | None = None,
+        where: Filter | None = None,
+        **_: Any,
     ) -> tuple[list[VersionedRow], str | None]:
         """The next rows to fill, in the order of their keys."""
         name = await self._named(space)
-        found = self._page(self._rows.pending(name), limit, after)
+        found = self._page(_passing(self._rows.pending(name), where), limit, after)
+        await self._pause()
+        return found
+
+    async def filled(
+        self,
+        space: EmbeddingSpace,
+        *,
+        limit: int,
+        after: str | None = None,
+        where: Filter | None = None,
+        **_: Any,
+    ) -> tuple[list[VersionedRow], str | None]:
+        """The next rows that have a vector, in the order of their keys."""
+        name = await self._named(space)
+        found = self._page(_passing(self._rows.filled(name), where), limit, after)
         await self._pause()
         return found
 
@@ -278,6 +300,15 @@ class MemoryStore:
         fresh = self._rows.fresh(name) if name in self._rows.slots else {}
         filled = sum(fresh.get(each.key) == Symbol(name, each.text) for each in seen)
         return FillReport(filled=filled, changed=len(rows) - filled)
+
+
+def _passing(rows: Sequence[Seen], where: Filter | None) -> list[Seen]:
+    """The rows of which a filter on their ids is true."""
+    return [
+        seen
+        for seen in rows
+        if where is None or matches(where, id=seen.key, metadata={}, parent=None)
+    ]
 
 
 def _versioned(seen: Seen) -> VersionedRow:

@@ -181,6 +181,7 @@ class StoredRows:
 
     def __init__(self, place: Place) -> None:
         self.application, self.place = place.application, place
+        self.application.add_slot()
         self.stranger: Any = self.application.stranger()
         self.store: Any = self.application.open(space=OLD_BACKEND.space)
         self.slots = {OLD: self.application.slot == OLD_BACKEND.space.id, NEW: True}

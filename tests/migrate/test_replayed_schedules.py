@@ -154,6 +154,6 @@ def test_schedules_that_hypothesis_makes_up_break_nothing(
         with closing(StoredRows(make())) as rows:
             try:
                 replay(rows, model, schedule)
-            except AssertionError as fault:
+            except Exception as fault:
                 fault.add_note(f"{NOTE}{list(schedule)}")
                 raise

@@ -19,7 +19,6 @@ from tests.migrate.memory_rows import (
     PointRows,
     SourceFirst,
     TableRows,
-    Unconditional,
 )
 from tests.migrate.running import broken_by
 from tests.migrate.schedules import Schedule
@@ -105,7 +104,6 @@ def test_rows_may_change_between_any_steps_of_a_run(kind: type[MemoryRows]) -> N
 @pytest.mark.parametrize(
     ("wrong", "schedule_at"),
     [
-        (Unconditional, changed_at),
         (Inserting, changed_at),
         (SourceFirst, lambda turns: ended_at(turns, "kill")),
     ],
