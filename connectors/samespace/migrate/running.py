@@ -284,7 +284,7 @@ class _Run:
             complete = True
             for each in self._collections:
                 complete = await each.fill() and complete
-            self.tell(complete=complete, idle=complete)
+            self.tell(complete=complete, idle=complete and not self.asked.follow)
             if self.asked.follow and not self.is_stopping():
                 await self._follow()
         except BudgetSpent:
