@@ -376,15 +376,11 @@ class _Collection:
         model = self._by_model(self._run.asked.backend, self._run.embedder, info, target)
         together = late and self._planned.path != "derive"
         way, own = self._way(model, late=late), self._of_the_handle(info)
-        unsourced = None
-        if own is not None and own[0].name != own[0].space.id:
-            space = self._planned.target.space
-            unsourced = Unsourced(self._rows, own[0].space, own[1], space)
-        filling = self._filling(self._planned.target.space, way, late=together, unsourced=unsourced)
-        self._slots.append(filling)
+        space, unsourced = self._planned.target.space, self._unsourced(own)
+        self._slots.append(self._filling(space, way, late=together, unsourced=unsourced))
         if own is not None:
-            late = is_late(own[0].provenance)
-            self._slots.append(self._filling(own[0].space, own[1], late=late))
+            slot, by_handle = own
+            self._slots.append(self._filling(slot.space, by_handle, late=is_late(slot.provenance)))
 
     def _by_model(
         self, backend: AnyBackend, embedder: Embedder, info: CollectionInfo, slot: SlotInfo | None
@@ -410,6 +406,13 @@ class _Collection:
         if is_late(slot.provenance):
             check_can_embed_chunks(backend, info.name)
         return slot, self._by_model(backend, self._run.embedder_of(backend), info, slot)
+
+    def _unsourced(self, own: tuple[SlotInfo, ByModel] | None) -> Unsourced | None:
+        """The handle's slot, where others made it and each of its vectors is of one text alone."""
+        if own is None or own[0].name == own[0].space.id or is_late(own[0].provenance):
+            return None
+        slot, model = own
+        return Unsourced(self._rows, slot.space, model, self._planned.target.space)
 
     def _filling(
         self,
