@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +34,6 @@ from samespace.migrate.running import BATCH_SIZE, MigrationRun
 from samespace.protocols import EmbeddingBackend
 
 SPENT = 4
-INTERRUPTED = 130
 
 
 def run(
@@ -96,7 +96,7 @@ def run(
     found, part = read_plan(plan), _worker(worker)
     # A folder of Qdrant's serves one handle at a time; to follow takes all at once.
     groups = [found.collections] if follow else [(each,) for each in found.collections]
-    report = MigrationReport(complete=True)
+    report, ended = MigrationReport(complete=True), list[int]()
     with (
         _target(backend, share_of(backend, share), keep_full) as target,
         RunNotes(plan, found.hash, worker=part) as notes,
@@ -118,10 +118,12 @@ def run(
                     late_chunking=late_chunking,
                     on_progress=told,
                 )
-                report += _ran(job)
+                report += _ran(job, ended)
+            if ended and group is not groups[-1]:
+                report = replace(report, stopped="asked", complete=False)
             if report.stopped:
                 break
-    _show(report, as_json=as_json)
+    _show(report, ended, as_json=as_json)
 
 
 def _telling(
@@ -174,15 +176,20 @@ def _opened_each(
         ]
 
 
-def _ran(job: MigrationRun) -> MigrationReport:
-    """The run; the first Ctrl-C or signal ends it after the batches under way."""
-    before = {}
+def _ran(job: MigrationRun, ended: list[int]) -> MigrationReport:
+    """The run; the first Ctrl-C or signal, noted in ``ended``, ends it after the batches under way."""
+    before: dict[signal.Signals, Any] = {}
+
+    def end(number: int, _frame: object) -> None:
+        ended.append(number)
+        _end(job, before)
+
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             handler = signal.getsignal(number)
             if callable(handler):  # else nohup has seen to it
                 before[number] = handler
-                signal.signal(number, lambda *_: _end(job, before))
+                signal.signal(number, end)
         return job.run()
     except SamespaceError as error:
         if job.report.filled:
@@ -193,7 +200,7 @@ def _ran(job: MigrationRun) -> MigrationReport:
             signal.signal(number, handler)
 
 
-def _end(job: MigrationRun, before: dict[Any, Any]) -> None:
+def _end(job: MigrationRun, before: dict[signal.Signals, Any]) -> None:
     typer.echo(
         "samespace: ending what is under way; again ends it at once, which does no harm", err=True
     )
@@ -219,11 +226,11 @@ def _how_far(report: MigrationReport) -> str:
     return ", ".join(said)
 
 
-def _show(report: MigrationReport, *, as_json: bool) -> None:
+def _show(report: MigrationReport, ended: Sequence[int], *, as_json: bool) -> None:
     typer.echo(orjson.dumps(report.to_dict()) if as_json else "\n".join(report.lines()))
     if report.stopped == "budget":
         raise typer.Exit(SPENT)
     if report.stopped == "asked":
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(128 + ended[0])
     if not report.complete:
         raise typer.Exit(1)
