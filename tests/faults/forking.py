@@ -16,6 +16,7 @@ CONTEXT: Final = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([
     "tests.faults.auditing",
     "tests.faults.ingesting",
+    "tests.faults.migrating",
     "tests.faults.racing",
     *(
         f"samespace.stores.{name}.{module}"
