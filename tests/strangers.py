@@ -226,19 +226,23 @@ class QdrantStranger:
 
 
 class ElasticsearchStranger:
-    """Elasticsearch's own client; its updates are tried again, as ours get in their way."""
+    """Elasticsearch's own client; its updates are tried again, as ours get in their way.
+
+    ``retries`` says how often.
+    """
 
     refusals: ClassVar[tuple[type[Exception], ...]] = (elasticsearch.BadRequestError,)
 
-    def __init__(self, url: str, index: str) -> None:
+    def __init__(self, url: str, index: str, *, retries: int = 99) -> None:
         self.client, self.index = elasticsearch.Elasticsearch(url), index
+        self.retries = retries
 
     def put(self, key: Key, fields: Fields, vectors: Vectors) -> None:
         self.client.index(index=self.index, id=str(key), document={**fields, **_lists(vectors)})
 
     def change(self, key: Key, fields: Fields, vectors: Vectors = NO_VECTORS) -> None:
         doc = {**fields, **_lists(vectors)}
-        self.client.update(index=self.index, id=str(key), doc=doc, retry_on_conflict=99)
+        self.client.update(index=self.index, id=str(key), doc=doc, retry_on_conflict=self.retries)
 
     def delete(self, key: Key) -> None:
         self.client.delete(index=self.index, id=str(key))
