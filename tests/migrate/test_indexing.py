@@ -90,7 +90,7 @@ def test_a_build_goes_on_beside_writers_and_is_made_again_once_killed(
     with writing(place) as writer:
         run = Forked(indexing.main, place=asdict(place), plan=str(tmp_path / "plan"), build=build)
         building = builder(server, writer.info.backend_pid)
-        with place.open(OLD) as store:
+        with place.open(OLD, index=FLAT) as store:  # else it would build one of its own slot
             store.upsert([Document("ours", "written while the index is built")])
             store.delete(ids=["first"])
         run.end(signal.SIGKILL)

@@ -252,12 +252,14 @@ class SlotFilling:
         in_flight: InFlight,
         budget: Budget,
         is_stopping: Callable[[], bool],
+        tell: Callable[[], object],
         unsourced: Unsourced | None = None,
     ) -> None:
+        """``tell`` is called after each batch that was written."""
         self._rows, self._space, self._making, self._share = rows, space, making, share
         self._unsourced = unsourced
         self._in_flight, self._budget = in_flight, budget
-        self._is_stopping = is_stopping
+        self._is_stopping, self._tell = is_stopping, tell
         self._pace = Pace()
         self._tally = _Tally()
         self._found = 0
@@ -447,6 +449,7 @@ class SlotFilling:
         self._tally.changed += done.changed
         if self._making.derives_from is not None:
             self._tally.derived += min(done.filled, sum(row.vector is not None for row, _ in pairs))
+        self._tell()
         return not done.changed
 
 

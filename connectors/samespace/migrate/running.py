@@ -437,6 +437,7 @@ class _Collection:
             in_flight=self._run.in_flight,
             budget=self._run.budget,
             is_stopping=self._run.is_stopping,
+            tell=self._run.tell,
             unsourced=unsourced,
         )
 
