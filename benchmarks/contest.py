@@ -231,6 +231,20 @@ def overlapped(
         yield Line("likewise", "none", ours, "of the time", name, theirs, ours / theirs)
 
 
+def beside(contest: Contest, index: str, at_most: float) -> Iterator[Line]:
+    """Our slow searches while a migration runs in the same process, as a multiple of those without."""
+    samples: Samples = defaultdict(list)
+    for number in range(contest.rounds):
+        answer = contest.do(OURS, "beside")
+        samples[OURS].append(answer["beside"])
+        samples["alone"].append(answer["alone"])
+        said = [figure(answer[name], "ms") for name in ("beside", "alone")]
+        say(f"round {number + 1}: search beside a migration: {said[0]}, alone: {said[1]}")
+    ours, theirs = statistics.median(samples[OURS]), statistics.median(samples["alone"])
+    task = "search beside a migration, p95"
+    yield Line(task, index, ours, "ms", "alone", theirs, ours / theirs, at_most=at_most)
+
+
 def quicker(task: str, samples: Samples, against: str, at_most: float) -> Line:
     """Our milliseconds as a part of theirs."""
     ours, theirs = statistics.median(samples[OURS]), statistics.median(samples[against])

@@ -18,6 +18,7 @@ from benchmarks.contest import (
     Line,
     Options,
     Process,
+    beside,
     loading,
     overlapped,
 )
@@ -43,6 +44,7 @@ def lines(options: Options) -> Iterator[Line | LeftOut]:
             yield from loading(CONTESTANTS, url, options, "hnsw", {LANGCHAIN: 1.4})
             with Contest({OURS: CONTESTANTS[OURS]}, url, options) as contest:
                 yield from overlapped(contest, [])
+                yield from beside(contest, "built", 1.25)
     except NotHere as error:
         yield LeftOut("ingest into a real server", str(error))
 

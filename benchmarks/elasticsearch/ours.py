@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from benchmarks.ingesting import Paced, run_job
+from benchmarks.migrating import beside
 from benchmarks.serving import Answer, Loader, serve
 from benchmarks.workload import Workload
 from samespace import Document, ElasticsearchStore, EmbeddingBackend, EmbeddingSpace, Index
@@ -48,6 +49,14 @@ class Ours(Loader):
 
     def drop(self) -> None:
         self.store.drop()
+
+    def beside(self) -> Answer:
+        """Search while a migration runs."""
+        self._loaded("hnsw")
+        with self.open() as store:
+            answer = beside(store, self.given)
+        self.drop()
+        return answer
 
     def job(self) -> Answer:
         """Embed and write, without a graph over the vectors."""

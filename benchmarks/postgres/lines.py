@@ -17,6 +17,7 @@ from benchmarks.contest import (
     Contest,
     Line,
     Options,
+    beside,
     faster,
     overlapped,
     quicker,
@@ -79,3 +80,4 @@ def _ours_alone(contest: Contest, rounds: int) -> Iterator[Line]:
     yield Line("search at 1 % selectivity, p50", "built", median, "ms", "", None, median)
     filled = statistics.median(contest.do(OURS, "fill")["rate"] for _ in range(rounds))
     yield Line("fill a second slot", "first one's", filled, "rows/s", "", None, filled, 5000)
+    yield from beside(contest, "built", 1.25)

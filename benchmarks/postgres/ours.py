@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import psycopg
 
 from benchmarks.ingesting import Paced, run_job
+from benchmarks.migrating import beside
 from benchmarks.serving import Answer, latencies, rate, serve
 from benchmarks.workload import BUCKETS, Workload, nearest
 from samespace import Document, EmbeddingBackend, EmbeddingSpace, Index, PgVectorStore, field
@@ -118,6 +119,12 @@ class Ours:
                 ),
                 numbered,
             )
+
+    def beside(self) -> Answer:
+        """Search while a migration runs."""
+        self.load_and_index()
+        with self.open() as store:
+            return beside(store, self.given)
 
     def fill(self) -> Answer:
         """Read what is pending and fill a second slot, the first one's index in place."""

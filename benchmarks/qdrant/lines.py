@@ -16,6 +16,7 @@ from benchmarks.contest import (
     Line,
     Options,
     Process,
+    beside,
     loading,
     overlapped,
 )
@@ -42,5 +43,6 @@ def lines(options: Options) -> Iterator[Line | LeftOut]:
             yield from loading(CONTESTANTS, address, options, "hnsw", {})
             with Contest({OURS: CONTESTANTS[OURS]}, address, options) as contest:
                 yield from overlapped(contest, [])
+                yield from beside(contest, "built", 1.25)
     except NotHere as error:
         yield LeftOut("ingest into a real server", str(error))

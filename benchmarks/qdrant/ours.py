@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from benchmarks.ingesting import Paced, run_job
+from benchmarks.migrating import beside
 from benchmarks.qdrant.peer import grpc_port_of, rest_of, wait_until_indexed
 from benchmarks.serving import Answer, Loader, serve
 from benchmarks.workload import Workload
@@ -51,6 +52,14 @@ class Ours(Loader):
 
     def drop(self) -> None:
         self.store.drop()
+
+    def beside(self) -> Answer:
+        """Search while a migration runs."""
+        self._loaded("hnsw")
+        with self.open() as store:
+            answer = beside(store, self.given)
+        self.drop()
+        return answer
 
     def job(self) -> Answer:
         """Embed and write, without a graph over the vectors."""
