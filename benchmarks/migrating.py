@@ -18,7 +18,7 @@ from samespace.migrate import MigrationRun, plan
 API_RATE: Final = 111
 """Texts a second: two million tokens a minute, in texts of 300."""
 LIMIT: Final = 10
-REPEATED: Final = 20
+REPEATED: Final = 10
 """How often each query is asked: for as long as several batches take."""
 TARGET: Final = EmbeddingSpace(model="benchmark-2", dimensions=256)
 

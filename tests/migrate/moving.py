@@ -1,6 +1,6 @@
-"""A process that plans and runs a migration of many rows: ``main``, in a process of its own.
+"""A process that plans, runs and verifies a migration of many rows: ``main``, in a process of its own.
 
-It prints how much memory it held at its most after each of both, beyond what it held before.
+It prints how much memory it held at its most after each, beyond what it held before.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.contract.ingesting import Place
 from tests.faults.ingesting import say
 
 from samespace import HashingBackend, Index
-from samespace.migrate import MigrationRun, plan
+from samespace.migrate import MigrationRun, plan, verify
 
 OLD: Final = HashingBackend(16)
 NEW: Final = HashingBackend(32)
@@ -37,4 +37,6 @@ def main(place: dict[str, Any]) -> None:
         grown = {"plan": most_resident() - before}
         done = MigrationRun(store, NEW, found).run()
         grown["run"] = most_resident() - before
+        verify(store, NEW, found, sample=50, repetitions=1)
+        grown["verify"] = most_resident() - before
     say(json.dumps({"grown": grown, "filled": done.filled, "complete": done.complete}))
