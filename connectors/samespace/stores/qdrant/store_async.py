@@ -924,7 +924,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         and nothing is dropped, while one has a vector in that of ``space`` alone, looked at right
         before.
 
-        The unnamed vector can be removed over gRPC alone.
+        A server removes the unnamed vector over gRPC alone.
         """
         check_space(space)
         check_other(space, keeps, what="keeps")
@@ -932,7 +932,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         slot = record.require(space, collection=self._collection)
         record.without(space)
         await self._require(OLDEST_SLOTS, what="dropping a slot")
-        if not slot.name and self._transport.kind != "grpc":
+        if not slot.name and self._transport.kind == "rest":
             raise InvalidInput(
                 "Qdrant removes the unnamed vector over gRPC alone; open the collection with "
                 "grpc_port= (QDRANT_GRPC_PORT; 6334, where nothing else is configured)"
