@@ -35,15 +35,9 @@ from samespace.ingest.pipeline import LATE
 from samespace.ingest.running import served
 from samespace.ingest.target import AnyStore
 from samespace.ingest.worker import GRACE, Left, in_a_thread
-from samespace.migrate.filling import (
-    ByModel,
-    Derived,
-    InFlight,
-    Making,
-    Share,
-    SlotFilling,
-    Unsourced,
-)
+from samespace.migrate.filling import Share, SlotFilling
+from samespace.migrate.flow import InFlight
+from samespace.migrate.making import ByModel, Derived, Making, Unsourced
 from samespace.migrate.pacing import Budget, BudgetSpent
 from samespace.migrate.plan import MigrationPlan, PlannedCollection, check_holds
 from samespace.migrate.progress import CollectionProgress, MigrationReport, Stopped

@@ -1,0 +1,160 @@
+"""Ways to come by the vectors of rows: by a model, from another slot, and first in the other slot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from samespace.audit.auditing import prove
+from samespace.audit.remaking import Chunks, Remade, remade
+from samespace.documents import CollectionInfo, SlotInfo, VersionedRow
+from samespace.ingest.embedder import Embedder
+from samespace.migrate.reading import Rows
+from samespace.protocols import AnyBackend, Vector
+from samespace.space import EmbeddingSpace, derive
+from samespace.vectors import stack
+
+
+class Making(Protocol):
+    """A way to come by the vectors of rows."""
+
+    @property
+    def derives_from(self) -> EmbeddingSpace | None:
+        """The space whose vectors the rows are to be read with."""
+
+    async def make(self, rows: Sequence[VersionedRow], chunks: Chunks) -> Remade:
+        """A vector for each row or the reason why there is none."""
+
+
+class ByModel:
+    """Vectors of a backend, which is proved by the slot's canary before it first embeds."""
+
+    derives_from = None
+
+    def __init__(
+        self,
+        backend: AnyBackend,
+        embedder: Embedder,
+        info: CollectionInfo,
+        slot: SlotInfo | None,
+        *,
+        threshold: float,
+        calls: int = 1,
+    ) -> None:
+        """``slot`` is what the backend is to be proved by; None where it was just made with it.
+
+        ``calls`` says how many at once the backend takes, for which the embedder has a worker each.
+        """
+        self._backend, self._embedder = backend, embedder
+        self._info, self._slot, self._threshold = info, slot, threshold
+        self._proving, self._calls = asyncio.Lock(), asyncio.Semaphore(calls)
+
+    async def make(self, rows: Sequence[VersionedRow], chunks: Chunks) -> Remade:
+        """Embed their texts, those with chunks together with them."""
+        async with self._calls:
+            await self._prove()
+            return await remade(self._embedder, [row.document for row in rows], chunks)
+
+    async def _prove(self) -> None:
+        async with self._proving:
+            if self._slot is not None:
+                await prove(self._backend, self._slot, info=self._info, threshold=self._threshold)
+                self._slot = None
+
+
+class Derived:
+    """Vectors that follow from another slot's; rows without a fresh one there are embedded.
+
+    Without a model these wait until there is one to derive from.
+    """
+
+    def __init__(
+        self, source: EmbeddingSpace, target: EmbeddingSpace, model: ByModel | None
+    ) -> None:
+        self._source, self._target, self._model = source, target, model
+
+    @property
+    def derives_from(self) -> EmbeddingSpace:
+        """Whose vectors are shortened, or brought to unit norm."""
+        return self._source
+
+    async def make(self, rows: Sequence[VersionedRow], chunks: Chunks) -> Remade:
+        """Derive where there is a vector."""
+        given = [row for row in rows if row.vector is not None]
+        missing = [row for row in rows if row.vector is None]
+        result = Remade()
+        if missing and self._model is not None:
+            result = await self._model.make(missing, chunks)
+        if given:
+            vectors = [row.vector for row in given if row.vector is not None]
+            made = derive(
+                stack(vectors, self._source.dimensions), stored=self._source, offered=self._target
+            )
+            result.vectors |= {
+                row.document.id: vector for row, vector in zip(given, made, strict=True)
+            }
+        return result
+
+
+class Unsourced:
+    """A slot that somebody else made, in which nothing says what text a vector is of.
+
+    Where an application of the target's model changes a text in place, this slot's vector stays that of
+    the text before. What shows it is the target's slot alone, until that is filled again: so a row's
+    vector here is remade before its vector there.
+    """
+
+    def __init__(
+        self, rows: Rows, space: EmbeddingSpace, model: ByModel, target: EmbeddingSpace
+    ) -> None:
+        self._rows, self._space, self._model, self._target = rows, space, model, target
+        self.embedded = 0
+
+    async def first(self, rows: Sequence[VersionedRow]) -> Sequence[VersionedRow]:
+        """Remake the vectors of rows whose text was changed in place; the rows that may be filled now.
+
+        Those are rows that have a vector in the target's slot: a writer that replaces a row leaves none
+        there. What was written here may be a new version of the row, so that it is read again.
+        """
+        texts = {row.document.id: row.document.embedded_text for row in rows}
+        in_place = await self._rows.filled_of(self._target, list(texts))
+        texts = {row.document.id: texts[row.document.id] for row in in_place}
+        found = await self._rows.filled_of(self._space, list(texts))
+        found = [row for row in found if not row.key]
+        mended = {row.document.id for row in found}
+        if not mended:
+            return rows
+        done = await self._remake([row for row in found if _says(row, texts)])
+        again = await self._rows.again(self._target, list(mended)) if done else []
+        return [
+            *(row for row in rows if row.document.id not in mended),
+            *(row for row in again if _says(row, texts)),
+        ]
+
+    async def _remake(self, rows: Sequence[VersionedRow]) -> bool:
+        """Whether none of them was changed meanwhile."""
+        if not rows:
+            return True
+        made = await self._model.make(rows, {})
+        self.embedded += made.embedded
+        pairs = paired(rows, made)
+        if not pairs:
+            return True
+        matrix = stack([vector for _, vector in pairs], self._space.dimensions)
+        done = await self._rows.fill(
+            self._space, [row for row, _ in pairs], np.asarray(matrix, np.float32)
+        )
+        return not done.changed
+
+
+def _says(row: VersionedRow, texts: Mapping[str, str]) -> bool:
+    return row.document.embedded_text == texts[row.document.id]
+
+
+def paired(rows: Sequence[VersionedRow], made: Remade) -> list[tuple[VersionedRow, Vector]]:
+    """The rows that have a vector now, with it."""
+    vectors = made.vectors
+    return [(row, vectors[row.document.id]) for row in rows if row.document.id in vectors]
