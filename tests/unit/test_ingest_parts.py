@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.rights import ordinary
 
 from samespace import Document, Parent
-from samespace.errors import InvalidInput
+from samespace.errors import BackendUnavailable, InvalidInput
 from samespace.ingest.checkpoint import Checkpoint, CheckpointFile, Job, Watermark
 from samespace.ingest.clock import StageClock
 from samespace.ingest.embedder import Embedder, Made
@@ -407,6 +407,53 @@ def test_a_text_that_is_refused_is_refused_wherever_it_is(
 def test_a_text_that_is_cut_is_cut_wherever_it_is() -> None:
     made = embedded(TaskBackend(truncated=["same"]), in_turn)
     assert [each.truncated for each in made] == [["a"], ["b"]]
+
+
+def test_a_call_that_fails_is_told_to_those_that_wait_for_its_texts_and_made_again() -> None:
+    class Away(TaskBackend):
+        both = threading.Barrier(2)
+        is_back = False
+
+        def embed_documents(self, texts: Sequence[str]) -> Matrix:
+            if not self.is_back:
+                self.both.wait()
+            if not self.is_back and texts == ["same"]:
+                raise BackendUnavailable("away for a moment")
+            return super().embed_documents(texts)
+
+    async def twice(embedder: Embedder) -> list[Made]:
+        both = await asyncio.gather(*map(embedder.embed, PLANS), return_exceptions=True)
+        assert [type(each) for each in both] == [BackendUnavailable] * 2
+        backend.is_back = True
+        return await in_turn(embedder)
+
+    backend = Away()
+    made = embedded(backend, twice)
+    assert [[document.id for document, _ in each.rows] for each in made] == [["a"], ["b", "c"]]
+
+
+def test_a_batch_that_is_cancelled_takes_nothing_from_the_one_it_waits_for() -> None:
+    class Slow(TaskBackend):
+        other, go_on = threading.Event(), threading.Event()
+
+        def embed_documents(self, texts: Sequence[str]) -> Matrix:
+            if texts == ["same"]:
+                self.go_on.wait(10)
+            else:
+                self.other.set()
+            return super().embed_documents(texts)
+
+    async def cancelled(embedder: Embedder) -> list[Made]:
+        first, second = (asyncio.create_task(embedder.embed(plan)) for plan in PLANS)
+        await asyncio.to_thread(backend.other.wait, 10)
+        await asyncio.sleep(0.1)  # until it has its answer, and waits for that of the first
+        second.cancel()
+        backend.go_on.set()
+        return [await first]
+
+    backend = Slow()
+    (made,) = embedded(backend, cancelled)
+    assert [document.id for document, _ in made.rows] == ["a"]
 
 
 def test_what_is_done_at_the_same_time_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,8 +84,12 @@ class Embedder:
     async def embed(self, plan: Plan) -> Made:
         """Vectors for a plan's documents; the error that concerns all of them."""
         made = Made(rows=list(plan.ready))
-        await self._each(plan.embed, made)
-        await self._together(plan.together, made)
+        try:
+            await self._each(plan.embed, made)
+            await self._together(plan.together, made)
+        except BaseException:
+            self.forget(made.texts)  # nobody will store them: whoever tries again asks anew
+            raise
         return made
 
     async def embed_as_queries(self, texts: Sequence[str]) -> dict[str, Vector]:
@@ -106,16 +110,25 @@ class Embedder:
         made.texts = [text for text in texts if text not in others]
         own = asyncio.get_running_loop().create_future()
         self._in_flight |= dict.fromkeys(made.texts, own)
-        try:
-            answers = await self._answers(made.texts)
-            own.set_result(answers)
-        finally:
-            own.cancel()  # without an answer nobody waits for one
+        answers = await self._asked(made.texts, own)
         found = dict.fromkeys(made.texts, answers)
         for text, other in others.items():
-            found[text] = await other
+            # Shielded: who is cancelled while waiting must not cancel what others wait for.
+            found[text] = await asyncio.shield(other)
         made.embedded += len(answers.vectors)
         _place(documents, found, made)
+
+    async def _asked(self, texts: Sequence[str], own: asyncio.Future[Answers]) -> Answers:
+        """What came of texts, or the error, told to those that wait for them, too."""
+        try:
+            own.set_result(await self._answers(texts))
+            return own.result()
+        except Exception as error:
+            own.set_exception(error)
+            own.exception()  # there may be nobody else who looks
+            raise
+        finally:
+            own.cancel()  # where this was cancelled; else it is done
 
     async def _answers(self, texts: Sequence[str]) -> Answers:
         call = embed_documents_async if is_async(self._backend) else embed_documents
