@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +28,15 @@ from tests.migrate.following import Follower
 
 import samespace
 from samespace import Document, Parent, field, open_store
-from samespace.errors import EmbeddingError, InvalidInput, MigrationError, SpaceMismatch
-from samespace.guard import SlotState
+from samespace.errors import (
+    AuthenticationFailed,
+    BackendUnavailable,
+    EmbeddingError,
+    InvalidInput,
+    MigrationError,
+    SpaceMismatch,
+)
+from samespace.guard import CANARY_TEXTS, SlotState
 from samespace.migrate import MigrationPlan, MigrationReport, MigrationRun, open_slot, plan
 from samespace.protocols import Matrix, Vector
 from samespace.space import EmbeddingSpace, derive
@@ -242,7 +252,7 @@ def test_a_follower_keeps_both_slots_fresh_whoever_writes(place: Place) -> None:
         check_filled(place, backend, expected)
     old_slot = next(slot for slot in report.collections[0].slots if slot.space == V3)
     assert old_slot.filled == 2
-    assert follower.run.report.complete
+    assert report.complete
 
 
 def test_without_the_old_backend_a_follower_keeps_the_new_slot_alone(one: Place) -> None:
@@ -387,3 +397,205 @@ def test_the_command_runs_a_plan_of_several_collections_and_resumes(
     code, _, said = call("migrate", "run", *at, "--plan", file, "--worker", "2/2")
     assert code == 2
     assert "write I/N" in said
+
+
+class Hooked(TaskBackend):
+    """Calls ``hook`` with the number of a call and its texts, before it embeds rows."""
+
+    hook: Callable[[int, Sequence[str]], object] = staticmethod(lambda number, texts: None)
+
+    def __init__(self, space: EmbeddingSpace = UNLIKE) -> None:
+        super().__init__(space, seed=5)
+        self.calls = 0
+        self.lock = threading.Lock()
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        if not set(texts) <= set(CANARY_TEXTS):
+            with self.lock:
+                self.calls += 1
+                number = self.calls
+            self.hook(number, texts)
+        with self.lock:
+            return super().embed_documents(texts)
+
+
+def away_at(*numbers: int) -> Callable[[int, Sequence[str]], None]:
+    def hook(number: int, texts: Sequence[str]) -> None:
+        if number in numbers:
+            raise BackendUnavailable("away for a moment")
+
+    return hook
+
+
+def state_of(report: MigrationReport) -> tuple[str, bool, bool, bool]:
+    return report.stopped, report.complete, report.idle, report.following
+
+
+class Noting(Follower):
+    """Keeps what troubles were reported."""
+
+    def _note(self, report: MigrationReport) -> None:
+        self.troubles: set[str] = getattr(self, "troubles", set()) | {report.trouble}
+        super()._note(report)
+
+
+def test_a_follower_waits_out_what_is_passing_from_the_first_fill_on(one: Place) -> None:
+    seeded(one, ROWS[:20])
+    backend = Hooked()
+    backend.hook = away_at(2, 7)
+    made = planned(one, backend)
+    with (
+        one.open(TaskBackend()) as old,
+        Noting(old, backend, made, interval=0.01, batch_size=5) as follower,
+    ):
+        follower.wait_until_idle()
+        old.upsert([Document("one", "written meanwhile")])
+        follower.wait_until_idle()
+        old.upsert([Document("two", "another, written meanwhile")])
+        report = follower.wait_until_idle()
+    assert backend.calls == 8
+    assert (report.complete, report.filled, report.trouble) == (True, 22, "")
+    assert follower.troubles == {"", "away for a moment"}
+
+
+def test_a_run_that_does_not_follow_ends_with_what_is_passing(one: Place) -> None:
+    seeded(one)
+    backend = Hooked()
+    backend.hook = away_at(2)
+    with one.open() as store:
+        run = MigrationRun(store, backend, planned(one, backend), batch_size=20)
+        with pytest.raises(BackendUnavailable):
+            run.run()
+    assert state_of(run.report) == ("error", False, False, False)
+    assert run.report.lines()[-1] == "ended by an error; run again to go on where this ended"
+
+
+def test_one_batch_that_fails_throws_away_none_that_others_paid_for(one: Place) -> None:
+    class AtOnce(Hooked):
+        calls_at_once = 8
+
+    seeded(one)
+    backend, others = AtOnce(), threading.Event()
+
+    def hook(number: int, texts: Sequence[str]) -> None:
+        if number == 1:
+            assert others.wait(10)
+            raise BackendUnavailable("away for a moment")
+        others.set()
+        time.sleep(0.3)
+
+    backend.hook = hook
+    made = planned(one, backend)
+    with pytest.raises(BackendUnavailable):
+        ran(one, backend, made, batch_size=5)
+    second = ran(one, backend, made, batch_size=5)
+    assert second.complete
+    assert sorted(backend.documents) == sorted(row.text for row in ROWS)
+
+
+def followed(one: Place, backend: Hooked, rows: int, **options: Any) -> Follower:
+    """What a follower is that has ended, after so many rows were written while it was idle."""
+    seeded(one, ROWS[:3])
+    with one.open(TaskBackend()) as store, one.open(TaskBackend()) as old:
+        follower = Follower(store, backend, planned(one, backend), interval=0.05, **options)
+        with suppress(AuthenticationFailed), follower:
+            follower.wait_until_idle()
+            old.upsert([Document(f"new-{n:02}", f"a text, number {n}") for n in range(rows)])
+            follower._running.result(timeout=20)
+    return follower
+
+
+def test_a_follower_that_is_stopped_amid_a_sweep_is_not_complete(one: Place) -> None:
+    def stop(number: int, texts: Sequence[str]) -> None:
+        if number > 1:
+            follower.run.stop()
+
+    seeded(one, ROWS[:3])
+    backend = Hooked()
+    backend.hook = stop
+    with one.open(TaskBackend()) as store, one.open(TaskBackend()) as old:
+        follower = Follower(store, backend, planned(one, backend), interval=0.05, batch_size=4)
+        with follower:
+            follower.wait_until_idle()
+            old.upsert([Document(f"new-{n:02}", f"a text, number {n}") for n in range(30)])
+            follower._running.result(timeout=20)
+        assert store.pending(UNLIKE, limit=1)[0]
+    assert state_of(follower.run.report) == ("asked", False, False, False)
+    assert "stopped; run again" in follower.run.report.lines()[-1]
+
+
+def test_a_follower_that_an_error_ends_is_not_complete(one: Place) -> None:
+    def refuse(number: int, texts: Sequence[str]) -> None:
+        if number > 1:
+            raise AuthenticationFailed("the key is wrong")
+
+    backend = Hooked()
+    backend.hook = refuse
+    report = followed(one, backend, 1).run.report
+    assert state_of(report) == ("error", False, False, False)
+    assert "ended by an error" in report.lines()[-1]
+
+
+def test_a_follower_that_has_spent_its_budget_is_not_complete(one: Place) -> None:
+    report = followed(one, Hooked(), 50, budget_tokens=100, batch_size=10).run.report
+    assert state_of(report) == ("budget", False, False, False)
+    assert "the budget is spent" in report.lines()[-1]
+
+
+def test_a_follower_that_is_stopped_while_it_waits_is_not_complete(one: Place) -> None:
+    seeded(one, ROWS[:3])
+    backend = Hooked()
+    backend.hook = away_at(*range(2, 100))
+    with one.open(TaskBackend()) as store, one.open(TaskBackend()) as old:
+        follower = Follower(store, backend, planned(one, backend), interval=0.3)
+        with follower:
+            follower.wait_until_idle()
+            old.upsert([Document("new", "a text that comes later")])
+            with follower._changed:
+                assert follower._changed.wait_for(lambda: follower._report.trouble, 20)
+    assert state_of(follower.run.report) == ("asked", False, False, False)
+    assert "stopped; run again" in follower.run.report.lines()[-1]
+
+
+def test_a_worker_speaks_of_its_own_part_alone(one: Place) -> None:
+    seeded(one)
+    report = ran(one, new(), worker=(0, 2))
+    assert (report.complete, report.filled < len(ROWS)) == (True, True)
+    assert "every row of part 0 of 2 that can be embedded" in report.lines()[-1]
+    assert report.to_dict()["worker"] == [0, 2]
+
+
+def test_a_follower_does_not_hurry_for_rows_that_it_cannot_fill(one: Place) -> None:
+    class Together(Shortening):
+        def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
+            return [self.embed_documents(chunks) for chunks in documents]
+
+    seeded(one, ROWS[:3])
+    with one.open(TaskBackend()) as store:
+        store.upsert_vectors(
+            [Document("empty", "without a vector to derive from")], [None], space=V3
+        )
+    backend = Together(SHORT)
+    made = planned(one, backend)
+    with (
+        one.open() as store,
+        Follower(store, backend, made, late_chunking=True, interval=0.3) as follower,
+    ):
+        time.sleep(2)
+        report = follower.run.report
+    assert (report.complete, report.filled) == (False, 3)
+    assert 2 <= report.sweeps <= 7
+
+
+def test_rows_that_others_write_meanwhile_are_looked_at_again_though_none_was_filled(
+    one: Place,
+) -> None:
+    seeded(one)
+    with one.open(TaskBackend()) as old:
+        backend = Hooked()
+        changed = [replace(row, text=f"{row.text} anew") for row in ROWS]
+        backend.hook = lambda number, texts: number == 1 and old.upsert(changed)
+        report = ran(one, backend)
+    slot = report.collections[0].slots[0]
+    assert (report.complete, slot.filled, slot.changed) == (True, len(ROWS), len(ROWS))
+    check_filled(one, new(), changed)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from samespace.errors import excerpt
+from samespace.protocols import Shard
 from samespace.space import EmbeddingSpace
 
 NAMED: Final = 100
@@ -52,7 +53,8 @@ class MigrationReport:
     ``sweeps`` counts the whole looks at all slots, ``sweep_seconds`` is what the last one took, and ``idle``
     whether it found nothing to do: then every change that was made before it began is in every slot that
     the run keeps. ``trouble`` is what a follower is waiting out. ``stopped`` says why the run ended before
-    all was filled; ``complete`` that nothing is left but refused and unreachable rows.
+    all was filled; ``complete`` that its last look, at all rows, found none to fill but refused and
+    unreachable ones. ``worker`` is the part of the rows that all this is said of.
     """
 
     collections: tuple[CollectionProgress, ...] = ()
@@ -65,6 +67,7 @@ class MigrationReport:
     trouble: str = ""
     stopped: Stopped = ""
     complete: bool = False
+    worker: Shard = (0, 1)
 
     @property
     def filled(self) -> int:
@@ -95,6 +98,7 @@ class MigrationReport:
             "trouble": self.trouble,
             "stopped": self.stopped,
             "complete": self.complete,
+            "worker": list(self.worker),
         }
 
     def lines(self) -> list[str]:
@@ -107,12 +111,21 @@ class MigrationReport:
         ]
 
     def _end(self) -> str:
-        if self.stopped == "budget":
-            return "stopped: the budget is spent; run again with another to go on"
-        if self.complete:
-            return "complete: every row that can be embedded has a vector of its text"
-        why = {"asked": "stopped", "error": "ended by an error"}.get(self.stopped, "not complete")
-        return f"{why}; run again to go on where this ended"
+        if self.stopped:
+            return _ENDS[self.stopped]
+        if not self.complete:
+            return "not complete; run again to go on where this ended"
+        part, parts = self.worker
+        share, others = ("", "") if parts == 1 else (f" of part {part} of {parts}", _OTHERS)
+        return f"complete: every row{share} that can be embedded has a vector of its text{others}"
+
+
+_OTHERS: Final = "; the other parts are other workers'"
+_ENDS: Final = {
+    "asked": "stopped; run again to go on where this ended",
+    "budget": "stopped: the budget is spent; run again with another to go on",
+    "error": "ended by an error; run again to go on where this ended",
+}
 
 
 def _collection_dict(progress: CollectionProgress) -> dict[str, Any]:

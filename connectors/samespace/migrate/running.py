@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -70,10 +70,11 @@ class MigrationRun:
     With ``follow`` the run then goes on until :meth:`stop`: every ``interval`` seconds, and at once while
     there is something to do, it looks for rows that are pending or stale, in the target's slot and, where
     the handle has a backend, in that backend's. What is passing (a store or a backend that cannot be
-    reached) is waited out. ``budget_tokens`` ends the run before the first batch that may go beyond it,
-    for which batches are embedded one after the other. ``late_chunking`` says whether chunks of one
-    document are embedded in sight of one another; unless said, as in the source's slot, and in a slot that
-    is there as it was begun. ``on_progress`` is called with the report so far, in the job's thread.
+    reached) is waited out, from the beginning on. ``budget_tokens`` ends the run before the first batch
+    that may go beyond it, for which batches are embedded one after the other. ``late_chunking`` says
+    whether chunks of one document are embedded in sight of one another; unless said, as in the source's
+    slot, and in a slot that is there as it was begun. ``on_progress`` is called with the report so far,
+    in the job's thread.
 
     :class:`MigrationError` for a collection that is not what was planned, :class:`SpaceMismatch` for a
     backend that embeds otherwise than what filled the slot. :class:`InvalidInput` for what cannot be.
@@ -113,7 +114,7 @@ class MigrationRun:
             late_chunking=late_chunking,
         )
         self._on_progress = on_progress
-        self._report = MigrationReport(following=False)
+        self._report = MigrationReport(worker=self._asked.worker)
         self._stopping = False
         self._wake: Callable[[], object] | None = None
 
@@ -145,10 +146,10 @@ class MigrationRun:
             try:
                 await run.go()
             except (asyncio.CancelledError, Left):
-                self._tell(replace(run.report(), stopped="asked"))
+                run.tell_end("asked")
                 raise
             except Exception:
-                self._tell(replace(run.report(), stopped="error"))
+                run.tell_end("error")
                 raise
             finally:
                 self._wake = None
@@ -233,8 +234,12 @@ class _Run:
         self.in_flight = InFlight(self.calls_of(asked.backend) + 1)
         self.embedder = self.embedder_of(asked.backend)
         self.budget = Budget(asked.budget_tokens, asked.backend, lambda: self.spent)
-        self._collections: list[_Collection] = []
-        self._state = MigrationReport()
+        self._collections = [
+            _Collection(self, Rows(store, self._writing), store, planned)
+            for store, planned in asked.pairs
+        ]
+        self._state = MigrationReport(worker=asked.worker)
+        self._is_cut = False
 
     def embedder_of(self, backend: AnyBackend) -> Embedder:
         """What embeds by a backend, as many batches beside one another as it takes."""
@@ -268,57 +273,88 @@ class _Run:
         self._state = replace(self._state, **changes)
         self._tell_of(self.report())
 
+    def tell_batch(self) -> None:
+        """Report a batch that was written: what was waited out is over, and there was something to do."""
+        self.tell(trouble="", idle=False, complete=False)
+
+    def tell_end(self, stopped: Stopped) -> None:
+        """Report that the run ends before all is filled."""
+        self.tell(stopped=stopped, complete=False, idle=False, following=False)
+
+    def is_cut(self) -> bool:
+        """Whether to look no further; a look that has heard so was none at everything."""
+        self._is_cut = self._is_cut or self.is_stopping()
+        return self._is_cut
+
     async def go(self) -> None:
         """Fill, then follow."""
-        for store, planned in self.asked.pairs:
-            rows = Rows(store, self._writing)
-            self._collections.append(_Collection(self, rows, store, planned))
-            await self._collections[-1].begin()
         try:
-            complete = True
-            for each in self._collections:
-                complete = await each.fill() and complete
-            self.tell(complete=complete, idle=complete and not self.asked.follow)
-            if self.asked.follow and not self.is_stopping():
-                await self._follow()
+            await self._all()
         except BudgetSpent:
             await self.in_flight.drain()
-            self.tell(stopped="budget", complete=False)
-            return
-        is_short = self.is_stopping() and not self._state.complete
-        stopped: Stopped = "asked" if is_short else ""
-        self.tell(stopped=stopped, following=False)
+            self.tell_end("budget")
+        except Exception:
+            await self.in_flight.settle()  # what was paid for is written
+            raise
+        else:
+            if self.is_stopping() and not self._state.complete:
+                self.tell_end("asked")
+            else:
+                self.tell(following=False)
 
-    async def _follow(self) -> None:
-        self.tell(following=True)
+    async def _all(self) -> None:
+        if not self.asked.follow:
+            await self._begin()
+            await self._fill()
+            return
+        for step in (self._begin, self._fill):
+            await self._waited_out(step)
+        self.tell(following=not self.is_stopping())
+        while not self.is_stopping():
+            if not await self._waited_out(self._sweep):
+                await self._wait(self.asked.interval)
+
+    async def _waited_out(self, step: Callable[[], Awaitable[bool]]) -> bool:
+        """What a step returns, begun again as often as what is passing keeps it from ending."""
         waited = 0
         while not self.is_stopping():
             try:
-                found = await self._sweep()
-                waited = 0
+                return await step()
             except _PASSING as error:
-                await self.in_flight.end()
-                self.tell(trouble=str(error), idle=False)
+                await self.in_flight.settle()
+                self.tell(trouble=str(error), idle=False, complete=False)
                 await self._wait(min(LONGEST_WAIT, self.asked.interval * 2**waited))
                 waited = min(waited + 1, 10)
-                continue
-            if not found:
-                await self._wait(self.asked.interval)
+        return False
 
-    async def _sweep(self) -> int:
-        """One look at every slot that is kept; how many rows there were to fill."""
-        began = time.monotonic()
-        found = sum([await each.sweep() for each in self._collections])
-        if self.is_stopping():  # it may not have looked at all
-            return found
+    async def _begin(self) -> bool:
+        for each in self._collections:
+            await each.begin()
+        return True
+
+    async def _fill(self) -> bool:
+        """Fill the targets' slots; a follower knows that all is done once it has looked at every slot."""
+        filled = [await each.fill() for each in self._collections]
+        complete = all(filled) and not self.asked.follow
+        self.tell(complete=complete, idle=complete, trouble="")
+        return complete
+
+    async def _sweep(self) -> bool:
+        """One look at every slot that is kept; whether rows were filled, or changed meanwhile."""
+        began, self._is_cut = time.monotonic(), False
+        looks = [await each.sweep() for each in self._collections]
+        if self._is_cut:
+            self.tell(idle=False, complete=False)
+            return False
+        idle = not any(found for found, _ in looks)
         self.tell(
             sweeps=self._state.sweeps + 1,
             sweep_seconds=time.monotonic() - began,
-            idle=not found,
-            complete=not found,
+            idle=idle,
+            complete=idle,
             trouble="",
         )
-        return found
+        return any(done for _, done in looks)
 
     async def _wait(self, seconds: float) -> None:
         try:
@@ -359,7 +395,9 @@ class _Collection:
         return sum(slot.embedded for slot in self._slots)
 
     async def begin(self) -> None:
-        """Add the target's slot, or see that it is what was planned."""
+        """Add the target's slot, or see that it is what was planned; once."""
+        if self._slots:
+            return
         info = await self._rows.info()
         check_holds(self._planned, info, opened=True)
         source = _slot_of(info, self._planned.source.space)
@@ -430,8 +468,8 @@ class _Collection:
             share,
             in_flight=self._run.in_flight,
             budget=self._run.budget,
-            is_stopping=self._run.is_stopping,
-            tell=self._run.tell,
+            is_stopping=self._run.is_cut,
+            tell=self._run.tell_batch,
             unsourced=unsourced,
         )
 
@@ -471,23 +509,22 @@ class _Collection:
         target = self._slots[0]
         found = 1
         for _ in range(SWEEPS):
-            found, filled = await target.sweep()
+            found, done = await _look(target)
             self._run.tell()
             if self._run.is_stopping():
                 return False
-            if not filled:
+            if not done:
                 break
         await self._index()
         return not found
 
-    async def sweep(self) -> int:
-        """One look at every slot; how many rows there were to fill."""
-        found = 0
-        for slot in self._slots:
-            found += (await slot.sweep())[0]
+    async def sweep(self) -> tuple[int, int]:
+        """One look at every slot, as :func:`_look` does it."""
+        looks = [await _look(slot) for slot in self._slots]
+        found, done = (sum(counts) for counts in zip(*looks, strict=True))
         if not found and not self._indexed:
             await self._index()
-        return found
+        return found, done
 
     async def _index(self) -> None:
         """Build the target's index, unless others have yet to fill much of it."""
@@ -506,6 +543,13 @@ class _Collection:
             await self._rows.close()
             if self._store.backend is not None:
                 await close_async(self._store.backend)
+
+
+async def _look(slot: SlotFilling) -> tuple[int, int]:
+    """One look at a slot: rows that there were to fill, and those filled or changed meanwhile."""
+    before = slot.progress.changed
+    found, filled = await slot.sweep()
+    return found, filled + slot.progress.changed - before
 
 
 def _slot_of(info: CollectionInfo, space: EmbeddingSpace) -> SlotInfo | None:
