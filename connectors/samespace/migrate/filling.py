@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from samespace.audit.remaking import Remade
 from samespace.audit.rows import chunk_order
-from samespace.documents import Document, VersionedRow
+from samespace.documents import Document, FillReport, VersionedRow
 from samespace.filters import Filter
 from samespace.migrate.fingerprints import Fingerprints, fingerprint, fingerprint_of
 from samespace.migrate.flow import InFlight
@@ -95,7 +95,10 @@ class SlotFilling:
         self._is_stopping, self._tell = is_stopping, tell
         self._pace = Pace()
         self._tally = _Tally()
-        self._found = 0
+        self._found, self._settled = 0, 0
+        """Rows that this sweep took and that were not refused, and those of them that were filled."""
+        self._is_unfinished = False
+        """Whether this sweep left rows that need not be changed again to be filled."""
         self._position: str | None = None
         """Up to where the store's log of changes was looked at."""
         self._documents: set[str] = set()
@@ -127,22 +130,23 @@ class SlotFilling:
 
         Where the store has a log of changes, one look at what was written since the last one.
         """
-        self._found, before = 0, self._tally.filled
+        self._found, self._settled, self._is_unfinished = 0, 0, False
+        before = self._tally.filled
         if self._position is not None:
             await self._changed(self._position)
         else:
             await self._look_at_all()
-        filled = self._tally.filled - before
-        self._tally.left = max(0, self._found - filled)
-        return self._found, filled
+        self._tally.left = max(0, self._found - self._settled)
+        return self._found, self._tally.filled - before
 
     async def _look_at_all(self) -> None:
         begun = None if self._making.derives_from else await self._rows.position()
-        await self._pending()
+        # A worker's part of a log is what Share.has, so what goes before it is parted alike.
+        await self._pending(self._share.shard if begun is None else None)
         await self._in_flight.drain()
         await self._stale()
         await self._in_flight.drain()
-        if not self._is_stopping():
+        if not self._is_stopping() and not self._is_unfinished:
             self._position = begun
 
     async def _changed(self, position: str) -> None:
@@ -151,22 +155,23 @@ class SlotFilling:
             rows, position = await self._rows.changed(self._space, limit=limit, since=position)
             await self._take(passing(rows, self._share.where), are_pending=False)
             await self._in_flight.drain()
-            self._position = position
+            if not self._is_unfinished:
+                self._position = position
             if len(rows) < limit:
                 return
 
-    async def _pending(self) -> None:
+    async def _pending(self, shard: Shard | None) -> None:
         after: str | None = None
         while not self._is_stopping():
             rows, after = await self._rows.pending(
                 self._space,
                 limit=self._share.batch_size,
                 after=after,
-                shard=self._share.shard,
+                shard=shard,
                 where=self._share.where,
                 with_vectors_of=self._making.derives_from,
             )
-            await self._take(rows, are_pending=True)
+            await self._take(rows, are_pending=True, are_own=shard is not None)
             if after is None:
                 return
 
@@ -180,9 +185,10 @@ class SlotFilling:
             if since is None:
                 return
 
-    async def _take(self, rows: Sequence[VersionedRow], *, are_pending: bool) -> None:
+    async def _take(
+        self, rows: Sequence[VersionedRow], *, are_pending: bool, are_own: bool = False
+    ) -> None:
         """Fill those that are this run's, and that there is hope for."""
-        are_own = are_pending and self._share.shard is not None
         own = rows if are_own else [row for row in rows if self._share.has(row.document)]
         taken = [row for row in own if self._is_wanted(row)]
         if not taken:
@@ -207,13 +213,19 @@ class SlotFilling:
 
     async def _each(self, rows: Sequence[VersionedRow]) -> None:
         """Rows that have nothing to do with one another."""
-        if self._unsourced is not None:
-            rows = await self._unsourced.first(rows)
+        rows = await self._after_unsourced(rows)
         if not rows:
             return
         made = await self._making.make(rows, {})
-        self._note(made, rows)
-        await self._write(rows, made)
+        self._note(made, rows, {row.document.id for row in rows})
+        self._settled += (await self._write(rows, made)).filled
+
+    async def _after_unsourced(self, rows: Sequence[VersionedRow]) -> Sequence[VersionedRow]:
+        if self._unsourced is None:
+            return rows
+        found = await self._unsourced.first(rows)
+        self._is_unfinished |= len(found) < len(rows)
+        return found
 
     async def _together(self, rows: Sequence[VersionedRow], *, are_pending: bool) -> None:
         """Rows in sight of the other chunks of their documents, all of which get new vectors."""
@@ -231,48 +243,49 @@ class SlotFilling:
             self._documents.difference_update(free)
 
     async def _document(self, parent: str, wanted: set[str], *, are_pending: bool) -> None:
-        """One document as it is now.
-
-        First the chunks that have a vector, so that a stop between leaves none that nobody looks for.
-        """
+        """One document as it is now."""
         filled, pending = await self._rows.of_parents(self._space, [parent])
+        last = wanted | {row.document.id for row in pending}
         if are_pending and not wanted.intersection(row.document.id for row in pending):
             return  # another batch has filled them
-        found = {row.document.id: row for row in (*filled, *pending)}
-        rows = sorted(found.values(), key=lambda row: chunk_order(row.document))
-        chunks = {parent: [row.document for row in rows]}
-        overlap = overlapping(chunks[parent])
+        rows = _in_order({row.document.id: row for row in (*filled, *pending)}.values())
+        overlap = overlapping([row.document for row in rows])
         if overlap:
-            self._refuse(rows, overlap)
+            self._note(Remade(refused={row.document.id: overlap for row in rows}), rows, wanted)
             return
-        if self._unsourced is not None:
-            left = await self._unsourced.first(rows)
-            if len(left) < len(rows):
-                return  # the next sweep finds them
-            rows = sorted(left, key=lambda row: chunk_order(row.document))
-        made = await self._making.make(rows, chunks)
-        self._note(made, rows)
-        last = wanted | {row.document.id for row in pending}
-        if await self._write([row for row in rows if row.document.id not in last], made):
-            await self._write([row for row in rows if row.document.id in last], made)
+        left = await self._after_unsourced(rows)
+        if len(left) < len(rows):
+            return  # the next sweep finds them
+        rows = _in_order(left)
+        made = await self._making.make(rows, {parent: [row.document for row in rows]})
+        self._note(made, rows, wanted)
+        await self._write_document(rows, made, wanted, last)
 
-    def _refuse(self, rows: Sequence[VersionedRow], reason: str) -> None:
-        self._note(Remade(refused={row.document.id: reason for row in rows}), rows)
+    async def _write_document(
+        self, rows: Sequence[VersionedRow], made: Remade, wanted: set[str], last: set[str]
+    ) -> None:
+        """First the chunks that have a vector, so that a stop between leaves none that nobody looks for."""
+        first = [row for row in rows if row.document.id not in last]
+        if (await self._write(first, made)).changed:
+            return
+        done = await self._write([row for row in rows if row.document.id in last], made)
+        self._settled += min(done.filled, len(wanted))
 
-    def _note(self, made: Remade, rows: Sequence[VersionedRow]) -> None:
+    def _note(self, made: Remade, rows: Sequence[VersionedRow], taken: Collection[str]) -> None:
+        """``taken`` are the ids of those that this sweep counts among what it found."""
         self._embedded += made.embedded
         for row in rows:
             reason = made.refused.get(row.document.id)
             if reason is not None:
-                self._found -= 1
+                self._found -= row.document.id in taken
                 self._tally.refused.add(fingerprint(row.document))
                 self._tally.name(row.document.id, reason)
 
-    async def _write(self, rows: Sequence[VersionedRow], made: Remade) -> bool:
-        """Whether all of these rows that have a vector were as they had been read."""
+    async def _write(self, rows: Sequence[VersionedRow], made: Remade) -> FillReport:
+        """Those of these rows that have a vector, if they still are as they had been read."""
         pairs = paired(rows, made)
         if not pairs:
-            return True
+            return FillReport(filled=0, changed=0)
         vectors: list[Vector] = [vector for _, vector in pairs]
         matrix = np.asarray(stack(vectors, self._space.dimensions), np.float32)
         began = time.monotonic()
@@ -280,10 +293,12 @@ class SlotFilling:
         self._pace.note(time.monotonic() - began, len(pairs))
         self._tally.filled += done.filled
         self._tally.changed += done.changed
+        # Of a document that others changed, chunks are left that nobody writes again.
+        self._is_unfinished |= bool(done.changed)
         if self._making.derives_from is not None:
             self._tally.derived += min(done.filled, sum(row.vector is not None for row, _ in pairs))
         self._tell()
-        return not done.changed
+        return done
 
 
 def overlapping(chunks: Sequence[Document]) -> str:
@@ -300,6 +315,10 @@ def overlapping(chunks: Sequence[Document]) -> str:
             )
         end, before = span[1], chunk.id
     return ""
+
+
+def _in_order(rows: Iterable[VersionedRow]) -> list[VersionedRow]:
+    return sorted(rows, key=lambda row: chunk_order(row.document))
 
 
 def _is_of(row: VersionedRow, parent: str) -> bool:

@@ -1,0 +1,116 @@
+"""A slot is filled whole, whatever happens between what is read and what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.contract.ingesting import Place, elasticsearch_place, postgres_place
+from tests.contract.test_elasticsearch_contract import raw
+from tests.migrate.following import Follower
+from tests.migrate.test_running import ROWS, TogetherBackend, new, planned, ran, seeded, vectors
+
+from samespace import Document, Parent
+from samespace.guard import CANARY_TEXTS
+from samespace.migrate import MigrationRun
+from samespace.protocols import Matrix
+from samespace.testing.backends import UNLIKE, V3, TaskBackend
+
+__all__ = ["raw"]  # fixture
+
+
+@pytest.fixture
+def one(request: pytest.FixtureRequest) -> Place:
+    """For what does not depend on the store."""
+    return postgres_place(request)
+
+
+@pytest.fixture
+def logged(request: pytest.FixtureRequest) -> Place:
+    """A store with a log of changes."""
+    return elasticsearch_place(request)
+
+
+class Meanwhile(TogetherBackend):
+    """Somebody writes between what was read and what is written: ``then``, with the texts, once."""
+
+    then: Callable[[Sequence[str]], object] | None = None
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        made = super().embed_documents(texts)
+        then, asked = self.then, [text for text in texts if text not in CANARY_TEXTS]
+        if then is not None and asked:
+            self.then = None
+            then(asked)
+        return made
+
+
+def chunks(parent: str, count: int) -> list[Document]:
+    return [
+        Document(f"{parent}-{n}", f"part {n} of document {parent}", parent=Parent(parent, n))
+        for n in range(count)
+    ]
+
+
+def pending(place: Place, space: Any = UNLIKE) -> list[str]:
+    with place.open() as store:
+        return [row.document.id for row in store.pending(space, limit=1000)[0]]
+
+
+def test_a_chunk_whose_sibling_is_deleted_meanwhile_is_filled_by_a_later_sweep(
+    logged: Place,
+) -> None:
+    seeded(logged, chunks("a", 4))
+    backend = Meanwhile(UNLIKE, seed=5)
+    made = planned(logged, backend)
+    with (
+        logged.open(TaskBackend()) as writer,
+        logged.open() as store,
+        Follower(store, backend, made, late_chunking=True, interval=0.1) as follower,
+    ):
+        follower.wait_until_idle()
+        backend.then = lambda _: writer.delete(ids=["a-3"])
+        writer.upsert([Document("a-1", "a part that was changed", parent=Parent("a", 1))])
+        assert follower.wait_until_idle().complete
+        assert pending(logged) == []
+
+
+def test_a_sibling_that_cannot_be_embedded_does_not_count_as_a_row_that_was_taken(
+    one: Place,
+) -> None:
+    seeded(one, [*chunks("a", 1), Document("b", "a row of no document")])
+
+    class Hot(TogetherBackend):
+        def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
+            made = super().embed_chunks(documents)
+            writer.upsert([replace(chunks("a", 1)[0], text=f"changed {len(self.documents)} times")])
+            return made
+
+    with one.open(TaskBackend()) as writer, one.open() as store:
+        blank = Document("a-1", " ", parent=Parent("a", 1))
+        writer.upsert_vectors([blank], [None], space=V3)
+        backend = Hot(UNLIKE, seed=5)
+        report = MigrationRun(store, backend, planned(one, backend), late_chunking=True).run()
+    assert not report.complete
+    assert [(slot.left, slot.refused) for slot in report.collections[0].slots] == [(1, 1)]
+    assert pending(one) == ["a-0", "a-1"]
+
+
+def test_each_row_is_one_workers_also_when_it_changes_meanwhile(logged: Place) -> None:
+    seeded(logged)
+    backend = Meanwhile(UNLIKE, seed=5)
+    made = planned(logged, backend)
+    texts = {row.text: row for row in ROWS}
+    with logged.open(TaskBackend()) as writer:
+        backend.then = lambda asked: writer.upsert(
+            [replace(texts[text], text=f"{text} anew") for text in asked]
+        )
+        reports = [
+            ran(logged, each, made, worker=(place, 2), batch_size=4)
+            for place, each in ((1, new()), (0, backend))
+        ]
+    assert pending(logged) == []
+    assert sum(report.filled for report in reports) == len(ROWS)
+    assert all(vectors(logged, UNLIKE)[row.id] is not None for row in ROWS)
