@@ -114,3 +114,26 @@ def test_each_row_is_one_workers_also_when_it_changes_meanwhile(logged: Place) -
     assert pending(logged) == []
     assert sum(report.filled for report in reports) == len(ROWS)
     assert all(vectors(logged, UNLIKE)[row.id] is not None for row in ROWS)
+
+
+def test_a_budget_holds_for_whole_documents(one: Place) -> None:
+    seeded(one, [*chunks("a", 60), *chunks("b", 2)])
+    backend = TogetherBackend(UNLIKE, seed=5)
+    report = ran(one, backend, late_chunking=True, batch_size=2, budget_tokens=20)
+    assert (report.stopped, report.tokens, backend.documents) == ("budget", 0, [])
+
+
+def test_a_budget_ends_nothing_that_it_is_enough_for(one: Place) -> None:
+    seeded(one, [Document(f"r{n}", "the very same text") for n in range(60)])
+    report = ran(one, new(), budget_tokens=30)
+    assert (report.stopped, report.complete, report.tokens) == ("", True, 4)
+
+
+def test_a_budget_takes_the_part_of_a_batch_that_it_is_enough_for(one: Place) -> None:
+    seeded(
+        one,
+        [Document(f"r{n}", " ".join(f"{n}{letter}" for letter in "abcdefgh")) for n in range(9)],
+    )
+    report = ran(one, new(), budget_tokens=50)
+    assert (report.stopped, 16 <= report.tokens <= 50) == ("budget", True)
+    assert report.filled == report.embedded == report.tokens // 8

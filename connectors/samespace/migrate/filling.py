@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -196,13 +196,21 @@ class SlotFilling:
         self._found += len(taken)
         if self._budget.is_limited:
             await self._in_flight.drain()
-            self._budget.check([_text(row) for row in taken if self._is_to_be_embedded(row)])
         await asyncio.sleep(self._pace.pause())
         work = self._together(taken, are_pending=are_pending) if self._share.together else None
         await self._in_flight.add(work or self._each(taken))
 
-    def _is_to_be_embedded(self, row: VersionedRow) -> bool:
-        return self._making.derives_from is None or row.vector is None
+    def _affordable(self, rows: Sequence[VersionedRow]) -> Iterator[Sequence[VersionedRow]]:
+        """Part after part, each no dearer than what is left when it is asked for."""
+        while rows:
+            most = self._budget.fitting([self._paid(row) for row in rows])
+            yield rows[:most]
+            rows = rows[most:]
+
+    def _paid(self, row: VersionedRow) -> str | None:
+        """The text that is embedded for a row; None where its vector is derived."""
+        is_derived = self._making.derives_from is not None and row.vector is not None
+        return None if is_derived else row.document.embedded_text
 
     def _is_wanted(self, row: VersionedRow) -> bool:
         if row.key:
@@ -213,9 +221,10 @@ class SlotFilling:
 
     async def _each(self, rows: Sequence[VersionedRow]) -> None:
         """Rows that have nothing to do with one another."""
-        rows = await self._after_unsourced(rows)
-        if not rows:
-            return
+        for part in self._affordable(await self._after_unsourced(rows)):
+            await self._part(part)
+
+    async def _part(self, rows: Sequence[VersionedRow]) -> None:
         made = await self._making.make(rows, {})
         self._note(made, rows, {row.document.id for row in rows})
         self._settled += (await self._write(rows, made)).filled
@@ -223,7 +232,7 @@ class SlotFilling:
     async def _after_unsourced(self, rows: Sequence[VersionedRow]) -> Sequence[VersionedRow]:
         if self._unsourced is None:
             return rows
-        found = await self._unsourced.first(rows)
+        found = await self._unsourced.first(rows, self._budget)
         self._is_unfinished |= len(found) < len(rows)
         return found
 
@@ -257,6 +266,7 @@ class SlotFilling:
         if len(left) < len(rows):
             return  # the next sweep finds them
         rows = _in_order(left)
+        self._budget.check([row.document.embedded_text for row in rows])
         made = await self._making.make(rows, {parent: [row.document for row in rows]})
         self._note(made, rows, wanted)
         await self._write_document(rows, made, wanted, last)
@@ -323,7 +333,3 @@ def _in_order(rows: Iterable[VersionedRow]) -> list[VersionedRow]:
 
 def _is_of(row: VersionedRow, parent: str) -> bool:
     return row.document.parent is not None and row.document.parent.id == parent
-
-
-def _text(row: VersionedRow) -> str:
-    return row.document.embedded_text

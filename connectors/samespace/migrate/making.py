@@ -12,6 +12,7 @@ from samespace.audit.auditing import prove
 from samespace.audit.remaking import Chunks, Remade, remade
 from samespace.documents import CollectionInfo, SlotInfo, VersionedRow
 from samespace.ingest.embedder import Embedder
+from samespace.migrate.pacing import Budget
 from samespace.migrate.reading import Rows
 from samespace.protocols import AnyBackend, Vector
 from samespace.space import EmbeddingSpace, derive
@@ -113,7 +114,7 @@ class Unsourced:
         self._rows, self._space, self._model, self._target = rows, space, model, target
         self.embedded = 0
 
-    async def first(self, rows: Sequence[VersionedRow]) -> Sequence[VersionedRow]:
+    async def first(self, rows: Sequence[VersionedRow], budget: Budget) -> Sequence[VersionedRow]:
         """Remake the vectors of rows whose text was changed in place; the rows that may be filled now.
 
         Those are rows that have a vector in the target's slot: a writer that replaces a row leaves none
@@ -127,17 +128,18 @@ class Unsourced:
         mended = {row.document.id for row in found}
         if not mended:
             return rows
-        done = await self._remake([row for row in found if _says(row, texts)])
+        done = await self._remake([row for row in found if _says(row, texts)], budget)
         again = await self._rows.again(self._target, list(mended)) if done else []
         return [
             *(row for row in rows if row.document.id not in mended),
             *(row for row in again if _says(row, texts)),
         ]
 
-    async def _remake(self, rows: Sequence[VersionedRow]) -> bool:
+    async def _remake(self, rows: Sequence[VersionedRow], budget: Budget) -> bool:
         """Whether none of them was changed meanwhile."""
         if not rows:
             return True
+        budget.check([row.document.embedded_text for row in rows])
         made = await self._model.make(rows, {})
         self.embedded += made.embedded
         pairs = paired(rows, made)

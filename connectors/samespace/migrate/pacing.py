@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Final
 
 from samespace.embedding import uncached
 from samespace.errors import InvalidInput
 from samespace.ingest.arguments import check_count
-from samespace.migrate.estimating import tokens_by_size
 from samespace.protocols import AnyBackend, CountsTokens, ReportsUsage
 
 LONGEST_PAUSE: Final = 5.0
@@ -17,6 +17,9 @@ _WEIGHT: Final = 0.3
 """Of the newest measurement in the moving average."""
 _SLOWER: Final = 2.0
 """How many times as slow as it was at its best a store may be before it is left alone for a while."""
+
+_ENDS: Final = 2
+"""Tokens that a model puts before and after a text."""
 
 
 class Pace:
@@ -75,11 +78,32 @@ class Budget:
         return self._tokens is not None
 
     def check(self, texts: Sequence[str]) -> None:
-        """:class:`BudgetSpent` if embedding these may go beyond it."""
-        if self._tokens is not None and self._spent() + sum(self._counts(texts)) > self._tokens:
+        """:class:`BudgetSpent` if embedding these, all or none, may go beyond it."""
+        if self.fitting(texts) < len(texts):
             raise BudgetSpent
+
+    def fitting(self, texts: Sequence[str | None]) -> int:
+        """How many of these, from the first one on, can be embedded without going beyond it.
+
+        Each text is paid for once, None for nothing. :class:`BudgetSpent` if not even the first can be.
+        """
+        if self._tokens is None:
+            return len(texts)
+        each = list(dict.fromkeys(text for text in texts if text is not None))
+        costs = dict(zip(each, self._counts(each) if each else [], strict=True))
+        new = [costs.pop(text, 0) if text is not None else 0 for text in texts]
+        left = self._tokens - self._spent()
+        count = sum(paid <= left for paid in accumulate(new))
+        if texts and not count:
+            raise BudgetSpent
+        return count
 
     def _counts(self, texts: Sequence[str]) -> Sequence[int]:
         if isinstance(self._counter, CountsTokens):
             return self._counter.count_tokens(texts)
-        return tokens_by_size(texts)
+        return most_tokens(texts)
+
+
+def most_tokens(texts: Sequence[str]) -> list[int]:
+    """No fewer than the tokens of each text: no token is of less than a byte, but for those at the ends."""
+    return [len(text.encode()) + _ENDS for text in texts]
