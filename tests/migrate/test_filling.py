@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
 from tests.contract.ingesting import Place, elasticsearch_place, postgres_place
 from tests.contract.test_elasticsearch_contract import raw
 from tests.migrate.following import Follower
 from tests.migrate.test_running import ROWS, TogetherBackend, new, planned, ran, seeded, vectors
 
-from samespace import Document, Parent
+from samespace import Document, Parent, field
+from samespace.errors import EmbeddingError
 from samespace.guard import CANARY_TEXTS
 from samespace.migrate import MigrationRun
 from samespace.protocols import Matrix
@@ -137,3 +140,68 @@ def test_a_budget_takes_the_part_of_a_batch_that_it_is_enough_for(one: Place) ->
     report = ran(one, new(), budget_tokens=50)
     assert (report.stopped, 16 <= report.tokens <= 50) == ("budget", True)
     assert report.filled == report.embedded == report.tokens // 8
+
+
+def test_a_document_that_was_refused_is_embedded_once_its_chunks_allow_it(one: Place) -> None:
+    spans = ((0, 10), (8, 18), (18, 28))
+    rows = [replace(each, parent=Parent("a", n, spans[n])) for n, each in enumerate(chunks("a", 3))]
+    seeded(one, rows)
+    backend = TogetherBackend(UNLIKE, seed=5)
+    made = planned(one, backend)
+    with one.open() as store, Follower(store, backend, made, late_chunking=True) as follower:
+        report = follower.wait_until_idle()
+        assert [slot.refused for slot in report.collections[0].slots] == [3]
+        with one.open(TaskBackend()) as writer:
+            writer.delete(ids=["a-1"])
+        report = follower.wait_until_idle()
+    assert (report.filled, pending(one)) == (2, [])
+    assert report.collections[0].slots[0].named[0][0] == "a-1"
+
+
+class Reluctant(TaskBackend):
+    """Refuses what is too long, and counts how often it is asked for that."""
+
+    refused = 0
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        bad = [place for place, text in enumerate(texts) if "too long" in text]
+        self.refused += len(bad)
+        if bad:
+            raise EmbeddingError("it is too long", indices=bad)
+        return super().embed_documents(texts)
+
+
+def change_in_place(place: Place, text: str) -> None:
+    """What another application does that looks at no vector: change the text of one row."""
+    address = f"{place.source}/{place.collection}"
+    hit = httpx.get(f"{address}/_search?size=1", timeout=30).json()["hits"]["hits"][0]
+    changed = {"doc": {"text": text}}
+    answer = httpx.post(f"{address}/_update/{hit['_id']}?refresh=true", json=changed, timeout=30)
+    answer.raise_for_status()
+
+
+def test_a_row_that_keeps_the_vector_of_an_earlier_text_is_named_as_such(logged: Place) -> None:
+    seeded(logged, ROWS[:4])
+    backend = Reluctant(UNLIKE, seed=5)
+    ran(logged, backend)
+    made = planned(logged, backend)
+    with logged.open() as store, Follower(store, backend, made, interval=0.1) as follower:
+        follower.wait_until_idle()
+        change_in_place(logged, "a text that is too long")
+        slot = follower.wait_until_idle().collections[0].slots[0]
+        assert [row.document.id for row in store.stale(UNLIKE, limit=9)[0]] == [slot.named[0][0]]
+    assert slot.named[0][1].startswith("its vector is of an earlier text")
+    assert (slot.refused, slot.left, backend.refused) == (1, 0, 1)
+
+
+def test_of_documents_only_the_chunks_that_the_plan_lets_pass_are_written(one: Place) -> None:
+    rows = [replace(each, metadata={"n": n % 2}) for n, each in enumerate(chunks("a", 6))]
+    seeded(one, rows)
+    backend = TogetherBackend(UNLIKE, seed=5)
+    made = planned(one, backend, where=field("n") == 1)
+    report = ran(one, backend, made, late_chunking=True)
+    assert (report.complete, report.filled, report.embedded) == (True, 3, 6)
+    expected = TogetherBackend(UNLIKE, seed=5).embed_chunks([[row.text for row in rows]])[0]
+    found = vectors(one, UNLIKE)
+    assert sorted(found) == ["a-1", "a-3", "a-5"]
+    np.testing.assert_allclose(found["a-3"][1], expected[3], atol=1e-5)  # type: ignore[arg-type]

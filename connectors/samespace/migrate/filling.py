@@ -14,7 +14,12 @@ from samespace.audit.remaking import Remade
 from samespace.audit.rows import chunk_order
 from samespace.documents import Document, FillReport, VersionedRow
 from samespace.filters import Filter
-from samespace.migrate.fingerprints import Fingerprints, fingerprint, fingerprint_of
+from samespace.migrate.fingerprints import (
+    Fingerprints,
+    fingerprint,
+    fingerprint_of,
+    fingerprint_of_chunks,
+)
 from samespace.migrate.flow import InFlight
 from samespace.migrate.making import Making, Unsourced, paired
 from samespace.migrate.pacing import Budget, Pace
@@ -27,6 +32,8 @@ from samespace.vectors import stack
 UNREACHABLE: Final = (
     "another row has the same id, so that neither can be written alone; give it another"
 )
+
+BEHIND: Final = "its vector is of an earlier text, and its text cannot be embedded: "
 
 
 @dataclass(slots=True)
@@ -42,6 +49,16 @@ class _Tally:
     unreachable: Fingerprints = field(default_factory=Fingerprints)
     """Of keys."""
     named: dict[str, str] = field(default_factory=dict)
+
+    def refuse(self, document: Document, reason: str) -> None:
+        if fingerprint(document) not in self.refused:
+            self.refused.add(fingerprint(document))
+            self.name(document.id, reason)
+
+    def accept(self, document: Document) -> None:
+        if fingerprint(document) in self.refused:
+            self.refused.discard(fingerprint(document))
+            self.named.pop(document.id, None)
 
     def name(self, id: str, reason: str) -> None:
         if len(self.named) < NAMED:
@@ -103,6 +120,8 @@ class SlotFilling:
         """Up to where the store's log of changes was looked at."""
         self._documents: set[str] = set()
         """Those whose chunks are being embedded."""
+        self._documents_refused = Fingerprints()
+        """Of all chunks of documents that were not, or not all, embedded."""
         self._embedded = 0
 
     @property
@@ -190,7 +209,7 @@ class SlotFilling:
     ) -> None:
         """Fill those that are this run's, and that there is hope for."""
         own = rows if are_own else [row for row in rows if self._share.has(row.document)]
-        taken = [row for row in own if self._is_wanted(row)]
+        taken = await self._wanted(own)
         if not taken:
             return
         self._found += len(taken)
@@ -212,12 +231,32 @@ class SlotFilling:
         is_derived = self._making.derives_from is not None and row.vector is not None
         return None if is_derived else row.document.embedded_text
 
-    def _is_wanted(self, row: VersionedRow) -> bool:
+    async def _wanted(self, rows: Sequence[VersionedRow]) -> list[VersionedRow]:
+        reachable = [row for row in rows if self._is_reachable(row)]
+        refused = [row for row in reachable if fingerprint(row.document) in self._tally.refused]
+        again = await self._anew(refused) if refused and self._share.together else set[str]()
+        hopeless = {row.document.id for row in refused} - again
+        return [row for row in reachable if row.document.id not in hopeless]
+
+    def _is_reachable(self, row: VersionedRow) -> bool:
         if row.key:
             self._tally.unreachable.add(fingerprint_of(row.key))
             self._tally.name(row.key, UNREACHABLE)
-            return False
-        return fingerprint(row.document) not in self._tally.refused
+        return not row.key
+
+    async def _anew(self, refused: Sequence[VersionedRow]) -> set[str]:
+        """The ids of chunks whose document is no longer what was refused."""
+        chunks = [row.document for row in refused if not _is_blank(row.document)]
+        parents = {chunk.parent.id for chunk in chunks if chunk.parent is not None}
+        if not parents:
+            return set()
+        filled, pending = await self._rows.of_parents(self._space, sorted(parents))
+        rows = _in_order({row.document.id: row for row in (*filled, *pending)}.values())
+        for parent in list(parents):
+            of_it = [row.document for row in rows if _is_of(row, parent)]
+            if fingerprint_of_chunks(of_it) in self._documents_refused:
+                parents.discard(parent)
+        return {chunk.id for chunk in chunks if chunk.parent and chunk.parent.id in parents}
 
     async def _each(self, rows: Sequence[VersionedRow]) -> None:
         """Rows that have nothing to do with one another."""
@@ -226,7 +265,7 @@ class SlotFilling:
 
     async def _part(self, rows: Sequence[VersionedRow]) -> None:
         made = await self._making.make(rows, {})
-        self._note(made, rows, {row.document.id for row in rows})
+        await self._note(made, rows, {row.document.id for row in rows})
         self._settled += (await self._write(rows, made)).filled
 
     async def _after_unsourced(self, rows: Sequence[VersionedRow]) -> Sequence[VersionedRow]:
@@ -260,7 +299,9 @@ class SlotFilling:
         rows = _in_order({row.document.id: row for row in (*filled, *pending)}.values())
         overlap = overlapping([row.document for row in rows])
         if overlap:
-            self._note(Remade(refused={row.document.id: overlap for row in rows}), rows, wanted)
+            await self._note_document(
+                Remade(refused={row.document.id: overlap for row in rows}), rows, wanted
+            )
             return
         left = await self._after_unsourced(rows)
         if len(left) < len(rows):
@@ -268,8 +309,17 @@ class SlotFilling:
         rows = _in_order(left)
         self._budget.check([row.document.embedded_text for row in rows])
         made = await self._making.make(rows, {parent: [row.document for row in rows]})
-        self._note(made, rows, wanted)
-        await self._write_document(rows, made, wanted, last)
+        await self._note_document(made, rows, wanted)
+        await self._write_document(passing(rows, self._share.where), made, wanted, last)
+
+    async def _note_document(
+        self, made: Remade, rows: Sequence[VersionedRow], wanted: set[str]
+    ) -> None:
+        """As :meth:`_note`; what is refused is looked at again once there are other chunks."""
+        if made.refused:
+            chunks = [row.document for row in rows]
+            self._documents_refused.add(fingerprint_of_chunks(chunks))
+        await self._note(made, passing(rows, self._share.where), wanted)
 
     async def _write_document(
         self, rows: Sequence[VersionedRow], made: Remade, wanted: set[str], last: set[str]
@@ -281,15 +331,25 @@ class SlotFilling:
         done = await self._write([row for row in rows if row.document.id in last], made)
         self._settled += min(done.filled, len(wanted))
 
-    def _note(self, made: Remade, rows: Sequence[VersionedRow], taken: Collection[str]) -> None:
+    async def _note(
+        self, made: Remade, rows: Sequence[VersionedRow], taken: Collection[str]
+    ) -> None:
         """``taken`` are the ids of those that this sweep counts among what it found."""
         self._embedded += made.embedded
-        for row in rows:
-            reason = made.refused.get(row.document.id)
-            if reason is not None:
-                self._found -= row.document.id in taken
-                self._tally.refused.add(fingerprint(row.document))
-                self._tally.name(row.document.id, reason)
+        refused = [row.document for row in rows if row.document.id in made.refused]
+        self._found -= len({document.id for document in refused}.intersection(taken))
+        behind = await self._behind(refused)
+        for document in refused:
+            reason = made.refused[document.id]
+            self._tally.refuse(document, BEHIND + reason if document.id in behind else reason)
+        for row in rows if self._tally.refused else ():
+            if row.document.id in made.vectors:
+                self._tally.accept(row.document)
+
+    async def _behind(self, refused: Sequence[Document]) -> set[str]:
+        """Those of these that have a vector in the slot, which then is of another text."""
+        ids = [each.id for each in refused if fingerprint(each) not in self._tally.refused]
+        return {row.document.id for row in await self._rows.filled_of(self._space, ids)}
 
     async def _write(self, rows: Sequence[VersionedRow], made: Remade) -> FillReport:
         """Those of these rows that have a vector, if they still are as they had been read."""
@@ -329,6 +389,10 @@ def overlapping(chunks: Sequence[Document]) -> str:
 
 def _in_order(rows: Iterable[VersionedRow]) -> list[VersionedRow]:
     return sorted(rows, key=lambda row: chunk_order(row.document))
+
+
+def _is_blank(document: Document) -> bool:
+    return not document.embedded_text.strip()
 
 
 def _is_of(row: VersionedRow, parent: str) -> bool:

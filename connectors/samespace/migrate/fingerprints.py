@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -39,6 +40,23 @@ class Fingerprints:
             recent = np.fromiter(self._recent, np.uint64, len(self._recent))
             self._sorted = np.sort(np.concatenate([self._sorted, recent]))
             self._recent = set()
+
+    def discard(self, number: int) -> None:
+        """Take one out, if it is there."""
+        self._recent.discard(number)
+        place = int(np.searchsorted(self._sorted, np.uint64(number)))
+        if place < len(self._sorted) and int(self._sorted[place]) == number:
+            self._sorted = np.delete(self._sorted, place)
+
+
+def fingerprint_of_chunks(chunks: Sequence[Document]) -> int:
+    """What tells a document's chunks, in their order, with texts and places, from others."""
+    places = (chunk.parent.span if chunk.parent else None for chunk in chunks)
+    return fingerprint_of(
+        "".join(
+            f"{fingerprint(chunk)}:{place};" for chunk, place in zip(chunks, places, strict=True)
+        )
+    )
 
 
 def fingerprint(document: Document) -> int:

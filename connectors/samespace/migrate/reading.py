@@ -98,7 +98,11 @@ class Rows(Target):
 
     async def filled_of(self, space: EmbeddingSpace, ids: Sequence[str]) -> list[VersionedRow]:
         """Those of some rows that have a vector in a slot."""
-        return await self._all(self._store.filled, space, field.id.in_(ids)) if ids else []
+        found: list[VersionedRow] = []
+        for start in range(0, len(ids), IDS):
+            where = field.id.in_(ids[start : start + IDS])
+            found += await self._all(self._store.filled, space, where)
+        return found
 
     async def again(self, space: EmbeddingSpace, ids: Sequence[str]) -> list[VersionedRow]:
         """Some rows as they are now, for filling a slot."""
