@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import count, groupby
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 
 import orjson
 import pytest
+from qdrant_client import QdrantClient
+from qdrant_client.models import Distance, PointStruct, PointVectors, VectorParams
 from tests.audit.poisoning import change_text, documents, insert, poison
 from tests.contract.ingesting import (
     ChunkBackend,
@@ -28,7 +31,7 @@ from tests.contract.test_qdrant_contract import prefix
 from tests.faults.filling import fill
 
 import samespace
-from samespace import Document, Parent, VectorStore
+from samespace import Document, Layout, Parent, VectorStore
 from samespace.embedding import make_canary
 from samespace.errors import InvalidInput, MigrationError, SpaceMismatch
 from samespace.filters import field
@@ -40,6 +43,7 @@ from samespace.migrate import (
     Verification,
     open_slot,
     plan,
+    verification_page,
     verify,
 )
 from samespace.migrate.verification import CheckName
@@ -421,3 +425,32 @@ def test_memory_does_not_grow_with_rows(
     assert seen["second"]["failing"] == ["pending"]
     assert seen["second"]["missing"] == size
     assert seen["peak"] <= 256 * 2**20
+
+
+@pytest.mark.parametrize("slot", ["v", V3.id])
+def test_a_vector_without_a_direction_is_reported_and_asks_nothing(
+    tmp_path: Path, slot: str
+) -> None:
+    path, layout = str(tmp_path / "q"), Layout(id="doc", text="body", slot="v")
+    with closing(QdrantClient(path=path)) as client:
+        size = VectorParams(size=UNLIKE.dimensions, distance=Distance.COSINE)
+        client.create_collection("docs", vectors_config={"v": size})
+        made = zip(ROWS, OLD.embed_documents([row.text for row in ROWS]), strict=True)
+        points = [
+            PointStruct(id=n, payload={"doc": row.id, "body": row.text}, vector={"v": v.tolist()})
+            for n, (row, v) in enumerate(made)
+        ]
+        client.upsert("docs", points)
+    with samespace.QdrantStore(path, collection="docs", layout=layout, backend=OLD) as store:
+        store.adopt()
+        planned = plan(store, new())
+        MigrationRun(store, new(), planned).run()
+    with closing(QdrantClient(path=path)) as client:
+        wrong = [0.0] * (UNLIKE if slot == "v" else V3).dimensions
+        client.update_vectors("docs", [PointVectors(id=3, vector={slot: wrong})])
+    with samespace.QdrantStore(path, collection="docs", layout=layout, space=UNLIKE) as store:
+        found = verify(store, new(), planned, repetitions=1)
+    assert failing(found) == ([] if slot == "v" else ["sample"])
+    asked = found.collections[0].check("overlap").figures["queries"]
+    assert asked == len(ROWS) - 1
+    assert verification_page(found)

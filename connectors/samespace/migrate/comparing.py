@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import nsmallest
@@ -177,15 +178,16 @@ class _Asking:
         return questions, "first sentences of sampled texts"
 
     def _neighbours(self, drawn: Sequence[Document]) -> list[Question]:
+        pairs = [(row, self._stored.get(row.id), row.vector) for row in drawn]
         return [
             Question(
                 text=row.embedded_text,
-                old=_unit(self._stored[row.id], self._old.space),
-                new=_unit(row.vector, self._new.space),
+                old=_unit(old, self._old.space),
+                new=_unit(new, self._new.space),
                 own=row.id,
             )
-            for row in drawn
-            if row.vector is not None and row.id in self._stored
+            for row, old, new in pairs
+            if old is not None and new is not None and _has_direction(old) and _has_direction(new)
         ]
 
     async def judge(self, judgements: Sequence[Judgement]) -> None:
@@ -248,6 +250,12 @@ class _Asking:
 def _spread(queries: Sequence[str]) -> Sequence[str]:
     """As many as are asked, evenly spread."""
     return queries[:: -(-len(queries) // MOST_ASKED)]
+
+
+def _has_direction(vector: Vector) -> bool:
+    """Whether there is something near it: nothing is near zeros, or what is no number."""
+    norm = float(np.linalg.norm(vector))
+    return 0 < norm < math.inf
 
 
 def _unit(vector: Vector, space: EmbeddingSpace) -> Vector:
