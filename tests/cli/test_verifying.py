@@ -132,3 +132,32 @@ def test_another_backend_is_refused_as_one_of_another_space(
     code, _, said = call(*planned, *arguments)
     assert code == 2
     assert "judgements, line 1" in said
+
+
+@pytest.mark.parametrize("option", ["--out", "--html"])
+@pytest.mark.parametrize("wrong", ["no folder/file", "."])
+def test_a_path_that_cannot_be_written_is_refused_before_anything_is_paid(
+    planned: list[str], call: Caller, tmp_path: Path, option: str, wrong: str
+) -> None:
+    at = str(tmp_path / wrong)
+    code, told, said = call(*planned, "--backend", "hashing@96", option, at)
+    assert (code, told, "pending" in said) == (2, "", False)
+    assert "cannot write" in said
+    _, store, _, path = planned[2:]
+    planning = ["migrate", "plan", "--store", store, "--backend", "hashing@96", "--dry-run", "12"]
+    code, told, said = call(*planning, option, at)
+    assert (code, told) == (2, "")
+    assert "cannot write" in said
+    assert Path(path).is_file()
+
+
+def test_a_file_that_is_there_is_replaced_and_nothing_is_left_beside_it(
+    planned: list[str], call: Caller, tmp_path: Path
+) -> None:
+    out = tmp_path / "out" / "verification.json"
+    out.parent.mkdir()
+    out.write_text("an older one")
+    assert call(*planned, "--backend", "hashing@64", "--out", str(out))[0] != 0
+    assert [each.read_text() for each in out.parent.iterdir()] == ["an older one"]
+    assert call(*planned, "--backend", "hashing@96", "--out", str(out))[0] == 0
+    assert [each.name for each in out.parent.iterdir()] == [out.name]

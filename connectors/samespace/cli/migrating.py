@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Annotated
 
 import orjson
@@ -113,6 +114,7 @@ def plan(
 
     Nothing is changed, and without --dry-run no model is called.
     """
+    check_writable(out, ddl, html)
     asked = read_queries(queries)
     if queries is not None and dry_run is None:
         raise InvalidInput("--queries are what --dry-run N asks; give both")
@@ -134,10 +136,6 @@ def plan(
             stores, target, use=check_use(use), where=wanted, rates=rates, sample=sample
         )
         statements = [] if ddl is None else _statements(store, collection, context, scope, target)
-    if out is not None:
-        write(out, orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2) + b"\n")
-    if ddl is not None:
-        write(ddl, "".join(f"{each};\n" for each in statements).encode())
     sizes = None
     if dry_run is not None:
         with (
@@ -146,6 +144,10 @@ def plan(
         ):
             sizes = compared(source, embedder, documents=dry_run, queries=asked, where=wanted)
     _show(found, sizes, as_json=as_json)
+    if out is not None:
+        write(out, orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2) + b"\n")
+    if ddl is not None:
+        write(ddl, "".join(f"{each};\n" for each in statements).encode())
     if html is not None and sizes is not None:
         write(html, dimensions_page(sizes).encode())
 
@@ -223,10 +225,29 @@ def _statements(
     return found
 
 
+def check_writable(*paths: Path | None) -> None:
+    """:class:`InvalidInput` for a path that :func:`write` could not write to; nothing is left there."""
+    for path in paths:
+        if path is None:
+            continue
+        if path.exists() and not path.is_file():
+            raise InvalidInput(
+                f"cannot write {excerpt(str(path))}: it is no regular file; pass another path"
+            )
+        with _writing(path), NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}."):
+            pass
+
+
 def write(path: Path, content: bytes) -> None:
     """A file, whole or as it was."""
-    try:
+    with _writing(path):
         replace_file(path, content)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InvalidInput(
             f"cannot write {excerpt(str(path))}: {error.strerror}; pass another path"

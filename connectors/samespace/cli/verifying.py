@@ -11,7 +11,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from samespace.cli.migrating import read_queries, write
+from samespace.cli.migrating import check_writable, read_queries, write
 from samespace.cli.options import (
     AsJson,
     Scope,
@@ -85,6 +85,7 @@ def verify(
 
     Nothing is changed. The sample's texts and all questions are embedded, and paid.
     """
+    check_writable(out, html)
     planned = read_plan(plan)
     asked, judged = read_queries(queries), _read_judgements(judgements)
     with (
@@ -105,11 +106,11 @@ def verify(
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
             on_progress=_tell,
         )
+    typer.echo(orjson.dumps(found.to_dict()) if as_json else "\n".join(found.lines()))
     if out is not None:
         write(out, orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2) + b"\n")
     if html is not None:
         write(html, verification_page(found).encode())
-    typer.echo(orjson.dumps(found.to_dict()) if as_json else "\n".join(found.lines()))
     if not found.passed:
         raise typer.Exit(1)
 
