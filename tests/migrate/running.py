@@ -180,7 +180,12 @@ class RunningWorld(World):
     def open_slot(self, meanwhile: Sequence[Step] = ()) -> None:
         """Open the new slot, while others take steps."""
         if NEW in self.rows.slots:
-            self._end(lambda store: open_slot(store, PLAN, passing(PLAN)), meanwhile)
+            evidence = passing(PLAN, slot=self._slot_id())
+            self._end(lambda store: open_slot(store, PLAN, evidence), meanwhile)
+
+    def _slot_id(self) -> str:
+        slot = self.collection.record.require(SPACES[NEW], collection=NAME)
+        return slot.provenance.get("slot", "")
 
     def finish_slot(self, meanwhile: Sequence[Step] = ()) -> None:
         """Drop the old slot; who writes it must have stopped, unless the server has transactions."""

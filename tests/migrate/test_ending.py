@@ -33,7 +33,8 @@ from tests.places import Place as ForeignPlace
 from tests.places import Table, opened_place
 from tests.servers.qdrant import QdrantServer
 
-from samespace import AsyncPgVectorStore, Document, HashingBackend, open_store
+from samespace import AsyncPgVectorStore, Document, HashingBackend, field, open_store
+from samespace.embedding import make_canary
 from samespace.errors import InvalidInput, MigrationError, SpaceMismatch
 from samespace.guard import SlotState
 from samespace.migrate import (
@@ -51,7 +52,9 @@ from samespace.migrate import (
     plan,
     run,
     status,
+    verify,
 )
+from samespace.migrate.verification import REQUIRED
 from samespace.protocols import ExposesSlots, VectorStore
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
@@ -64,8 +67,8 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
 ROWS = documents(20)
 
 
-def failing(made: MigrationPlan) -> Verification:
-    right = passing(made)
+def failing(made: MigrationPlan, *stores: VectorStore) -> Verification:
+    right = passing(made, *stores)
     checks = (Check(name="pending", passed=False, sentence="one is"),)
     collections = tuple(replace(each, checks=checks) for each in right.collections)
     return replace(right, collections=collections)
@@ -108,16 +111,16 @@ def said(changes: tuple[SlotChange, ...]) -> list[tuple[bool, str]]:
 def test_a_migration_is_opened_used_by_both_and_finished(old: VectorStore) -> None:
     made = moved(old)
     assert [each.stage for each in status(old, made).collections] == ["filling"]
-    [opened] = open_slot(old, made, passing(made))
+    [opened] = open_slot(old, made, passing(made, old))
     assert opened.changed
-    assert said(open_slot(old, made, passing(made))) == [
+    assert said(open_slot(old, made, passing(made, old))) == [
         (False, f"the slot of {UNLIKE} is ready already")
     ]
     found = status(old, made).collections[0]
     assert (found.stage, found.rows) == ("open", len(ROWS))
     assert [(each.part, each.pending, each.stale, each.opened) for each in found.slots] == [
         ("source", 0, 0, ""),
-        ("target", 0, 0, f"verified {passing(made).hash[:12]}"),
+        ("target", 0, 0, f"verified {passing(made, old).hash[:12]}"),
     ]
     other = old.in_space(UNLIKE, backend=new())
     assert old.search(ROWS[3].text)[0].document.id == ROWS[3].id
@@ -147,8 +150,8 @@ def test_rows_without_words_keep_nothing_closed(one: Place) -> None:
         store.upsert(ROWS)
         store.upsert_vectors([Document("blank", " ")], [None], space=V3)
         made = moved(store)
-        [opened] = open_slot(store, made, passing(made))
-        assert opened.said.endswith(f"(verified {passing(made).hash[:12]})")
+        [opened] = open_slot(store, made, passing(made, store))
+        assert opened.said.endswith(f"(verified {passing(made, store).hash[:12]})")
 
 
 def test_what_a_follower_fills_in_time_is_waited_for(one: Place) -> None:
@@ -157,14 +160,14 @@ def test_what_a_follower_fills_in_time_is_waited_for(one: Place) -> None:
         made = moved(store)
         store.upsert([Document("late", "written just before")])
         with pytest.raises(MigrationError, match="1 row"):
-            open_slot(store, made, passing(made), patience=0.0)
+            open_slot(store, made, passing(made, store), patience=0.0)
         with Follower(store, new(), made, interval=0.01):
-            assert open_slot(store, made, passing(made), patience=3600)[0].changed
+            assert open_slot(store, made, passing(made, store), patience=3600)[0].changed
 
 
 def test_what_was_opened_is_taken_back_by_dropping_the_new_slot(old: VectorStore) -> None:
     made = moved(old)
-    open_slot(old, made, passing(made))
+    open_slot(old, made, passing(made, old))
     [dropped] = abort(old, made)
     assert (dropped.space, dropped.changed) == (UNLIKE, True)
     assert [slot.space for slot in old.info().slots] == [V3]
@@ -177,7 +180,7 @@ def test_what_was_opened_is_taken_back_by_dropping_the_new_slot(old: VectorStore
 
 def test_a_row_that_only_the_old_slot_has_keeps_it(old: VectorStore) -> None:
     made = moved(old)
-    open_slot(old, made, passing(made))
+    open_slot(old, made, passing(made, old))
     old.upsert([Document("late", "written by who knows nothing of the new model")])
     with pytest.raises(MigrationError, match=r"1 row has no vector.*samespace migrate run"):
         finish(old, made)
@@ -188,7 +191,7 @@ def test_a_row_that_only_the_old_slot_has_keeps_it(old: VectorStore) -> None:
 
 def test_a_row_that_only_the_new_slot_has_is_not_given_up(old: VectorStore) -> None:
     made = moved(old)
-    open_slot(old, made, passing(made))
+    open_slot(old, made, passing(made, old))
     with old.in_space(UNLIKE, backend=new()) as other:
         other.upsert([Document("late", "written by the new model")])
     with pytest.raises(MigrationError, match=r"1 row has no vector.*--force"):
@@ -212,7 +215,7 @@ def test_a_text_that_was_changed_by_a_new_writer_alone_is_not_given_up(
     with harness.open("moved", backend=TaskBackend()) as old:
         old.upsert(ROWS)
         made = moved(old)
-        open_slot(old, made, passing(made))
+        open_slot(old, made, passing(made, old))
     harness.set_text("moved", ROWS[0].id, "another text")
     with harness.open("moved", backend=TaskBackend()) as old:
         assert [slot.stale for slot in status(old, made).collections[0].slots] == [1, 1]
@@ -229,7 +232,7 @@ def test_a_text_that_was_changed_by_a_new_writer_alone_is_not_given_up(
 
 def test_what_is_written_while_somebody_is_asked_is_seen(old: VectorStore) -> None:
     made = moved(old)
-    open_slot(old, made, passing(made))
+    open_slot(old, made, passing(made, old))
 
     def writing(_question: str) -> bool:
         old.upsert([Document("late", "written meanwhile")])
@@ -249,14 +252,14 @@ def finish_is_declined(store: VectorStore, made: MigrationPlan) -> bool:
 
 def test_nothing_is_opened_without_evidence_or_with_rows_pending(old: VectorStore) -> None:
     made = plan(old, new())
-    right = passing(made)
     with pytest.raises(MigrationError, match="samespace migrate run"):
-        open_slot(old, made, right)
+        open_slot(old, made, passing(made, old))
     moved(old)
+    right = passing(made, old)
     with pytest.raises(InvalidInput, match="samespace migrate verify"):
         open_slot(old, made)
     for wrong, what in (
-        (failing(made), "not passed"),
+        (failing(made, old), "not passed"),
         (replace(right, plan="another"), "another"),
         (replace(right, collections=()), "has not looked at"),
     ):
@@ -322,7 +325,7 @@ def test_all_collections_are_looked_at_before_the_first_is_changed(
         run(stores, new(), made)
         second.upsert([Document("late", "written since")])
         with pytest.raises(MigrationError, match="second"):
-            open_slot(stores, made, passing(made))
+            open_slot(stores, made, passing(made, *stores))
         assert first.info().slots[1].state == SlotState.FILLING
         open_slot(stores, made, force=True)
         with pytest.raises(MigrationError, match="second"):
@@ -341,13 +344,14 @@ def test_async_handles_are_closed_in_the_end(one: Place) -> None:
     with one.open(TaskBackend()) as store:
         store.upsert(ROWS)
         made = moved(store)
+        evidence = passing(made, store)
 
     def handle() -> Any:
         return AsyncPgVectorStore(
             one.source, collection=one.collection, backend=awaitable(TaskBackend()), **one.options
         )
 
-    assert open_slot(handle(), made, passing(made))[0].changed
+    assert open_slot(handle(), made, evidence)[0].changed
     assert status(handle(), made).collections[0].stage == "open"
     assert finish(handle(), made)[0].changed
 
@@ -366,6 +370,59 @@ def test_applications_are_told_the_slots_names(old: VectorStore) -> None:
     else:
         with pytest.raises(InvalidInput, match="PostgreSQL"):
             expose(old, made, schema="other")
+
+
+# What evidence is of
+
+
+def test_evidence_opens_the_slot_that_it_has_seen_and_no_other(one: Place) -> None:
+    with one.open(TaskBackend()) as store:
+        store.upsert(ROWS)
+        made = moved(store)
+        found = verify(store, new(), made, repetitions=1)
+        assert found.passed
+        assert Verification.from_dict(found.to_dict()).collections[0].slot
+        abort(store, made)
+        store.add_slot(UNLIKE, canary=make_canary(new()))
+        rows, _ = store.pending(UNLIKE, limit=100)
+        store.fill(UNLIKE, rows, TaskBackend(UNLIKE, seed=9).embed_documents(["x"] * len(rows)))
+        with pytest.raises(MigrationError, match=r"another slot.*samespace migrate verify"):
+            open_slot(store, made, found)
+        abort(store, made)
+        run(store, new(), made)
+        with pytest.raises(MigrationError, match="another slot"):
+            open_slot(store, made, found)
+        assert open_slot(store, made, verify(store, new(), made, repetitions=1))[0].changed
+
+
+def test_evidence_of_some_rows_does_not_open_a_slot_for_all(one: Place) -> None:
+    with one.open(TaskBackend()) as store:
+        store.upsert(
+            [Document(row.id, row.text, {"n": n, "lang": "en"}) for n, row in enumerate(ROWS)]
+        )
+        moved(store)
+        some, all_of_them = (
+            plan(store, new(), where=where) for where in (field("n") == 0, field("lang") == "en")
+        )
+        found = verify(store, new(), some, repetitions=1)
+        assert found.passed
+        with pytest.raises(MigrationError, match=r"1 row of 20.*without it.*--force"):
+            open_slot(store, some, found)
+        assert open_slot(store, all_of_them, verify(store, new(), all_of_them, repetitions=1))
+
+
+def test_evidence_without_a_check_that_is_required_has_not_passed(one: Place) -> None:
+    with one.open(TaskBackend()) as store:
+        store.upsert(ROWS)
+        made = moved(store)
+        right = passing(made, store)
+        for left in range(len(REQUIRED)):
+            checks = tuple(right.collections[0].check(name) for name in REQUIRED[:left])
+            wrong = replace(right, collections=(replace(right.collections[0], checks=checks),))
+            read = Verification.from_dict(wrong.to_dict())
+            assert [each.name for each in read.failures] == list(REQUIRED[left:])
+            with pytest.raises(MigrationError, match="not passed"):
+                open_slot(store, made, read)
 
 
 # The command

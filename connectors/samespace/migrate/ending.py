@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
@@ -12,11 +13,12 @@ from samespace.errors import InvalidInput, MigrationError, SamespaceError, excer
 from samespace.guard import SlotState
 from samespace.ingest.target import IDS
 from samespace.migrate.plan import MigrationPlan
-from samespace.migrate.verification import Verification
+from samespace.migrate.verification import Verification, VerifiedCollection, slot_id
 from samespace.migrate.walking import RUN, Found, Here, Stores, Way, walked
 from samespace.space import EmbeddingSpace
 
 _VERIFY: Final = "samespace migrate verify --plan PLAN.json"
+_PLAN: Final = "samespace migrate plan --collection NAME --backend SPEC --out FILE"
 _OPEN: Final = "samespace migrate open --plan PLAN.json"
 LOOK: Final = 0.5
 """Seconds between two looks at rows that are being filled."""
@@ -62,7 +64,8 @@ def open_slot(
     """Mark the target's slots ready, from which on they are searched and written like any other.
 
     ``stores`` is a handle on each collection, or several that can be gone through twice: all are looked at
-    before the first is marked. ``verification`` is of this plan and has passed, and no row with a text may be
+    before the first is marked. ``verification`` is of this plan, these very slots and all their rows, and has
+    passed, and no row with a text may be
     pending, but for those that a run which follows has filled within ``patience`` seconds; ``force`` does
     without both. What opened a slot is kept in its provenance. One that this plan has
     opened already is left as it is.
@@ -119,11 +122,7 @@ class _Opening:
         found.check_holds()
         if self.force or self._was_opened(found):
             return target.pending
-        if not self._is_verified(found.planned.name):
-            raise MigrationError(
-                f"the verification has not looked at collection {found.name}, so nothing was opened; verify "
-                f"all of the plan: {_VERIFY}; or open without (--force)"
-            )
+        self._check_seen(found, target)
         missing = await self._missing(here, target)
         if missing:
             raise MigrationError(
@@ -135,6 +134,27 @@ class _Opening:
 
         return 0
 
+    def _check_seen(self, found: Found, target: SlotInfo) -> None:
+        """:class:`MigrationError` unless the verification is of this very slot, and of all its rows."""
+        seen = self._verified(found.planned.name)
+        if seen is None:
+            raise MigrationError(
+                f"the verification has not looked at collection {found.name}, so nothing was opened; verify "
+                f"all of the plan: {_VERIFY}; or open without (--force)"
+            )
+        if seen.slot != slot_id(target):
+            raise MigrationError(
+                f"the verification is of another slot of {target.space} than the one that collection "
+                f"{found.name} has now, as after an abort or in another store; nothing was opened. Verify "
+                f"this one: {_VERIFY}"
+            )
+        if found.planned.where is not None and seen.rows != found.info.rows:
+            raise MigrationError(
+                f"the verification has seen {_rows(seen.rows)} of {found.info.rows:,} in collection "
+                f"{found.name}, as the plan's --where says, and the slot would open for all; nothing was "
+                f"opened. Verify a plan without it: {_PLAN}; or open in spite of it (--force)"
+            )
+
     async def _missing(self, here: Here, target: SlotInfo) -> int:
         """Rows with a text and no vector, that nobody fills while there is patience."""
         left = await here.missing(target.space) if target.pending else set()
@@ -145,11 +165,18 @@ class _Opening:
             left = await here.missing(target.space, left)
         return target.pending if len(left) > IDS else len(left)
 
-    def _is_verified(self, name: str) -> bool:
+    def _verified(self, name: str) -> VerifiedCollection | None:
+        """What counts as evidence for a collection."""
         found = self.verification
         if found is None or found.plan != self.plan.hash or not found.passed:
-            return False
-        return name in [each.name for each in found.collections]
+            return None
+        return next((each for each in found.collections if each.name == name), None)
+
+    def _is_verified(self, found: Found, target: SlotInfo) -> bool:
+        with suppress(MigrationError):
+            self._check_seen(found, target)
+            return True
+        return False
 
     def _was_opened(self, found: Found) -> bool:
         """By this plan, or before there was one."""
@@ -171,7 +198,7 @@ class _Opening:
         if self._was_opened(found):
             return change
         how = "forced"
-        if self.verification and self._is_verified(here.planned.name) and not pending:
+        if self.verification and self._is_verified(found, target) and not pending:
             how = f"verified {self.verification.hash[:12]}"
         noted = {"opened": how, "plan": self.plan.hash}
         await here.do("mark", target.space, SlotState.READY, provenance=noted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -498,6 +499,7 @@ class _Collection:
             **provenance_of(backend),
             **(LATE if late else {}),
             "plan": self._run.asked.plan.hash[:12],
+            "slot": secrets.token_hex(8),
         }
         if canary is not None:
             provenance["derived_from"] = self._planned.source.space.id

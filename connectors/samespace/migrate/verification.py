@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
+from samespace.documents import SlotInfo
 from samespace.errors import excerpt
 from samespace.migrate.hashed import Fields, Kind, digest, hashed
 from samespace.migrate.thresholds import Threshold
@@ -67,9 +68,10 @@ class Example:
 class VerifiedCollection:
     """What was found of one collection.
 
-    ``rows`` are those that the plan is of, ``tokens`` what looking cost (0 if nobody says). ``curve`` has
-    shares of hits with the threshold that lets so many pass in either space; ``examples`` are the queries
-    whose rankings changed most.
+    ``rows`` are those that the plan is of, ``slot`` what tells the target's slot from another one of its
+    space (empty where nothing does), ``tokens`` what looking cost (0 if nobody says). ``curve`` has shares of
+    hits with the threshold that lets so many pass in either space; ``examples`` are the queries whose
+    rankings changed most.
     """
 
     name: str
@@ -81,15 +83,18 @@ class VerifiedCollection:
     curve: tuple[tuple[float, float, float], ...] = ()
     examples: tuple[Example, ...] = ()
     tokens: int = 0
+    slot: str = ""
 
     @property
     def failures(self) -> tuple[Check, ...]:
-        """What did not pass, and what had to be judged and could not."""
-        return tuple(
+        """What did not pass, and what had to be judged and could not, or was not looked at."""
+        failed = [
             each
             for each in self.checks
             if each.passed is False or (each.passed is None and each.name in REQUIRED)
-        )
+        ]
+        names = {each.name for each in self.checks}
+        return (*failed, *(_unseen(name) for name in REQUIRED if name not in names))
 
     @property
     def passed(self) -> bool:
@@ -99,6 +104,10 @@ class VerifiedCollection:
     def check(self, name: CheckName) -> Check:
         """The check of this name."""
         return next(each for each in self.checks if each.name == name)
+
+
+def _unseen(name: CheckName) -> Check:
+    return Check(name=name, passed=None, sentence="was not looked at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +207,7 @@ def _collection_dict(found: VerifiedCollection) -> dict[str, Any]:
         "curve": [{"share": share, "old": old, "new": new} for share, old, new in found.curve],
         "examples": [_example_dict(each) for each in found.examples],
         "tokens": found.tokens,
+        "slot": found.slot,
     }
 
 
@@ -211,6 +221,11 @@ def _example_dict(example: Example) -> dict[str, Any]:
             for side, answers in sides.items()
         },
     }
+
+
+def slot_id(slot: SlotInfo) -> str:
+    """What tells a slot from one that was there before it or is elsewhere; empty where no run made it."""
+    return slot.provenance.get("slot", "")
 
 
 # Reading
@@ -227,6 +242,7 @@ def _collection(fields: Fields) -> VerifiedCollection:
         curve=tuple(map(_point, fields.items("curve"))),
         examples=tuple(map(_example, fields.items("examples"))),
         tokens=fields.number("tokens"),
+        slot=fields.text("slot"),
     )
 
 

@@ -35,6 +35,7 @@ from samespace.migrate.verification import (
     CheckName,
     Verification,
     VerifiedCollection,
+    slot_id,
 )
 from samespace.protocols import AnyBackend
 
@@ -230,9 +231,9 @@ class _Look:
         await sweeping.look_again()
         pending = evidence.pending(sweeping.pending, rows)
         stale = evidence.stale(sweeping.stale, is_told=_tells_sources(slot, info))
-        return self._found(rows, [pending, stale, *self._checks])
+        return self._found(slot, rows, [pending, stale, *self._checks])
 
-    def _found(self, rows: int, checks: Sequence[Check]) -> VerifiedCollection:
+    def _found(self, slot: SlotInfo, rows: int, checks: Sequence[Check]) -> VerifiedCollection:
         return VerifiedCollection(
             name=self._planned.name,
             source=self._planned.source.space,
@@ -243,6 +244,7 @@ class _Look:
             curve=self._compared.curve,
             examples=self._compared.examples,
             tokens=sum(each.spent for each in self._embedders),
+            slot=slot_id(slot),
         )
 
     async def _sweep(self, target: Slot) -> Sweeping:
