@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 from qdrant_client import QdrantClient, models
 from tests.audit.poisoning import documents
 from tests.cli.running import Caller
@@ -423,6 +424,41 @@ def test_evidence_without_a_check_that_is_required_has_not_passed(one: Place) ->
             assert [each.name for each in read.failures] == list(REQUIRED[left:])
             with pytest.raises(MigrationError, match="not passed"):
                 open_slot(store, made, read)
+
+
+def test_rows_that_are_written_all_the_time_and_filled_by_nobody_are_pending(one: Place) -> None:
+    written = SQL("UPDATE {}.{} SET text = text || ' more' WHERE id IN ('d1', 'd2')").format(
+        Identifier(one.options["schema"]), Identifier(one.collection)
+    )
+    with one.open(TaskBackend()) as store, psycopg.connect(one.source, autocommit=True) as writer:
+        store.upsert(ROWS)
+        made = moved(store)
+        writer.execute(written)
+
+        def write(*_: object) -> None:
+            writer.execute(written)
+
+        found = verify(store, new(), made, repetitions=1, on_progress=write)
+        assert [each.name for each in found.failures] == ["pending"]
+        assert found.collections[0].check("pending").figures["missing"] == 2
+
+
+def test_stale_rows_keep_a_slot_closed(memory: QdrantClient) -> None:
+    harness, texts = QdrantHarness(memory), iter(f"text {n}" for n in range(1000))
+    with harness.open("moved", backend=TaskBackend()) as old:
+        old.upsert(ROWS)
+        made = moved(old)
+
+        def write(*_: object) -> None:
+            harness.set_text("moved", ROWS[0].id, next(texts))
+
+        write()
+        found = verify(old, new(), made, repetitions=1, on_progress=write)
+        assert [each.name for each in found.failures] == ["stale"]
+        with pytest.raises(MigrationError, match="1 row .* has a vector of an earlier text"):
+            open_slot(old, made, passing(made, old))
+        with Follower(old, new(), made, interval=0.01):
+            assert open_slot(old, made, passing(made, old), patience=3600)[0].changed
 
 
 # The command

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from samespace.documents import SlotInfo
@@ -65,10 +66,9 @@ def open_slot(
 
     ``stores`` is a handle on each collection, or several that can be gone through twice: all are looked at
     before the first is marked. ``verification`` is of this plan, these very slots and all their rows, and has
-    passed, and no row with a text may be
-    pending, but for those that a run which follows has filled within ``patience`` seconds; ``force`` does
-    without both. What opened a slot is kept in its provenance. One that this plan has
-    opened already is left as it is.
+    passed, and no row with a text may be pending, nor any stale, but for those that a run which follows has
+    filled within ``patience`` seconds; ``force`` does without both. What opened a slot is kept in its
+    provenance. One that this plan has opened already is left as it is.
 
     :class:`MigrationError` says what is missing; then nothing is marked.
     """
@@ -131,7 +131,13 @@ class _Opening:
                 f"{_them(missing)}: {RUN}; what the model refuses, shorten or delete; what the plan's "
                 "--where leaves out, move with another plan; or open in spite of it (--force)"
             )
-
+        stale = await self._left(partial(here.stale, target.space))
+        if stale:
+            raise MigrationError(
+                f"{_count(stale)} of collection {found.name} {_has(len(stale))} a vector of an earlier text "
+                f"in the slot of {target.space}; nothing was opened. Fill {_them(len(stale))} again: {RUN}; "
+                "what the model refuses, shorten or delete; or open in spite of it (--force)"
+            )
         return 0
 
     def _check_seen(self, found: Found, target: SlotInfo) -> None:
@@ -157,13 +163,22 @@ class _Opening:
 
     async def _missing(self, here: Here, target: SlotInfo) -> int:
         """Rows with a text and no vector, that nobody fills while there is patience."""
-        left = await here.missing(target.space) if target.pending else set()
-        waited = 0.0
-        while left and len(left) <= IDS and waited < self.patience:
-            await asyncio.sleep(LOOK)
-            waited += LOOK
-            left = await here.missing(target.space, left)
+        if not target.pending:
+            return 0
+        left = await self._left(partial(here.missing, target.space))
         return target.pending if len(left) > IDS else len(left)
+
+    async def _left(
+        self, look: Callable[[Collection[str] | None], Awaitable[set[str]]]
+    ) -> set[str]:
+        """What each look finds, if it is a little, while there is patience."""
+        left = await look(None)
+        clock = asyncio.get_running_loop().time
+        until = clock() + self.patience
+        while left and len(left) <= IDS and clock() < until:
+            await asyncio.sleep(LOOK)
+            left = await look(left)
+        return left
 
     def _verified(self, name: str) -> VerifiedCollection | None:
         """What counts as evidence for a collection."""
@@ -389,6 +404,11 @@ def _lost(found: Found, kept: EmbeddingSpace, alone: int, stale: int, mend: str)
     return MigrationError(
         f"in collection {found.name} {' and '.join(said)}, so nothing was dropped; {mend}"
     )
+
+
+def _count(found: Collection[str]) -> str:
+    """How many rows, of which only so many were looked for."""
+    return f"more than {IDS:,} rows" if len(found) > IDS else _rows(len(found))
 
 
 def _rows(count: int) -> str:

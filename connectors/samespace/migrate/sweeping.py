@@ -5,7 +5,8 @@ Others may be writing, and a follower be a little behind them, so what was found
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,30 +19,37 @@ from samespace.migrate.reading import Rows, passing
 
 MOST_AGAIN: Final = 1_000
 """How many rows are looked at again; of more, nobody is just a little behind."""
+LOOKS: Final = 5
+"""How often at most, while others write them."""
+PAUSE: Final = 0.5
+"""Seconds between two such looks."""
 
 
 @dataclass(slots=True)
 class _Seen:
-    """Rows, and a trace of the text of the first of them."""
+    """Rows, and of the first of them the ids, and a trace of the text."""
 
     count: int = 0
     texts: dict[str, int] = field(default_factory=dict)
+    ids: set[str] = field(default_factory=set)
 
     def add(self, row: VersionedRow) -> None:
         """One more."""
         self.count += 1
         if len(self.texts) < MOST_AGAIN:
-            self.texts[row.key or row.document.id] = hash(row.document.embedded_text)
+            self.texts[_key(row)] = hash(row.document.embedded_text)
+            self.ids.add(row.document.id)
 
     @property
     def can_settle(self) -> bool:
         """Whether these may be what a follower has not come to yet."""
         return 0 < self.count == len(self.texts)
 
-    def keep(self, before: _Seen) -> None:
-        """Only those that were there before, with this text."""
-        kept = {id: text for id, text in self.texts.items() if before.texts.get(id) == text}
+    def keep(self, before: _Seen) -> bool:
+        """Only those that were there before; whether one of them has another text since then."""
+        kept = {id: text for id, text in self.texts.items() if id in before.texts}
         self.texts, self.count = kept, len(kept)
+        return any(before.texts[id] != text for id, text in kept.items())
 
     @property
     def named(self) -> Named:
@@ -104,14 +112,37 @@ class Sweeping:
 
     async def look_again(self) -> None:
         """At those that were found, if they are few: they may have been written, and filled, meanwhile."""
-        if self._missing.can_settle:
-            before, self._missing = self._missing, _Seen()
-            for row in await self._target.pending_of(list(before.texts)):
-                self._missing.add(row)
-            self._missing.keep(before)
-            self._settled["pending"] = before.count - self._missing.count
-        if self._stale.can_settle:
-            before, self._stale = self._stale, _Seen()
-            await self.look_for_stale()
-            self._stale.keep(before)
-            self._settled["stale"] = before.count - self._stale.count
+        missing, stale = self._missing.count, self._stale.count
+        await _settle(self._missing, self._still_missing)
+        await _settle(self._stale, self._still_stale)
+        self._settled["pending"] = missing - self._missing.count
+        self._settled["stale"] = stale - self._stale.count
+
+    async def _still_missing(self, before: _Seen) -> _Seen:
+        found = _Seen()
+        for row in await self._target.pending_of(sorted(before.ids)):
+            found.add(row)
+        return found
+
+    async def _still_stale(self, before: _Seen) -> _Seen:
+        found = _Seen()
+        async for rows in self._rows.stale_rows(self._target.space):
+            for row in rows:
+                if _key(row) in before.texts:
+                    found.add(row)
+        return found
+
+
+async def _settle(seen: _Seen, look: Callable[[_Seen], Awaitable[_Seen]]) -> None:
+    """Leave those that no look finds fresh; of one that is written again and again one look tells little."""
+    for _ in range(LOOKS if seen.can_settle else 0):
+        found = await look(seen)
+        is_written = found.keep(seen)
+        seen.texts, seen.count = found.texts, found.count
+        if not is_written:
+            return
+        await asyncio.sleep(PAUSE)
+
+
+def _key(row: VersionedRow) -> str:
+    return row.key or row.document.id

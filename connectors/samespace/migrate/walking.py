@@ -125,6 +125,15 @@ class Here:
                 break
         return found
 
+    async def stale(self, space: EmbeddingSpace, among: Collection[str] | None = None) -> set[str]:
+        """The ids of rows with a vector of an earlier text, a thousand or few more; or of these rows."""
+        found: set[str] = set()
+        async for rows in self.rows.stale_rows(space):
+            found |= {row.document.id for row in rows if among is None or row.document.id in among}
+            if len(found) > IDS:
+                break
+        return found
+
     async def do(self, method: str, *arguments: Any, **options: Any) -> Any:
         """What a method of the store returns."""
         call: Callable[..., Any] = getattr(self.store, method)
