@@ -605,3 +605,17 @@ class AsyncExposesSlots(Protocol):
     async def view(
         self, space: EmbeddingSpace, *, schema: str, role: str | None = None
     ) -> list[str]: ...
+
+
+@runtime_checkable
+class NamesDependents(Protocol):
+    """A store that knows what others have built on a slot, by the statements that remove it."""
+
+    def dependents(self, space: EmbeddingSpace) -> list[str]: ...
+
+
+@runtime_checkable
+class AsyncNamesDependents(Protocol):
+    """:class:`NamesDependents` with async methods."""
+
+    async def dependents(self, space: EmbeddingSpace) -> list[str]: ...

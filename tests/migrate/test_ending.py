@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -459,6 +460,60 @@ def test_stale_rows_keep_a_slot_closed(memory: QdrantClient) -> None:
             open_slot(old, made, passing(made, old))
         with Follower(old, new(), made, interval=0.01):
             assert open_slot(old, made, passing(made, old), patience=3600)[0].changed
+
+
+# What others have built on a slot
+
+
+def refusal(end: Callable[[], object]) -> str:
+    with pytest.raises(MigrationError, match=r"views use .*run: DROP") as told:
+        end()
+    return str(told.value)
+
+
+def test_views_of_a_later_collection_keep_the_slots_of_all(one: Place, postgres: str) -> None:
+    schema = one.options["schema"]
+    with one.open(TaskBackend()) as first, _second(one, postgres) as second:
+        for store in (first, second):
+            store.upsert(ROWS)
+        stores = [first, second]
+        made = plan(stores, new())
+        run(stores, new(), made)
+        open_slot(stores, made, passing(made, *stores))
+        with psycopg.connect(one.source, autocommit=True) as owner:
+            for what, name, of in (
+                ("VIEW", 're"port', "second"),
+                ("MATERIALIZED VIEW", "kept", 're"port'),
+            ):
+                owner.execute(
+                    SQL("CREATE {} {} AS SELECT * FROM {}").format(
+                        SQL(what), Identifier(schema, name),
+                        Identifier(schema, of),
+                    )
+                )  # fmt: skip
+            said = [refusal(partial(end, stores, made)) for end in (abort, finish)]
+            assert [len(store.info().slots) for store in stores] == [2, 2]
+            assert all("'second'" in each for each in said)
+            owner.execute(said[1].rpartition("run: ")[2].encode())
+        assert [each.changed for each in finish(stores, made)] == [True, True]
+
+
+def test_the_view_for_an_application_is_dropped_by_what_was_printed(one: Place) -> None:
+    beside = f'{one.options["schema"]} V 3%"x'
+    with one.open(TaskBackend()) as store:
+        store.upsert(ROWS)
+        made = moved(store)
+        open_slot(store, made, passing(made, store))
+        [exposed] = expose(store, made, schema=beside)
+        with psycopg.connect(one.source, autocommit=True) as owner:
+            for statement in exposed.statements:
+                owner.execute(statement.encode())
+            said = [refusal(partial(abort, store, made, force=each)) for each in (False, True)]
+            [undo] = [line for line in "\n".join(exposed.lines()).split("\n") if "abort" in line]
+            assert all(each.endswith(undo.partition("abort: ")[2]) for each in said)
+            owner.execute(undo.partition("abort: ")[2].encode())
+            assert abort(store, made)[0].changed
+            owner.execute(SQL("DROP SCHEMA {}").format(Identifier(beside)))
 
 
 # The command

@@ -263,6 +263,7 @@ async def _can_finish(here: Here, found: Found) -> bool:
         beyond = "; those beyond the plan's --where take a plan of their own"
         mend = f"fill them first: {RUN}{'' if planned.where is None else beyond}"
         raise _lost(found, target.space, alone, stale, mend)
+    await here.check_free(planned.source.space)
     return True
 
 
@@ -323,6 +324,7 @@ async def _can_abort(here: Here, found: Found, *, force: bool) -> bool:
             f"{target} to it: samespace migrate plan"
         )
     found.check_holds()
+    await here.check_free(target)
     if force:
         return True
     alone = await here.count_alone(target, source)

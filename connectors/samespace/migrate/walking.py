@@ -16,7 +16,7 @@ from samespace.ingest.target import IDS, AnyStore
 from samespace.ingest.worker import Worker
 from samespace.migrate.plan import MigrationPlan, PlannedCollection, check_holds
 from samespace.migrate.reading import Rows
-from samespace.protocols import DescribesSlots
+from samespace.protocols import AsyncNamesDependents, DescribesSlots, NamesDependents
 from samespace.space import EmbeddingSpace
 
 T = TypeVar("T")
@@ -140,6 +140,20 @@ class Here:
         if self.store.is_async:
             return await call(*arguments, **options)
         return await self._worker.do(lambda: call(*arguments, **options))
+
+    async def check_free(self, space: EmbeddingSpace) -> None:
+        """:class:`MigrationError` while others have built on a slot that is to be dropped."""
+        if not isinstance(self.store, NamesDependents | AsyncNamesDependents):
+            return
+        statements: list[str] = await self.do("dependents", space)
+        if statements:
+            shown = " ".join(
+                f"{each if each.isprintable() else excerpt(each)};" for each in statements
+            )
+            raise MigrationError(
+                f"views use the slot of {space} in collection {excerpt(self.planned.name)}, so nothing was "
+                f"dropped; move the applications that read them to another, then run: {shown}"
+            )
 
     @property
     def described(self) -> DescribesSlots | None:

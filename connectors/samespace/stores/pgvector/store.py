@@ -1553,6 +1553,21 @@ class PgVectorStore(GuardedStore[_State]):
         )  # fmt: skip
         return made + self._index_for_strangers(state, table, old, new)
 
+    def dependents(self, space: EmbeddingSpace) -> list[str]:
+        """Statements that drop the views which keep the slot of ``space`` from being dropped; it runs none.
+
+        They go in that order. None are needed where the slot's column stays, as other collections in the
+        table have it.
+        """
+        record, table = self._recorded_table(self._describe())
+        slot = record.require(check_space(space), collection=self._collection)
+        with self._cursor() as cursor:
+            if self._is_shared(cursor, table, slot):
+                return []
+        asked = views.dependents_parameters(table, slot.name)
+        found = self._rows((views.DEPENDENTS.as_bytes(None), asked))
+        return [views.drop(*each) for each in found]
+
     def _index_for_strangers(
         self, state: _State, table: Table, old: SlotRecord, new: SlotRecord
     ) -> list[str]:

@@ -29,6 +29,29 @@ WHERE n.nspname = %(schema)s AND c.relname = %(name)s
 """)
 """One row, the fields of :class:`Facts`; parameters are :func:`facts_parameters`."""
 
+DEPENDENTS: Final = sql.SQL("""
+WITH RECURSIVE tables AS (
+  SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = %(schema)s AND c.relname = %(name)s
+  UNION SELECT i.inhrelid FROM tables t JOIN pg_inherits i ON i.inhparent = t.oid
+), views AS (
+  SELECT r.ev_class AS oid, 1 AS depth FROM tables t
+  JOIN pg_attribute a ON a.attrelid = t.oid AND a.attname::text = ANY(%(columns)s::text[])
+  JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid
+    AND d.refobjsubid = a.attnum AND d.classid = 'pg_rewrite'::regclass
+  JOIN pg_rewrite r ON r.oid = d.objid
+  UNION SELECT r.ev_class, v.depth + 1 FROM views v
+  JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = v.oid
+    AND d.classid = 'pg_rewrite'::regclass
+  JOIN pg_rewrite r ON r.oid = d.objid AND r.ev_class <> v.oid
+  WHERE v.depth < 100
+)
+SELECT n.nspname::text, c.relname::text, c.relkind::text
+FROM views v JOIN pg_class c ON c.oid = v.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('v', 'm') GROUP BY 1, 2, 3 ORDER BY max(v.depth) DESC, 1, 2
+""")
+"""Schema, name and kind of the views of some columns, those first that no other is of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -82,7 +105,7 @@ def statements(
     schema: str,
     role: str | None,
 ) -> list[str]:
-    """The schema, the view in it, and the rights of ``role``: those that it has on the table.
+    """The schema, the view in it with its way back, and the rights of ``role``: those on the table.
 
     ``sources`` are columns that no application knows. ``scopes`` are the table's collections that have
     the new slot, each with its scope; rows of others are not shown, and cannot be written.
@@ -96,7 +119,29 @@ def statements(
         rights = sql.SQL(", ").join([sql.SQL(right) for right in _RIGHTS if right in facts.rights])
         made.append(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(Name(schema), Name(role)))
         made.append(sql.SQL("GRANT {} ON {} TO {}").format(rights, place, Name(role)))
-    return [spelt(each) for each in made]
+    create, view, *granted = map(spelt, made)
+    return [create, with_way_back(view, (schema, table.name)), *granted]
+
+
+def dependents_parameters(table: Table, slot: str) -> Mapping[str, object]:
+    """The parameters of :data:`DEPENDENTS`: the columns that go with a slot."""
+    return {
+        "schema": table.schema, "name": table.name, "columns": [slot, *sources_of(table, [slot])],
+    }  # fmt: skip
+
+
+def drop(schema: str, name: str, kind: str) -> str:
+    """The statement that drops a view."""
+    what = sql.SQL("DROP MATERIALIZED VIEW {}" if kind == "m" else "DROP VIEW {}")
+    return spelt(what.format(Name(schema, name)))
+
+
+def with_way_back(statement: str, place: tuple[str, str]) -> str:
+    """The statement that makes a view, and beside it what has to be run before its column can go."""
+    undo = drop(*place, "v")
+    if not undo.isprintable():  # a line of its own would be run
+        return statement
+    return f"-- before samespace migrate abort: {undo};\n{statement}"
 
 
 def spelt(statement: sql.Composable) -> str:
