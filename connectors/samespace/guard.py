@@ -356,7 +356,7 @@ def lone_vectors(
     return MigrationError(
         f"{rows} only vector in the slot of {space} of collection {excerpt(collection)}, and none of "
         f"{keeps}; nothing was dropped. Fill that slot first: samespace migrate run --plan PLAN.json "
-        "--follow (pending(), fill())"
+        "--backend SPEC --follow (pending(), fill())"
     )
 
 

@@ -10,17 +10,17 @@ from functools import partial
 from typing import Any, Final
 
 from samespace.documents import SlotInfo
-from samespace.errors import InvalidInput, MigrationError, SamespaceError, excerpt
+from samespace.errors import InvalidInput, MigrationError, SamespaceError, command, excerpt
 from samespace.guard import SlotState
 from samespace.ingest.target import IDS
 from samespace.migrate.plan import MigrationPlan
 from samespace.migrate.verification import Verification, VerifiedCollection, slot_id
-from samespace.migrate.walking import RUN, Found, Here, Stores, Way, walked
+from samespace.migrate.walking import RUN, Found, Here, Stores, Way, typed, walked
 from samespace.space import EmbeddingSpace
 
-_VERIFY: Final = "samespace migrate verify --plan PLAN.json"
+_VERIFY: Final = "samespace migrate verify --plan PLAN.json --backend SPEC --out VERIFICATION.json"
 _PLAN: Final = "samespace migrate plan --collection NAME --backend SPEC --out FILE"
-_OPEN: Final = "samespace migrate open --plan PLAN.json"
+_OPEN: Final = "samespace migrate open --plan PLAN.json --verification VERIFICATION.json"
 LOOK: Final = 0.5
 """Seconds between two looks at rows that are being filled."""
 Confirm = Callable[[str], bool]
@@ -93,19 +93,26 @@ class _Opening:
             return
         if found is None:
             raise InvalidInput(
-                f"nothing shows that the new vectors are right; verify them first: {_VERIFY}, and pass what "
-                "that found (--verification); or open without (--force)"
+                "nothing shows that the new vectors are right; verify them first: "
+                f"{self._typed(_VERIFY)}, and pass what that found (--verification); or open without "
+                "(--force)"
             )
         if found.plan != self.plan.hash:
             raise MigrationError(
                 f"the verification is of plan {excerpt(found.plan[:12])}, not of {self.plan.hash[:12]}; "
-                f"verify this one: {_VERIFY}"
+                f"verify this one: {self._typed(_VERIFY)}"
             )
         if not found.passed:
             raise MigrationError(
-                f"the verification has not passed, so nothing was opened; mend what it found ({RUN}) and "
-                f"verify again: {_VERIFY}; or open in spite of it (--force)"
+                "the verification has not passed, so nothing was opened; mend what it found "
+                f"({self._typed(RUN)}) and verify again: {self._typed(_VERIFY)}; or open in "
+                "spite of it (--force)"
             )
+
+    def _typed(self, command: str) -> str:
+        """With the backend that the plan moves to."""
+        spaces = [each.target.space for each in self.plan.collections]
+        return typed(command, spaces[0]) if spaces else command
 
     async def go(self, way: Way) -> tuple[SlotChange, ...]:
         """Look at all collections, then open one after the other."""
@@ -128,14 +135,15 @@ class _Opening:
             raise MigrationError(
                 f"{_rows(missing)} of collection {found.name} {_has(missing)} no vector of "
                 f"{target.space}, and a search would miss {_them(missing)}; nothing was opened. Fill "
-                f"{_them(missing)}: {RUN}; what the model refuses, shorten or delete; what the plan's "
-                "--where leaves out, move with another plan; or open in spite of it (--force)"
+                f"{_them(missing)}: {self._typed(RUN)}; what the model refuses, shorten or delete; what the "
+                "plan's --where leaves out, move with another plan; or open in spite of it (--force)"
             )
         stale = await self._left(partial(here.stale, target.space))
         if stale:
             raise MigrationError(
                 f"{_count(stale)} of collection {found.name} {_has(len(stale))} a vector of an earlier text "
-                f"in the slot of {target.space}; nothing was opened. Fill {_them(len(stale))} again: {RUN}; "
+                f"in the slot of {target.space}; nothing was opened. Fill {_them(len(stale))} again: "
+                f"{self._typed(RUN)}; "
                 "what the model refuses, shorten or delete; or open in spite of it (--force)"
             )
         return 0
@@ -146,19 +154,19 @@ class _Opening:
         if seen is None:
             raise MigrationError(
                 f"the verification has not looked at collection {found.name}, so nothing was opened; verify "
-                f"all of the plan: {_VERIFY}; or open without (--force)"
+                f"all of the plan: {self._typed(_VERIFY)}; or open without (--force)"
             )
         if seen.slot != slot_id(target):
             raise MigrationError(
                 f"the verification is of another slot of {target.space} than the one that collection "
                 f"{found.name} has now, as after an abort or in another store; nothing was opened. Verify "
-                f"this one: {_VERIFY}"
+                f"this one: {self._typed(_VERIFY)}"
             )
         if found.planned.where is not None and seen.rows != found.info.rows:
             raise MigrationError(
                 f"the verification has seen {_rows(seen.rows)} of {found.info.rows:,} in collection "
                 f"{found.name}, as the plan's --where says, and the slot would open for all; nothing was "
-                f"opened. Verify a plan without it: {_PLAN}; or open in spite of it (--force)"
+                f"opened. Verify a plan without it: {self._typed(_PLAN)}; or open in spite of it (--force)"
             )
 
     async def _missing(self, here: Here, target: SlotInfo) -> int:
@@ -261,7 +269,9 @@ async def _can_finish(here: Here, found: Found) -> bool:
     stale = await here.rows.count_stale(target.space, None)
     if alone or stale:
         beyond = "; those beyond the plan's --where take a plan of their own"
-        mend = f"fill them first: {RUN}{'' if planned.where is None else beyond}"
+        mend = (
+            f"fill them first: {typed(RUN, target.space)}{'' if planned.where is None else beyond}"
+        )
         raise _lost(found, target.space, alone, stale, mend)
     await here.check_free(planned.source.space)
     return True
@@ -319,9 +329,10 @@ async def _can_abort(here: Here, found: Found, *, force: bool) -> bool:
             "not the plan's to drop; drop_slot() does it"
         )
     if found.source is None:
+        again = f"{command('migrate plan', found.planned.name)} --backend SPEC --out FILE"
         raise MigrationError(
             f"collection {found.name} has no slot of {source} any more, to go back to; make a plan from "
-            f"{target} to it: samespace migrate plan"
+            f"{target} to it: {typed(again, source)}"
         )
     found.check_holds()
     await here.check_free(target)
@@ -331,7 +342,8 @@ async def _can_abort(here: Here, found: Found, *, force: bool) -> bool:
     stale = await here.count_fresh_alone(target, source)
     if alone or stale:
         mend = (
-            f"fill the old slot first: {RUN} --follow --old-backend SPEC; or give them up (--force)"
+            f"fill the old slot first: {typed(RUN, target)} --follow "
+            f"{typed('--old-backend SPEC', source)}; or give them up (--force)"
         )
         raise _lost(found, source, alone, stale, mend)
     return True

@@ -27,6 +27,7 @@ AGREEMENT: Final = 0.999
 """Smallest cosine of a stored vector with that of its text, embedded again by the same model."""
 NAMED: Final = 10
 """How many rows a sentence names."""
+_RUN: Final = "samespace migrate run --plan PLAN.json --backend SPEC"
 
 
 @dataclass(slots=True)
@@ -117,7 +118,7 @@ def pending(found: Pending, rows: int) -> Check:
     if found.missing.count:
         said.append(
             f"{_rows(found.missing.count)} of {rows:,} without a vector of the target: {found.missing}; "
-            "run it again (samespace migrate run), which says what it cannot embed"
+            f"run it again ({_RUN}), which says what it cannot embed"
         )
     if found.textless.count:
         said.append(
@@ -139,7 +140,7 @@ def stale(found: Stale, *, is_told: bool) -> Check:
     if found.rows.count:
         sentence = (
             f"{_rows(found.rows.count)} with a vector of an earlier text: {found.rows}; run it again "
-            "(samespace migrate run)"
+            f"({_RUN})"
         )
         return Check(name="stale", passed=False, sentence=sentence, figures=figures)
     if not is_told:

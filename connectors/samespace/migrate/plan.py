@@ -21,7 +21,9 @@ FORMAT: Final = 1
 Path = Literal["nothing", "derive", "embed"]
 """What fills the target's slot: nothing has to, the source's vectors, or a model."""
 TargetState = Literal["absent", "filling", "ready"]
-_KIND: Final = Kind("the plan", "make a plan again: samespace migrate plan --out FILE")
+_KIND: Final = Kind(
+    "the plan", "make a plan again: samespace migrate plan --backend SPEC --out FILE"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +260,7 @@ def check_holds(planned: PlannedCollection, info: CollectionInfo, *, opened: boo
     again = command("migrate plan", planned.name)
     raise MigrationError(
         f"collection {excerpt(planned.name)} is not what was planned:\n{table}\n"
-        f"Nothing was changed; make another plan: {again} --out FILE"
+        f"Nothing was changed; make another plan: {again} --backend SPEC --out FILE"
     )
 
 

@@ -18,9 +18,9 @@ from samespace.space import EmbeddingSpace
 Stage = Literal["planned", "filling", "open", "finished"]
 """No slot of the target yet; one that is being filled; one that is ready, beside the source's; alone."""
 _NEXT: Final[dict[Stage, str]] = {
-    "planned": "samespace migrate run",
-    "filling": "samespace migrate run, then verify and open",
-    "open": "deploy what embeds with the new model, then samespace migrate finish",
+    "planned": "samespace migrate run --plan PLAN.json --backend SPEC",
+    "filling": "samespace migrate run --plan PLAN.json --backend SPEC, then verify and open",
+    "open": "deploy what embeds with the new model, then samespace migrate finish --plan PLAN.json",
     "finished": "",
 }
 

@@ -13,7 +13,10 @@ from samespace.migrate.thresholds import Threshold
 from samespace.space import EmbeddingSpace
 
 FORMAT: Final = 1
-_KIND: Final = Kind("the verification", "verify again: samespace migrate verify --out FILE")
+_KIND: Final = Kind(
+    "the verification",
+    "verify again: samespace migrate verify --plan PLAN.json --backend SPEC --out FILE",
+)
 CheckName = Literal[
     "pending",
     "stale",

@@ -37,6 +37,7 @@ from samespace.migrate.verification import (
     VerifiedCollection,
     slot_id,
 )
+from samespace.migrate.walking import RUN, typed
 from samespace.protocols import AnyBackend
 
 SAMPLED: Final = 500
@@ -262,7 +263,7 @@ class _Look:
         if found is None:
             raise MigrationError(
                 f"collection {excerpt(info.name)} has no slot of {target}, so there is nothing to verify; "
-                "run the migration first: samespace migrate run --plan FILE"
+                f"run the migration first: {typed(RUN, target)}"
             )
         if is_late(found.provenance):
             check_can_embed_chunks(self._backend, info.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,13 +17,20 @@ from samespace.ingest.target import IDS, AnyStore
 from samespace.ingest.worker import Worker
 from samespace.migrate.plan import MigrationPlan, PlannedCollection, check_holds
 from samespace.migrate.reading import Rows
+from samespace.opening import spec_of
 from samespace.protocols import AsyncNamesDependents, DescribesSlots, NamesDependents
 from samespace.space import EmbeddingSpace
 
 T = TypeVar("T")
 Stores = AnyStore | Iterable[AnyStore]
-RUN: Final = "samespace migrate run --plan PLAN.json"
+RUN: Final = "samespace migrate run --plan PLAN.json --backend SPEC"
 """What to type to have rows filled; its store is ``--store``, or that of ``SAMESPACE_STORE``."""
+
+
+def typed(command: str, space: EmbeddingSpace) -> str:
+    """A command with the backend of a space for SPEC, where a spec can name that."""
+    spec = spec_of(space)
+    return command if spec is None else command.replace("SPEC", shlex.quote(spec))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,8 @@ class Found:
         """The target's slot, or :class:`MigrationError`."""
         if self.target is None:
             raise MigrationError(
-                f"collection {self.name} has no slot of {self.planned.target.space} yet; fill one: {RUN}"
+                f"collection {self.name} has no slot of {self.planned.target.space} yet; fill one: "
+                f"{typed(RUN, self.planned.target.space)}"
             )
         return self.target
 
