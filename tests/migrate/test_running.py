@@ -599,3 +599,64 @@ def test_rows_that_others_write_meanwhile_are_looked_at_again_though_none_was_fi
     slot = report.collections[0].slots[0]
     assert (report.complete, slot.filled, slot.changed) == (True, len(ROWS), len(ROWS))
     check_filled(one, new(), changed)
+
+
+def test_a_backend_is_proved_by_a_canary_that_was_derived_before_it_fills_what_is_left(
+    one: Place,
+) -> None:
+    seeded(one)
+    with one.open(TaskBackend()) as store:
+        store.upsert_vectors(
+            [Document("empty", "without a vector to derive from")], [None], space=V3
+        )
+    with pytest.raises(SpaceMismatch):
+        ran(one, LyingBackend(SHORT), planned(one, Shortening(SHORT)))
+    assert "empty" not in vectors(one, SHORT)
+    assert ran(one, Shortening(SHORT)).complete
+    assert "empty" in vectors(one, SHORT)
+
+
+def test_of_runs_that_begin_together_one_that_embeds_otherwise_is_refused(one: Place) -> None:
+    class Late(LyingBackend):
+        """Makes its canary while another run adds the slot and fills it."""
+
+        def embed_documents(self, texts: Sequence[str]) -> Matrix:
+            if not reports:
+                reports.append(ran(one, new(), made, budget_tokens=WORDS // 2, batch_size=5))
+            return super().embed_documents(texts)
+
+    seeded(one)
+    made = planned(one, new())
+    reports: list[MigrationReport] = []
+    with pytest.raises(SpaceMismatch):
+        ran(one, Late(UNLIKE), made)
+    assert len(vectors(one, UNLIKE)) == reports[0].filled < len(ROWS)
+
+
+def test_of_runs_that_begin_together_the_second_chunks_as_the_first(one: Place) -> None:
+    class Late(TogetherBackend):
+        def embed_documents(self, texts: Sequence[str]) -> Matrix:
+            if not reports:
+                reports.append(None)
+                backend = TogetherBackend(UNLIKE, seed=5)
+                ran(one, backend, made, late_chunking=True, budget_tokens=1)
+            return super().embed_documents(texts)
+
+    chunks = [Document(f"a-{n}", f"part {n}", parent=Parent("a", n)) for n in range(3)]
+    seeded(one, chunks)
+    made = planned(one, TogetherBackend(UNLIKE, seed=5))
+    reports: list[None] = []
+    assert ran(one, Late(UNLIKE, seed=5), made).complete
+    expected = TogetherBackend(UNLIKE, seed=5).embed_chunks([[row.text for row in chunks]])[0]
+    found = vectors(one, UNLIKE)
+    for row, vector in zip(chunks, expected, strict=True):
+        np.testing.assert_allclose(found[row.id][1], vector, atol=1e-5)  # type: ignore[arg-type]
+
+
+def test_a_backend_is_asked_for_the_canary_once_where_it_began_the_slot(one: Place) -> None:
+    seeded(one)
+    backend, again = new(), new()
+    made = planned(one, new())
+    ran(one, backend, made, budget_tokens=WORDS // 2, batch_size=5)
+    ran(one, again, made)
+    assert (backend.canaries, again.canaries) == (6, 3)  # documents and queries; documents

@@ -401,19 +401,39 @@ class _Collection:
             return
         info = await self._rows.info()
         check_holds(self._planned, info, opened=True)
-        source = _slot_of(info, self._planned.source.space)
-        target = _slot_of(info, self._planned.target.space)
-        late = self._is_late(source, target, info)
-        if target is None:
-            await self._add(source, late=late)
-        model = self._by_model(self._run.asked.backend, self._run.embedder, info, target)
+        late = self._is_late(info)
+        made: Canary | None = None
+        if self._target(info) is None:
+            made = await self._add(info, late=late)
+            info = await self._rows.info()  # another run may have added it first, and otherwise
+            late = self._is_late(info)
+        model = self._of_the_target(info, made)
+        own = self._of_the_handle(info)
+        self._slots += self._fillings(self._way(model, late=late), own, late=late)
+
+    def _of_the_target(self, info: CollectionInfo, made: Canary | None) -> ByModel:
+        """The target's backend, proved by the slot unless the canary there is the one that it made."""
+        target = self._target(info)
+        is_own = target is not None and made is not None and made.equals(target.canary)
+        run = self._run
+        return self._by_model(run.asked.backend, run.embedder, info, None if is_own else target)
+
+    def _fillings(
+        self, way: Making, own: tuple[SlotInfo, ByModel] | None, *, late: bool
+    ) -> list[SlotFilling]:
         together = late and self._planned.path != "derive"
-        way, own = self._way(model, late=late), self._of_the_handle(info)
         space, unsourced = self._planned.target.space, self._unsourced(own)
-        self._slots.append(self._filling(space, way, late=together, unsourced=unsourced))
+        fillings = [self._filling(space, way, late=together, unsourced=unsourced)]
         if own is not None:
-            slot, by_handle = own
-            self._slots.append(self._filling(slot.space, by_handle, late=is_late(slot.provenance)))
+            slot, model = own
+            fillings.append(self._filling(slot.space, model, late=is_late(slot.provenance)))
+        return fillings
+
+    def _source(self, info: CollectionInfo) -> SlotInfo | None:
+        return _slot_of(info, self._planned.source.space)
+
+    def _target(self, info: CollectionInfo) -> SlotInfo | None:
+        return _slot_of(info, self._planned.target.space)
 
     def _by_model(
         self, backend: AnyBackend, embedder: Embedder, info: CollectionInfo, slot: SlotInfo | None
@@ -474,11 +494,10 @@ class _Collection:
             unsourced=unsourced,
         )
 
-    def _is_late(
-        self, source: SlotInfo | None, target: SlotInfo | None, info: CollectionInfo
-    ) -> bool:
+    def _is_late(self, info: CollectionInfo) -> bool:
         """Whether chunks of one document are embedded together."""
         asked = self._run.asked.late_chunking
+        source, target = self._source(info), self._target(info)
         if target is not None:
             late = is_late(target.provenance)
             if asked is not None and asked != late:
@@ -492,19 +511,22 @@ class _Collection:
             check_can_embed_chunks(self._run.asked.backend, info.name)
         return late
 
-    async def _add(self, source: SlotInfo | None, *, late: bool) -> None:
+    async def _add(self, info: CollectionInfo, *, late: bool) -> Canary | None:
+        """Add the target's slot; the canary that the backend made for it, None where it was derived."""
         backend, target = self._run.asked.backend, self._planned.target.space
-        canary = _derived_canary(source, target) if self._planned.path == "derive" else None
+        is_derived = self._planned.path == "derive"
+        derived = _derived_canary(self._source(info), target) if is_derived else None
         provenance = {
             **provenance_of(backend),
             **(LATE if late else {}),
             "plan": self._run.asked.plan.hash[:12],
             "slot": secrets.token_hex(8),
         }
-        if canary is not None:
+        if derived is not None:
             provenance["derived_from"] = self._planned.source.space.id
-        canary = canary or await make_canary_async(backend)
-        await self._rows.add_slot(target, canary, provenance)
+        made = None if derived is not None else await make_canary_async(backend)
+        await self._rows.add_slot(target, derived or made, provenance)
+        return made
 
     async def fill(self) -> bool:
         """Fill the target's slot and have it indexed; whether nothing is left."""
