@@ -27,7 +27,7 @@ from tests.contract.test_qdrant_contract import prefix
 from tests.migrate.following import Follower
 
 import samespace
-from samespace import Document, Parent, field, open_store
+from samespace import Document, Index, Parent, field, open_store
 from samespace.errors import (
     AuthenticationFailed,
     BackendUnavailable,
@@ -660,3 +660,15 @@ def test_a_backend_is_asked_for_the_canary_once_where_it_began_the_slot(one: Pla
     ran(one, backend, made, budget_tokens=WORDS // 2, batch_size=5)
     ran(one, again, made)
     assert (backend.canaries, again.canaries) == (6, 3)  # documents and queries; documents
+
+
+def test_the_index_is_built_once_the_rows_of_the_plan_are_filled(one: Place) -> None:
+    seeded(one)
+    made = planned(one, new(), where=field("n") == 1)
+    with one.open(index=Index(build="immediate")) as store:
+        half = MigrationRun(store, new(), made, worker=(0, 2)).run()
+        rest = MigrationRun(store, new(), made, worker=(1, 2)).run()
+    assert half.filled + rest.filled == len(ROWS) // 2
+    assert not half.collections[0].indexed
+    assert rest.collections[0].indexed
+    check_filled(one, new(), [row for row in ROWS if row.metadata["n"] == 1])

@@ -28,7 +28,7 @@ from samespace.errors import (
     StoreUnavailable,
     excerpt,
 )
-from samespace.filters import of_json
+from samespace.filters import Filter, of_json
 from samespace.guard import Canary
 from samespace.ingest.arguments import check_count
 from samespace.ingest.embedder import Embedder
@@ -395,6 +395,11 @@ class _Collection:
         """Texts."""
         return sum(slot.embedded for slot in self._slots)
 
+    @property
+    def _where(self) -> Filter | None:
+        where = self._planned.where
+        return None if where is None else of_json(where)
+
     async def begin(self) -> None:
         """Add the target's slot, or see that it is what was planned; once."""
         if self._slots:
@@ -475,10 +480,10 @@ class _Collection:
         late: bool,
         unsourced: Unsourced | None = None,
     ) -> SlotFilling:
-        asked, where = self._run.asked, self._planned.where
+        asked = self._run.asked
         share = Share(
             worker=asked.worker,
-            where=None if where is None else of_json(where),
+            where=self._where,
             batch_size=asked.batch_size,
             together=late,
         )
@@ -553,13 +558,33 @@ class _Collection:
     async def _index(self) -> None:
         """Build the target's index, unless others have yet to fill much of it."""
         info = await self._rows.info()
-        slot = _slot_of(info, self._planned.target.space)
+        slot = self._target(info)
         if slot is None or not info.index.is_due(info.rows):
             return
-        if self._planned.where is None and info.rows - slot.pending >= NEARLY * info.rows:
+        if await self._is_nearly_full(info, slot):
             await self._rows.build_index(slot.space)
             self._indexed = True
             self._run.tell()
+
+    async def _is_nearly_full(self, info: CollectionInfo, slot: SlotInfo) -> bool:
+        """Whether the target's slot has so many of the plan's rows that an index is due."""
+        where = self._where
+        if where is None:
+            return slot.pending <= (1 - NEARLY) * info.rows
+        rows = await self._rows.count(where)
+        most = (1 - NEARLY) * rows
+        return info.index.is_due(rows) and await self._count_pending(where, most=most) <= most
+
+    async def _count_pending(self, where: Filter, *, most: float) -> int:
+        """Rows that pass and have no vector in the target's slot; more than ``most`` is not counted."""
+        space, limit = self._planned.target.space, self._run.asked.batch_size
+        found, after = 0, None
+        while found <= most:
+            rows, after = await self._rows.pending(space, limit=limit, after=after, where=where)
+            found += len(rows)
+            if after is None:
+                break
+        return found
 
     async def close(self) -> None:
         """Close the store, and the backend that it has."""
