@@ -12,13 +12,24 @@ import pytest
 from tests.contract.ingesting import Place, elasticsearch_place, postgres_place
 from tests.contract.test_elasticsearch_contract import raw
 from tests.migrate.following import Follower
-from tests.migrate.test_running import ROWS, TogetherBackend, new, planned, ran, seeded, vectors
+from tests.migrate.test_running import (
+    ROWS,
+    SHORT,
+    Shortening,
+    TogetherBackend,
+    new,
+    planned,
+    ran,
+    seeded,
+    vectors,
+)
 
 from samespace import Document, Parent, field
 from samespace.errors import EmbeddingError
 from samespace.guard import CANARY_TEXTS
 from samespace.migrate import MigrationRun
 from samespace.protocols import Matrix
+from samespace.space import derive
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
 __all__ = ["raw"]  # fixture
@@ -205,3 +216,67 @@ def test_of_documents_only_the_chunks_that_the_plan_lets_pass_are_written(one: P
     found = vectors(one, UNLIKE)
     assert sorted(found) == ["a-1", "a-3", "a-5"]
     np.testing.assert_allclose(found["a-3"][1], expected[3], atol=1e-5)  # type: ignore[arg-type]
+
+
+class Late(TaskBackend):
+    """Embeds each chunk as if it were alone."""
+
+    def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
+        return [self.embed_documents(texts) for texts in documents]
+
+
+class LateShortening(Shortening):
+    """As :class:`Late`."""
+
+    def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
+        return [self.embed_documents(texts) for texts in documents]
+
+
+CHANGED = "another text that was put in its place"
+
+
+def check_derived(place: Place) -> None:
+    """The row that was changed has what follows from the source's vector of its new text."""
+    (found,) = [vector for text, vector in vectors(place, SHORT).values() if text == CHANGED]
+    expected = derive(TaskBackend().embed_documents([CHANGED]), stored=V3, offered=SHORT)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)  # type: ignore[arg-type]
+
+
+def test_a_follower_that_may_not_embed_derives_what_was_changed_in_place(logged: Place) -> None:
+    seeded(logged, ROWS[:4])
+    backend = LateShortening(SHORT)
+    made = planned(logged, backend)
+    ran(logged, backend, made, late_chunking=True)
+    change_in_place(logged, CHANGED)
+    with logged.open(Late()) as store, Follower(store, backend, made, interval=0.1) as follower:
+        assert follower.wait_until_idle().complete
+        assert [store.stale(space, limit=9)[0] for space in (SHORT, V3)] == [[], []]
+    assert backend.documents == []
+    check_derived(logged)
+
+
+def test_what_was_changed_in_place_is_derived_once_the_source_is_fresh(logged: Place) -> None:
+    seeded(logged, ROWS[:4])
+    backend = Shortening(SHORT)
+    made = planned(logged, backend)
+    ran(logged, backend, made)
+    change_in_place(logged, CHANGED)
+    with logged.open() as store:
+        rows = store.stale(V3, limit=9)[0]
+        store.fill(V3, rows, TaskBackend().embed_documents([CHANGED]))
+    report = ran(logged, backend, made)
+    assert (report.complete, report.filled, report.tokens) == (True, 1, 0)
+    assert backend.documents == []
+    check_derived(logged)
+
+
+def test_a_vector_of_an_earlier_text_is_not_derived_from(logged: Place) -> None:
+    seeded(logged, ROWS[:4])
+    backend = Shortening(SHORT)
+    made = planned(logged, backend)
+    ran(logged, backend, made)
+    change_in_place(logged, CHANGED)
+    report = ran(logged, backend, made)
+    assert (report.complete, report.filled) == (True, 1)
+    assert [text for text in backend.documents if text not in CANARY_TEXTS] == [CHANGED]
+    check_derived(logged)

@@ -14,6 +14,7 @@ from samespace.audit.remaking import Remade
 from samespace.audit.rows import chunk_order
 from samespace.documents import Document, FillReport, VersionedRow
 from samespace.filters import Filter
+from samespace.ingest.target import IDS
 from samespace.migrate.fingerprints import (
     Fingerprints,
     fingerprint,
@@ -195,12 +196,19 @@ class SlotFilling:
                 return
 
     async def _stale(self) -> None:
-        since: str | None = None
+        since, limit = None, self._share.batch_size
+        source = self._making.derives_from
         while not self._is_stopping():
-            rows, since = await self._rows.stale(
-                self._space, limit=self._share.batch_size, since=since
-            )
-            await self._take(passing(rows, self._share.where), are_pending=False)
+            # To ask what is stale in the source takes a look at all its rows.
+            most = limit if source is None else max(limit, IDS)
+            rows, since = await self._rows.stale(self._space, limit=most, since=since)
+            rows = [
+                row for row in passing(rows, self._share.where) if self._share.has(row.document)
+            ]
+            if source is not None:
+                rows = await self._rows.with_vouched(source, rows)
+            for start in range(0, len(rows), limit):
+                await self._take(rows[start : start + limit], are_pending=False)
             if since is None:
                 return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from samespace.documents import FillReport, VersionedRow
@@ -113,6 +114,33 @@ class Rows(Target):
         pending = await self._all(self._store.pending, space, where)
         return list((found | {row.document.id: row for row in pending}).values())
 
+    async def with_vouched(
+        self, source: EmbeddingSpace, rows: Sequence[VersionedRow]
+    ) -> list[VersionedRow]:
+        """Rows with the vector that they have in another slot, where that is known to be of their text.
+
+        What is stale there is asked after the rows were read and before their vectors are: a vector that
+        is written between is of the text that was read, or the row is no longer what it was.
+        """
+        if not rows or not await self._keeps_sources(source):
+            return list(rows)
+        behind = {_place(row) async for page in self.stale_rows(source) for row in page}
+        held = await self.again(source, [row.document.id for row in rows])
+        fresh = {
+            (_place(row), row.document.embedded_text): row.vector
+            for row in held
+            if _place(row) not in behind
+        }
+        return [
+            replace(row, vector=fresh.get((_place(row), row.document.embedded_text)))
+            for row in rows
+        ]
+
+    async def _keeps_sources(self, space: EmbeddingSpace) -> bool:
+        """Whether a slot says of each vector what text it is of; one that others made does not."""
+        slots = (await self.info()).slots
+        return any(slot.space == space and slot.name == space.id for slot in slots)
+
     async def count_pending(self, space: EmbeddingSpace, where: Filter) -> int:
         """Rows that pass and have no vector in a slot."""
         found, after = 0, None
@@ -142,6 +170,10 @@ class Rows(Target):
     async def build_index(self, space: EmbeddingSpace) -> None:
         """Build a slot's index, or wait until it is built."""
         await self._call(self._store.build_index, space)
+
+
+def _place(row: VersionedRow) -> tuple[str, str, str]:
+    return row.document.id, row.native_id, row.key
 
 
 def passing(rows: Sequence[VersionedRow], where: Filter | None) -> Sequence[VersionedRow]:

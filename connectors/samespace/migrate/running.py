@@ -549,7 +549,8 @@ class _Collection:
 
     async def sweep(self) -> tuple[int, int]:
         """One look at every slot, as :func:`_look` does it."""
-        looks = [await _look(slot) for slot in self._slots]
+        # What the target may be derived from comes first.
+        looks = [await _look(slot) for slot in reversed(self._slots)]
         found, done = (sum(counts) for counts in zip(*looks, strict=True))
         if not found and not self._indexed:
             await self._index()
