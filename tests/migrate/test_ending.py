@@ -516,6 +516,21 @@ def test_the_view_for_an_application_is_dropped_by_what_was_printed(one: Place) 
             owner.execute(SQL("DROP SCHEMA {}").format(Identifier(beside)))
 
 
+# What is given up
+
+
+def test_a_slot_that_another_plan_opened_is_not_dropped(one: Place) -> None:
+    with one.open(TaskBackend()) as store:
+        store.upsert([Document(row.id, row.text, {"lang": "en"}) for row in ROWS])
+        made = moved(store)
+        other = plan(store, new(), where=field("lang") == "en")
+        open_slot(store, made, passing(made, store))
+        with pytest.raises(MigrationError, match=r"by plan .*--force"):
+            abort(store, other)
+        assert len(store.info().slots) == 2
+        assert abort(store, other, force=True)[0].changed
+
+
 # The command
 
 
@@ -600,6 +615,54 @@ def test_the_commands_end_the_migration_of_an_adopted_collection(
     assert orjson.loads(shown)["collections"][0]["stage"] == "finished"
     assert call("search", "x", *at, *named, "--backend", "hashing@64")[0] == 3
     assert call("search", "x", *at, *named, "--backend", "hashing@128")[0] == 0
+
+
+def test_rows_without_a_text_are_given_up_by_those_who_say_so(
+    request: pytest.FixtureRequest, call: Caller, tmp_path: Path
+) -> None:
+    backend, target = HashingBackend(64), HashingBackend(128)
+    rows = [Document(str(n), row.text, {"lang": "en"}) for n, row in enumerate(ROWS)]
+    vectors = backend.embed_documents([row.text for row in rows])
+    with opened_place("PostgreSQL", request, tmp_path) as place:
+        place.make([*rows[:-2], *(replace(row, text="") for row in rows[-2:])], vectors)
+        at = ("--store", place.address, "--collection", place.name)
+        assert call("adopt", *at, "--backend", "hashing@64", "--yes")[0] == 0
+        with open_store(place.address, collection=place.name, backend=backend) as store:
+            made = plan(store, target)
+            run(store, target, made)
+            [found] = verify(store, target, made, repetitions=1).collections
+            assert "--give-up-textless" in found.check("pending").sentence
+            open_slot(store, made, force=True)
+            with pytest.raises(MigrationError, match="2 rows have .*18.*19.*--give-up-textless"):
+                finish(store, made)
+            store.upsert([Document("99", "written since", {"lang": "en"})])
+            with pytest.raises(MigrationError, match="1 row has no vector"):
+                finish(store, made, give_up_textless=True)
+            run(store, target, made)
+            [finished] = finish(store, made, give_up_textless=True)
+            assert finished.said.endswith("with the vectors of 2 rows without text")
+
+
+def test_going_back_to_a_slot_of_others_says_what_is_not_known(
+    foreign: ForeignPlace, call: Caller
+) -> None:
+    backend, target = HashingBackend(64), HashingBackend(128)
+    asked: list[str] = []
+
+    def agreeing(question: str) -> bool:
+        asked.append(question)
+        return True
+
+    rows = [Document(str(n), row.text, {"lang": "en"}) for n, row in enumerate(ROWS)]
+    foreign.make(rows, backend.embed_documents([row.text for row in rows]))
+    at = ("--store", foreign.address, "--collection", foreign.name)
+    assert call("adopt", *at, "--backend", "hashing@64", "--yes")[0] == 0
+    with open_store(foreign.address, collection=foreign.name, backend=backend) as store:
+        made = plan(store, target)
+        run(store, target, made)
+        [dropped] = abort(store, made, confirm=agreeing)
+    is_unknown = not isinstance(foreign, Table)
+    assert ["not known there" in each for each in (dropped.said, *asked)] == [is_unknown] * 2
 
 
 def test_the_commands_end_migrations_of_several_collections_in_a_folder(

@@ -115,6 +115,13 @@ def finish(
     plan: PlanFile,
     store: Store = "embedded",
     scope: Scope = None,
+    give_up_textless: Annotated[
+        bool,
+        typer.Option(
+            "--give-up-textless",
+            help="Give up vectors of rows without a text to make another from.",
+        ),
+    ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -122,7 +129,8 @@ def finish(
     made = read_plan(plan)
     handles = _Handles(made, store, scope, context)
     _warn_of_runs(plan, made)
-    _told(ending.finish(handles, made, confirm=_asking(yes)), as_json=as_json)
+    changes = ending.finish(handles, made, give_up_textless=give_up_textless, confirm=_asking(yes))
+    _told(changes, as_json=as_json)
 
 
 def abort(

@@ -13,6 +13,7 @@ from samespace.documents import SlotInfo
 from samespace.errors import InvalidInput, MigrationError, SamespaceError, command, excerpt
 from samespace.guard import SlotState
 from samespace.ingest.target import IDS
+from samespace.migrate.evidence import Named
 from samespace.migrate.plan import MigrationPlan
 from samespace.migrate.verification import Verification, VerifiedCollection, slot_id
 from samespace.migrate.walking import RUN, Found, Here, Stores, Way, typed, walked
@@ -235,7 +236,11 @@ class _Opening:
 
 
 def finish(
-    stores: Stores, plan: MigrationPlan, *, confirm: Confirm | None = None
+    stores: Stores,
+    plan: MigrationPlan,
+    *,
+    give_up_textless: bool = False,
+    confirm: Confirm | None = None,
 ) -> tuple[SlotChange, ...]:
     """Drop the slots that were moved from; whoever still uses those is refused from then on.
 
@@ -243,18 +248,23 @@ def finish(
     caller's thread, and each collection is looked at again right before its slot is dropped. Empty if
     the answer is no. A slot that is gone already is said to be that.
 
-    :class:`MigrationError` while a target is not ready, or a row would lose its only vector of its text.
+    :class:`MigrationError` while a target is not ready, or a row would lose its only vector.
+    ``give_up_textless`` gives up those of rows without a text, of which nothing can make another; where
+    there are some, what others write at that very moment is not waited for.
     """
-    return walked(stores, plan, lambda way: _finished(way, confirm))
+    return walked(stores, plan, lambda way: _finished(way, confirm, give_up=give_up_textless))
 
 
-async def _finished(way: Way, confirm: Confirm | None) -> tuple[SlotChange, ...]:
-    if await _agreed(way, confirm, _can_finish, "Drop the old vectors of", "There is no way back"):
-        return await _changed(way, _finish)
+async def _finished(way: Way, confirm: Confirm | None, *, give_up: bool) -> tuple[SlotChange, ...]:
+    def check(here: Here, found: Found) -> Awaitable[bool]:
+        return _can_finish(here, found, give_up=give_up)
+
+    if await _agreed(way, confirm, check, "Drop the old vectors of", "There is no way back"):
+        return await _changed(way, lambda here: _finish(here, give_up=give_up))
     return ()
 
 
-async def _can_finish(here: Here, found: Found) -> bool:
+async def _can_finish(here: Here, found: Found, *, give_up: bool) -> bool:
     """Whether there is something to drop; :class:`MigrationError` while it is needed."""
     planned, target = found.planned, found.require_target()
     if found.source is None or planned.source.space == target.space:
@@ -266,6 +276,8 @@ async def _can_finish(here: Here, found: Found) -> bool:
             f"open it first: {_OPEN}"
         )
     alone = await here.count_alone(planned.source.space, target.space)
+    textless = await here.textless(found) if alone else Named()
+    alone = max(alone - textless.count, 0)
     stale = await here.rows.count_stale(target.space, None)
     if alone or stale:
         beyond = "; those beyond the plan's --where take a plan of their own"
@@ -273,11 +285,22 @@ async def _can_finish(here: Here, found: Found) -> bool:
             f"fill them first: {typed(RUN, target.space)}{'' if planned.where is None else beyond}"
         )
         raise _lost(found, target.space, alone, stale, mend)
+    if textless.count and not give_up:
+        raise _textless(found, textless)
     await here.check_free(planned.source.space)
     return True
 
 
-async def _finish(here: Here) -> SlotChange:
+def _textless(found: Found, rows: Named) -> MigrationError:
+    return MigrationError(
+        f"in collection {found.name} {_rows(rows.count)} {_has(rows.count)} a vector of "
+        f"{found.planned.source.space} and no text to make another from: {rows}; nothing was dropped. Give "
+        f"{_them(rows.count)} a text or delete {_them(rows.count)}, or give the vectors up: samespace "
+        "migrate finish --plan PLAN.json --give-up-textless"
+    )
+
+
+async def _finish(here: Here, *, give_up: bool) -> SlotChange:
     found, source = await here.look(), here.planned.source.space
     change = SlotChange(
         collection=here.planned.name,
@@ -287,10 +310,16 @@ async def _finish(here: Here) -> SlotChange:
     )
     if source == here.planned.target.space:
         return replace(change, said=f"it was in {source} before; there is nothing to drop")
-    if not await _can_finish(here, found):
+    if not await _can_finish(here, found, give_up=give_up):
         return change
-    await here.do("drop_slot", source, keeps=here.planned.target.space)
-    return _dropped(here, change)
+    lost = await here.textless(found) if give_up else Named()
+    await here.do("drop_slot", source, keeps=None if lost.count else here.planned.target.space)
+    dropped = _dropped(here, change)
+    if not lost.count:
+        return dropped
+    return replace(
+        dropped, said=f"{dropped.said}, with the vectors of {_rows(lost.count)} without text"
+    )
 
 
 # Aborting
@@ -304,21 +333,28 @@ def abort(
     As :func:`finish`, the other way round: also one that is open is dropped, which takes back the
     opening. Rows that were written since then may have a vector of their text there alone: then it is
     :class:`MigrationError`, unless ``force`` gives those up. So it is once :func:`finish` has dropped the
-    source, and for a slot that was ready before the plan was made.
+    source, and for a slot that was ready before the plan was made. A slot that another plan filled or
+    opened is dropped with ``force`` alone.
     """
-    return walked(stores, plan, lambda way: _aborted(way, confirm, force=force))
+    own = None if force else plan
+    return walked(stores, plan, lambda way: _aborted(way, confirm, own))
 
 
-async def _aborted(way: Way, confirm: Confirm | None, *, force: bool) -> tuple[SlotChange, ...]:
+async def _aborted(
+    way: Way, confirm: Confirm | None, own: MigrationPlan | None
+) -> tuple[SlotChange, ...]:
+    """``own`` is the plan whose slots alone are dropped, and for which nothing is given up."""
+
     def check(here: Here, found: Found) -> Awaitable[bool]:
-        return _can_abort(here, found, force=force)
+        return _can_abort(here, found, own)
 
-    if await _agreed(way, confirm, check, "Drop the new vectors of", "They were paid for"):
-        return await _changed(way, lambda here: _abort(here, force=force))
+    what, warning = "Drop the new vectors of", "They were paid for"
+    if await _agreed(way, confirm, check, what, warning, doubt=_doubt):
+        return await _changed(way, lambda here: _abort(here, own))
     return ()
 
 
-async def _can_abort(here: Here, found: Found, *, force: bool) -> bool:
+async def _can_abort(here: Here, found: Found, own: MigrationPlan | None) -> bool:
     """Whether there is something to drop; :class:`MigrationError` where it may not be."""
     source, target = found.planned.source.space, found.planned.target.space
     if found.target is None:
@@ -335,8 +371,10 @@ async def _can_abort(here: Here, found: Found, *, force: bool) -> bool:
             f"{target} to it: {typed(again, source)}"
         )
     found.check_holds()
+    if own is not None:
+        _check_own(found, own)
     await here.check_free(target)
-    if force:
+    if own is None:
         return True
     alone = await here.count_alone(target, source)
     stale = await here.count_fresh_alone(target, source)
@@ -349,7 +387,27 @@ async def _can_abort(here: Here, found: Found, *, force: bool) -> bool:
     return True
 
 
-async def _abort(here: Here, *, force: bool) -> SlotChange:
+def _check_own(found: Found, plan: MigrationPlan) -> None:
+    other = found.require_target().provenance.get("plan", "")
+    if not plan.hash.startswith(other):
+        raise MigrationError(
+            f"the slot of {found.planned.target.space} in collection {found.name} was filled or opened by "
+            f"plan {excerpt(other[:12])}, not by {plan.hash[:12]}; nothing was dropped. Abort that one, or "
+            "drop its slot all the same (--force)"
+        )
+
+
+def _doubt(here: Here, found: Found) -> str:
+    """What is not known of the slot that is gone back to; empty where all of it is."""
+    if found.source is None or here.is_told_stale(found.source):
+        return ""
+    return (
+        f"others made the slot of {found.source.space}: rows whose text was changed in place since are not "
+        "known there, and keep the vector of their earlier text"
+    )
+
+
+async def _abort(here: Here, own: MigrationPlan | None) -> SlotChange:
     found, target = await here.look(), here.planned.target.space
     change = SlotChange(
         collection=here.planned.name,
@@ -357,10 +415,11 @@ async def _abort(here: Here, *, force: bool) -> SlotChange:
         changed=False,
         said=f"there is no slot of {target}, so there is nothing to drop",
     )
-    if not await _can_abort(here, found, force=force):
+    if not await _can_abort(here, found, own):
         return change
-    await here.do("drop_slot", target, keeps=None if force else here.planned.source.space)
-    return _dropped(here, change)
+    await here.do("drop_slot", target, keeps=None if own is None else here.planned.source.space)
+    dropped, doubt = _dropped(here, change), _doubt(here, found)
+    return replace(dropped, said=f"{dropped.said}; {doubt}") if doubt else dropped
 
 
 # Both
@@ -372,13 +431,17 @@ async def _agreed(
     can_drop: Callable[[Here, Found], Awaitable[bool]],
     what: str,
     warning: str,
+    *,
+    doubt: Callable[[Here, Found], str] = lambda _here, _found: "",
 ) -> bool:
     """Whether somebody wants dropped what can be; true where nobody is to be asked, or there is nothing."""
 
     async def look(here: Here) -> str:
         found = await here.look()
         can = await can_drop(here, found)
-        return f"{_rows(found.info.rows)} of {found.name}" if can else ""
+        unknown = doubt(here, found)
+        aside = f" ({unknown})" if unknown else ""
+        return f"{_rows(found.info.rows)} of {found.name}{aside}" if can else ""
 
     concerned = [each for each in await way.each(look) if each]
     if confirm is None or not concerned:

@@ -15,6 +15,7 @@ from samespace.guard import SlotState
 from samespace.ingest.running import served
 from samespace.ingest.target import IDS, AnyStore
 from samespace.ingest.worker import Worker
+from samespace.migrate.evidence import Named
 from samespace.migrate.plan import MigrationPlan, PlannedCollection, check_holds
 from samespace.migrate.reading import Rows
 from samespace.opening import spec_of
@@ -134,6 +135,20 @@ class Here:
                 break
         return found
 
+    async def textless(self, found: Found) -> Named:
+        """Rows that only the source's slot has, and that have no text to make another vector from."""
+        named, after = Named(), None
+        layout = found.info.layout
+        if layout is not None and not isinstance(layout.text, str):
+            return named  # who does not read the texts cannot tell
+        while True:
+            rows, after = await self.rows.pending(self.planned.target.space, limit=IDS, after=after)
+            blank = [row.document.id for row in rows if not row.document.embedded_text.strip()]
+            for row in await self.rows.filled_of(self.planned.source.space, blank):
+                named.add(row.key or row.document.id)
+            if after is None:
+                return named
+
     async def stale(self, space: EmbeddingSpace, among: Collection[str] | None = None) -> set[str]:
         """The ids of rows with a vector of an earlier text, a thousand or few more; or of these rows."""
         found: set[str] = set()
@@ -163,6 +178,11 @@ class Here:
                 f"views use the slot of {space} in collection {excerpt(self.planned.name)}, so nothing was "
                 f"dropped; move the applications that read them to another, then run: {shown}"
             )
+
+    def is_told_stale(self, slot: SlotInfo) -> bool:
+        """Whether it is known of each vector that its text has changed: of ours, or by a server's trigger."""
+        knows_dependents = isinstance(self.store, NamesDependents | AsyncNamesDependents)
+        return slot.name == slot.space.id or knows_dependents  # what has views has triggers
 
     @property
     def described(self) -> DescribesSlots | None:
