@@ -44,6 +44,7 @@ from samespace.migrate import (
     MigrationPlan,
     MigrationReport,
     MigrationRun,
+    RunNote,
     RunNotes,
     SlotChange,
     Verification,
@@ -514,6 +515,30 @@ def test_the_view_for_an_application_is_dropped_by_what_was_printed(one: Place) 
             owner.execute(undo.partition("abort: ")[2].encode())
             assert abort(store, made)[0].changed
             owner.execute(SQL("DROP SCHEMA {}").format(Identifier(beside)))
+
+
+# How it stands
+
+
+def test_what_comes_next_is_said_of_a_slot_that_is_filled_dropped_or_alone(one: Place) -> None:
+    with one.open(TaskBackend()) as store:
+        store.upsert(ROWS)
+        made = moved(store)
+        assert status(store, made).collections[0].next == "samespace migrate verify, then open"
+        store.upsert([Document("late", "written since")])
+        assert status(store, made).collections[0].next.startswith("samespace migrate run")
+        note = RunNote(
+            plan=made.hash, worker=(0, 1), host="h", pid=1, began_at=0.0, noted_at=1.0,
+            complete=True, ended=True,
+        )  # fmt: skip
+        abort(store, made)
+        assert "dropped since (migrate abort)" in status(store, made, runs=[note]).lines()[-1]
+        assert "dropped since" not in status(store, made).lines()[-1]
+        run(store, new(), made)
+        open_slot(store, made, force=True)
+        finish(store, made)
+        with pytest.raises(MigrationError, match="this plan is finished"):
+            verify(store, new(), made)
 
 
 # What is given up

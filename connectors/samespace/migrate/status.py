@@ -17,6 +17,7 @@ from samespace.space import EmbeddingSpace
 
 Stage = Literal["planned", "filling", "open", "finished"]
 """No slot of the target yet; one that is being filled; one that is ready, beside the source's; alone."""
+_CHECKED: Final = "samespace migrate verify, then open"
 _NEXT: Final[dict[Stage, str]] = {
     "planned": "samespace migrate run --plan PLAN.json --backend SPEC",
     "filling": "samespace migrate run --plan PLAN.json --backend SPEC, then verify and open",
@@ -52,6 +53,16 @@ class CollectionStatus:
     slots: tuple[SlotStatus, ...]
     unseen: str
 
+    @property
+    def next(self) -> str:
+        """What comes next, as a command or in words; empty where nothing does."""
+        return _CHECKED if self.stage == "filling" and self._is_filled else _NEXT[self.stage]
+
+    @property
+    def _is_filled(self) -> bool:
+        targets = [slot for slot in self.slots if slot.part == "target"]
+        return not any(slot.pending or slot.stale for slot in targets)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationStatus:
@@ -86,7 +97,15 @@ class MigrationStatus:
     def lines(self) -> list[str]:
         """For a terminal, a line each."""
         lines = [line for each in self.collections for line in _collection_lines(each)]
-        return [*lines, *self._run_lines()]
+        return [*lines, *self._run_lines(), *self._aborted_lines()]
+
+    def _aborted_lines(self) -> list[str]:
+        """What a run that was complete has filled is gone where a collection is planned alone."""
+        gone = [each.name for each in self.collections if each.stage == "planned"]
+        if not gone or not any(run.complete for run in self.runs):
+            return []
+        names = ", ".join(excerpt(name).strip("'") for name in gone)
+        return [f"{names}: a run has filled the slot, which was dropped since (migrate abort)"]
 
     def _run_lines(self) -> list[str]:
         """The runs that may be under way, or else the last; what all of them have paid."""
@@ -103,12 +122,12 @@ class MigrationStatus:
 
 def _collection_dict(found: CollectionStatus) -> dict[str, Any]:
     slots = [{**asdict(slot), "space": slot.space.to_dict()} for slot in found.slots]
-    return {**asdict(found), "slots": slots, "next": _NEXT[found.stage]}
+    return {**asdict(found), "slots": slots, "next": found.next}
 
 
 def _collection_lines(found: CollectionStatus) -> list[str]:
     name = excerpt(found.name).strip("'")
-    following = f"; next: {_NEXT[found.stage]}" if _NEXT[found.stage] else ""
+    following = f"; next: {found.next}" if found.next else ""
     unseen = [f"  unseen by who follows: {found.unseen}"] if found.unseen else []
     return [
         f"{name}: {found.stage}, {found.rows:,} rows{following}",
