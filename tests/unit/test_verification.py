@@ -149,6 +149,26 @@ def test_the_interval_covers_the_truth_though_hits_of_a_query_are_alike() -> Non
     assert covered / 400 >= 0.93
 
 
+@pytest.mark.parametrize("queries", [10, 30])
+@pytest.mark.parametrize("alike", [0.0, 0.5, 0.95])
+@pytest.mark.parametrize("threshold", [0.5, 0.6, 0.75, 0.8])
+def test_the_bounds_hold_where_hits_of_a_query_are_alike(
+    queries: int, alike: float, threshold: float
+) -> None:
+    made, covered, rounds = np.random.default_rng(3), 0, 200
+    both = [[1, 0.7], [0.7, 1]]
+    for _ in range(rounds):
+        shared = made.multivariate_normal([0, 0], both, size=(queries, 1))
+        own = made.multivariate_normal([0, 0], both, size=(queries, 10))
+        drawn = math.sqrt(alike) * shared + math.sqrt(1 - alike) * own
+        old, new = (0.6 + 0.1 * drawn[..., 0]).tolist(), (0.4 + 0.08 * drawn[..., 1]).tolist()
+        found = translated(threshold, old, new)
+        low = -math.inf if found.low is None else found.low
+        high = math.inf if found.high is None else found.high
+        covered += low <= 0.4 + 0.8 * (threshold - 0.6) <= high
+    assert covered / rounds >= 0.92
+
+
 def test_a_threshold_that_nothing_or_everything_passes_is_bounded_on_one_side() -> None:
     old, new = drawn(50, 3), drawn(50, 4)
     scores = sorted(score for each in new for score in each)

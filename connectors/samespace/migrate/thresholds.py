@@ -13,6 +13,8 @@ Scores = Sequence[Sequence[float]]
 """The scores of the first hits of each query."""
 LEAST_QUERIES: Final = 10
 """Queries below which there is no interval."""
+TRUSTED: Final = 20
+"""Queries with a hit on one side of a threshold from which on they show how much that varies."""
 _STEPS: Final = 20
 
 
@@ -49,7 +51,8 @@ def translated(threshold: float, old: Scores, new: Scores) -> Threshold:
     that of Woodruff (*Journal of the American Statistical Association* 47, 1952): bounds for the share
     that passes, read off the new scores' order. The share's own are Wilson's (same journal, 22, 1927),
     for as many independent hits as would vary as much as the difference of the two shares does from query
-    to query: the hits of one query are alike, and both spaces were asked the same.
+    to query: the hits of one query are alike, and both spaces were asked the same. They are fewer still
+    where few queries have a hit on one side.
     """
     before, after = _descending(old), _descending(new)
     share = sum(score >= threshold for score in before) / len(before)
@@ -57,7 +60,9 @@ def translated(threshold: float, old: Scores, new: Scores) -> Threshold:
     least, most = 0.0, 1.0
     if len(old) >= LEAST_QUERIES:
         variance = _moved(threshold, old, value, new)
-        least, most = _wilson(share, _worth(share, variance, hits=len(before), queries=len(old)))
+        size = _worth(share, variance, hits=len(before), queries=len(old))
+        most_size = min(_seen(share, threshold, old), _seen(share, value, new))
+        least, most = _wilson(share, min(size, most_size))
     return Threshold(
         old=threshold,
         share=round(share, 6),
@@ -117,6 +122,19 @@ def _worth(share: float, variance: float, *, hits: int, queries: int) -> float:
         return queries
     wider = (student(queries - 1) / Z) ** 2  # the variance is estimated from so many queries
     return min(hits, spread / (variance * wider)) if variance else hits
+
+
+def _seen(share: float, threshold: float, scores: Scores) -> float:
+    """The most that a share can be worth by how many queries have a hit on either side of a threshold.
+
+    The variance between queries is too small where few of these have one: if the hits of a query are all
+    alike, it is a chance whether any has. From :data:`TRUSTED` such queries on it is taken as it is.
+    """
+    passing = sum(any(score >= threshold for score in each) for each in scores)
+    failing = sum(any(score < threshold for score in each) for each in scores)
+    sides = ((passing, share), (failing, 1 - share))
+    few = [count**2 / TRUSTED / part for count, part in sides if count < TRUSTED and part > 0]
+    return max(1.0, min(few, default=math.inf))
 
 
 def _wilson(share: float, size: float) -> tuple[float, float]:
