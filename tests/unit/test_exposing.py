@@ -11,6 +11,7 @@ from samespace.stores.elasticsearch import exposing as elasticsearch
 from samespace.stores.pgvector import exposing as pgvector
 from samespace.stores.qdrant import exposing as qdrant
 
+V2 = EmbeddingSpace(model="jina-embeddings-v2-base-en", dimensions=768)
 V3 = EmbeddingSpace(model="jina-embeddings-v3", dimensions=1024, task="retrieval.passage")
 
 
@@ -28,9 +29,16 @@ def test_the_unnamed_vector_is_said_to_be_that() -> None:
 
 
 def test_a_field_and_the_alias_of_its_slot_change() -> None:
-    changes = elasticsearch.client_changes("notes", "embedding", V3.id)
+    changes = elasticsearch.client_changes("notes", V2.id, V3.id)
     assert changes[0].after == f'"field": "{V3.id}"'
-    assert changes[-1].after == f"notes--{V3.id}"
+    assert (changes[-1].before, changes[-1].after) == (f"notes--{V2.id}", f"notes--{V3.id}")
+    assert '"notes"' in changes[-1].what  # which is asked as before, and leads back
+
+
+def test_an_adopted_field_has_no_alias_to_name() -> None:
+    changes = elasticsearch.client_changes("notes", "embedding", V3.id)
+    assert changes[0].before == '"field": "embedding"'
+    assert not [each for each in changes if "--" in each.before + each.after]
 
 
 @pytest.mark.parametrize("kind", [PgVectorStore, QdrantStore, AsyncQdrantStore, ElasticsearchStore])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Final
 
 from samespace.forecast import ClientChange
-from samespace.stores.elasticsearch.dsl import alias_of
+from samespace.stores.elasticsearch.dsl import alias_of, is_name
 
 UNSEEN: Final = (
     "A sweep refreshes first, and compares each text with what its vector was made from. Unseen are a text "
@@ -17,6 +18,10 @@ UNRECLAIMED: Final = (
     "The field stays in the mapping, without values, until the index is made anew; the space comes back "
     "when segments are merged (POST INDEX/_forcemerge does it at once)"
 )
+
+
+_OWN: Final = re.compile(r"\A[a-z0-9_]+_[0-9a-f]{8}\Z")
+"""What the id of a space, which names a slot of ours, looks like."""
 
 
 def client_changes(collection: str, source: str, target: str) -> tuple[ClientChange, ...]:
@@ -31,12 +36,16 @@ def client_changes(collection: str, source: str, target: str) -> tuple[ClientCha
             f"vector_query_field={source!r}",
             f"vector_query_field={target!r}",
         ),
-        ClientChange(
-            "the alias, where it asks through a slot's",
-            alias_of(collection, source),
-            alias_of(collection, target),
-        ),
+        *_aliases(collection, source, target),
     )
+
+
+def _aliases(collection: str, source: str, target: str) -> tuple[ClientChange, ...]:
+    """The names that slots of ours are asked through; an adopted field has none."""
+    names = alias_of(collection, source), alias_of(collection, target)
+    if not (_OWN.search(source) and _OWN.search(target) and all(map(is_name, names))):
+        return ()
+    return (ClientChange(f"the alias, where it is not {_text(collection)} that it asks", *names),)
 
 
 def _pair(name: str, value: str) -> str:
