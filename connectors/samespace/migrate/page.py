@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from typing import Any, Final
 
@@ -56,12 +56,20 @@ def _collection(found: VerifiedCollection) -> Iterator[str]:
     figures = {each.name: each.figures for each in found.checks if each.figures}
     for name, plot in _PLOTS.items():
         if name in figures:
-            yield from plot(figures[name])
+            yield from _drawn(plot, figures[name])
     yield from _thresholds(found)
     if found.examples:
         yield "<h3>Queries whose rankings changed most</h3>"
         for example in found.examples:
             yield from _example(example)
+
+
+def _drawn(plot: Callable[[Any], Iterator[str]], figures: Any) -> list[str]:
+    """A plot, or nothing where a file has other figures than it is made of."""
+    try:
+        return list(plot(figures))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return []
 
 
 def _checks(checks: Sequence[Check]) -> Iterator[str]:
