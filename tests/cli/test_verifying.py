@@ -50,9 +50,11 @@ def test_the_evidence_is_shown_written_and_drawn(
     planned: list[str], call: Caller, tmp_path: Path
 ) -> None:
     queries, judged = tmp_path / "asked.txt", tmp_path / "judged.jsonl"
-    queries.write_text("\n".join(row.text for row in ROWS[:12]))
+    queries.write_text("\n".join(row.text for row in ROWS[:12]), encoding="utf-8-sig")
     lines = [{"query": row.text, "id": row.id, "grade": 1} for row in ROWS[:12]]
-    judged.write_bytes(b"\n".join(map(orjson.dumps, lines)))
+    judged.write_bytes(
+        b"\xef\xbb\xbf" + b"\n".join(map(orjson.dumps, lines))
+    )  # as Windows marks it
     out, page = tmp_path / "verification.json", tmp_path / "verification.html"
     arguments = ["--backend", "hashing@96", "--old-backend", "hashing@64", "--threshold", "0.4"]
     files = ["--queries", queries, "--judgements", judged, "--out", out, "--html", page]

@@ -41,6 +41,7 @@ from samespace.migrate import (
     MigrationPlan,
     MigrationRun,
     Verification,
+    comparing,
     open_slot,
     plan,
     verification_page,
@@ -454,3 +455,27 @@ def test_a_vector_without_a_direction_is_reported_and_asks_nothing(
     asked = found.collections[0].check("overlap").figures["queries"]
     assert asked == len(ROWS) - 1
     assert verification_page(found)
+
+
+def test_judged_rows_beyond_the_plan_are_no_part_of_what_can_be_gained(one: Place) -> None:
+    rows = [Document(row.id, row.text, {"n": n % 2}) for n, row in enumerate(ROWS)]
+    planned = moved(one, rows, where=field("n") == 1)
+    mine, others = rows[1::2], rows[::2]
+    judged = [Judgement(query=row.text, id=row.id, grade=1) for row in mine]
+    judged += [
+        Judgement(query=row.text, id=other.id, grade=3)
+        for row, other in zip(mine, others, strict=True)
+    ]
+    check = verified(one, planned, judgements=judged).collections[0].check("judgements")
+    assert check.figures["new"] > 0.9  # with the others in it, at most 1 of 1 + 3 / log2(3)
+    assert f"{len(others)} judged rows are not there, or not of the plan" in check.sentence
+
+
+def test_judged_queries_beyond_those_that_are_asked_are_counted(
+    one: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = moved(one)
+    monkeypatch.setattr(comparing, "MOST_ASKED", 15)
+    judged = [Judgement(query=row.text, id=row.id, grade=1) for row in ROWS]
+    check = verified(one, planned, judgements=judged).collections[0].check("judgements")
+    assert "over 14 judged queries (some of 40)" in check.sentence

@@ -32,7 +32,7 @@ from samespace.migrate.ranking import (
     shifts,
 )
 from samespace.migrate.thresholds import Scores, Threshold, curve, translated
-from samespace.migrate.verification import Answer, Example
+from samespace.migrate.verification import Answer, CheckName, Example
 from samespace.space import EmbeddingSpace
 
 V2 = EmbeddingSpace(model="jina-embeddings-v2-base-en", dimensions=768)
@@ -101,10 +101,18 @@ def test_judgements_are_read_line_by_line() -> None:
     ]  # fmt: skip
     for wrong in ("[]", "nonsense", '{"query": "q", "id": "a"}',
                   '{"query": " ", "id": "a", "grade": 1}', '{"query": "q", "id": 1, "grade": 1}',
-                  '{"query": "q", "id": "a", "grade": -1}',
+                  '{"query": "q", "id": "a", "grade": -1}', '{"query": "q", "id": "a", "grade": 101}',
+                  '{"query": "q", "id": "a", "grade": 1e308}',
                   '{"query": "q", "id": "a", "grade": true}'):  # fmt: skip
         with pytest.raises(InvalidInput, match="judgements, line 2"):
             judgements_from([lines[0], wrong])
+
+
+@pytest.mark.parametrize("grade", [math.nan, math.inf, -1, 101, True, "2"])
+def test_a_grade_is_a_number_within_bounds(grade: Any) -> None:
+    with pytest.raises(InvalidInput, match="the grade of row 'a' is .*from 0 to 100"):
+        Judgement(query="q", id="a", grade=grade)
+    assert Judgement(query="q", id="a", grade=100).grade == 100
 
 
 def test_quantiles_are_values_that_occurred() -> None:
@@ -349,3 +357,20 @@ def test_pairs_are_json() -> None:
     assert found.to_dict() == {
         "pairs": 3, "old": 0.5, "new": 0.25, "difference": -0.25, "low": None, "high": None
     }  # fmt: skip
+
+
+ODD: list[dict[str, Any]] = [
+    {"unknown": 1},
+    {"histogram": [1], "tenths": None, "places": "x", "old": 1, "new": {"p50": "x"}},
+    {"histogram": 1, "edges": 2, "threshold": None, "tenths": [1], "mean": "x", "places": [None]},
+]
+
+
+@pytest.mark.parametrize("figures", ODD)
+def test_a_plot_without_its_figures_is_left_out(figures: dict[str, Any]) -> None:
+    names: tuple[CheckName, ...] = ("sample", "overlap", "rank-shift", "latency")
+    odd = [Check(name=each, passed=None, sentence="odd", figures=figures) for each in names]
+    found = Verification.from_dict(json.loads(json.dumps(failing(*odd).to_dict())))
+    page = verification_page(found)
+    assert page.count("<h3>Thresholds") == 1
+    assert "How long a search takes" not in page

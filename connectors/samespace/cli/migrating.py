@@ -188,7 +188,7 @@ def read_queries(path: Path | None) -> list[str] | None:
     if path is None:
         return None
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(
             f"cannot read the queries {excerpt(str(path))}: {getattr(error, 'strerror', 'not UTF-8')}; "

@@ -136,7 +136,7 @@ def _read_judgements(path: Path | None) -> list[Judgement] | None:
     if path is None:
         return None
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8-sig") as lines:
             return judgements_from(lines)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from samespace.audit.rows import Rows
-from samespace.documents import Hit
-from samespace.filters import Filter
+from samespace.documents import Document, Hit
+from samespace.filters import Filter, matches
 from samespace.ingest.embedder import Embedder
-from samespace.ingest.target import AnyStore, unique
+from samespace.ingest.target import IDS, AnyStore, unique
 from samespace.ingest.worker import Worker
 from samespace.migrate.ranking import NEAREST
 from samespace.protocols import Vector
@@ -41,6 +41,20 @@ class Slot(Rows):
             allow_filling=True,
         )
         return found
+
+    async def within(self, ids: Sequence[str]) -> set[str]:
+        """Those of these ids that are there and among the rows that are searched."""
+        found: set[str] = set()
+        for start in range(0, len(ids), IDS):
+            rows = await self._call(self._store.get, ids[start : start + IDS])
+            found |= {row.id for row in rows if self._is_searched(row)}
+        return found
+
+    def _is_searched(self, row: Document) -> bool:
+        if self._where is None:
+            return True
+        parent = None if row.parent is None else row.parent.id
+        return matches(self._where, id=row.id, metadata=row.metadata, parent=parent)
 
     async def vectors_of(self, texts: Sequence[str]) -> dict[str, Vector]:
         """What texts are as questions, without those that are refused."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from heapq import nsmallest
 from typing import Final
@@ -166,7 +166,7 @@ class _Asking:
         """What is asked, and what that is in words."""
         if queries is not None:
             some = _spread(queries)
-            named = "" if len(some) == len(queries) else f" (some of {len(queries):,})"
+            named = _left_out(queries)
             return list((await self._embedded(some)).values()), f"queries that were given{named}"
         if self._why_not:
             return self._neighbours(
@@ -197,12 +197,12 @@ class _Asking:
             self._leave_out(["judgements"], why)
             return
         ids = list(dict.fromkeys(each.id for each in judgements))
-        there = await self._new.present(ids)
+        there = await self._new.within(ids)
         grades: dict[str, dict[str, float]] = {}
         for each in judgements:
             if each.id in there:
                 grades.setdefault(each.query, {})[each.id] = each.grade
-        questions = await self._embedded(list(grades)[:MOST_ASKED])
+        questions = await self._embedded(_spread(list(grades)))
         old, new = list[float](), list[float]()
         for query, question in questions.items():
             if max(grades[query].values()) > 0:
@@ -213,7 +213,9 @@ class _Asking:
             self._leave_out(["judgements"], "no query has a row with a grade above 0 that is there")
             return
         unknown = len(ids) - len(there)
-        self.found.checks.append(evidence.judgements(old, new, unknown=unknown))
+        self.found.checks.append(
+            evidence.judgements(old, new, unknown=unknown, some_of=_left_out(grades))
+        )
 
     def time(self) -> None:
         """How long each took."""
@@ -247,9 +249,14 @@ class _Asking:
         self.found.checks += evidence.unjudged(names, why)
 
 
+def _left_out(queries: Sized) -> str:
+    """What is said where more are there than are asked."""
+    return "" if len(queries) <= MOST_ASKED else f" (some of {len(queries):,})"
+
+
 def _spread(queries: Sequence[str]) -> Sequence[str]:
     """As many as are asked, evenly spread."""
-    return queries[:: -(-len(queries) // MOST_ASKED)]
+    return queries[:: max(1, -(-len(queries) // MOST_ASKED))]
 
 
 def _has_direction(vector: Vector) -> bool:

@@ -273,11 +273,16 @@ def self_retrieval(old: Sequence[bool], new: Sequence[bool]) -> Check:
     return _compared("self-retrieval", found, what, f"{found.old:.1%} in the old slot")
 
 
-def judgements(old: Sequence[float], new: Sequence[float], *, unknown: int) -> Check:
-    """nDCG@10 over queries with judgements; ``unknown`` of these are of rows that are not there."""
+def judgements(
+    old: Sequence[float], new: Sequence[float], *, unknown: int, some_of: str = ""
+) -> Check:
+    """nDCG@10 over queries with judgements; ``unknown`` of these are of rows that are not there.
+
+    ``some_of`` says of how many the queries are some.
+    """
     found = paired_means(old, new)
-    aside = f"; {unknown:,} judged rows are not there" if unknown else ""
-    what = f"nDCG@{NEAREST} {found.new:.3f} over {found.pairs:,} judged queries"
+    aside = f"; {unknown:,} judged rows are not there, or not of the plan" if unknown else ""
+    what = f"nDCG@{NEAREST} {found.new:.3f} over {found.pairs:,} judged queries{some_of}"
     return _compared("judgements", found, what, f"{found.old:.3f} in the old slot{aside}")
 
 

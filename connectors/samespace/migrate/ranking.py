@@ -18,17 +18,26 @@ TIED: Final = 1e-6
 """Scores that float32 does not tell apart."""
 Z: Final = 1.959964
 """Of the normal distribution, for 95 % in the middle."""
+MOST_GRADE: Final = 100
 LEAST_PAIRS: Final = 10
 """Pairs below which an interval would say nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """How well a row answers a query: 0 is not at all, more is better."""
+    """How well a row answers a query: a grade from 0, not at all, to 100."""
 
     query: str
     id: str
     grade: float
+
+    def __post_init__(self) -> None:
+        is_number = isinstance(self.grade, int | float) and not isinstance(self.grade, bool)
+        if not is_number or not 0 <= self.grade <= MOST_GRADE:
+            raise InvalidInput(
+                f"the grade of row {excerpt(self.id)} is {excerpt(self.grade)}; pass a number from 0 to "
+                f"{MOST_GRADE}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,14 +184,16 @@ def _judgement(line: str, number: int) -> Judgement:
     if not isinstance(values, dict):
         raise _no_judgement(number, line)
     query, id, grade = (values.get(name) for name in ("query", "id", "grade"))
-    is_number = isinstance(grade, int | float) and not isinstance(grade, bool) and grade >= 0
-    if not (isinstance(query, str) and query.strip() and isinstance(id, str) and id and is_number):
+    if not (isinstance(query, str) and query.strip() and isinstance(id, str) and id):
         raise _no_judgement(number, line)
-    return Judgement(query=query, id=id, grade=float(grade or 0))
+    try:
+        return Judgement(query=query, id=id, grade=grade)  # type: ignore[arg-type]
+    except InvalidInput:
+        raise _no_judgement(number, line) from None
 
 
 def _no_judgement(number: int, line: str) -> InvalidInput:
     return InvalidInput(
         f"judgements, line {number}: {excerpt(line)} is no judgement; write "
-        '{"query": "…", "id": "…", "grade": 2}, with a grade from 0 on'
+        '{"query": "…", "id": "…", "grade": 2}, with a grade from 0 to 100'
     )
