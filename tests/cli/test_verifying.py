@@ -163,3 +163,13 @@ def test_a_file_that_is_there_is_replaced_and_nothing_is_left_beside_it(
     assert [each.read_text() for each in out.parent.iterdir()] == ["an older one"]
     assert call(*planned, "--backend", "hashing@96", "--out", str(out))[0] == 0
     assert [each.name for each in out.parent.iterdir()] == [out.name]
+
+
+def test_all_vectors_are_looked_at_where_that_is_asked_for(
+    planned: list[str], call: Caller
+) -> None:
+    arguments = [*planned, "--backend", "hashing@96", "--repetitions", "1", "--sample"]
+    code, told, _ = call(*arguments, "all")
+    assert (code, "all were looked at" in told) == (0, True)
+    code, _, said = call(*arguments, "some")
+    assert (code, "or 'all'" in said) == (2, True)

@@ -41,6 +41,7 @@ from samespace.migrate import (
     MigrationPlan,
     MigrationRun,
     Verification,
+    asking,
     comparing,
     open_slot,
     plan,
@@ -479,3 +480,18 @@ def test_judged_queries_beyond_those_that_are_asked_are_counted(
     judged = [Judgement(query=row.text, id=row.id, grade=1) for row in ROWS]
     check = verified(one, planned, judgements=judged).collections[0].check("judgements")
     assert "over 14 judged queries (some of 40)" in check.sentence
+
+
+def test_of_all_vectors_one_of_a_text_that_came_back_is_found(
+    one: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "BATCH", 7)  # several pages
+    planned = moved(one)
+    assert verified(one, planned, sample="all").passed
+    poison(one, [Document("d7", "the text that was there for a moment")], new(), slot=V3.id)
+    check = verified(one, planned, sample="all").collections[0].check("sample")
+    assert (check.passed, check.figures["ids"]) == (False, ["d7"])
+    assert (check.figures["judged"], check.figures["population"]) == (len(ROWS), len(ROWS))
+    assert "all were looked at" in check.sentence
+    with one.open(OLD) as store, pytest.raises(InvalidInput, match="sample.*or 'all'"):
+        verify(store, new(), planned, sample="some")  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -61,8 +61,9 @@ def verify(
         typer.Option(metavar="X", help="A score that the application goes by; may be given again."),
     ] = None,
     sample: Annotated[
-        int, typer.Option(metavar="N", help="How many vectors are made anew, drawn at random.")
-    ] = SAMPLED,
+        str,
+        typer.Option(metavar="N", help="How many vectors are made anew, drawn at random; or all."),
+    ] = str(SAMPLED),
     agreement: Annotated[
         float,
         typer.Option(
@@ -100,7 +101,7 @@ def verify(
             queries=asked,
             judgements=judged,
             thresholds=threshold or (),
-            sample=sample,
+            sample=_sample(sample),
             agreement=agreement,
             repetitions=repetitions,
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -113,6 +114,11 @@ def verify(
         write(html, verification_page(found).encode())
     if not found.passed:
         raise typer.Exit(1)
+
+
+def _sample(said: str) -> Any:
+    """A number where it is one; what else it is, is judged where it is used."""
+    return int(said) if said.isascii() and said.isdecimal() else said
 
 
 def _tell(collection: str, check: str) -> None:

@@ -42,6 +42,14 @@ class Slot(Rows):
         )
         return found
 
+    async def page(self, after: str | None) -> tuple[list[Document], str | None]:
+        """The next of the rows with a vector, and where to go on; None at the end."""
+        rows, cursor = await self._call(
+            self._store.filled, self.space, limit=BATCH, after=after, where=self._where
+        )
+        self.see(rows)
+        return [self._named(row) for row in rows], cursor
+
     async def within(self, ids: Sequence[str]) -> set[str]:
         """Those of these ids that are there and among the rows that are searched."""
         found: set[str] = set()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -86,7 +87,7 @@ class Sampled:
 
     threshold: float = AGREEMENT
     drawn: int = 0
-    cosines: list[float] = field(default_factory=list)
+    cosines: MutableSequence[float] = field(default_factory=lambda: array("f"))
     foreign: Named = field(default_factory=Named)
     refused: dict[str, str] = field(default_factory=dict)
     cut: Named = field(default_factory=Named)

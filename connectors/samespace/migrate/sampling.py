@@ -11,6 +11,7 @@ from samespace.audit.verdicts import Finding, Verdict, judge
 from samespace.documents import Document, SlotInfo, VersionedRow
 from samespace.ingest.embedder import Embedder
 from samespace.ingest.target import unique
+from samespace.migrate.asking import Slot
 from samespace.migrate.evidence import Sampled
 
 
@@ -30,6 +31,16 @@ class Sampling:
         for start in range(0, len(drawn), BATCH_SIZE):
             await self._take(drawn[start : start + BATCH_SIZE])
         return self._found
+
+    async def run_through(self, slot: Slot) -> Sampled:
+        """What became of every row of a slot, a page at a time."""
+        after: str | None = None
+        while True:
+            rows, after = await slot.page(after)
+            self._found.drawn += len(rows)
+            await self._take(rows)
+            if after is None:
+                return self._found
 
     async def _take(self, part: Sequence[Document]) -> None:
         parents = unique(row.parent.id for row in part if row.parent is not None)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import samespace
 from samespace.audit.checking import canary_cosines
@@ -57,7 +57,7 @@ def verify(
     queries: Sequence[str] | None = None,
     judgements: Sequence[Judgement] | None = None,
     thresholds: Sequence[float] = (),
-    sample: int = SAMPLED,
+    sample: int | Literal["all"] = SAMPLED,
     repetitions: int = REPETITIONS,
     agreement: float = AGREEMENT,
     made_at: str | None = None,
@@ -68,8 +68,8 @@ def verify(
 
     ``stores`` is a handle on each, opened with the space to move from; a handle's own backend embeds the
     questions to the old slot, and what cannot be told without one is named. ``backend`` is the target's.
-    Looked at are all rows (pending, stale), the canary, ``sample`` vectors drawn at random and made anew
-    (cosine of at least ``agreement``), whether these texts find themselves, and how both slots rank
+    Looked at are all rows (pending, stale), the canary, ``sample`` vectors drawn at random or ``"all"``, made
+    anew (cosine of at least ``agreement``), whether these texts find themselves, and how both slots rank
     ``queries``, by default the first sentences of these texts: overlap, ranks, nDCG with ``judgements``,
     and how long a search takes by ``clock``, each question ``repetitions`` times. For each of
     ``thresholds``, which are scores of the old space, the new one is found that as many hits pass.
@@ -87,7 +87,7 @@ def verify(
         queries=_texts(queries),
         judgements=tuple(judgements or ()),
         thresholds=tuple(map(_threshold, thresholds)),
-        sample=check_count(sample, what="sample (--sample)", most=MOST_SAMPLED),
+        sample=None if sample == "all" else _sample(sample),
         repetitions=check_count(repetitions, what="repetitions", most=MOST_REPETITIONS),
         agreement=check_threshold(agreement, what="agreement (--agreement)"),
         made_at=made_at,
@@ -105,7 +105,7 @@ class _Asked:
     queries: tuple[str, ...] | None
     judgements: tuple[Judgement, ...]
     thresholds: tuple[float, ...]
-    sample: int
+    sample: int | None
     repetitions: int
     agreement: float
     made_at: str | None
@@ -136,6 +136,10 @@ def _texts(queries: Sequence[str] | None) -> tuple[str, ...] | None:
     if not found:
         raise InvalidInput("queries has no text (--queries); leave it out, or pass some")
     return tuple(found)
+
+
+def _sample(size: object) -> int:
+    return check_count(size, what="sample (--sample)", most=MOST_SAMPLED, or_else=", or 'all'")
 
 
 def _threshold(score: Any) -> float:
@@ -222,7 +226,7 @@ class _Look:
         target = Slot(self._store.in_space(slot.space), self._reading, embedder, self._where)
         sweeping = await self._sweep(target)
         if await self._is_proved(slot):
-            drawn = await target.sample(self._asked.sample, self._where)
+            drawn = await target.sample(self._asked.sample or MOST_ASKED, self._where)
             filled = max(rows - sweeping.pending.count - sweeping.pending.blank, 0)
             await self._make_anew(target, embedder, slot, drawn, filled)
             await self._ask_both(info, target, drawn)
@@ -323,9 +327,12 @@ class _Look:
             is_late=is_late(slot.provenance),
             agreement=self._asked.agreement,
         )
-        found = await sampling.run(drawn)
-        there_are_more = len(drawn) == self._asked.sample
-        self._checks.append(evidence.sample(found, filled if there_are_more else len(drawn)))
+        if self._asked.sample is None:
+            found = await sampling.run_through(target)
+        else:
+            found = await sampling.run(drawn)
+        there_are_more = found.drawn == self._asked.sample
+        self._checks.append(evidence.sample(found, filled if there_are_more else found.drawn))
         self._checks.append(evidence.truncated(found))
 
     # By questions
