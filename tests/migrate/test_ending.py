@@ -524,7 +524,7 @@ def test_what_comes_next_is_said_of_a_slot_that_is_filled_dropped_or_alone(one: 
     with one.open(TaskBackend()) as store:
         store.upsert(ROWS)
         made = moved(store)
-        assert status(store, made).collections[0].next == "samespace migrate verify, then open"
+        assert status(store, made).collections[0].next.startswith("samespace migrate verify")
         store.upsert([Document("late", "written since")])
         assert status(store, made).collections[0].next.startswith("samespace migrate run")
         note = RunNote(

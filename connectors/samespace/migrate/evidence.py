@@ -125,7 +125,7 @@ def pending(found: Pending, rows: int) -> Check:
         said.append(
             f"{_rows(found.textless.count)} with a vector of the source and no text to make another from: "
             f"{found.textless}; give these a text or delete them, or open all the same (--force) and give "
-            "their vectors up in the end (samespace migrate finish --give-up-textless)"
+            "their vectors up in the end (samespace migrate finish --plan PLAN.json --give-up-textless)"
         )
     if not said:
         said.append(

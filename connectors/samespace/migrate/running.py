@@ -508,7 +508,8 @@ class _Collection:
             if asked is not None and asked != late:
                 raise InvalidInput(
                     f"the slot of {target.space} was begun {'with' if late else 'without'} late chunking; "
-                    "leave late_chunking out, or drop the slot (samespace migrate abort) and begin again"
+                    "leave late_chunking out, or drop the slot and begin again: samespace migrate abort "
+                    "--plan PLAN.json"
                 )
         else:
             late = asked if asked is not None else source is not None and is_late(source.provenance)

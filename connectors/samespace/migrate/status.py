@@ -17,7 +17,9 @@ from samespace.space import EmbeddingSpace
 
 Stage = Literal["planned", "filling", "open", "finished"]
 """No slot of the target yet; one that is being filled; one that is ready, beside the source's; alone."""
-_CHECKED: Final = "samespace migrate verify, then open"
+_CHECKED: Final = (
+    "samespace migrate verify --plan PLAN.json --backend SPEC --out VERIFICATION.json, then open"
+)
 _NEXT: Final[dict[Stage, str]] = {
     "planned": "samespace migrate run --plan PLAN.json --backend SPEC",
     "filling": "samespace migrate run --plan PLAN.json --backend SPEC, then verify and open",
