@@ -198,7 +198,9 @@ class AsyncStoreBase(ABC):
         return scope_options(self._claimed_layout.scope) if self._claimed_layout else ()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(collection={self._collection!r}, space={str(self._space)!r})"
+        made = vars(self)  # of a handle that was refused a traceback shows what there is
+        collection, space = made.get("_collection"), str(made.get("_space"))
+        return f"{type(self).__name__}({collection=!r}, {space=!r})"
 
     async def __aenter__(self) -> Self:
         return self
