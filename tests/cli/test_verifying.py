@@ -122,7 +122,7 @@ def test_another_backend_is_refused_as_one_of_another_space(
 ) -> None:
     code, _, said = call(*planned, "--backend", "hashing@128")
     assert code == 3
-    assert "the backend that the plan was made with" in said
+    assert "the backend that was planned with" in said
     code, _, said = call(*planned, "--backend", "hashing@96", "--old-backend", "hashing@32")
     assert code == 3
     code, _, said = call(*planned, "--backend", "hashing@96", "--agreement", "1")

@@ -238,12 +238,12 @@ def read_plan(path: Path) -> MigrationPlan:
         return MigrationPlan.from_dict(orjson.loads(path.read_bytes()))
     except OSError as error:
         raise InvalidInput(
-            f"cannot read the plan {excerpt(str(path))}: {error.strerror}; pass the file that samespace "
+            f"cannot read the plan {excerpt(path.name)}: {error.strerror}; pass the file that samespace "
             "migrate plan --out FILE wrote"
         ) from error
     except orjson.JSONDecodeError as error:
         raise InvalidInput(
-            f"{excerpt(str(path))} is no JSON, so no plan; pass the file that samespace migrate plan "
+            f"{excerpt(path.name)} is no JSON, so no plan; pass the file that samespace migrate plan "
             "--out FILE wrote"
         ) from error
 

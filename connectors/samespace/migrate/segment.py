@@ -146,17 +146,17 @@ def _check_header(found: bytes, wanted: bytes, path: Path, space: EmbeddingSpace
         return
     if found.startswith(_ANY_FORMAT) and not found.startswith(_FORMAT):
         raise InvalidInput(
-            f"{excerpt(str(path))} is of a newer format than this version reads; install a newer samespace, "
+            f"{excerpt(path.name)} is of a newer format than this version reads; install a newer samespace, "
             "or pass another folder (--keep-full)"
         )
     other = _space_of(found)
     if other is None or other == space:
         raise InvalidInput(
-            f"{excerpt(str(path))} is no archive of vectors, or the beginning of the file is damaged; remove "
+            f"{excerpt(path.name)} is no archive of vectors, or the beginning of the file is damaged; remove "
             "the file, and its texts are embedded again, or pass another folder (--keep-full)"
         )
     raise InvalidInput(
-        f"{excerpt(str(path))} holds vectors of {other}, and those to keep are of {space}; pass another "
+        f"{excerpt(path.name)} holds vectors of {other}, and those to keep are of {space}; pass another "
         "folder (--keep-full)"
     )
 
