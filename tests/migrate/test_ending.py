@@ -539,6 +539,8 @@ def test_what_comes_next_is_said_of_a_slot_that_is_filled_dropped_or_alone(one: 
         finish(store, made)
         with pytest.raises(MigrationError, match="this plan is finished"):
             verify(store, new(), made)
+        with pytest.raises(MigrationError, match="this plan is finished"):
+            run(store, new(), made)
 
 
 # What is given up

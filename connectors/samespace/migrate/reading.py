@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from samespace.documents import FillReport, VersionedRow
+from samespace.documents import CollectionInfo, FillReport, VersionedRow
+from samespace.errors import MigrationError, SpaceMismatch, excerpt
 from samespace.filters import Filter, field, matches
 from samespace.guard import Canary
 from samespace.ingest.target import IDS, Target
+from samespace.migrate.plan import PlannedCollection
 from samespace.protocols import FollowsChanges, Matrix, Shard
 from samespace.space import EmbeddingSpace
 
 
 class Rows(Target):
     """The rows of one collection, in whichever slot is asked for."""
+
+    async def planned_info(self, planned: PlannedCollection) -> CollectionInfo:
+        """What a collection says of itself; :class:`MigrationError` if its plan is finished."""
+        try:
+            return await self.info()
+        except SpaceMismatch as refusal:
+            target = Rows(self._store.in_space(planned.target.space), self._worker)
+            with suppress(SpaceMismatch):
+                await target.info()
+                raise _finished(planned) from None
+            raise refusal from None
 
     async def count(self, where: Filter | None) -> int:
         """How many rows pass."""
@@ -174,6 +188,14 @@ class Rows(Target):
 
 def _place(row: VersionedRow) -> tuple[str, str, str]:
     return row.document.id, row.native_id, row.key
+
+
+def _finished(planned: PlannedCollection) -> MigrationError:
+    return MigrationError(
+        f"this plan is finished in collection {excerpt(planned.name)}: its slot of {planned.source.space} is "
+        f"dropped, so that nothing is left to move from or compare with; applications go on with "
+        f"{planned.target.space}, and samespace audit looks at its vectors"
+    )
 
 
 def passing(rows: Sequence[VersionedRow], where: Filter | None) -> Sequence[VersionedRow]:

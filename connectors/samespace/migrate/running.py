@@ -404,7 +404,7 @@ class _Collection:
         """Add the target's slot, or see that it is what was planned; once."""
         if self._slots:
             return
-        info = await self._rows.info()
+        info = await self._rows.planned_info(self._planned)
         check_holds(self._planned, info, opened=True)
         late = self._is_late(info)
         made: Canary | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -13,7 +13,7 @@ from samespace.audit.checking import canary_cosines
 from samespace.audit.remaking import check_can_embed_chunks, is_late
 from samespace.documents import CollectionInfo, Document, SlotInfo
 from samespace.embedding import close_async, require_any, uncached
-from samespace.errors import InvalidInput, MigrationError, SpaceMismatch, excerpt
+from samespace.errors import InvalidInput, MigrationError, excerpt
 from samespace.filters import Filter, of_json
 from samespace.guard import check_threshold
 from samespace.ingest.arguments import check_count
@@ -218,7 +218,7 @@ class _Look:
 
     async def run(self) -> VerifiedCollection:
         """Look from what is free to what costs, and in the end again at rows that others were writing."""
-        info = await self._info()
+        info = await self._rows.planned_info(self._planned)
         check_holds(self._planned, info, opened=True)
         slot = self._slot(info)
         rows = await self._count(info)
@@ -260,25 +260,6 @@ class _Look:
         self._begin("stale")
         await sweeping.look_for_stale()
         return sweeping
-
-    async def _info(self) -> CollectionInfo:
-        """What the collection is, or that there is nothing to go by any more."""
-        try:
-            return await self._rows.info()
-        except SpaceMismatch as refusal:
-            target = Rows(self._store.in_space(self._planned.target.space), self._reading)
-            with suppress(SpaceMismatch):
-                await target.info()
-                raise self._finished() from None
-            raise refusal from None
-
-    def _finished(self) -> MigrationError:
-        source, target = self._planned.source.space, self._planned.target.space
-        return MigrationError(
-            f"this plan is finished in collection {excerpt(self._planned.name)}: its slot of {source} is "
-            f"dropped, so that nothing is left to compare with; applications go on with {target}, and "
-            "samespace audit looks at its vectors"
-        )
 
     def _slot(self, info: CollectionInfo) -> SlotInfo:
         target = self._planned.target.space
