@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -475,14 +475,15 @@ def test_one_batch_that_fails_throws_away_none_that_others_paid_for(one: Place) 
         calls_at_once = 8
 
     seeded(one)
-    backend, others = AtOnce(), threading.Event()
+    backend, others, failing = AtOnce(), threading.Event(), threading.Event()
 
     def hook(number: int, texts: Sequence[str]) -> None:
         if number == 1:
-            assert others.wait(10)
+            assert others.wait(60)
+            failing.set()
             raise BackendUnavailable("away for a moment")
         others.set()
-        time.sleep(0.3)
+        failing.wait(60)
 
     backend.hook = hook
     made = planned(one, backend)
@@ -577,14 +578,17 @@ def test_a_follower_does_not_hurry_for_rows_that_it_cannot_fill(one: Place) -> N
         )
     backend = Together(SHORT)
     made = planned(one, backend)
-    with (
-        one.open() as store,
-        Follower(store, backend, made, late_chunking=True, interval=0.3) as follower,
-    ):
-        time.sleep(2)
-        report = follower.run.report
-    assert (report.complete, report.filled) == (False, 3)
-    assert 2 <= report.sweeps <= 7
+    swept = threading.Event()
+    with one.open() as store, ThreadPoolExecutor(1) as thread:
+        run = MigrationRun(
+            store, backend, made, late_chunking=True, follow=True, interval=3600,
+            on_progress=lambda report: swept.set() if report.sweeps else None,
+        )  # fmt: skip
+        running = thread.submit(run.run)
+        assert swept.wait(60)
+        run.stop()
+        report = running.result()
+    assert (report.complete, report.filled, report.sweeps) == (False, 3, 1)
 
 
 def test_rows_that_others_write_meanwhile_are_looked_at_again_though_none_was_filled(
