@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -183,11 +183,12 @@ def _judgement(line: str, number: int) -> Judgement:
         values = None
     if not isinstance(values, dict):
         raise _no_judgement(number, line)
-    query, id, grade = (values.get(name) for name in ("query", "id", "grade"))
+    named: dict[str, Any] = {name: values.get(name) for name in ("query", "id", "grade")}
+    query, id, grade = named["query"], named["id"], named["grade"]
     if not (isinstance(query, str) and query.strip() and isinstance(id, str) and id):
         raise _no_judgement(number, line)
     try:
-        return Judgement(query=query, id=id, grade=grade)  # type: ignore[arg-type]
+        return Judgement(query=query, id=id, grade=grade)
     except InvalidInput:
         raise _no_judgement(number, line) from None
 

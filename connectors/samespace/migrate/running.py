@@ -98,7 +98,7 @@ class MigrationRun:
         found = require_any(backend)
         if found is None:
             raise InvalidInput("there is no backend to fill with: pass one of the target's space")
-        pairs = paired(stores, plan)
+        pairs = _planned_for(stores, plan)
         for _, planned in pairs:
             planned.check_target(found.space)
         _check_interval(interval)
@@ -170,7 +170,7 @@ def run(
     return MigrationRun(stores, backend, plan, **options).run()
 
 
-def paired(
+def _planned_for(
     stores: AnyStore | Iterable[AnyStore], plan: MigrationPlan
 ) -> list[tuple[AnyStore, PlannedCollection]]:
     """Each handle with what was planned for its collection; :class:`InvalidInput` for one that was not."""
@@ -180,9 +180,9 @@ def paired(
     return [(store, plan.of(store.collection)) for store in listed]
 
 
-def _check_interval(interval: object) -> None:
+def _check_interval(interval: Any) -> None:
     is_number = isinstance(interval, int | float) and not isinstance(interval, bool)
-    if not is_number or not 0 < float(interval) <= 3600:  # type: ignore[arg-type]
+    if not is_number or not 0 < interval <= 3600:
         raise InvalidInput(
             f"interval is {excerpt(interval)}; pass seconds, more than 0, at most 3,600"
         )
