@@ -209,9 +209,11 @@ class QdrantStranger:
                 with_vectors=True,
                 limit=10,
             )
+        # The server reads what it has found in a second look: by then a vector may be gone.
         return [
-            (_key(point.id), (point.payload or {})[field], _as_array(_named(point.vector)[slot]))
+            (_key(point.id), (point.payload or {})[field], _as_array(vectors[slot]))
             for point in found.points
+            if slot in (vectors := _named(point.vector))
         ]
 
     def rows(self, slots: Iterable[str]) -> dict[Key, Row]:
