@@ -169,6 +169,14 @@ def test_a_document_that_was_refused_is_embedded_once_its_chunks_allow_it(one: P
     assert report.collections[0].slots[0].named[0][0] == "a-1"
 
 
+def test_a_document_that_is_refused_over_several_batches_leaves_nothing_to_do(one: Place) -> None:
+    parts = enumerate(chunks("a", 5))
+    seeded(one, [replace(each, parent=Parent("a", n, (n * 8, n * 8 + 10))) for n, each in parts])
+    report = ran(one, TogetherBackend(UNLIKE, seed=5), late_chunking=True, batch_size=3)
+    slot = report.collections[0].slots[0]
+    assert (report.complete, slot.refused, slot.left) == (True, 5, 0)
+
+
 class Reluctant(TaskBackend):
     """Refuses what is too long, and counts how often it is asked for that."""
 

@@ -220,7 +220,6 @@ class SlotFilling:
         taken = await self._wanted(own)
         if not taken:
             return
-        self._found += len(taken)
         if self._budget.is_limited:
             await self._in_flight.drain()
         await asyncio.sleep(self._pace.pause())
@@ -268,6 +267,7 @@ class SlotFilling:
 
     async def _each(self, rows: Sequence[VersionedRow]) -> None:
         """Rows that have nothing to do with one another."""
+        self._found += len(rows)
         for part in self._affordable(await self._after_unsourced(rows)):
             await self._part(part)
 
@@ -288,15 +288,24 @@ class SlotFilling:
         alone = [row for row in rows if row.document.parent is None]
         if alone:
             await self._each(alone)
-        parents = {row.document.parent.id for row in rows if row.document.parent is not None}
-        free = sorted(parents - self._documents)
-        self._documents.update(free)
+        documents = self._free(rows)
+        self._documents.update(documents)
+        # Rows of the others are found by whoever has those: refused or filled with them.
+        self._found += sum(map(len, documents.values()))
         try:
-            for parent in free:
-                wanted = {row.document.id for row in rows if _is_of(row, parent)}
+            for parent, wanted in documents.items():
                 await self._document(parent, wanted, are_pending=are_pending)
         finally:
-            self._documents.difference_update(free)
+            self._documents.difference_update(documents)
+
+    def _free(self, rows: Sequence[VersionedRow]) -> dict[str, set[str]]:
+        """The ids of rows by their documents, but for documents that another batch has."""
+        found: dict[str, set[str]] = {}
+        for row in rows:
+            parent = row.document.parent
+            if parent is not None and parent.id not in self._documents:
+                found.setdefault(parent.id, set()).add(row.document.id)
+        return dict(sorted(found.items()))
 
     async def _document(self, parent: str, wanted: set[str], *, are_pending: bool) -> None:
         """One document as it is now."""
