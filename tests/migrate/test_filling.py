@@ -27,7 +27,7 @@ from tests.migrate.test_running import (
 from samespace import Document, Parent, field
 from samespace.errors import EmbeddingError
 from samespace.guard import CANARY_TEXTS
-from samespace.migrate import MigrationRun
+from samespace.migrate import MigrationReport, MigrationRun
 from samespace.protocols import Matrix
 from samespace.space import derive
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
@@ -190,13 +190,16 @@ class Reluctant(TaskBackend):
         return super().embed_documents(texts)
 
 
-def change_in_place(place: Place, text: str) -> None:
-    """What another application does that looks at no vector: change the text of one row."""
+def change_in_place(place: Place, text: str, rows: int = 1) -> None:
+    """What another application does that looks at no vector: change the texts of rows."""
     address = f"{place.source}/{place.collection}"
-    hit = httpx.get(f"{address}/_search?size=1", timeout=30).json()["hits"]["hits"][0]
-    changed = {"doc": {"text": text}}
-    answer = httpx.post(f"{address}/_update/{hit['_id']}?refresh=true", json=changed, timeout=30)
-    answer.raise_for_status()
+    found = httpx.get(f"{address}/_search?size={rows}", timeout=30).json()["hits"]["hits"]
+    for number, hit in enumerate(found):
+        changed = {"doc": {"text": f"{text} {number}" if number else text}}
+        answer = httpx.post(
+            f"{address}/_update/{hit['_id']}?refresh=true", json=changed, timeout=30
+        )
+        answer.raise_for_status()
 
 
 def test_a_row_that_keeps_the_vector_of_an_earlier_text_is_named_as_such(logged: Place) -> None:
@@ -288,3 +291,51 @@ def test_a_vector_of_an_earlier_text_is_not_derived_from(logged: Place) -> None:
     assert (report.complete, report.filled) == (True, 1)
     assert [text for text in backend.documents if text not in CANARY_TEXTS] == [CHANGED]
     check_derived(logged)
+
+
+class Stopping(TogetherBackend):
+    """Asks the run to end with the second call, and counts the calls that come after it."""
+
+    run: MigrationRun
+    calls = 0
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        self.calls += texts[0] not in CANARY_TEXTS
+        if self.calls == 2:
+            self.run.stop()
+        return super().embed_documents(texts)
+
+
+class StoppingShortening(Stopping):
+    """As :class:`Stopping`, for vectors that others are cut from."""
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        super().embed_documents(texts)
+        return derive(TaskBackend().embed_documents(texts), stored=V3, offered=SHORT)
+
+    def embed_queries(self, texts: Sequence[str]) -> Matrix:
+        return derive(TaskBackend().embed_queries(texts), stored=V3, offered=SHORT)
+
+
+def stopped(place: Place, backend: Stopping, **options: Any) -> MigrationReport:
+    made = planned(place, backend)
+    with place.open() as store:
+        backend.run = MigrationRun(store, backend, made, **options)
+        return backend.run.run()
+
+
+def test_a_stop_is_heard_between_documents(one: Place) -> None:
+    seeded(one, [row for n in range(9) for row in chunks(f"d{n}", 1)])
+    backend = Stopping(UNLIKE, seed=5)
+    report = stopped(one, backend, late_chunking=True)
+    assert (report.stopped, report.filled, backend.calls) == ("asked", 2, 2)
+    assert report.collections[0].slots[0].left == 7
+
+
+def test_a_stop_is_heard_amid_what_may_be_derived(logged: Place) -> None:
+    seeded(logged, ROWS[:9])
+    ran(logged, Shortening(SHORT))
+    change_in_place(logged, CHANGED, rows=9)
+    backend = StoppingShortening(SHORT)
+    report = stopped(logged, backend, batch_size=1)
+    assert (report.stopped, backend.calls <= 3) == ("asked", True)

@@ -208,6 +208,8 @@ class SlotFilling:
             if source is not None:
                 rows = await self._rows.with_vouched(source, rows)
             for start in range(0, len(rows), limit):
+                if self._is_stopping():
+                    return
                 await self._take(rows[start : start + limit], are_pending=False)
             if since is None:
                 return
@@ -294,6 +296,8 @@ class SlotFilling:
         self._found += sum(map(len, documents.values()))
         try:
             for parent, wanted in documents.items():
+                if self._is_stopping():
+                    return
                 await self._document(parent, wanted, are_pending=are_pending)
         finally:
             self._documents.difference_update(documents)
