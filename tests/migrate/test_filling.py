@@ -8,7 +8,9 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psycopg
 import pytest
+from psycopg import sql
 from tests.contract.ingesting import Place, elasticsearch_place, postgres_place
 from tests.contract.test_elasticsearch_contract import raw
 from tests.migrate.following import Follower
@@ -28,6 +30,7 @@ from samespace import Document, Parent, field
 from samespace.errors import EmbeddingError
 from samespace.guard import CANARY_TEXTS
 from samespace.migrate import MigrationReport, MigrationRun
+from samespace.migrate.reading import Rows
 from samespace.protocols import Matrix
 from samespace.space import derive
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
@@ -339,3 +342,88 @@ def test_a_stop_is_heard_amid_what_may_be_derived(logged: Place) -> None:
     backend = StoppingShortening(SHORT)
     report = stopped(logged, backend, batch_size=1)
     assert (report.stopped, backend.calls <= 3) == ("asked", True)
+
+
+def test_a_row_that_others_change_all_the_time_keeps_no_follower_from_the_log(
+    logged: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hot(TaskBackend):
+        calls = 0
+
+        def embed_documents(self, texts: Sequence[str]) -> Matrix:
+            made = super().embed_documents(texts)
+            self.calls += not set(texts) <= set(CANARY_TEXTS)
+            if 0 < self.calls < 5:
+                writer.upsert([replace(ROWS[0], text=f"changed {self.calls} times")])
+            return made
+
+    async def counted(self: Rows, *args: Any, **options: Any) -> Any:
+        looks.append(args)
+        return await pending_of(self, *args, **options)
+
+    looks: list[Any] = []
+    pending_of = Rows.pending
+    monkeypatch.setattr(Rows, "pending", counted)
+    seeded(logged, ROWS[:4])
+    backend = Hot(UNLIKE, seed=5)
+    made = planned(logged, backend)
+    with (
+        logged.open(TaskBackend()) as writer,
+        logged.open() as store,
+        Follower(store, backend, made, interval=0.1) as follower,
+    ):
+        assert follower.wait_until_idle().complete
+    assert (len(looks), backend.calls, pending(logged)) == (1, 5, [])
+
+
+def hold(place: Place, id: str) -> None:
+    """Have the server write one row no more, and say nothing of it."""
+    schema, table = sql.Identifier(place.options["schema"]), sql.Identifier(place.collection)
+    with psycopg.connect(place.source, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL(
+                "CREATE FUNCTION {0}.hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                "IF old.id = {2} THEN RETURN NULL; END IF; RETURN new; END $$; "
+                "CREATE TRIGGER hold BEFORE UPDATE ON {0}.{1} FOR EACH ROW EXECUTE FUNCTION {0}.hold()"
+            ).format(schema, table, sql.Literal(id))
+        )
+
+
+def test_a_row_that_cannot_be_written_is_paid_for_but_once_more(one: Place) -> None:
+    seeded(one, ROWS[:5])
+    made = planned(one, new())
+    ran(one, new(), made, budget_tokens=1)
+    hold(one, ROWS[3].id)
+    backend = new()
+    report = ran(one, backend, made)
+    assert (report.complete, report.filled) == (False, 4)
+    assert backend.documents.count(ROWS[3].text) == 2
+
+
+def test_a_follower_does_not_hurry_for_a_row_that_cannot_be_written(one: Place) -> None:
+    seeded(one, ROWS[:5])
+    backend = new()
+    made = planned(one, backend)
+    ran(one, new(), made, budget_tokens=1)
+    hold(one, ROWS[3].id)
+    with one.open() as store, Follower(store, backend, made, interval=3600) as follower:
+        with follower._changed:
+            assert follower._changed.wait_for(lambda: follower._report.sweeps, 60)
+        assert not follower._running.done()
+    assert (follower.run.report.sweeps, follower.run.report.idle) == (1, False)
+    assert backend.documents.count(ROWS[3].text) == 3
+
+
+def test_a_row_is_refused_no_more_once_its_text_can_be_embedded(one: Place) -> None:
+    seeded(one, [*ROWS[:2], Document("bad", "a text that is too long")])
+    backend = Reluctant(UNLIKE, seed=5)
+    made = planned(one, backend)
+    with one.open(TaskBackend()) as store, Follower(store, backend, made, interval=0.1) as follower:
+        assert follower.wait_until_idle().collections[0].slots[0].refused == 1
+        store.upsert([Document("bad", "another that is too long")])
+        slot = follower.wait_until_idle().collections[0].slots[0]
+        assert (slot.refused, len(slot.named), backend.refused) == (1, 1, 2)
+        store.upsert([Document("bad", "one that is short")])
+        report = follower.wait_until_idle()
+    slot = report.collections[0].slots[0]
+    assert (report.complete, slot.refused, slot.named) == (True, 0, ())

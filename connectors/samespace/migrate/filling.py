@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -17,15 +17,15 @@ from samespace.filters import Filter
 from samespace.ingest.target import IDS
 from samespace.migrate.fingerprints import (
     Fingerprints,
-    fingerprint,
     fingerprint_of,
     fingerprint_of_chunks,
 )
 from samespace.migrate.flow import InFlight
 from samespace.migrate.making import Making, Unsourced, paired
 from samespace.migrate.pacing import Budget, Pace
-from samespace.migrate.progress import NAMED, SlotProgress
+from samespace.migrate.progress import SlotProgress
 from samespace.migrate.reading import Rows, passing
+from samespace.migrate.tallying import Look, Tally
 from samespace.protocols import Shard, Vector
 from samespace.space import EmbeddingSpace
 from samespace.vectors import stack
@@ -35,35 +35,6 @@ UNREACHABLE: Final = (
 )
 
 BEHIND: Final = "its vector is of an earlier text, and its text cannot be embedded: "
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What was done so far."""
-
-    filled: int = 0
-    derived: int = 0
-    changed: int = 0
-    left: int = 0
-    refused: Fingerprints = field(default_factory=Fingerprints)
-    """Of rows, with their texts."""
-    unreachable: Fingerprints = field(default_factory=Fingerprints)
-    """Of keys."""
-    named: dict[str, str] = field(default_factory=dict)
-
-    def refuse(self, document: Document, reason: str) -> None:
-        if fingerprint(document) not in self.refused:
-            self.refused.add(fingerprint(document))
-            self.name(document.id, reason)
-
-    def accept(self, document: Document) -> None:
-        if fingerprint(document) in self.refused:
-            self.refused.discard(fingerprint(document))
-            self.named.pop(document.id, None)
-
-    def name(self, id: str, reason: str) -> None:
-        if len(self.named) < NAMED:
-            self.named[id] = reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +83,7 @@ class SlotFilling:
         self._in_flight, self._budget = in_flight, budget
         self._is_stopping, self._tell = is_stopping, tell
         self._pace = Pace()
-        self._tally = _Tally()
-        self._found, self._settled = 0, 0
-        """Rows that this sweep took and that were not refused, and those of them that were filled."""
+        self._tally, self._look = Tally(), Look()
         self._is_unfinished = False
         """Whether this sweep left rows that need not be changed again to be filled."""
         self._position: str | None = None
@@ -133,31 +102,26 @@ class SlotFilling:
     @property
     def progress(self) -> SlotProgress:
         """What was done so far."""
-        tally = self._tally
-        return SlotProgress(
-            space=self._space,
-            filled=tally.filled,
-            derived=tally.derived,
-            changed=tally.changed,
-            refused=len(tally.refused),
-            unreachable=len(tally.unreachable),
-            left=tally.left,
-            named=tuple(tally.named.items()),
-        )
+        return self._tally.progress(self._space)
+
+    @property
+    def moved(self) -> int:
+        """Rows that the last sweep could not fill since others had written them since the one before."""
+        return self._look.moved
 
     async def sweep(self) -> tuple[int, int]:
         """One look at all rows: how many there were to fill, and how many were filled.
 
         Where the store has a log of changes, one look at what was written since the last one.
         """
-        self._found, self._settled, self._is_unfinished = 0, 0, False
+        self._look, self._is_unfinished = self._look.next(), False
         before = self._tally.filled
         if self._position is not None:
             await self._changed(self._position)
         else:
             await self._look_at_all()
-        self._tally.left = max(0, self._found - self._settled)
-        return self._found, self._tally.filled - before
+        self._tally.left = self._look.left
+        return self._look.found, self._tally.filled - before
 
     async def _look_at_all(self) -> None:
         begun = None if self._making.derives_from else await self._rows.position()
@@ -242,15 +206,14 @@ class SlotFilling:
 
     async def _wanted(self, rows: Sequence[VersionedRow]) -> list[VersionedRow]:
         reachable = [row for row in rows if self._is_reachable(row)]
-        refused = [row for row in reachable if fingerprint(row.document) in self._tally.refused]
+        refused = [row for row in reachable if self._tally.has_refused(row.document)]
         again = await self._anew(refused) if refused and self._share.together else set[str]()
         hopeless = {row.document.id for row in refused} - again
         return [row for row in reachable if row.document.id not in hopeless]
 
     def _is_reachable(self, row: VersionedRow) -> bool:
         if row.key:
-            self._tally.unreachable.add(fingerprint_of(row.key))
-            self._tally.name(row.key, UNREACHABLE)
+            self._tally.note_unreachable(row.key, UNREACHABLE)
         return not row.key
 
     async def _anew(self, refused: Sequence[VersionedRow]) -> set[str]:
@@ -269,14 +232,17 @@ class SlotFilling:
 
     async def _each(self, rows: Sequence[VersionedRow]) -> None:
         """Rows that have nothing to do with one another."""
-        self._found += len(rows)
+        self._look.found += len(rows)
         for part in self._affordable(await self._after_unsourced(rows)):
             await self._part(part)
 
     async def _part(self, rows: Sequence[VersionedRow]) -> None:
         made = await self._making.make(rows, {})
         await self._note(made, rows, {row.document.id for row in rows})
-        self._settled += (await self._write(rows, made)).filled
+        done = await self._write(rows, made)
+        self._look.settled += done.filled
+        # Who changed a row that is embedded alone has left it in the store's log.
+        self._is_unfinished |= bool(done.changed) and self._unsourced is not None
 
     async def _after_unsourced(self, rows: Sequence[VersionedRow]) -> Sequence[VersionedRow]:
         if self._unsourced is None:
@@ -293,7 +259,7 @@ class SlotFilling:
         documents = self._free(rows)
         self._documents.update(documents)
         # Rows of the others are found by whoever has those: refused or filled with them.
-        self._found += sum(map(len, documents.values()))
+        self._look.found += sum(map(len, documents.values()))
         try:
             for parent, wanted in documents.items():
                 if self._is_stopping():
@@ -347,10 +313,12 @@ class SlotFilling:
     ) -> None:
         """First the chunks that have a vector, so that a stop between leaves none that nobody looks for."""
         first = [row for row in rows if row.document.id not in last]
-        if (await self._write(first, made)).changed:
-            return
-        done = await self._write([row for row in rows if row.document.id in last], made)
-        self._settled += min(done.filled, len(wanted))
+        done = await self._write(first, made)
+        if not done.changed:
+            done = await self._write([row for row in rows if row.document.id in last], made)
+            self._look.settled += min(done.filled, len(wanted))
+        # Of a document that others changed, chunks are left that nobody writes again.
+        self._is_unfinished |= bool(done.changed)
 
     async def _note(
         self, made: Remade, rows: Sequence[VersionedRow], taken: Collection[str]
@@ -358,18 +326,18 @@ class SlotFilling:
         """``taken`` are the ids of those that this sweep counts among what it found."""
         self._embedded += made.embedded
         refused = [row.document for row in rows if row.document.id in made.refused]
-        self._found -= len({document.id for document in refused}.intersection(taken))
+        self._look.found -= len({document.id for document in refused}.intersection(taken))
         behind = await self._behind(refused)
         for document in refused:
             reason = made.refused[document.id]
             self._tally.refuse(document, BEHIND + reason if document.id in behind else reason)
-        for row in rows if self._tally.refused else ():
+        for row in rows:
             if row.document.id in made.vectors:
                 self._tally.accept(row.document)
 
     async def _behind(self, refused: Sequence[Document]) -> set[str]:
         """Those of these that have a vector in the slot, which then is of another text."""
-        ids = [each.id for each in refused if fingerprint(each) not in self._tally.refused]
+        ids = [each.id for each in refused if not self._tally.has_refused(each)]
         return {row.document.id for row in await self._rows.filled_of(self._space, ids)}
 
     async def _write(self, rows: Sequence[VersionedRow], made: Remade) -> FillReport:
@@ -384,8 +352,8 @@ class SlotFilling:
         self._pace.note(time.monotonic() - began, len(pairs))
         self._tally.filled += done.filled
         self._tally.changed += done.changed
-        # Of a document that others changed, chunks are left that nobody writes again.
-        self._is_unfinished |= bool(done.changed)
+        if done.changed:
+            self._look.note_changed([row for row, _ in pairs], done.changed)
         if self._making.derives_from is not None:
             self._tally.derived += min(done.filled, sum(row.vector is not None for row, _ in pairs))
         self._tell()

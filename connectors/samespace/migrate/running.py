@@ -341,7 +341,7 @@ class _Run:
         return complete
 
     async def _sweep(self) -> bool:
-        """One look at every slot that is kept; whether rows were filled, or changed meanwhile."""
+        """One look at every slot that is kept; whether rows were filled."""
         began, self._is_cut = time.monotonic(), False
         looks = [await each.sweep() for each in self._collections]
         if self._is_cut:
@@ -549,9 +549,9 @@ class _Collection:
         return not found
 
     async def sweep(self) -> tuple[int, int]:
-        """One look at every slot, as :func:`_look` does it."""
+        """One look at every slot: rows that there were to fill, and those filled."""
         # What the target may be derived from comes first.
-        looks = [await _look(slot) for slot in reversed(self._slots)]
+        looks = [await slot.sweep() for slot in reversed(self._slots)]
         found, done = (sum(counts) for counts in zip(*looks, strict=True))
         if not found and not self._indexed:
             await self._index()
@@ -598,9 +598,8 @@ class _Collection:
 
 async def _look(slot: SlotFilling) -> tuple[int, int]:
     """One look at a slot: rows that there were to fill, and those filled or changed meanwhile."""
-    before = slot.progress.changed
     found, filled = await slot.sweep()
-    return found, filled + slot.progress.changed - before
+    return found, filled + slot.moved
 
 
 def _slot_of(info: CollectionInfo, space: EmbeddingSpace) -> SlotInfo | None:

@@ -1,0 +1,106 @@
+"""What became of a slot's rows: in all, and in one look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from samespace.documents import Document, VersionedRow
+from samespace.migrate.fingerprints import Fingerprints, fingerprint, fingerprint_of
+from samespace.migrate.progress import NAMED, SlotProgress
+from samespace.space import EmbeddingSpace
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was done so far."""
+
+    filled: int = 0
+    derived: int = 0
+    changed: int = 0
+    left: int = 0
+    _refused: Fingerprints = field(default_factory=Fingerprints)
+    """Of ids."""
+    _refused_texts: Fingerprints = field(default_factory=Fingerprints)
+    """Of rows with their texts; where a row's text is another now, that of the text before stays."""
+    _unreachable: Fingerprints = field(default_factory=Fingerprints)
+    """Of keys."""
+    _named: dict[str, str] = field(default_factory=dict)
+
+    def progress(self, space: EmbeddingSpace) -> SlotProgress:
+        """All of it."""
+        return SlotProgress(
+            space=space,
+            filled=self.filled,
+            derived=self.derived,
+            changed=self.changed,
+            refused=len(self._refused),
+            unreachable=len(self._unreachable),
+            left=self.left,
+            named=tuple(self._named.items()),
+        )
+
+    def has_refused(self, document: Document) -> bool:
+        """Whether a row cannot be embedded with the text that it has."""
+        is_refused = fingerprint_of(document.id) in self._refused
+        return is_refused and fingerprint(document) in self._refused_texts
+
+    def refuse(self, document: Document, reason: str) -> None:
+        """A row cannot be embedded."""
+        if not self.has_refused(document):
+            self._refused.add(fingerprint_of(document.id))
+            self._refused_texts.add(fingerprint(document))
+            self._name(document.id, reason)
+
+    def accept(self, document: Document) -> None:
+        """A row can be embedded, as it may not have been before, or with another text."""
+        place = fingerprint_of(document.id) if len(self._refused) else 0
+        if place in self._refused:
+            self._refused.discard(place)
+            self._refused_texts.discard(fingerprint(document))
+            self._named.pop(document.id, None)
+
+    def note_unreachable(self, key: str, reason: str) -> None:
+        """No id leads to a row."""
+        self._unreachable.add(fingerprint_of(key))
+        self._name(key, reason)
+
+    def _name(self, id: str, reason: str) -> None:
+        if id in self._named or len(self._named) < NAMED:
+            self._named[id] = reason
+
+
+@dataclass(slots=True)
+class Look:
+    """One look at all rows, or at those that were written since the last one."""
+
+    found: int = 0
+    """Rows that were taken and not refused."""
+    settled: int = 0
+    """Those of them that were filled."""
+    moved: int = 0
+    """Rows that others wrote meanwhile; not one that is, again, what the last look found."""
+    _tried: Fingerprints = field(default_factory=Fingerprints)
+    _tried_before: Fingerprints = field(default_factory=Fingerprints)
+    """As they were read, rows of batches of which not all could be filled."""
+
+    def next(self) -> Look:
+        """The look after this one."""
+        return Look(_tried_before=self._tried)
+
+    @property
+    def left(self) -> int:
+        """Rows that were found and not filled."""
+        return max(0, self.found - self.settled)
+
+    def note_changed(self, rows: Sequence[VersionedRow], changed: int) -> None:
+        """So many rows of a batch were no longer what had been read, or cannot be written at all."""
+        tried = {_as_read(row) for row in rows}
+        self.moved += min(changed, sum(each not in self._tried_before for each in tried))
+        for each in tried:
+            self._tried.add(each)
+
+
+def _as_read(row: VersionedRow) -> int:
+    place = f"{len(row.document.id)}:{row.document.id}{len(row.native_id)}:{row.native_id}"
+    return fingerprint_of(place + row.version.hex())
