@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,7 @@ from samespace.errors import (
 )
 from samespace.guard import CANARY_TEXTS, SlotState
 from samespace.migrate import MigrationPlan, MigrationReport, MigrationRun, open_slot, plan
+from samespace.migrate.reading import Rows
 from samespace.protocols import Matrix, Vector
 from samespace.space import EmbeddingSpace, derive
 from samespace.testing.backends import UNLIKE, V3, LyingBackend, TaskBackend
@@ -676,3 +678,24 @@ def test_the_index_is_built_once_the_rows_of_the_plan_are_filled(one: Place) -> 
     assert not half.collections[0].indexed
     assert rest.collections[0].indexed
     check_filled(one, new(), [row for row in ROWS if row.metadata["n"] == 1])
+
+
+def test_a_stop_amid_a_look_begins_no_index(one: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    others: list[MigrationReport] = []
+    pending = Rows.pending
+
+    async def and_stop(self: Rows, *args: Any, **options: Any) -> Any:
+        if run.report.following and not others:
+            others.append(run.report)
+            others.append(await asyncio.to_thread(ran, one, new(), made, worker=(1, 2)))
+            run.stop()
+        return await pending(self, *args, **options)
+
+    monkeypatch.setattr(Rows, "pending", and_stop)
+    seeded(one)
+    made = planned(one, new())
+    with one.open(index=Index(build="immediate")) as store:
+        run = MigrationRun(store, new(), made, worker=(0, 2), follow=True)
+        report = run.run()
+    assert (report.stopped, others[1].complete) == ("asked", True)
+    assert not report.collections[0].indexed

@@ -553,7 +553,7 @@ class _Collection:
         # What the target may be derived from comes first.
         looks = [await slot.sweep() for slot in reversed(self._slots)]
         found, done = (sum(counts) for counts in zip(*looks, strict=True))
-        if not found and not self._indexed:
+        if not found and not self._indexed and not self._run.is_cut():
             await self._index()
         return found, done
 
