@@ -427,3 +427,24 @@ def test_a_row_is_refused_no_more_once_its_text_can_be_embedded(one: Place) -> N
         report = follower.wait_until_idle()
     slot = report.collections[0].slots[0]
     assert (report.complete, slot.refused, slot.named) == (True, 0, ())
+
+
+def test_a_budget_holds_for_documents_whose_chunks_read_the_same(one: Place) -> None:
+    same = [replace(each, text="the same text in each") for each in chunks("a", 10)]
+    seeded(one, same)
+    backend = TogetherBackend(UNLIKE, seed=5)
+    made = planned(one, backend)
+    report = ran(one, backend, made, late_chunking=True, budget_tokens=49)
+    assert (report.stopped, report.tokens, backend.documents) == ("budget", 0, [])
+    report = ran(one, backend, made, budget_tokens=50 * 6)
+    assert (report.stopped, report.filled, report.tokens) == ("", 10, 50)
+
+
+def test_a_document_that_is_stale_over_several_batches_is_paid_for_once(logged: Place) -> None:
+    seeded(logged, chunks("a", 6))
+    made = planned(logged, TogetherBackend(UNLIKE, seed=5))
+    ran(logged, TogetherBackend(UNLIKE, seed=5), made, late_chunking=True)
+    change_in_place(logged, CHANGED, rows=6)
+    backend = TogetherBackend(UNLIKE, seed=5)
+    report = ran(logged, backend, made, batch_size=2, budget_tokens=10_000)
+    assert (report.complete, report.filled, report.embedded) == (True, 6, 6)

@@ -24,3 +24,17 @@ def test_a_budget_says_how_many_texts_it_is_enough_for() -> None:
 
 def test_without_a_budget_all_is_embedded() -> None:
     assert Budget(None, TaskBackend()).fitting(["a"] * 3) == 3
+
+
+def test_texts_that_are_embedded_together_are_all_paid_for() -> None:
+    budget = Budget(20, TaskBackend(), lambda: 6)
+    budget.check(["abcde", "abcde", "abcde"])
+    budget.check_together(["abcde", "abcde"])
+    with pytest.raises(BudgetSpent):
+        budget.check_together(["abcde", "abcde", "abcde"])
+
+
+def test_what_costs_nothing_is_done_also_when_more_was_spent_than_was_to_be() -> None:
+    budget = Budget(20, TaskBackend(), lambda: 21)
+    assert budget.fitting([None, None, "a"]) == 2
+    budget.check_together([])

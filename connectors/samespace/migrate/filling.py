@@ -281,7 +281,8 @@ class SlotFilling:
         """One document as it is now."""
         filled, pending = await self._rows.of_parents(self._space, [parent])
         last = wanted | {row.document.id for row in pending}
-        if are_pending and not wanted.intersection(row.document.id for row in pending):
+        is_pending = not wanted.isdisjoint(row.document.id for row in pending)
+        if not is_pending and (are_pending or not self._is_left(wanted, filled)):
             return  # another batch has filled them
         rows = _in_order({row.document.id: row for row in (*filled, *pending)}.values())
         overlap = overlapping([row.document for row in rows])
@@ -294,10 +295,21 @@ class SlotFilling:
         if len(left) < len(rows):
             return  # the next sweep finds them
         rows = _in_order(left)
-        self._budget.check([row.document.embedded_text for row in rows])
-        made = await self._making.make(rows, {parent: [row.document for row in rows]})
+        chunks = [row.document for row in rows]
+        self._budget.check_together([each.embedded_text for each in chunks if not _is_blank(each)])
+        made = await self._making.make(rows, {parent: chunks})
         await self._note_document(made, rows, wanted)
-        await self._write_document(passing(rows, self._share.where), made, wanted, last)
+        done = await self._write_document(passing(rows, self._share.where), made, wanted, last)
+        if not are_pending and not done.changed:
+            self._look.note_written(chunks, made.vectors)
+
+    def _is_left(self, wanted: set[str], filled: Sequence[VersionedRow]) -> bool:
+        """Whether some stale rows are that still, though another batch may have had their document."""
+        stale = [row.document for row in filled if row.document.id in wanted]
+        is_left = not all(self._look.has_written(each) for each in stale)
+        # If others have written a vector of another text since, the store's log says so from here on.
+        self._is_unfinished |= not is_left
+        return is_left
 
     async def _note_document(
         self, made: Remade, rows: Sequence[VersionedRow], wanted: set[str]
@@ -310,7 +322,7 @@ class SlotFilling:
 
     async def _write_document(
         self, rows: Sequence[VersionedRow], made: Remade, wanted: set[str], last: set[str]
-    ) -> None:
+    ) -> FillReport:
         """First the chunks that have a vector, so that a stop between leaves none that nobody looks for."""
         first = [row for row in rows if row.document.id not in last]
         done = await self._write(first, made)
@@ -319,6 +331,7 @@ class SlotFilling:
             self._look.settled += min(done.filled, len(wanted))
         # Of a document that others changed, chunks are left that nobody writes again.
         self._is_unfinished |= bool(done.changed)
+        return done
 
     async def _note(
         self, made: Remade, rows: Sequence[VersionedRow], taken: Collection[str]

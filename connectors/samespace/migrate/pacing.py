@@ -92,11 +92,22 @@ class Budget:
         each = list(dict.fromkeys(text for text in texts if text is not None))
         costs = dict(zip(each, self._counts(each) if each else [], strict=True))
         new = [costs.pop(text, 0) if text is not None else 0 for text in texts]
-        left = self._tokens - self._spent()
+        left = self._left(self._tokens)
         count = sum(paid <= left for paid in accumulate(new))
         if texts and not count:
             raise BudgetSpent
         return count
+
+    def check_together(self, texts: Sequence[str]) -> None:
+        """:class:`BudgetSpent` if embedding these in sight of one another may go beyond it.
+
+        Each is paid for, also one that is there again.
+        """
+        if self._tokens is not None and sum(self._counts(texts)) > self._left(self._tokens):
+            raise BudgetSpent
+
+    def _left(self, tokens: int) -> int:
+        return max(0, tokens - self._spent())
 
     def _counts(self, texts: Sequence[str]) -> Sequence[int]:
         if isinstance(self._counter, CountsTokens):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 from samespace.documents import Document, VersionedRow
@@ -80,6 +80,8 @@ class Look:
     """Those of them that were filled."""
     moved: int = 0
     """Rows that others wrote meanwhile; not one that is, again, what the last look found."""
+    _written: Fingerprints = field(default_factory=Fingerprints)
+    """Chunks of stale documents, with the texts that their vectors are of."""
     _tried: Fingerprints = field(default_factory=Fingerprints)
     _tried_before: Fingerprints = field(default_factory=Fingerprints)
     """As they were read, rows of batches of which not all could be filled."""
@@ -92,6 +94,16 @@ class Look:
     def left(self) -> int:
         """Rows that were found and not filled."""
         return max(0, self.found - self.settled)
+
+    def note_written(self, chunks: Sequence[Document], ids: Container[str]) -> None:
+        """Those of a document's chunks that have one of these ids have a vector of their text now."""
+        for chunk in chunks:
+            if chunk.id in ids:
+                self._written.add(fingerprint(chunk))
+
+    def has_written(self, chunk: Document) -> bool:
+        """Whether this look has written a vector of a chunk's text."""
+        return fingerprint(chunk) in self._written
 
     def note_changed(self, rows: Sequence[VersionedRow], changed: int) -> None:
         """So many rows of a batch were no longer what had been read, or cannot be written at all."""
