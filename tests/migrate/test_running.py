@@ -42,7 +42,7 @@ from samespace.migrate import MigrationPlan, MigrationReport, MigrationRun, open
 from samespace.migrate.reading import Rows
 from samespace.protocols import Matrix, Vector
 from samespace.space import EmbeddingSpace, derive
-from samespace.testing.backends import UNLIKE, V3, LyingBackend, TaskBackend
+from samespace.testing.backends import UNLIKE, V3, DistortingBackend, LyingBackend, TaskBackend
 
 __all__ = ["prefix", "raw"]  # fixtures
 STORES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
@@ -699,3 +699,18 @@ def test_a_stop_amid_a_look_begins_no_index(one: Place, monkeypatch: pytest.Monk
         report = run.run()
     assert (report.stopped, others[1].complete) == ("asked", True)
     assert not report.collections[0].indexed
+
+
+def test_a_budget_is_refused_where_the_handles_backend_does_not_say_what_it_costs(
+    one: Place,
+) -> None:
+    seeded(one, ROWS[:3])
+    made = planned(one, new())
+    with one.open(DistortingBackend(TaskBackend())) as store:
+        run = MigrationRun(store, new(), made, follow=True, budget_tokens=300)
+        with pytest.raises(
+            InvalidInput, match="DistortingBackend does not say what its calls cost"
+        ):
+            run.run()
+    with one.open() as store:
+        assert [slot.space for slot in store.info().slots] == [V3]

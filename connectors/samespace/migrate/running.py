@@ -234,7 +234,6 @@ class _Run:
         self._embedders: list[Embedder] = []
         self.in_flight = InFlight(self.calls_of(asked.backend) + 1)
         self.embedder = self.embedder_of(asked.backend)
-        self.budget = Budget(asked.budget_tokens, asked.backend, lambda: self.spent)
         self._collections = [
             _Collection(self, Rows(store, self._writing), store, planned)
             for store, planned in asked.pairs
@@ -254,6 +253,10 @@ class _Run:
     def calls_of(self, backend: AnyBackend) -> int:
         """How many batches are embedded beside one another; with a budget each is waited for."""
         return 1 if self.asked.budget_tokens is not None else _calls_at_once(backend)
+
+    def budget_of(self, backend: AnyBackend) -> Budget:
+        """What is left for a backend's calls: of one budget, by its own count of tokens."""
+        return Budget(self.asked.budget_tokens, backend, lambda: self.spent)
 
     @property
     def spent(self) -> int:
@@ -407,6 +410,7 @@ class _Collection:
         info = await self._rows.planned_info(self._planned)
         check_holds(self._planned, info, opened=True)
         late = self._is_late(info)
+        self._kept(info)  # refused before anything is written
         made: Canary | None = None
         if self._target(info) is None:
             made = await self._add(info, late=late)
@@ -428,10 +432,13 @@ class _Collection:
     ) -> list[SlotFilling]:
         together = late and self._planned.path != "derive"
         space, unsourced = self._planned.target.space, self._unsourced(own)
-        fillings = [self._filling(space, way, late=together, unsourced=unsourced)]
-        if own is not None:
+        budget = self._run.budget_of(self._run.asked.backend)
+        fillings = [self._filling(space, way, budget, late=together, unsourced=unsourced)]
+        if own is not None and self._store.backend is not None:
             slot, model = own
-            fillings.append(self._filling(slot.space, model, late=is_late(slot.provenance)))
+            budget = self._run.budget_of(self._store.backend)
+            late = is_late(slot.provenance)
+            fillings.append(self._filling(slot.space, model, budget, late=late))
         return fillings
 
     def _source(self, info: CollectionInfo) -> SlotInfo | None:
@@ -454,7 +461,18 @@ class _Collection:
         return Derived(source, target, None if late else model)
 
     def _of_the_handle(self, info: CollectionInfo) -> tuple[SlotInfo, ByModel] | None:
-        """The slot that the handle's own backend embeds for, where that is to be kept fresh."""
+        """The slot that is kept fresh beside the target's, and what embeds for it."""
+        kept = self._kept(info)
+        if kept is None:
+            return None
+        slot, backend = kept
+        return slot, self._by_model(backend, self._run.embedder_of(backend), info, slot)
+
+    def _kept(self, info: CollectionInfo) -> tuple[SlotInfo, AnyBackend] | None:
+        """The slot that the handle's own backend embeds for, where that is to be kept fresh.
+
+        :class:`InvalidInput` for a backend that cannot do what this takes.
+        """
         backend = self._store.backend
         if not self._run.asked.follow or backend is None:
             return None
@@ -463,7 +481,8 @@ class _Collection:
             return None
         if is_late(slot.provenance):
             check_can_embed_chunks(backend, info.name)
-        return slot, self._by_model(backend, self._run.embedder_of(backend), info, slot)
+        self._run.budget_of(backend)
+        return slot, backend
 
     def _unsourced(self, own: tuple[SlotInfo, ByModel] | None) -> Unsourced | None:
         """The handle's slot, where others made it and each of its vectors is of one text alone."""
@@ -476,6 +495,7 @@ class _Collection:
         self,
         space: EmbeddingSpace,
         making: Making,
+        budget: Budget,
         *,
         late: bool,
         unsourced: Unsourced | None = None,
@@ -493,7 +513,7 @@ class _Collection:
             making,
             share,
             in_flight=self._run.in_flight,
-            budget=self._run.budget,
+            budget=budget,
             is_stopping=self._run.is_cut,
             tell=self._run.tell_batch,
             unsourced=unsourced,
