@@ -220,6 +220,15 @@ async def test_the_async_one_is_the_same(archive: VectorArchive) -> None:
     np.testing.assert_array_equal(sync.embed_documents(["b", "c"]), found)
 
 
+def test_it_says_what_it_keeps(archive: VectorArchive) -> None:
+    backend = ArchivingBackend(Neighbours(), archive, SMALL)
+    backend.embed_documents(["a", "b"])
+    embed_chunks(backend, [["a", "c"]])
+    assert backend.kept(["a", "c", "b", "a"]) == {"a", "b"}
+    assert backend.keeps_chunks(["a", "c"])
+    assert not backend.keeps_chunks(["a", "b"])
+
+
 def test_one_that_only_derives_asks_every_time() -> None:
     model = TaskBackend()
     backend = DerivingBackend(model, SMALL)

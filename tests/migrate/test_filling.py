@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -30,6 +31,8 @@ from samespace import Document, Parent, field
 from samespace.errors import EmbeddingError
 from samespace.guard import CANARY_TEXTS
 from samespace.migrate import MigrationReport, MigrationRun
+from samespace.migrate.archive import VectorArchive
+from samespace.migrate.archiving import ArchivingBackend
 from samespace.migrate.reading import Rows
 from samespace.protocols import Matrix
 from samespace.space import derive
@@ -448,3 +451,19 @@ def test_a_document_that_is_stale_over_several_batches_is_paid_for_once(logged: 
     backend = TogetherBackend(UNLIKE, seed=5)
     report = ran(logged, backend, made, batch_size=2, budget_tokens=10_000)
     assert (report.complete, report.filled, report.embedded) == (True, 6, 6)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_budget_takes_nothing_for_what_is_kept_at_full_size(
+    one: Place, tmp_path: Path, late: bool
+) -> None:
+    seeded(one, [*chunks("a", 5), *chunks("b", 5)])
+    with VectorArchive(tmp_path / "kept", UNLIKE) as archive:
+        backend = ArchivingBackend(TogetherBackend(UNLIKE, seed=5), archive, UNLIKE)
+        made = planned(one, backend)
+        paid = ran(one, backend, made, late_chunking=late).tokens
+        with one.open() as store:
+            store.drop_slot(UNLIKE)
+        report = ran(one, backend, made, late_chunking=late, budget_tokens=1)
+    assert (paid, report.tokens, report.stopped) == (50, 0, "")
+    assert (report.complete, report.filled) == (True, 10)

@@ -181,6 +181,15 @@ class ArchivingBackend(DerivingBackend):
         """The backend that asks for every text."""
         return self._uncached
 
+    def kept(self, texts: Sequence[str]) -> set[str]:
+        """Those of some texts that are in the archive."""
+        return set(self._remembered(texts))
+
+    def keeps_chunks(self, chunks: Sequence[str]) -> bool:
+        """Whether the chunks of a document, embedded together, are in the archive."""
+        keys = chunk_keys(self._full.space, chunks)
+        return self._archive.find(keys).keys() >= set(keys)
+
     def embed_documents(self, texts: Sequence[str]) -> Matrix:
         """Vectors of shape ``(len(texts), dimensions)``, float32."""
         _check(texts)

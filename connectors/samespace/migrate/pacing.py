@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from samespace.embedding import uncached
 from samespace.errors import InvalidInput
@@ -51,6 +51,17 @@ class Pace:
         return min(LONGEST_PAUSE, max(0.0, self._recent - _SLOWER * self._best) * self._rows)
 
 
+@runtime_checkable
+class KeepsVectors(Protocol):
+    """A backend that says which texts it has kept the vectors of, so that its model is not asked for them."""
+
+    def kept(self, texts: Sequence[str]) -> Collection[str]:
+        """Those of some texts."""
+
+    def keeps_chunks(self, chunks: Sequence[str]) -> bool:
+        """Whether it has those of a document's chunks, embedded together."""
+
+
 class BudgetSpent(Exception):
     """The next batch would cost more tokens than are left."""
 
@@ -71,6 +82,7 @@ class Budget:
                 )
         self._tokens, self._spent = tokens, spent
         self._counter = uncached(backend)
+        self._archive = backend if isinstance(backend, KeepsVectors) else None
 
     @property
     def is_limited(self) -> bool:
@@ -89,7 +101,7 @@ class Budget:
         """
         if self._tokens is None:
             return len(texts)
-        each = list(dict.fromkeys(text for text in texts if text is not None))
+        each = self._asked_for(text for text in texts if text is not None)
         costs = dict(zip(each, self._counts(each) if each else [], strict=True))
         new = [costs.pop(text, 0) if text is not None else 0 for text in texts]
         left = self._left(self._tokens)
@@ -101,10 +113,18 @@ class Budget:
     def check_together(self, texts: Sequence[str]) -> None:
         """:class:`BudgetSpent` if embedding these in sight of one another may go beyond it.
 
-        Each is paid for, also one that is there again.
+        Each is paid for, also one that is there again; but none of a document that is kept.
         """
-        if self._tokens is not None and sum(self._counts(texts)) > self._left(self._tokens):
+        if self._tokens is None or (self._archive and self._archive.keeps_chunks(texts)):
+            return
+        if sum(self._counts(texts)) > self._left(self._tokens):
             raise BudgetSpent
+
+    def _asked_for(self, texts: Iterable[str]) -> list[str]:
+        """Each text that the model would be asked for, once."""
+        each = list(dict.fromkeys(texts))
+        kept = self._archive.kept(each) if self._archive and each else set[str]()
+        return [text for text in each if text not in kept]
 
     def _left(self, tokens: int) -> int:
         return max(0, tokens - self._spent())
