@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -109,16 +110,25 @@ class Unsourced:
     """
 
     def __init__(
-        self, rows: Rows, space: EmbeddingSpace, model: ByModel, target: EmbeddingSpace
+        self,
+        rows: Rows,
+        space: EmbeddingSpace,
+        model: ByModel,
+        target: EmbeddingSpace,
+        *,
+        source: EmbeddingSpace,
     ) -> None:
+        """``source`` is the space that the plan moves from, mostly this slot's."""
         self._rows, self._space, self._model, self._target = rows, space, model, target
+        self._is_source = space == source
         self.embedded = 0
 
     async def first(self, rows: Sequence[VersionedRow], budget: Budget) -> Sequence[VersionedRow]:
         """Remake the vectors of rows whose text was changed in place; the rows that may be filled now.
 
         Those are rows that have a vector in the target's slot: a writer that replaces a row leaves none
-        there. What was written here may be a new version of the row, so that it is read again.
+        there. What was written here may be a new version of the row, so that it is read again; its vector
+        there is of the text before, so that it comes with the one that it may be derived from instead.
         """
         texts = {row.document.id: row.document.embedded_text for row in rows}
         in_place = await self._rows.filled_of(self._target, list(texts))
@@ -128,28 +138,37 @@ class Unsourced:
         mended = {row.document.id for row in found}
         if not mended:
             return rows
-        done = await self._remake([row for row in found if _says(row, texts)], budget)
-        again = await self._rows.again(self._target, list(mended)) if done else []
+        made = await self._remade([row for row in found if _says(row, texts)], budget)
+        if made is None:
+            return [row for row in rows if row.document.id not in mended]
+        vectors = made if self._is_source else {row.document.id: row.vector for row in rows}
+        again = await self._rows.again(self._target, list(mended))
         return [
             *(row for row in rows if row.document.id not in mended),
-            *(row for row in again if _says(row, texts)),
+            *(
+                replace(row, vector=vectors.get(row.document.id))
+                for row in again
+                if _says(row, texts)
+            ),
         ]
 
-    async def _remake(self, rows: Sequence[VersionedRow], budget: Budget) -> bool:
-        """Whether none of them was changed meanwhile."""
+    async def _remade(
+        self, rows: Sequence[VersionedRow], budget: Budget
+    ) -> Mapping[str, Vector] | None:
+        """The vectors that were made and written, by id; None where a row was changed meanwhile."""
         if not rows:
-            return True
+            return {}
         budget.check([row.document.embedded_text for row in rows])
         made = await self._model.make(rows, {})
         self.embedded += made.embedded
         pairs = paired(rows, made)
         if not pairs:
-            return True
+            return {}
         matrix = stack([vector for _, vector in pairs], self._space.dimensions)
         done = await self._rows.fill(
             self._space, [row for row, _ in pairs], np.asarray(matrix, np.float32)
         )
-        return not done.changed
+        return None if done.changed else made.vectors
 
 
 def _says(row: VersionedRow, texts: Mapping[str, str]) -> bool:

@@ -489,7 +489,8 @@ class _Collection:
         if own is None or own[0].name == own[0].space.id or is_late(own[0].provenance):
             return None
         slot, model = own
-        return Unsourced(self._rows, slot.space, model, self._planned.target.space)
+        source, target = self._planned.source.space, self._planned.target.space
+        return Unsourced(self._rows, slot.space, model, target, source=source)
 
     def _filling(
         self,
