@@ -7,16 +7,28 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
+import psycopg
 import pytest
+from psycopg import sql
 from qdrant_client import QdrantClient, models
+from tests.contract.ingesting import Place, postgres_place
 from tests.migrate.following import Follower
-from tests.migrate.test_running import SHORT, Shortening
+from tests.migrate.test_filling import LateShortening, pending
+from tests.migrate.test_running import ROWS, SHORT, Shortening, planned, ran, seeded
 
-from samespace import Layout, QdrantStore
+from samespace import Document, Layout, QdrantStore
+from samespace.guard import CANARY_TEXTS
 from samespace.migrate import plan
 from samespace.protocols import Matrix
 from samespace.space import derive
 from samespace.testing.backends import V3, TaskBackend
+
+
+@pytest.fixture
+def one(request: pytest.FixtureRequest) -> Place:
+    """For what does not depend on the store."""
+    return postgres_place(request)
+
 
 RAW = replace(V3, normalized=False)
 CHANGED = "another text that was put in its place"
@@ -76,3 +88,51 @@ def test_what_was_changed_in_place_is_derived_from_what_is_made_of_it(
         found = {row.document.id: row.vector for row in store.filled(backend.space, limit=9)[0]}
     expected = derive(TaskBackend().embed_documents([CHANGED]), stored=V3, offered=backend.space)
     np.testing.assert_allclose(found["d3"], expected[0], atol=1e-5)  # type: ignore[arg-type]
+
+
+def put(place: Place, id: str, vector: Sequence[float]) -> None:
+    """What goes around the library: give a row another vector in the source's slot."""
+    table = sql.Identifier(place.options["schema"], place.collection)
+    change = sql.SQL("UPDATE {} SET {} = %s::vector WHERE id = %s").format(
+        table, sql.Identifier(V3.id)
+    )
+    with psycopg.connect(place.source) as connection:
+        assert connection.execute(change, (str(list(vector)), id)).rowcount == 1
+
+
+BEYOND = [*([0.0] * 63), 1.0]
+"""Of which nothing is left in fewer dimensions."""
+
+
+def test_a_row_of_whose_vector_nothing_would_be_left_is_embedded(one: Place) -> None:
+    seeded(one, ROWS[:4])
+    put(one, ROWS[1].id, BEYOND)
+    backend = Shortening(SHORT)
+    report = ran(one, backend, budget_tokens=1000)
+    assert (report.complete, report.filled, report.embedded) == (True, 4, 1)
+    assert [text for text in backend.documents if text not in CANARY_TEXTS] == [ROWS[1].text]
+    assert report.collections[0].slots[0].derived == 3
+
+
+def test_embedding_what_cannot_be_derived_is_held_to_the_budget(one: Place) -> None:
+    seeded(one, ROWS[:4])
+    put(one, ROWS[1].id, BEYOND)
+    report = ran(one, Shortening(SHORT), budget_tokens=1)
+    assert (report.stopped, report.tokens, report.filled) == ("budget", 0, 1)
+
+
+def test_what_may_not_be_embedded_is_refused_where_it_will_not_be_derived(one: Place) -> None:
+    seeded(one, ROWS[:4])
+    put(one, ROWS[1].id, BEYOND)
+    backend = LateShortening(SHORT)
+    made = planned(one, backend)
+    with one.open(TaskBackend()) as writer, one.open() as store:
+        writer.upsert_vectors([Document("blank", " ")], [None], space=V3)
+        with Follower(store, backend, made, interval=0.1, late_chunking=True) as follower:
+            report = follower.wait_until_idle()
+            (slot,) = report.collections[0].slots
+            assert (report.complete, slot.filled, slot.refused, slot.left) == (True, 3, 2, 0)
+            assert sorted(id for id, _ in slot.named) == sorted([ROWS[1].id, "blank"])
+            put(one, ROWS[1].id, TaskBackend().embed_documents([ROWS[1].text])[0].tolist())
+            follower.wait_until_idle()
+    assert pending(one, SHORT) == ["blank"]

@@ -92,6 +92,8 @@ class SlotFilling:
         """Those whose chunks are being embedded."""
         self._documents_refused = Fingerprints()
         """Of all chunks of documents that were not, or not all, embedded."""
+        self._disturbed: set[str] = set()
+        """Documents of which others wrote chunks while these were embedded, maybe in sight of fewer."""
         self._embedded = 0
 
     @property
@@ -116,12 +118,38 @@ class SlotFilling:
         """
         self._look, self._is_unfinished = self._look.next(), False
         before = self._tally.filled
+        await self._settle_disturbed()
         if self._position is not None:
             await self._changed(self._position)
         else:
             await self._look_at_all()
         self._tally.left = self._look.left
         return self._look.found, self._tally.filled - before
+
+    async def _settle_disturbed(self) -> None:
+        """Embed documents again that others wrote into, where no chunk is left that is looked for anyway."""
+        disturbed, self._disturbed = self._disturbed, set()
+        try:
+            rows = await self._one_of_each(sorted(disturbed))
+            for start in range(0, len(rows), self._share.batch_size):
+                part = rows[start : start + self._share.batch_size]
+                await self._take(part, are_pending=False, are_own=True)
+            await self._in_flight.drain()
+        except BaseException:
+            self._disturbed |= disturbed
+            raise
+
+    async def _one_of_each(self, parents: Sequence[str]) -> list[VersionedRow]:
+        """A chunk of each document of which none is pending that could be filled."""
+        if not parents or self._is_stopping():
+            return []
+        filled, pending = await self._rows.of_parents(self._space, parents)
+        found = {_parent_of(row): row for row in await self._hoped_for(filled)}
+        waiting = {_parent_of(row) for row in await self._hoped_for(pending)}
+        return [row for parent, row in found.items() if parent not in waiting]
+
+    async def _hoped_for(self, rows: Sequence[VersionedRow]) -> list[VersionedRow]:
+        return await self._wanted(passing(rows, self._share.where))
 
     async def _look_at_all(self) -> None:
         begun = None if self._making.derives_from else await self._rows.position()
@@ -201,14 +229,14 @@ class SlotFilling:
 
     def _paid(self, row: VersionedRow) -> str | None:
         """The text that is embedded for a row; None where its vector is derived."""
-        is_derived = self._making.derives_from is not None and row.vector is not None
-        return None if is_derived else row.document.embedded_text
+        return row.document.embedded_text if self._making.asks_for(row) else None
 
     async def _wanted(self, rows: Sequence[VersionedRow]) -> list[VersionedRow]:
         reachable = [row for row in rows if self._is_reachable(row)]
         refused = [row for row in reachable if self._tally.has_refused(row.document)]
         again = await self._anew(refused) if refused and self._share.together else set[str]()
-        hopeless = {row.document.id for row in refused} - again
+        # What no model is asked for may have got a vector to derive from since.
+        hopeless = {row.document.id for row in refused if self._making.asks_for(row)} - again
         return [row for row in reachable if row.document.id not in hopeless]
 
     def _is_reachable(self, row: VersionedRow) -> bool:
@@ -300,7 +328,9 @@ class SlotFilling:
         made = await self._making.make(rows, {parent: chunks})
         await self._note_document(made, rows, wanted)
         done = await self._write_document(passing(rows, self._share.where), made, wanted, last)
-        if not are_pending and not done.changed:
+        if done.changed:
+            self._disturbed.add(parent)
+        elif not are_pending:
             self._look.note_written(chunks, made.vectors)
 
     def _is_left(self, wanted: set[str], filled: Sequence[VersionedRow]) -> bool:
@@ -367,8 +397,8 @@ class SlotFilling:
         self._tally.changed += done.changed
         if done.changed:
             self._look.note_changed([row for row, _ in pairs], done.changed)
-        if self._making.derives_from is not None:
-            self._tally.derived += min(done.filled, sum(row.vector is not None for row, _ in pairs))
+        derived = sum(not self._making.asks_for(row) for row, _ in pairs)
+        self._tally.derived += min(done.filled, derived)
         self._tell()
         return done
 
@@ -395,6 +425,10 @@ def _in_order(rows: Iterable[VersionedRow]) -> list[VersionedRow]:
 
 def _is_blank(document: Document) -> bool:
     return not document.embedded_text.strip()
+
+
+def _parent_of(row: VersionedRow) -> str:
+    return row.document.parent.id if row.document.parent else ""
 
 
 def _is_of(row: VersionedRow, parent: str) -> bool:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
 from samespace.audit.auditing import prove
-from samespace.audit.remaking import Chunks, Remade, remade
+from samespace.audit.remaking import BLANK, Chunks, Remade, remade
 from samespace.documents import CollectionInfo, SlotInfo, VersionedRow
 from samespace.ingest.embedder import Embedder
 from samespace.migrate.pacing import Budget
 from samespace.migrate.reading import Rows
 from samespace.protocols import AnyBackend, Vector
 from samespace.space import EmbeddingSpace, derive
-from samespace.vectors import stack
+from samespace.vectors import LONGEST, SHORTEST, stack
+
+UNDERIVABLE: Final = (
+    "nothing can be derived from its vector in the source's slot, which is not finite, or zero as far as "
+    "the target's dimensions go; write the row again with the source's model"
+)
 
 
 class Making(Protocol):
@@ -26,6 +31,9 @@ class Making(Protocol):
     @property
     def derives_from(self) -> EmbeddingSpace | None:
         """The space whose vectors the rows are to be read with."""
+
+    def asks_for(self, row: VersionedRow) -> bool:
+        """Whether a model is asked for the vector of a row's text."""
 
     async def make(self, rows: Sequence[VersionedRow], chunks: Chunks) -> Remade:
         """A vector for each row or the reason why there is none."""
@@ -54,6 +62,11 @@ class ByModel:
         self._info, self._slot, self._threshold = info, slot, threshold
         self._proving, self._calls = asyncio.Lock(), asyncio.Semaphore(calls)
 
+    def asks_for(self, row: VersionedRow) -> bool:
+        """Always."""
+        del row
+        return True
+
     async def make(self, rows: Sequence[VersionedRow], chunks: Chunks) -> Remade:
         """Embed their texts, those with chunks together with them."""
         async with self._calls:
@@ -70,7 +83,8 @@ class ByModel:
 class Derived:
     """Vectors that follow from another slot's; rows without a fresh one there are embedded.
 
-    Without a model these wait until there is one to derive from.
+    So are those of whose vector there nothing would be left. Without a model the first wait until there
+    is one to derive from, and the others are refused.
     """
 
     def __init__(
@@ -83,22 +97,47 @@ class Derived:
         """Whose vectors are shortened, or brought to unit norm."""
         return self._source
 
+    def asks_for(self, row: VersionedRow) -> bool:
+        """Where there is a model, and nothing to derive from."""
+        return self._model is not None and not self._is_derivable(row)
+
     async def make(self, rows: Sequence[VersionedRow], chunks: Chunks) -> Remade:
-        """Derive where there is a vector."""
-        given = [row for row in rows if row.vector is not None]
-        missing = [row for row in rows if row.vector is None]
+        """Derive where that is possible."""
+        given = [row for row in rows if self._is_derivable(row)]
+        others = [row for row in rows if not self._is_derivable(row)]
         result = Remade()
-        if missing and self._model is not None:
-            result = await self._model.make(missing, chunks)
-        if given:
-            vectors = [row.vector for row in given if row.vector is not None]
-            made = derive(
-                stack(vectors, self._source.dimensions), stored=self._source, offered=self._target
-            )
-            result.vectors |= {
-                row.document.id: vector for row, vector in zip(given, made, strict=True)
-            }
+        if others and self._model is not None:
+            result = await self._model.make(others, chunks)
+        elif others:
+            result.refused = dict(_hopeless(others))
+        result.vectors |= self._derived(given)
         return result
+
+    def _derived(self, rows: Sequence[VersionedRow]) -> dict[str, Vector]:
+        if not rows:
+            return {}
+        vectors = stack(
+            [row.vector for row in rows if row.vector is not None], self._source.dimensions
+        )
+        made = derive(vectors, stored=self._source, offered=self._target)
+        return {row.document.id: vector for row, vector in zip(rows, made, strict=True)}
+
+    def _is_derivable(self, row: VersionedRow) -> bool:
+        """Whether there is a vector, of which something is left in the target's dimensions."""
+        if row.vector is None:
+            return False
+        wide = np.asarray(row.vector, np.float64)  # no square overflows
+        left = wide[: self._target.dimensions]
+        return bool(np.isfinite(wide @ wide)) and SHORTEST**2 <= float(left @ left) <= LONGEST**2
+
+
+def _hopeless(rows: Sequence[VersionedRow]) -> Iterator[tuple[str, str]]:
+    """The rows that will not have a vector to derive from, each with the reason."""
+    for row in rows:
+        if row.vector is not None:
+            yield row.document.id, UNDERIVABLE
+        elif not row.document.embedded_text.strip():
+            yield row.document.id, BLANK
 
 
 class Unsourced:
