@@ -5,23 +5,38 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import psycopg
 import pytest
 from psycopg import sql
 from qdrant_client import QdrantClient, models
-from tests.contract.ingesting import Place, postgres_place
+from tests.contract.ingesting import Place, elasticsearch_place, postgres_place
+from tests.contract.test_elasticsearch_contract import raw
 from tests.migrate.following import Follower
-from tests.migrate.test_filling import LateShortening, pending
-from tests.migrate.test_running import ROWS, SHORT, Shortening, planned, ran, seeded
+from tests.migrate.test_filling import CHANGED, LateShortening, change_in_place, chunks, pending
+from tests.migrate.test_running import (
+    ROWS,
+    SHORT,
+    Shortening,
+    TogetherBackend,
+    planned,
+    ran,
+    seeded,
+    vectors,
+)
 
 from samespace import Document, Layout, QdrantStore
+from samespace.documents import VersionedRow
 from samespace.guard import CANARY_TEXTS
 from samespace.migrate import plan
+from samespace.migrate.reading import Rows
 from samespace.protocols import Matrix
 from samespace.space import derive
-from samespace.testing.backends import V3, TaskBackend
+from samespace.testing.backends import UNLIKE, V3, TaskBackend
+
+__all__ = ["raw"]  # fixture
 
 
 @pytest.fixture
@@ -30,8 +45,13 @@ def one(request: pytest.FixtureRequest) -> Place:
     return postgres_place(request)
 
 
+@pytest.fixture
+def logged(request: pytest.FixtureRequest) -> Place:
+    """A store where a text can be changed and its vectors left."""
+    return elasticsearch_place(request)
+
+
 RAW = replace(V3, normalized=False)
-CHANGED = "another text that was put in its place"
 
 
 class Unscaled(TaskBackend):
@@ -136,3 +156,70 @@ def test_what_may_not_be_embedded_is_refused_where_it_will_not_be_derived(one: P
             put(one, ROWS[1].id, TaskBackend().embed_documents([ROWS[1].text])[0].tolist())
             follower.wait_until_idle()
     assert pending(one, SHORT) == ["blank"]
+
+
+def test_a_follower_begins_with_what_the_target_is_derived_from(logged: Place) -> None:
+    seeded(logged, ROWS[:4])
+    old, backend = TaskBackend(), Shortening(SHORT)
+    made = planned(logged, backend)
+    ran(logged, backend, made)
+    change_in_place(logged, CHANGED)
+    with logged.open(old) as store, Follower(store, backend, made, interval=0.1) as follower:
+        assert follower.wait_until_idle().complete
+    assert [text for text in backend.documents if text not in CANARY_TEXTS] == []
+    assert old.documents == [CHANGED]
+
+
+class Other:
+    """Another run, that fills one chunk in sight of those before it, once."""
+
+    def __init__(self, place: Place) -> None:
+        self._place, self._is_done = place, False
+
+    def fill(self) -> None:
+        if self._is_done:
+            return
+        self._is_done = True
+        texts = [row.text for row in chunks("a", 3)]
+        made = TogetherBackend(UNLIKE, seed=5).embed_chunks([texts])[0]
+        with self._place.open() as store:
+            rows = [row for row in store.pending(UNLIKE, limit=9)[0] if row.document.id == "a-2"]
+            assert store.fill(UNLIKE, rows, made[2:]).filled == 1
+
+
+class Beside(TogetherBackend):
+    """While it embeds, the other run writes."""
+
+    other: Other | None = None
+
+    def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
+        if self.other is not None:
+            self.other.fill()
+        return super().embed_chunks(documents)
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+def test_a_chunk_that_another_run_fills_meanwhile_is_embedded_in_sight_of_all(
+    one: Place, monkeypatch: pytest.MonkeyPatch, is_read: bool
+) -> None:
+    rows = chunks("a", 4)
+    seeded(one, rows[:2])
+    backend, other = Beside(UNLIKE, seed=5), Other(one)
+    ran(one, backend, late_chunking=True)
+    seeded(one, rows[2:])
+    looking = Rows._all
+
+    async def look(*asked: Any) -> list[VersionedRow]:
+        found = await looking(*asked)
+        other.fill()
+        return found
+
+    if is_read:
+        backend.other = other
+    else:
+        monkeypatch.setattr(Rows, "_all", look)
+    assert ran(one, backend).complete
+    found = vectors(one, UNLIKE)
+    (expected,) = TogetherBackend(UNLIKE, seed=5).embed_chunks([[row.text for row in rows]])
+    for row, vector in zip(rows, expected, strict=True):
+        np.testing.assert_allclose(found[row.id][1], vector, atol=1e-5)  # type: ignore[arg-type]

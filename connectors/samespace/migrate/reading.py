@@ -97,10 +97,16 @@ class Rows(Target):
     async def of_parents(
         self, space: EmbeddingSpace, parents: Sequence[str]
     ) -> tuple[list[VersionedRow], list[VersionedRow]]:
-        """The rows of documents: those with a vector in a slot, and those without one."""
+        """The rows of documents: those with a vector in a slot, and those without one.
+
+        A row that is filled between is among both, as it was then: were these read the other way about,
+        it would be among neither, and nobody would look for it again.
+        """
         where = field.parent.in_(parents)
+        pending = await self._all(self._store.pending, space, where)
         filled = await self._all(self._store.filled, space, where)
-        return filled, await self._all(self._store.pending, space, where)
+        later = {row.document.id: row for row in filled}
+        return filled, [later.get(row.document.id, row) for row in pending]
 
     async def _all(self, method: Any, space: EmbeddingSpace, where: Filter) -> list[VersionedRow]:
         found: list[VersionedRow] = []
