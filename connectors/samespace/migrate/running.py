@@ -560,6 +560,8 @@ class _Collection:
         target = self._slots[0]
         found = 1
         for _ in range(SWEEPS):
+            if self._planned.path == "derive":
+                await self._look_at_the_handles()
             found, done = await _look(target)
             self._run.tell()
             if self._run.is_stopping():
@@ -568,6 +570,11 @@ class _Collection:
                 break
         await self._index()
         return not found
+
+    async def _look_at_the_handles(self) -> None:
+        """Fill first what the target may be derived from, where the handle has a backend for it."""
+        for slot in self._slots[1:]:
+            await _look(slot)
 
     async def sweep(self) -> tuple[int, int]:
         """One look at every slot: rows that there were to fill, and those filled."""
