@@ -467,3 +467,14 @@ def test_a_budget_takes_nothing_for_what_is_kept_at_full_size(
         report = ran(one, backend, made, late_chunking=late, budget_tokens=1)
     assert (paid, report.tokens, report.stopped) == (50, 0, "")
     assert (report.complete, report.filled) == (True, 10)
+
+
+def test_a_budget_takes_nothing_for_rows_that_no_model_is_asked_for(one: Place) -> None:
+    seeded(one, ROWS[:4])
+    waiting = Document("0", "a text that waits for a vector to derive from")
+    with one.open(TaskBackend()) as store:
+        store.upsert_vectors([waiting], [None], space=V3)
+    backend = LateShortening(SHORT)
+    report = ran(one, backend, late_chunking=True, budget_tokens=1, batch_size=1)
+    slot = report.collections[0].slots[0]
+    assert (report.stopped, slot.filled, slot.left, report.tokens) == ("", 4, 1, 0)
