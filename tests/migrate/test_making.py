@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from tests.migrate.test_filling import CHANGED, LateShortening, change_in_place,
 from tests.migrate.test_running import (
     ROWS,
     SHORT,
+    Hooked,
     Shortening,
     TogetherBackend,
     planned,
@@ -29,6 +31,7 @@ from tests.migrate.test_running import (
 
 from samespace import Document, Layout, QdrantStore
 from samespace.documents import VersionedRow
+from samespace.errors import BackendUnavailable
 from samespace.guard import CANARY_TEXTS
 from samespace.migrate import plan
 from samespace.migrate.reading import Rows
@@ -223,3 +226,26 @@ def test_a_chunk_that_another_run_fills_meanwhile_is_embedded_in_sight_of_all(
     (expected,) = TogetherBackend(UNLIKE, seed=5).embed_chunks([[row.text for row in rows]])
     for row, vector in zip(rows, expected, strict=True):
         np.testing.assert_allclose(found[row.id][1], vector, atol=1e-5)  # type: ignore[arg-type]
+
+
+def test_a_text_that_another_batch_asks_for_in_vain_costs_no_vectors(one: Place) -> None:
+    class AtOnce(Hooked):
+        calls_at_once = 2
+
+    rows = [Document(f"r{n}", f"text number {n % 5 and n}") for n in range(9)]
+    seeded(one, rows)
+    backend, other = AtOnce(), threading.Event()
+
+    def hook(number: int, texts: Sequence[str]) -> None:
+        if number == 1:
+            assert other.wait(60)
+            raise BackendUnavailable("away for a moment")
+        other.set()
+
+    backend.hook = hook
+    made = planned(one, backend)
+    with pytest.raises(BackendUnavailable):
+        ran(one, backend, made, batch_size=5)
+    assert pending(one) == [f"r{n}" for n in range(6)]
+    assert ran(one, backend, made, batch_size=6).complete
+    assert sorted(backend.documents) == sorted({row.text for row in rows})

@@ -42,8 +42,13 @@ def check_can_embed_chunks(backend: AnyBackend, collection: str) -> None:
         )
 
 
-async def remade(embedder: Embedder, rows: Sequence[Document], chunks: Chunks) -> Remade:
-    """Embed the texts of rows; those with a parent in ``chunks`` together with its chunks."""
+async def remade(
+    embedder: Embedder, rows: Sequence[Document], chunks: Chunks, *, partly: bool = False
+) -> Remade:
+    """Embed the texts of rows; those with a parent in ``chunks`` together with its chunks.
+
+    ``partly`` is what :meth:`Embedder.embed` makes of it.
+    """
     alone = [row for row in rows if row.parent is None or row.parent.id not in chunks]
     parents = dict.fromkeys(row.parent.id for row in rows if row.parent is not None)
     together = {parent: chunks[parent] for parent in parents if parent in chunks}
@@ -58,7 +63,7 @@ async def remade(embedder: Embedder, rows: Sequence[Document], chunks: Chunks) -
         ],
     )
     plan.together = [each for each in plan.together if each]
-    made = await embedder.embed(plan)
+    made = await embedder.embed(plan, partly=partly)
     embedder.forget(made.texts)
     _sort(made, together, result)
     return result

@@ -81,11 +81,14 @@ class Embedder:
         self.spent = 0
         """Tokens, also of calls that failed."""
 
-    async def embed(self, plan: Plan) -> Made:
-        """Vectors for a plan's documents; the error that concerns all of them."""
+    async def embed(self, plan: Plan, *, partly: bool = False) -> Made:
+        """Vectors for a plan's documents; the error that concerns all of them.
+
+        ``partly`` leaves out documents whose text another call asks for that fails, and raises there alone.
+        """
         made = Made(rows=list(plan.ready))
         try:
-            await self._each(plan.embed, made)
+            await self._each(plan.embed, made, partly=partly)
             await self._together(plan.together, made)
         except BaseException:
             self.forget(made.texts)  # nobody will store them: whoever tries again asks anew
@@ -103,7 +106,7 @@ class Embedder:
         for text in texts:
             self._in_flight.pop(text, None)
 
-    async def _each(self, documents: Sequence[Document], made: Made) -> None:
+    async def _each(self, documents: Sequence[Document], made: Made, *, partly: bool) -> None:
         texts = unique(document.embedded_text for document in documents)
         # Before anything is waited for: what is in flight may be stored meanwhile, and forgotten.
         others = {text: self._in_flight[text] for text in texts if text in self._in_flight}
@@ -111,12 +114,9 @@ class Embedder:
         own = asyncio.get_running_loop().create_future()
         self._in_flight |= dict.fromkeys(made.texts, own)
         answers = await self._asked(made.texts, own)
-        found = dict.fromkeys(made.texts, answers)
-        for text, other in others.items():
-            # Shielded: who is cancelled while waiting must not cancel what others wait for.
-            found[text] = await asyncio.shield(other)
+        found = dict.fromkeys(made.texts, answers) | await _of_others(others, partly=partly)
         made.embedded += len(answers.vectors)
-        _place(documents, found, made)
+        _place([each for each in documents if each.embedded_text in found], found, made)
 
     async def _asked(self, texts: Sequence[str], own: asyncio.Future[Answers]) -> Answers:
         """What came of texts, or the error, told to those that wait for them, too."""
@@ -185,6 +185,21 @@ class Embedder:
             return await worker.do(work)
         finally:
             self._free.append(worker)
+
+
+async def _of_others(
+    others: Mapping[str, asyncio.Future[Answers]], *, partly: bool
+) -> dict[str, Answers]:
+    """What came of texts that others have asked for."""
+    found: dict[str, Answers] = {}
+    for text, other in others.items():
+        try:
+            # Shielded: who is cancelled while waiting must not cancel what others wait for.
+            found[text] = await asyncio.shield(other)
+        except Exception:
+            if not partly:
+                raise
+    return found
 
 
 def _place(documents: Sequence[Document], found: Mapping[str, Answers], made: Made) -> None:

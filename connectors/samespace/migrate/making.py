@@ -68,10 +68,14 @@ class ByModel:
         return True
 
     async def make(self, rows: Sequence[VersionedRow], chunks: Chunks) -> Remade:
-        """Embed their texts, those with chunks together with them."""
+        """Embed their texts, those with chunks together with them.
+
+        What was paid for is not thrown away for a text that another batch fails to have embedded.
+        """
+        documents = [row.document for row in rows]
         async with self._calls:
             await self._prove()
-            return await remade(self._embedder, [row.document for row in rows], chunks)
+            return await remade(self._embedder, documents, chunks, partly=True)
 
     async def _prove(self) -> None:
         async with self._proving:
@@ -194,20 +198,21 @@ class Unsourced:
     async def _remade(
         self, rows: Sequence[VersionedRow], budget: Budget
     ) -> Mapping[str, Vector] | None:
-        """The vectors that were made and written, by id; None where a row was changed meanwhile."""
+        """The vectors that were made and written, by id; None where a row is to be looked at again."""
         if not rows:
             return {}
         budget.check([row.document.embedded_text for row in rows])
         made = await self._model.make(rows, {})
         self.embedded += made.embedded
         pairs = paired(rows, made)
+        is_whole = len(pairs) + len(made.refused) >= len(rows)
         if not pairs:
-            return {}
+            return {} if is_whole else None
         matrix = stack([vector for _, vector in pairs], self._space.dimensions)
         done = await self._rows.fill(
             self._space, [row for row, _ in pairs], np.asarray(matrix, np.float32)
         )
-        return None if done.changed else made.vectors
+        return made.vectors if is_whole and not done.changed else None
 
 
 def _says(row: VersionedRow, texts: Mapping[str, str]) -> bool:
