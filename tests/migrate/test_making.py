@@ -78,14 +78,15 @@ def adopted(backend: TaskBackend, rows: int) -> Iterator[tuple[QdrantClient, Qdr
     client.create_collection("docs", vectors_config={"v": size})
     texts = [f"text number {n}" for n in range(rows)]
     made = backend.embed_documents(texts).tolist()
+    said = [{"doc": f"d{n}", "body": text, "of": "a", "nth": n} for n, text in enumerate(texts)]
     client.upsert(
         "docs",
         [
-            models.PointStruct(id=n, payload={"doc": f"d{n}", "body": text}, vector={"v": made[n]})
-            for n, text in enumerate(texts)
+            models.PointStruct(id=n, payload=each, vector={"v": made[n]})
+            for n, each in enumerate(said)
         ],
     )
-    layout = Layout(id="doc", text="body", slot="v")
+    layout = Layout(id="doc", text="body", slot="v", parent="of", order="nth")
     with QdrantStore(client, collection="docs", layout=layout, backend=backend) as store:
         store.adopt()
         backend.documents.clear()
@@ -249,3 +250,24 @@ def test_a_text_that_another_batch_asks_for_in_vain_costs_no_vectors(one: Place)
     assert pending(one) == [f"r{n}" for n in range(6)]
     assert ran(one, backend, made, batch_size=6).complete
     assert sorted(backend.documents) == sorted({row.text for row in rows})
+
+
+@pytest.mark.usefixtures("qdrant_local")
+@pytest.mark.parametrize("places", [(3,), (3, 5)])
+def test_of_a_document_the_old_model_embeds_what_was_changed_in_place_alone(
+    places: Sequence[int],
+) -> None:
+    backend = TogetherBackend(UNLIKE, seed=5)
+    with adopted(TaskBackend(), 9) as (client, store):
+        made = plan(store, backend)
+        options = {"late_chunking": True, "batch_size": 1, "interval": 0.1}
+        with Follower(store, backend, made, **options) as follower:
+            follower.wait_until_idle()
+            for place in places:
+                client.set_payload("docs", {"body": f"{CHANGED} {place}"}, points=[place])
+            assert follower.wait_until_idle().complete
+        assert sorted(store.backend.documents) == [f"{CHANGED} {place}" for place in places]  # type: ignore[union-attr]
+        texts = [row.document.text for row in store.filled(UNLIKE, limit=9)[0]]
+        found = [row.vector for row in store.filled(UNLIKE, limit=9)[0]]
+    (expected,) = TogetherBackend(UNLIKE, seed=5).embed_chunks([texts])
+    np.testing.assert_allclose(np.stack(found), expected, atol=1e-5)  # type: ignore[arg-type]

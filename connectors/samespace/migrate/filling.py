@@ -279,8 +279,13 @@ class SlotFilling:
         self._is_unfinished |= len(found) < len(rows)
         return found
 
+    def _is_fresh(self, row: VersionedRow) -> bool:
+        return self._unsourced is None or self._unsourced.is_fresh(row)
+
     async def _together(self, rows: Sequence[VersionedRow], *, are_pending: bool) -> None:
         """Rows in sight of the other chunks of their documents, all of which get new vectors."""
+        if self._unsourced is not None:
+            await self._unsourced.look_beside(rows, are_pending=are_pending)
         alone = [row for row in rows if row.document.parent is None]
         if alone:
             await self._each(alone)
@@ -319,10 +324,11 @@ class SlotFilling:
                 Remade(refused={row.document.id: overlap for row in rows}), rows, wanted
             )
             return
-        left = await self._after_unsourced(rows)
-        if len(left) < len(rows):
+        doubtful = [row for row in rows if row.document.id in wanted or not self._is_fresh(row)]
+        left = await self._after_unsourced(doubtful)
+        if len(left) < len(doubtful):
             return  # the next sweep finds them
-        rows = _in_order(left)
+        rows = _in_order({row.document.id: row for row in (*rows, *left)}.values())
         chunks = [row.document for row in rows]
         self._budget.check_together([each.embedded_text for each in chunks if not _is_blank(each)])
         made = await self._making.make(rows, {parent: chunks})

@@ -13,6 +13,7 @@ from samespace.audit.auditing import prove
 from samespace.audit.remaking import BLANK, Chunks, Remade, remade
 from samespace.documents import CollectionInfo, SlotInfo, VersionedRow
 from samespace.ingest.embedder import Embedder
+from samespace.migrate.fingerprints import Fingerprints, fingerprint, fingerprint_of
 from samespace.migrate.pacing import Budget
 from samespace.migrate.reading import Rows
 from samespace.protocols import AnyBackend, Vector
@@ -164,7 +165,34 @@ class Unsourced:
         """``source`` is the space that the plan moves from, mostly this slot's."""
         self._rows, self._space, self._model, self._target = rows, space, model, target
         self._is_source = space == source
+        self._fresh = Fingerprints()
+        """Of rows whose vector in the target's slot was found to be of their text."""
         self.embedded = 0
+
+    async def look_beside(self, rows: Sequence[VersionedRow], *, are_pending: bool) -> None:
+        """Learn which other chunks of the documents of rows were not changed in place.
+
+        To ask what is stale takes a look at all rows, so that it is asked for a batch of them at once.
+        """
+        ids = {row.document.id for row in rows}
+        parents = {row.document.parent.id for row in rows if row.document.parent is not None}
+        beside = [
+            row
+            for parent in sorted(parents)
+            for row in await self._beside(parent, ids, are_pending=are_pending)
+        ]
+        for row in await self._rows.of_their_text(self._target, beside):
+            self._fresh.add(_fingerprint(row))
+
+    async def _beside(self, parent: str, ids: set[str], *, are_pending: bool) -> list[VersionedRow]:
+        filled, pending = await self._rows.of_parents(self._target, [parent])
+        if are_pending and ids.isdisjoint(row.document.id for row in pending):
+            return []  # another batch has filled them
+        return [replace(row, vector=None) for row in filled if row.document.id not in ids]
+
+    def is_fresh(self, row: VersionedRow) -> bool:
+        """Whether a row is as it was when its vector in the target's slot was found to be of its text."""
+        return _fingerprint(row) in self._fresh
 
     async def first(self, rows: Sequence[VersionedRow], budget: Budget) -> Sequence[VersionedRow]:
         """Remake the vectors of rows whose text was changed in place; the rows that may be filled now.
@@ -213,6 +241,10 @@ class Unsourced:
             self._space, [row for row, _ in pairs], np.asarray(matrix, np.float32)
         )
         return made.vectors if is_whole and not done.changed else None
+
+
+def _fingerprint(row: VersionedRow) -> int:
+    return fingerprint_of(f"{fingerprint(row.document)}:{row.version.hex()}")
 
 
 def _says(row: VersionedRow, texts: Mapping[str, str]) -> bool:

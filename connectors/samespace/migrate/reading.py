@@ -144,7 +144,7 @@ class Rows(Target):
         """
         if not rows or not await self._keeps_sources(source):
             return list(rows)
-        behind = {_place(row) async for page in self.stale_rows(source) for row in page}
+        behind = await self._behind(source)
         held = await self.again(source, [row.document.id for row in rows])
         fresh = {
             (_place(row), row.document.embedded_text): row.vector
@@ -155,6 +155,17 @@ class Rows(Target):
             replace(row, vector=fresh.get((_place(row), row.document.embedded_text)))
             for row in rows
         ]
+
+    async def of_their_text(
+        self, space: EmbeddingSpace, rows: Sequence[VersionedRow]
+    ) -> list[VersionedRow]:
+        """Those of some rows, as they were read before this, whose vector in a slot is of their text."""
+        behind = await self._behind(space) if rows else set()
+        return [row for row in rows if _place(row) not in behind]
+
+    async def _behind(self, space: EmbeddingSpace) -> set[tuple[str, str, str]]:
+        """The places of rows whose text changed behind their vector; takes a look at all rows."""
+        return {_place(row) async for page in self.stale_rows(space) for row in page}
 
     async def _keeps_sources(self, space: EmbeddingSpace) -> bool:
         """Whether a slot says of each vector what text it is of; one that others made does not."""
