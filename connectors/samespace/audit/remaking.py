@@ -19,12 +19,25 @@ Chunks = Mapping[str, Sequence[Document]]
 
 @dataclass(slots=True)
 class Remade:
-    """Vectors by the rows' ids, and for the others the reason; ``cut`` are of texts that were shortened."""
+    """Vectors by the rows' ids, and for the others the reason; ``cut`` are of texts that were shortened.
+
+    Where nothing keeps ids unique, several rows may have one: then their texts tell their vectors apart.
+    """
 
     vectors: dict[str, Vector] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     cut: set[str] = field(default_factory=set)
     embedded: int = 0
+    _by_text: dict[tuple[str, str], Vector] = field(default_factory=dict)
+
+    def put(self, row: Document, vector: Vector) -> None:
+        """Keep a row's vector."""
+        self.vectors[row.id] = vector
+        self._by_text[row.id, row.embedded_text] = vector
+
+    def vector_of(self, row: Document) -> Vector | None:
+        """That of this row, and of no other with its id; None where it was refused."""
+        return self._by_text.get((row.id, row.embedded_text))
 
 
 def is_late(provenance: Mapping[str, str]) -> bool:
@@ -54,12 +67,12 @@ async def remade(
     together = {parent: chunks[parent] for parent in parents if parent in chunks}
     result = Remade()
     for row in [*alone, *(chunk for each in together.values() for chunk in each)]:
-        if _is_blank(row):
+        if is_blank(row):
             result.refused[row.id] = BLANK
     plan = Plan(
-        embed=[row for row in alone if not _is_blank(row)],
+        embed=[row for row in alone if not is_blank(row)],
         together=[
-            tuple(chunk for chunk in each if not _is_blank(chunk)) for each in together.values()
+            tuple(chunk for chunk in each if not is_blank(chunk)) for each in together.values()
         ],
     )
     plan.together = [each for each in plan.together if each]
@@ -70,7 +83,8 @@ async def remade(
 
 
 def _sort(made: Made, together: Chunks, result: Remade) -> None:
-    result.vectors |= {row.id: vector for row, vector in made.rows}
+    for row, vector in made.rows:
+        result.put(row, vector)
     result.embedded = made.embedded
     result.cut = set(made.truncated)
     for item in made.rejected:
@@ -78,5 +92,6 @@ def _sort(made: Made, together: Chunks, result: Remade) -> None:
         result.refused |= dict.fromkeys(named, str(item.error))
 
 
-def _is_blank(row: Document) -> bool:
+def is_blank(row: Document) -> bool:
+    """Whether a row has nothing to embed."""
     return not row.embedded_text or row.embedded_text.isspace()

@@ -25,6 +25,8 @@ class Rows(Target):
         """Rows with another row's id, by what the store calls them, which is their id here."""
         self.shared: dict[str, set[str]] = {}
         """Ids that several rows were seen to have, each with what the store calls these rows."""
+        self.names_natives = False
+        """Whether the store was seen to call rows otherwise than by their ids, which several may have."""
 
     async def filled(self, limit: int, after: str | None) -> tuple[list[Document], str | None]:
         """The next rows with a vector, and where to go on; None at the end."""
@@ -43,6 +45,7 @@ class Rows(Target):
         seen: dict[str, set[str]] = {}
         for row in rows:
             if row.native_id:
+                self.names_natives = True
                 seen.setdefault(row.document.id, set()).add(row.native_id)
         for id, natives in seen.items():
             if len(natives) > 1:

@@ -55,10 +55,11 @@ class Slot(Rows):
         found: set[str] = set()
         for start in range(0, len(ids), IDS):
             rows = await self._call(self._store.get, ids[start : start + IDS])
-            found |= {row.id for row in rows if self._is_searched(row)}
+            found |= {row.id for row in rows if self.is_searched(row)}
         return found
 
-    def _is_searched(self, row: Document) -> bool:
+    def is_searched(self, row: Document) -> bool:
+        """Whether a row is among those that are asked for."""
         if self._where is None:
             return True
         parent = None if row.parent is None else row.parent.id

@@ -82,7 +82,8 @@ class Sampled:
 
     ``cosines`` are of the rows that were judged. ``foreign`` differ, by id with what is likely;
     ``changed`` were written meanwhile; ``refused`` are texts that the backend did not take, each with
-    why, and ``cut`` those that it shortened; ``blank`` have nothing to embed.
+    why, and ``cut`` those that it shortened; ``blank`` have nothing to embed. ``shared`` are ids that
+    several rows have, each of which was judged by its own text.
     """
 
     threshold: float = AGREEMENT
@@ -93,6 +94,7 @@ class Sampled:
     cut: Named = field(default_factory=Named)
     changed: int = 0
     blank: int = 0
+    shared: Named = field(default_factory=Named)
 
     @property
     def judged(self) -> int:
@@ -204,12 +206,14 @@ def sample(found: Sampled, population: int) -> Check:
             f"{found.judged:,} vectors are those of their texts, embedded again (cosine from {lowest:.4f} "
             f"on); {_said_of_others(found, population)}"
         )
+    sentence += _said_of_shared(found.shared)
     figures = {
         "drawn": found.drawn,
         "judged": found.judged,
         "population": population,
         "foreign": wrong,
         "changed": found.changed,
+        "shared": found.shared.count,
         "ids": list(found.foreign.ids),
         "low": round(low, 6),
         "high": round(high, 6),
@@ -234,6 +238,16 @@ def _said_of_others(found: Sampled, population: int) -> str:
         return f"of all {population:,}, {low:.2%} to {high:.2%} differ, at 95 %"
     aside = f", of which {found.unjudged:,} could not be compared" if found.unjudged else ""
     return f"all were looked at{aside}"
+
+
+def _said_of_shared(shared: Named) -> str:
+    if not shared.count:
+        return ""
+    has = "1 id is" if shared.count == 1 else f"{shared.count:,} ids are"
+    return (
+        f"; {has} of several rows, none of which can be written by it: {shared}; samespace audit names the "
+        "rows, give them ids of their own"
+    )
 
 
 def _histogram(cosines: Sequence[float], threshold: float) -> dict[str, Any]:

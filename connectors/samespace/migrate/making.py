@@ -115,17 +115,18 @@ class Derived:
             result = await self._model.make(others, chunks)
         elif others:
             result.refused = dict(_hopeless(others))
-        result.vectors |= self._derived(given)
+        for row, vector in self._derived(given):
+            result.put(row.document, vector)
         return result
 
-    def _derived(self, rows: Sequence[VersionedRow]) -> dict[str, Vector]:
+    def _derived(self, rows: Sequence[VersionedRow]) -> Iterator[tuple[VersionedRow, Vector]]:
         if not rows:
-            return {}
+            return
         vectors = stack(
             [row.vector for row in rows if row.vector is not None], self._source.dimensions
         )
         made = derive(vectors, stored=self._source, offered=self._target)
-        return {row.document.id: vector for row, vector in zip(rows, made, strict=True)}
+        yield from zip(rows, made, strict=True)
 
     def _is_derivable(self, row: VersionedRow) -> bool:
         """Whether there is a vector, of which something is left in the target's dimensions."""
@@ -212,35 +213,37 @@ class Unsourced:
         made = await self._remade([row for row in found if _says(row, texts)], budget)
         if made is None:
             return [row for row in rows if row.document.id not in mended]
-        vectors = made if self._is_source else {row.document.id: row.vector for row in rows}
+        if not self._is_source:
+            made = Remade()
+            for row in rows:
+                if row.vector is not None:
+                    made.put(row.document, row.vector)
         again = await self._rows.again(self._target, list(mended))
         return [
             *(row for row in rows if row.document.id not in mended),
             *(
-                replace(row, vector=vectors.get(row.document.id))
+                replace(row, vector=made.vector_of(row.document))
                 for row in again
                 if _says(row, texts)
             ),
         ]
 
-    async def _remade(
-        self, rows: Sequence[VersionedRow], budget: Budget
-    ) -> Mapping[str, Vector] | None:
-        """The vectors that were made and written, by id; None where a row is to be looked at again."""
+    async def _remade(self, rows: Sequence[VersionedRow], budget: Budget) -> Remade | None:
+        """The vectors that were made and written; None where a row is to be looked at again."""
         if not rows:
-            return {}
+            return Remade()
         budget.check([row.document.embedded_text for row in rows])
         made = await self._model.make(rows, {})
         self.embedded += made.embedded
         pairs = paired(rows, made)
         is_whole = len(pairs) + len(made.refused) >= len(rows)
         if not pairs:
-            return {} if is_whole else None
+            return Remade() if is_whole else None
         matrix = stack([vector for _, vector in pairs], self._space.dimensions)
         done = await self._rows.fill(
             self._space, [row for row, _ in pairs], np.asarray(matrix, np.float32)
         )
-        return made.vectors if is_whole and not done.changed else None
+        return made if is_whole and not done.changed else None
 
 
 def _fingerprint(row: VersionedRow) -> int:
@@ -253,5 +256,5 @@ def _says(row: VersionedRow, texts: Mapping[str, str]) -> bool:
 
 def paired(rows: Sequence[VersionedRow], made: Remade) -> list[tuple[VersionedRow, Vector]]:
     """The rows that have a vector now, with it."""
-    vectors = made.vectors
-    return [(row, vectors[row.document.id]) for row in rows if row.document.id in vectors]
+    found = ((row, made.vector_of(row.document)) for row in rows)
+    return [(row, vector) for row, vector in found if vector is not None]

@@ -129,10 +129,10 @@ class Rows(Target):
         """Some rows as they are now, for filling a slot."""
         where = field.id.in_(ids)
         filled = await self._all(self._store.filled, space, where)
-        found = {row.document.id: row for row in filled}
+        found = {_place(row): row for row in filled}
         # Last: of a vector without a source both say that it is theirs.
         pending = await self._all(self._store.pending, space, where)
-        return list((found | {row.document.id: row for row in pending}).values())
+        return list((found | {_place(row): row for row in pending}).values())
 
     async def with_vouched(
         self, source: EmbeddingSpace, rows: Sequence[VersionedRow]
