@@ -13,7 +13,7 @@ import pytest
 
 from samespace.errors import InvalidInput
 from samespace.migrate import MigrationStatus, RunNotes, read_notes
-from samespace.migrate.notes import EVERY, RunNote, folder_of
+from samespace.migrate.notes import EVERY, RunNote, folder_of, is_followed
 from samespace.migrate.progress import CollectionProgress, MigrationReport, SlotProgress
 from samespace.migrate.status import CollectionStatus, SlotStatus
 from samespace.space import EmbeddingSpace
@@ -83,6 +83,15 @@ def test_a_run_that_has_ended_says_how(plan: Path) -> None:
     with notes:
         notes.tell(report(9, complete=True))
     assert "complete; 9 filled" in read_notes(plan, PLAN)[0].line(2000.0)
+
+
+def test_a_run_that_an_error_ended_was_not_complete(plan: Path) -> None:
+    notes = RunNotes(plan, PLAN, clock=Clock())
+    notes.tell(report(7))
+    with pytest.raises(ValueError, match="over"), notes:
+        raise ValueError("over")
+    [found] = read_notes(plan, PLAN)
+    assert "ended (error); 7 filled" in found.line(2000.0)
 
 
 def test_a_run_that_was_killed_is_gone(plan: Path) -> None:
@@ -171,7 +180,7 @@ def note(**changes: object) -> RunNote:
 
 
 def test_a_status_says_what_is_left_what_is_unseen_and_who_is_at_work() -> None:
-    target = slot("target", V3, state="filling", pending=1234, stale=5)
+    target = slot("target", V3, state="filling", pending=1234, stale=5, can_fill=True)
     collection = CollectionStatus(
         name="manuals",
         stage="filling",
@@ -204,3 +213,8 @@ def test_nobody_knows_a_lag_that_one_follower_does_not() -> None:
     assert found.lag is None
     assert replace(found, runs=()).lag is None
     assert replace(found, runs=()).lines() == ["no run has begun"]
+
+
+def test_a_run_that_follows_on_another_machine_fills_what_others_write() -> None:
+    assert is_followed([note()])
+    assert not is_followed([note(ended=True), note(following=False)])

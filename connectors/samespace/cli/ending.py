@@ -24,7 +24,7 @@ from samespace.errors import InvalidInput, excerpt
 from samespace.migrate import ending
 from samespace.migrate.ending import SlotChange
 from samespace.migrate.exposing import expose as exposed
-from samespace.migrate.notes import read_notes
+from samespace.migrate.notes import is_followed, read_notes
 from samespace.migrate.plan import MigrationPlan
 from samespace.migrate.status import status as found_status
 from samespace.migrate.verification import Verification
@@ -107,7 +107,7 @@ def open_slots(
 
 def _is_followed(plan: Path, made: MigrationPlan) -> bool:
     """Whether a run fills what others write meanwhile."""
-    return any(run.following and run.is_alive for run in read_notes(plan, made.hash))
+    return is_followed(read_notes(plan, made.hash))
 
 
 def finish(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +28,7 @@ from samespace.cli.options import (
 from samespace.cli.progress import Counter, console_of, counted, short
 from samespace.errors import InvalidInput, SamespaceError, excerpt
 from samespace.migrate.notes import RunNotes
-from samespace.migrate.plan import PlannedCollection
+from samespace.migrate.plan import MigrationPlan, PlannedCollection
 from samespace.migrate.progress import MigrationReport
 from samespace.migrate.running import BATCH_SIZE, MigrationRun
 from samespace.protocols import EmbeddingBackend
@@ -98,7 +98,7 @@ def run(
     groups = [found.collections] if follow else [(each,) for each in found.collections]
     report, ended = MigrationReport(complete=True), list[int]()
     with (
-        _target(backend, share_of(backend, share), keep_full) as target,
+        _target(backend, share_of(backend, share), keep_full, found) as target,
         RunNotes(plan, found.hash, worker=part) as notes,
         Counter(console_of(sys.stderr.isatty()), "") as counter,
     ):
@@ -144,12 +144,18 @@ def _left(budget: int | None, before: MigrationReport) -> int | None:
     return None if budget is None else max(1, budget - before.tokens)
 
 
+@contextmanager
 def _target(
-    spec: str, share: float | None, keep_full: Path | None
-) -> AbstractContextManager[EmbeddingBackend]:
-    if keep_full is None:
-        return opened_backend(spec, None, share)
-    return archived_backend(spec, keep_full, share=share)
+    spec: str, share: float | None, keep_full: Path | None, plan: MigrationPlan
+) -> Iterator[EmbeddingBackend]:
+    """The backend to move to, if the plan does: a run that may not begin leaves no note."""
+    opened = opened_backend(spec, None, share)
+    if keep_full is not None:
+        opened = archived_backend(spec, keep_full, share=share)
+    with opened as target:
+        for each in plan.collections:
+            each.check_target(target.space)
+        yield target
 
 
 def share_of(backend: str, share: float | None) -> float | None:

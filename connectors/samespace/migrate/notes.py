@@ -165,9 +165,10 @@ class RunNotes:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Note that the run has ended, and how far it was; one that is killed does not come here."""
-        self._keep(replace(_noted(self.note, self._report, self._clock()), ended=True))
+        ended = replace(_noted(self.note, self._report, self._clock()), ended=True)
+        self._keep(ended if kind is None else replace(ended, stopped="error", complete=False))
 
     def _keep(self, note: RunNote) -> None:
         self.note = note
@@ -214,6 +215,11 @@ def read_notes(plan: Path, plan_hash: str) -> tuple[RunNote, ...]:
     return tuple(
         sorted((each for each in found if each.plan == plan_hash), key=lambda note: note.began_at)
     )
+
+
+def is_followed(runs: Sequence[RunNote]) -> bool:
+    """Whether a run fills what others write meanwhile; one on another machine is taken to."""
+    return any(run.following and run.is_alive is not False for run in runs)
 
 
 def _read(path: Path) -> RunNote:
