@@ -9,7 +9,7 @@ from typing import Any, Final
 from samespace import filters
 from samespace.errors import InvalidInput, SpaceUnknown, command, excerpt
 from samespace.guard import SlotRecord, SpaceRecord
-from samespace.layout import Layout
+from samespace.layout import Layout, TextLookup
 from samespace.space import EmbeddingSpace
 
 _OWN: Final = ("text", "metadata")
@@ -17,11 +17,15 @@ _OWN: Final = ("text", "metadata")
 _COMPARED: Final = ("id", "text", "metadata", "parent", "order")
 
 
+ELSEWHERE: Final[TextLookup] = list
+"""Stands for texts that a record says are elsewhere; a handle reads ids instead."""
+
+
 def recorded_layout(record: SpaceRecord) -> Layout | None:
     """Where things are by a record, texts that are elsewhere aside; None for a collection of ours."""
     if record.layout is None:
         return None
-    return Layout.from_dict(dict(record.layout), text=list)
+    return Layout.from_dict(dict(record.layout), text=ELSEWHERE)
 
 
 def texts_elsewhere(collection: str) -> InvalidInput:

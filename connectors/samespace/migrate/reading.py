@@ -181,6 +181,16 @@ class Rows(Target):
             if after is None:
                 return found
 
+    async def has_pending_text(self, space: EmbeddingSpace, where: Filter | None) -> bool:
+        """Whether a row that passes has a text, and no vector in a slot."""
+        after: str | None = None
+        while True:
+            rows, after = await self.pending(space, limit=IDS, after=after, where=where)
+            if any(row.document.embedded_text.strip() for row in rows):
+                return True
+            if after is None:
+                return False
+
     async def count_stale(self, space: EmbeddingSpace, where: Filter | None) -> int:
         """Rows that pass and whose text changed behind their vector."""
         return sum([len(passing(rows, where)) async for rows in self.stale_rows(space)])

@@ -9,10 +9,11 @@ from typing import Any, Final, Literal
 
 from samespace.documents import SlotInfo
 from samespace.errors import excerpt
+from samespace.filters import of_json
 from samespace.guard import SlotState
 from samespace.migrate.notes import RunNote
 from samespace.migrate.plan import MigrationPlan
-from samespace.migrate.walking import Found, Here, Stores, walked
+from samespace.migrate.walking import Found, Here, Stores, reads_texts, walked
 from samespace.space import EmbeddingSpace
 
 Stage = Literal["planned", "filling", "open", "finished"]
@@ -34,6 +35,8 @@ class SlotStatus:
 
     ``pending`` rows have no vector, ``stale`` ones one of an earlier text: None where that was not
     counted, or the slot does not say what its vectors were made from. ``opened`` says by what it was.
+    ``can_fill`` is whether a run of the plan has something to fill there: of rows that are pending, one with
+    a text and within the plan's filter.
     """
 
     name: str
@@ -43,6 +46,7 @@ class SlotStatus:
     pending: int
     stale: int | None
     opened: str = ""
+    can_fill: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +67,7 @@ class CollectionStatus:
     @property
     def _is_filled(self) -> bool:
         targets = [slot for slot in self.slots if slot.part == "target"]
-        return not any(slot.pending or slot.stale for slot in targets)
+        return not any(slot.can_fill for slot in targets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,15 +201,26 @@ async def _slot(here: Here, found: Found, slot: SlotInfo, *, stale: bool) -> Slo
         part = "target"
     elif slot.space == found.planned.source.space:
         part = "source"
+    behind = await _count_stale(here, found, slot) if stale else None
     return SlotStatus(
         name=slot.name,
         space=slot.space,
         part=part,
         state=slot.state,
         pending=slot.pending,
-        stale=await _count_stale(here, found, slot) if stale else None,
+        stale=behind,
         opened=slot.provenance.get("opened", ""),
+        can_fill=part == "target" and await _can_fill(here, found, slot, behind or 0),
     )
+
+
+async def _can_fill(here: Here, found: Found, slot: SlotInfo, stale: int) -> bool:
+    where = None if found.planned.where is None else of_json(found.planned.where)
+    if stale and (where is None or await here.rows.count_stale(slot.space, where)):
+        return True
+    if not slot.pending or not reads_texts(found.info):
+        return bool(slot.pending)
+    return await here.rows.has_pending_text(slot.space, where)
 
 
 async def _count_stale(here: Here, found: Found, slot: SlotInfo) -> int | None:

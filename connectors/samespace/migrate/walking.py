@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from samespace.adoption import ELSEWHERE
 from samespace.documents import CollectionInfo, SlotInfo
 from samespace.errors import InvalidInput, MigrationError, SpaceMismatch, excerpt
 from samespace.filters import field
@@ -32,6 +33,11 @@ def typed(command: str, space: EmbeddingSpace) -> str:
     """A command with the backend of a space for SPEC, where a spec can name that."""
     spec = spec_of(space)
     return command if spec is None else command.replace("SPEC", shlex.quote(spec))
+
+
+def reads_texts(info: CollectionInfo) -> bool:
+    """Whether a handle finds the texts of a collection, which may be elsewhere."""
+    return info.layout is None or info.layout.text is not ELSEWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +144,9 @@ class Here:
     async def textless(self, found: Found) -> Named:
         """Rows that only the source's slot has, and that have no text to make another vector from."""
         named, after = Named(), None
-        layout = found.info.layout
-        if layout is not None and not isinstance(layout.text, str):
-            return named  # who does not read the texts cannot tell
+        if not reads_texts(found.info):
+            await self._check_told(found)
+            return named
         while True:
             rows, after = await self.rows.pending(self.planned.target.space, limit=IDS, after=after)
             blank = [row.document.id for row in rows if not row.document.embedded_text.strip()]
@@ -148,6 +154,17 @@ class Here:
                 named.add(row.key or row.document.id)
             if after is None:
                 return named
+
+    async def _check_told(self, found: Found) -> None:
+        """:class:`MigrationError` where rows have a vector in the source alone, and perhaps no text."""
+        target = self.planned.target.space
+        if await self.count_alone(self.planned.source.space, target):
+            raise MigrationError(
+                f"in collection {found.name} rows have no vector of {target}, and their texts are elsewhere, "
+                "so that nobody here can tell whether they have one; nothing was dropped. Go on in Python, "
+                "with handles whose layout= is as it was adopted: run() fills rows, and "
+                "finish(…, give_up_textless=True) gives up the vectors of those without a text"
+            )
 
     async def stale(self, space: EmbeddingSpace, among: Collection[str] | None = None) -> set[str]:
         """The ids of rows with a vector of an earlier text, a thousand or few more; or of these rows."""
