@@ -409,7 +409,7 @@ def test_evidence_of_some_rows_does_not_open_a_slot_for_all(one: Place) -> None:
         )
         found = verify(store, new(), some, repetitions=1)
         assert found.passed
-        with pytest.raises(MigrationError, match=r"1 row of 20.*without it.*--force"):
+        with pytest.raises(MigrationError, match=r"19 rows of 20.*without it.*--force"):
             open_slot(store, some, found)
         assert open_slot(store, all_of_them, verify(store, new(), all_of_them, repetitions=1))
 
@@ -440,7 +440,7 @@ def test_rows_that_are_written_all_the_time_and_filled_by_nobody_are_pending(one
         def write(*_: object) -> None:
             writer.execute(written)
 
-        found = verify(store, new(), made, repetitions=1, on_progress=write)
+        found = verify(store, new(), made, repetitions=1, patience=0, on_progress=write)
         assert [each.name for each in found.failures] == ["pending"]
         assert found.collections[0].check("pending").figures["missing"] == 2
 

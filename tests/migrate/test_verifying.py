@@ -95,7 +95,9 @@ def verified(
     """What is found, once it was written to a file and read again."""
     with place.open(OLD) as store:
         before = store.info()
-        found = verify(store, backend or new(), planned, **{"repetitions": 1, **asked})
+        found = verify(
+            store, backend or new(), planned, **{"repetitions": 1, "patience": 0, **asked}
+        )
         assert store.info() == before
     assert found.plan == planned.hash
     again = Verification.from_dict(orjson.loads(orjson.dumps(found.to_dict())))
@@ -189,7 +191,7 @@ def test_what_a_follower_comes_to_meanwhile_is_no_failure(place: Place) -> None:
             rows, _cursor = store.pending(V3, limit=1)
             store.fill(V3, rows, new().embed_documents([row.document.text for row in rows]))
 
-        found = verify(store, new(), planned, repetitions=1, on_progress=follow)
+        found = verify(store, new(), planned, repetitions=1, patience=0, on_progress=follow)
         pending = found.collections[0].check("pending")
         assert pending.figures["settled"] == 1
         assert pending.figures["ids"][0] in waiting

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from samespace.cli.ending import PATIENCE as FOLLOWED
 from samespace.cli.migrating import check_writable, read_queries, write
 from samespace.cli.options import (
     AsJson,
@@ -23,7 +24,9 @@ from samespace.cli.options import (
 from samespace.errors import InvalidInput, excerpt
 from samespace.migrate import Judgement, MigrationPlan, verification_page
 from samespace.migrate.evidence import AGREEMENT
+from samespace.migrate.notes import is_followed, read_notes
 from samespace.migrate.ranking import judgements_from
+from samespace.migrate.sweeping import PATIENCE
 from samespace.migrate.verifying import REPETITIONS, SAMPLED
 from samespace.migrate.verifying import verify as verified
 from samespace.protocols import EmbeddingBackend, VectorStore
@@ -73,6 +76,13 @@ def verify(
     repetitions: Annotated[
         int, typer.Option(metavar="N", help="How often each question is asked, for the latency.")
     ] = REPETITIONS,
+    give_up_textless: Annotated[
+        bool,
+        typer.Option(
+            "--give-up-textless",
+            help="Pass rows without a text, whose vectors finish is to give up, too.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="VERIFICATION.json", help="Write the evidence here, too."),
@@ -104,6 +114,8 @@ def verify(
             sample=_sample(sample),
             agreement=agreement,
             repetitions=repetitions,
+            give_up_textless=give_up_textless,
+            patience=_patience(plan, planned),
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
             on_progress=_tell,
         )
@@ -114,6 +126,12 @@ def verify(
         write(html, verification_page(found).encode())
     if not found.passed:
         raise typer.Exit(1)
+
+
+def _patience(plan: Path, planned: MigrationPlan) -> float:
+    """As for opening where a run follows that is noted; what others run may follow, too."""
+    is_noted = is_followed(read_notes(plan, planned.hash))
+    return FOLLOWED if is_noted else PATIENCE
 
 
 def _sample(said: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from samespace.documents import SlotInfo
 from samespace.errors import InvalidInput, MigrationError, SamespaceError, command, excerpt
+from samespace.filters import of_json
 from samespace.guard import SlotState
 from samespace.ingest.target import IDS
 from samespace.migrate.evidence import Named
@@ -20,7 +21,6 @@ from samespace.migrate.walking import RUN, Found, Here, Stores, Way, typed, walk
 from samespace.space import EmbeddingSpace
 
 _VERIFY: Final = "samespace migrate verify --plan PLAN.json --backend SPEC --out VERIFICATION.json"
-_PLAN: Final = "samespace migrate plan --collection NAME --backend SPEC --out FILE"
 _OPEN: Final = "samespace migrate open --plan PLAN.json --verification VERIFICATION.json"
 LOOK: Final = 0.5
 """Seconds between two looks at rows that are being filled."""
@@ -130,7 +130,7 @@ class _Opening:
         found.check_holds()
         if self.force or self._was_opened(found):
             return target.pending
-        self._check_seen(found, target)
+        await self._check_seen(here, found, target)
         missing = await self._missing(here, target)
         if missing:
             raise MigrationError(
@@ -149,7 +149,7 @@ class _Opening:
             )
         return 0
 
-    def _check_seen(self, found: Found, target: SlotInfo) -> None:
+    async def _check_seen(self, here: Here, found: Found, target: SlotInfo) -> None:
         """:class:`MigrationError` unless the verification is of this very slot, and of all its rows."""
         seen = self._verified(found.planned.name)
         if seen is None:
@@ -163,12 +163,20 @@ class _Opening:
                 f"{found.name} has now, as after an abort or in another store; nothing was opened. Verify "
                 f"this one: {self._typed(_VERIFY)}"
             )
-        if found.planned.where is not None and seen.rows != found.info.rows:
+        beyond = await self._beyond(here, found)
+        if beyond:
+            again = f"{command('migrate plan', found.planned.name)} --backend SPEC --out FILE"
             raise MigrationError(
-                f"the verification has seen {_rows(seen.rows)} of {found.info.rows:,} in collection "
-                f"{found.name}, as the plan's --where says, and the slot would open for all; nothing was "
-                f"opened. Verify a plan without it: {self._typed(_PLAN)}; or open in spite of it (--force)"
+                f"the verification has not seen {_rows(beyond)} of {found.info.rows:,} in collection "
+                f"{found.name}, which the plan's --where leaves out, and the slot would open for all; "
+                f"nothing was opened. Verify a plan without it: {self._typed(again)}; or open in spite of it "
+                "(--force)"
             )
+
+    async def _beyond(self, here: Here, found: Found) -> int:
+        """How many rows the plan leaves out now: how many there were tells nothing once others write."""
+        where = found.planned.where
+        return 0 if where is None else await here.rows.count(~of_json(where))
 
     async def _missing(self, here: Here, target: SlotInfo) -> int:
         """Rows with a text and no vector, that nobody fills while there is patience."""
@@ -196,9 +204,9 @@ class _Opening:
             return None
         return next((each for each in found.collections if each.name == name), None)
 
-    def _is_verified(self, found: Found, target: SlotInfo) -> bool:
+    async def _is_verified(self, here: Here, found: Found, target: SlotInfo) -> bool:
         with suppress(MigrationError):
-            self._check_seen(found, target)
+            await self._check_seen(here, found, target)
             return True
         return False
 
@@ -222,8 +230,8 @@ class _Opening:
         if self._was_opened(found):
             return change
         how = "forced"
-        if self.verification and self._is_verified(found, target) and not pending:
-            how = f"verified {self.verification.hash[:12]}"
+        if not pending and await self._is_verified(here, found, target):
+            how = f"verified {self.verification.hash[:12]}" if self.verification else how
         noted = {"opened": how, "plan": self.plan.hash}
         await here.do("mark", target.space, SlotState.READY, provenance=noted)
         left = f"; {_rows(pending)} pending" if pending else ""

@@ -107,35 +107,53 @@ class Sampled:
         return len(self.refused) + self.changed + self.blank
 
 
-def pending(found: Pending, rows: int) -> Check:
-    """Whether every row has a vector of the target."""
+def pending(found: Pending, rows: int, *, give_up_textless: bool = False) -> Check:
+    """Whether every row has a vector of the target, those without a text aside where these are given up."""
     figures = {
         "rows": rows,
         "missing": found.missing.count,
         "textless": found.textless.count,
+        "given_up": found.textless.count if give_up_textless else 0,
         "blank": found.blank,
         "settled": found.settled,
         "ids": [*found.missing.ids, *found.textless.ids][:NAMED],
     }
-    said = []
+    said, passed = [], not found.missing.count
     if found.missing.count:
         said.append(
             f"{_rows(found.missing.count)} of {rows:,} without a vector of the target: {found.missing}; "
             f"run it again ({_RUN}), which says what it cannot embed"
         )
-    if found.textless.count:
+    if found.textless.count and not give_up_textless:
+        passed = False
         said.append(
             f"{_rows(found.textless.count)} with a vector of the source and no text to make another from: "
-            f"{found.textless}; give these a text or delete them, or open all the same (--force) and give "
-            "their vectors up in the end (samespace migrate finish --plan PLAN.json --give-up-textless)"
+            f"{found.textless}; give these a text or delete them, or give their vectors up, here and in the "
+            "end (--give-up-textless, of samespace migrate verify and finish)"
         )
-    if not said:
+    if passed:
         said.append(
             f"every one of {_rows(rows)} has a vector of the target{_behind(found.settled)}"
         )
+    return Check(
+        name="pending",
+        passed=passed,
+        sentence="; ".join([*said, *_aside(found, give_up_textless=give_up_textless)]),
+        figures=figures,
+    )
+
+
+def _aside(found: Pending, *, give_up_textless: bool) -> list[str]:
+    """The rows that lack a vector and are no failure."""
+    said = []
+    if found.textless.count and give_up_textless:
+        said.append(
+            f"{_rows(found.textless.count)} aside with no text, whose vector of the source is given up: "
+            f"{found.textless}"
+        )
     if found.blank:
         said.append(f"{_rows(found.blank)} with neither text nor vector aside")
-    return Check(name="pending", passed=not found.count, sentence="; ".join(said), figures=figures)
+    return said
 
 
 def stale(found: Stale, *, is_told: bool) -> Check:

@@ -19,42 +19,40 @@ from samespace.migrate.reading import Rows, passing
 
 MOST_AGAIN: Final = 1_000
 """How many rows are looked at again; of more, nobody is just a little behind."""
-LOOKS: Final = 5
-"""How often at most, while others write them."""
+PATIENCE: Final = 5.0
+"""Seconds that a follower is given for what is not as it must be: its interval, a sweep and more."""
 PAUSE: Final = 0.5
 """Seconds between two such looks."""
+_Place = tuple[str, str, str]
 
 
 @dataclass(slots=True)
 class _Seen:
-    """Rows, and of the first of them the ids, and a trace of the text."""
+    """Rows, and where the first of them are."""
 
     count: int = 0
-    texts: dict[str, int] = field(default_factory=dict)
-    ids: set[str] = field(default_factory=set)
+    places: set[_Place] = field(default_factory=set)
 
     def add(self, row: VersionedRow) -> None:
         """One more."""
         self.count += 1
-        if len(self.texts) < MOST_AGAIN:
-            self.texts[_key(row)] = hash(row.document.embedded_text)
-            self.ids.add(row.document.id)
+        if len(self.places) < MOST_AGAIN:
+            self.places.add(_place(row))
 
     @property
     def can_settle(self) -> bool:
         """Whether these may be what a follower has not come to yet."""
-        return 0 < self.count == len(self.texts)
+        return 0 < self.count == len(self.places)
 
-    def keep(self, before: _Seen) -> bool:
-        """Only those that were there before; whether one of them has another text since then."""
-        kept = {id: text for id, text in self.texts.items() if id in before.texts}
-        self.texts, self.count = kept, len(kept)
-        return any(before.texts[id] != text for id, text in kept.items())
+    @property
+    def ids(self) -> list[str]:
+        """Of the first, in order."""
+        return sorted({id for id, _, _ in self.places})
 
     @property
     def named(self) -> Named:
         """How many, and the first of them."""
-        return Named(self.count, list(self.texts)[:NAMED])
+        return Named(self.count, [key or id for id, _, key in sorted(self.places)[:NAMED]])
 
 
 class Sweeping:
@@ -95,11 +93,11 @@ class Sweeping:
     async def _sort(self, rows: Sequence[VersionedRow]) -> None:
         blank = [row for row in rows if not row.document.embedded_text.strip()]
         filled = await self._source.of([row.document.id for row in blank])
-        textless = {row.document.id for row in filled}
+        textless = {_place(row) for row in filled}
         for row in rows:
             if row.document.embedded_text.strip():
                 self._missing.add(row)
-            elif row.document.id in textless:
+            elif _place(row) in textless:
                 self._textless.add(row)
             else:
                 self._blank += 1
@@ -110,39 +108,44 @@ class Sweeping:
             for row in passing(rows, self._where):
                 self._stale.add(row)
 
-    async def look_again(self) -> None:
-        """At those that were found, if they are few: they may have been written, and filled, meanwhile."""
-        missing, stale = self._missing.count, self._stale.count
-        await _settle(self._missing, self._still_missing)
-        await _settle(self._stale, self._still_stale)
-        self._settled["pending"] = missing - self._missing.count
+    async def look_again(self, patience: float) -> None:
+        """At those that were found, if they are few: they may be written, and filled, within some seconds."""
+        pending, stale = self._all_pending, self._stale.count
+        until = asyncio.get_running_loop().time() + patience
+        await _settle(lambda: self._missing, self._look_at_missing, until)
+        await _settle(lambda: self._stale, self._look_at_stale, until)
+        self._settled["pending"] = pending - self._all_pending
         self._settled["stale"] = stale - self._stale.count
 
-    async def _still_missing(self, before: _Seen) -> _Seen:
-        found = _Seen()
-        for row in await self._target.pending_of(sorted(before.ids)):
-            found.add(row)
-        return found
+    @property
+    def _all_pending(self) -> int:
+        return self._missing.count + self._textless.count + self._blank
 
-    async def _still_stale(self, before: _Seen) -> _Seen:
-        found = _Seen()
+    async def _look_at_missing(self) -> None:
+        """What they are now: one may have lost its text, or be none of the plan's any more."""
+        before, self._missing = self._missing, _Seen()
+        rows = passing(await self._target.pending_of(before.ids), self._where)
+        await self._sort([row for row in rows if _place(row) in before.places])
+
+    async def _look_at_stale(self) -> None:
+        before, self._stale = self._stale, _Seen()
         async for rows in self._rows.stale_rows(self._target.space):
-            for row in rows:
-                if _key(row) in before.texts:
-                    found.add(row)
-        return found
+            for row in passing(rows, self._where):
+                if _place(row) in before.places:
+                    self._stale.add(row)
 
 
-async def _settle(seen: _Seen, look: Callable[[_Seen], Awaitable[_Seen]]) -> None:
-    """Leave those that no look finds fresh; of one that is written again and again one look tells little."""
-    for _ in range(LOOKS if seen.can_settle else 0):
-        found = await look(seen)
-        is_written = found.keep(seen)
-        seen.texts, seen.count = found.texts, found.count
-        if not is_written:
-            return
-        await asyncio.sleep(PAUSE)
+async def _settle(
+    seen: Callable[[], _Seen], look: Callable[[], Awaitable[None]], until: float
+) -> None:
+    """Look, after a pause, until nothing is left or it is late."""
+    clock = asyncio.get_running_loop().time
+    is_late = False
+    while seen().can_settle and not is_late:
+        is_late = until - clock() <= PAUSE
+        await asyncio.sleep(max(0.0, min(PAUSE, until - clock())))
+        await look()
 
 
-def _key(row: VersionedRow) -> str:
-    return row.key or row.document.id
+def _place(row: VersionedRow) -> _Place:
+    return row.document.id, row.native_id, row.key

@@ -29,7 +29,7 @@ from samespace.migrate.plan import MigrationPlan, PlannedCollection, check_holds
 from samespace.migrate.ranking import Judgement
 from samespace.migrate.reading import Rows
 from samespace.migrate.sampling import Sampling
-from samespace.migrate.sweeping import Sweeping
+from samespace.migrate.sweeping import PATIENCE, Sweeping
 from samespace.migrate.verification import (
     Check,
     CheckName,
@@ -60,6 +60,8 @@ def verify(
     sample: int | Literal["all"] = SAMPLED,
     repetitions: int = REPETITIONS,
     agreement: float = AGREEMENT,
+    give_up_textless: bool = False,
+    patience: float = PATIENCE,
     made_at: str | None = None,
     on_progress: Tell | None = None,
     clock: Clock = time.perf_counter,
@@ -73,6 +75,10 @@ def verify(
     ``queries``, by default the first sentences of these texts: overlap, ranks, nDCG with ``judgements``,
     and how long a search takes by ``clock``, each question ``repetitions`` times. For each of
     ``thresholds``, which are scores of the old space, the new one is found that as many hits pass.
+
+    A row without a text, and with a vector of the source, fails it unless ``give_up_textless`` says that
+    :func:`finish` is to give that vector up. Rows that are pending or stale are looked at again for
+    ``patience`` seconds, within which a run that follows comes to them.
 
     ``made_at`` goes into the result as it is. ``on_progress`` is called with a collection and the check that
     begins, in the job's thread. Nothing is written; an async store is closed in the end, with async backends.
@@ -90,6 +96,8 @@ def verify(
         sample=None if sample == "all" else _sample(sample),
         repetitions=check_count(repetitions, what="repetitions", most=MOST_REPETITIONS),
         agreement=check_threshold(agreement, what="agreement (--agreement)"),
+        give_up_textless=give_up_textless,
+        patience=patience,
         made_at=made_at,
         tell=on_progress or _nobody,
         clock=clock,
@@ -108,6 +116,8 @@ class _Asked:
     sample: int | None
     repetitions: int
     agreement: float
+    give_up_textless: bool
+    patience: float
     made_at: str | None
     tell: Tell
     clock: Clock
@@ -233,8 +243,9 @@ class _Look:
         else:
             why = "the backend is not what filled the slot, so that its answers would say nothing"
             self._checks += evidence.unjudged((*_BY_MODEL, *BY_BOTH), why)
-        await sweeping.look_again()
-        pending = evidence.pending(sweeping.pending, rows)
+        await sweeping.look_again(self._asked.patience)
+        gives_up = self._asked.give_up_textless
+        pending = evidence.pending(sweeping.pending, rows, give_up_textless=gives_up)
         stale = evidence.stale(sweeping.stale, is_told=_tells_sources(slot, info))
         return self._found(slot, rows, [pending, stale, *self._checks])
 
