@@ -173,6 +173,11 @@ class VersionedRow:
     key: str = ""
     native_id: str = ""
 
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """What tells a row from all others, also from those that have its id."""
+        return self.document.id, self.native_id, self.key
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FillReport:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
+from qdrant_client import QdrantClient
+from qdrant_client.models import Distance, PointStruct, VectorParams
 from tests.audit.poisoning import documents
 from tests.cli.running import Caller
 from tests.contract.ingesting import Place, postgres_place
 from tests.migrate.following import Follower
 from tests.places import database, opened_place
 
-from samespace import Document, HashingBackend, Layout, PgVectorStore, field
+from samespace import Document, HashingBackend, Layout, PgVectorStore, QdrantStore, field
 from samespace.errors import MigrationError
 from samespace.migrate import (
     MigrationPlan,
@@ -177,3 +180,30 @@ def test_a_run_that_may_not_begin_is_not_the_last(
     assert ": complete; 20 filled" in before
     assert call(*migrate_run, "hashing@96")[0] == 3
     assert call("migrate", "status", *at, "--plan", path)[1] == before
+
+
+def test_a_row_with_the_id_of_one_without_a_text_is_not_counted_for_it(tmp_path: Path) -> None:
+    path, layout = str(tmp_path / "q"), Layout(id="doc", text="body", slot="v")
+
+    def put(client: QdrantClient, n: int, id: str, text: str) -> None:
+        vector = OLD.embed_documents([text or "a picture"])[0].tolist()
+        client.upsert(
+            "docs", [PointStruct(id=n, payload={"doc": id, "body": text}, vector={"v": vector})]
+        )
+
+    with closing(QdrantClient(path=path)) as client:
+        size = VectorParams(size=64, distance=Distance.COSINE)
+        client.create_collection("docs", vectors_config={"v": size})
+        for n, row in enumerate(ROWS):
+            put(client, n, row.id, row.text)
+        put(client, 100, ROWS[3].id, "")
+        with QdrantStore(client, collection="docs", layout=layout, backend=OLD) as store:
+            store.adopt()
+            planned = plan(store, NEW)
+            run(store, NEW, planned)
+            open_slot(store, planned, force=True)
+            with pytest.raises(MigrationError, match="1 row has .*no text"):
+                finish(store, planned)
+            put(client, 200, "late", "written by an application of the old model")
+            with pytest.raises(MigrationError, match="1 row has no vector"):
+                finish(store, planned, give_up_textless=True)

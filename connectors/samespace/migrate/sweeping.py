@@ -37,7 +37,7 @@ class _Seen:
         """One more."""
         self.count += 1
         if len(self.places) < MOST_AGAIN:
-            self.places.add(_place(row))
+            self.places.add(row.place)
 
     @property
     def can_settle(self) -> bool:
@@ -93,11 +93,11 @@ class Sweeping:
     async def _sort(self, rows: Sequence[VersionedRow]) -> None:
         blank = [row for row in rows if not row.document.embedded_text.strip()]
         filled = await self._source.of([row.document.id for row in blank])
-        textless = {_place(row) for row in filled}
+        textless = {row.place for row in filled}
         for row in rows:
             if row.document.embedded_text.strip():
                 self._missing.add(row)
-            elif _place(row) in textless:
+            elif row.place in textless:
                 self._textless.add(row)
             else:
                 self._blank += 1
@@ -125,13 +125,13 @@ class Sweeping:
         """What they are now: one may have lost its text, or be none of the plan's any more."""
         before, self._missing = self._missing, _Seen()
         rows = passing(await self._target.pending_of(before.ids), self._where)
-        await self._sort([row for row in rows if _place(row) in before.places])
+        await self._sort([row for row in rows if row.place in before.places])
 
     async def _look_at_stale(self) -> None:
         before, self._stale = self._stale, _Seen()
         async for rows in self._rows.stale_rows(self._target.space):
             for row in passing(rows, self._where):
-                if _place(row) in before.places:
+                if row.place in before.places:
                     self._stale.add(row)
 
 
@@ -145,7 +145,3 @@ async def _settle(
         is_late = until - clock() <= PAUSE
         await asyncio.sleep(max(0.0, min(PAUSE, until - clock())))
         await look()
-
-
-def _place(row: VersionedRow) -> _Place:
-    return row.document.id, row.native_id, row.key

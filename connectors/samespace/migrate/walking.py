@@ -149,9 +149,11 @@ class Here:
             return named
         while True:
             rows, after = await self.rows.pending(self.planned.target.space, limit=IDS, after=after)
-            blank = [row.document.id for row in rows if not row.document.embedded_text.strip()]
-            for row in await self.rows.filled_of(self.planned.source.space, blank):
-                named.add(row.key or row.document.id)
+            blank = {row.place: row for row in rows if not row.document.embedded_text.strip()}
+            ids = sorted({id for id, _, _ in blank})
+            for row in await self.rows.filled_of(self.planned.source.space, ids):
+                if row.place in blank:  # not another of its id, whose text is told apart
+                    named.add(row.key or row.document.id)
             if after is None:
                 return named
 
