@@ -531,6 +531,8 @@ class ForecastsSlots(Protocol):
 class DescribesSlots(Protocol):
     """A store, sync or async, that says what its slots are to others; it asks no server."""
 
+    kind: ClassVar[str]
+    """The kind of store, as a forecast and a plan name it."""
     unseen_changes: ClassVar[str]
     """Which changes of others nobody sees who keeps a slot fresh."""
     unreclaimed_space: ClassVar[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +16,11 @@ class Follower:
     """Fills, and then keeps every slot fresh, until it is left; an error of its is raised there."""
 
     def __init__(
-        self, store: VectorStore, backend: EmbeddingBackend, plan: MigrationPlan, **options: Any
+        self,
+        store: VectorStore | Sequence[VectorStore],
+        backend: EmbeddingBackend,
+        plan: MigrationPlan,
+        **options: Any,
     ) -> None:
         self._changed = threading.Condition()
         self._report = MigrationReport()

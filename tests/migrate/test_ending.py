@@ -543,21 +543,6 @@ def test_what_comes_next_is_said_of_a_slot_that_is_filled_dropped_or_alone(one: 
             run(store, new(), made)
 
 
-# What is given up
-
-
-def test_a_slot_that_another_plan_opened_is_not_dropped(one: Place) -> None:
-    with one.open(TaskBackend()) as store:
-        store.upsert([Document(row.id, row.text, {"lang": "en"}) for row in ROWS])
-        made = moved(store)
-        other = plan(store, new(), where=field("lang") == "en")
-        open_slot(store, made, passing(made, store))
-        with pytest.raises(MigrationError, match=r"by plan .*--force"):
-            abort(store, other)
-        assert len(store.info().slots) == 2
-        assert abort(store, other, force=True)[0].changed
-
-
 # The command
 
 

@@ -21,8 +21,8 @@ from samespace.cli.options import (
     read_plan,
 )
 from samespace.errors import InvalidInput, excerpt
-from samespace.migrate import ending
-from samespace.migrate.ending import SlotChange
+from samespace.migrate import dropping
+from samespace.migrate.ending import SlotChange, open_slot
 from samespace.migrate.exposing import expose as exposed
 from samespace.migrate.notes import is_followed, read_notes
 from samespace.migrate.plan import MigrationPlan
@@ -34,6 +34,12 @@ _WROTE: Final = "pass the file that samespace migrate verify --out FILE wrote"
 PATIENCE: Final = 30.0
 """Seconds that a run which follows is given for what is pending when a slot is opened."""
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+OfAnotherPlan = Annotated[
+    bool,
+    typer.Option(
+        "--of-another-plan", help="Also where another plan filled or opened the new slot."
+    ),
+]
 
 
 class _Shown(Protocol):
@@ -101,7 +107,7 @@ def open_slots(
     handles = _Handles(made, store, scope, context)
     evidence = None if verification is None else _read_verification(verification)
     patience = PATIENCE if _is_followed(plan, made) else 0.0
-    changes = ending.open_slot(handles, made, evidence, force=force, patience=patience)
+    changes = open_slot(handles, made, evidence, force=force, patience=patience)
     _show(changes, as_json=as_json)
 
 
@@ -122,6 +128,7 @@ def finish(
             help="Give up vectors of rows without a text to make another from.",
         ),
     ] = False,
+    of_another_plan: OfAnotherPlan = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -129,7 +136,13 @@ def finish(
     made = read_plan(plan)
     handles = _Handles(made, store, scope, context)
     _warn_of_runs(plan, made)
-    changes = ending.finish(handles, made, give_up_textless=give_up_textless, confirm=_asking(yes))
+    changes = dropping.finish(
+        handles,
+        made,
+        give_up_textless=give_up_textless,
+        of_another_plan=of_another_plan,
+        confirm=_asking(yes),
+    )
     _told(changes, as_json=as_json)
 
 
@@ -142,6 +155,7 @@ def abort(
         bool,
         typer.Option("--force", help="Give up vectors of texts that the old slot does not have."),
     ] = False,
+    of_another_plan: OfAnotherPlan = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -149,7 +163,10 @@ def abort(
     made = read_plan(plan)
     handles = _Handles(made, store, scope, context)
     _warn_of_runs(plan, made)
-    _told(ending.abort(handles, made, force=force, confirm=_asking(yes)), as_json=as_json)
+    changes = dropping.abort(
+        handles, made, force=force, of_another_plan=of_another_plan, confirm=_asking(yes)
+    )
+    _told(changes, as_json=as_json)
 
 
 def expose(

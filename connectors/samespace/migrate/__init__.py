@@ -8,9 +8,9 @@ from samespace.migrate.archiving_async import AsyncDerivingBackend as AsyncDeriv
 from samespace.migrate.dimensions import DimensionReport as DimensionReport
 from samespace.migrate.dimensions import compare_dimensions as compare_dimensions
 from samespace.migrate.dimensions import dry_run as dry_run
+from samespace.migrate.dropping import abort as abort
+from samespace.migrate.dropping import finish as finish
 from samespace.migrate.ending import SlotChange as SlotChange
-from samespace.migrate.ending import abort as abort
-from samespace.migrate.ending import finish as finish
 from samespace.migrate.ending import open_slot as open_slot
 from samespace.migrate.estimating import Rates as Rates
 from samespace.migrate.exposing import Exposure as Exposure

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from samespace.documents import CollectionInfo
+from samespace.documents import CollectionInfo, SlotInfo
 from samespace.errors import InvalidInput, MigrationError, SpaceMismatch, command, excerpt
 from samespace.forecast import Notice
 from samespace.guard import SlotState
@@ -15,6 +15,7 @@ from samespace.migrate import estimating
 from samespace.migrate.advice import Use
 from samespace.migrate.estimating import Estimate, Figure
 from samespace.migrate.hashed import Fields, Kind, digest, hashed
+from samespace.protocols import DescribesSlots
 from samespace.space import EmbeddingSpace, differences
 
 FORMAT: Final = 1
@@ -140,6 +141,19 @@ class MigrationPlan:
             )
         return found
 
+    def has_made(self, slot: SlotInfo) -> bool:
+        """Whether a run of this plan has added a slot, or this plan has opened it."""
+        made_by = slot.provenance.get("plan", "")
+        return bool(made_by) and self.hash.startswith(made_by)
+
+    def is_finished(self, planned: PlannedCollection, info: CollectionInfo) -> bool:
+        """Whether a collection has the slot that this plan has opened alone, and no longer the source's."""
+        held = {slot.space: slot for slot in info.slots}
+        target = held.get(planned.target.space)
+        if planned.source.space in held or target is None or target.state != SlotState.READY:
+            return False
+        return planned.target_state == "ready" or self.has_made(target)
+
     def lines(self) -> list[str]:
         """The plan for a terminal, a line each."""
         return [line for each in self.collections for line in _collection_lines(each)] + [
@@ -242,6 +256,16 @@ def _estimate_lines(found: Estimate, collections: int) -> Iterator[str]:
 
 
 # Holding to it
+
+
+def check_store(planned: PlannedCollection, store: object) -> None:
+    """:class:`MigrationError` for a handle on another kind of store than that of the plan."""
+    if isinstance(store, DescribesSlots) and store.kind != planned.store:
+        raise MigrationError(
+            f"the plan is of collection {excerpt(planned.name)} in {planned.store}, and this store is "
+            f"{store.kind}, where a collection of that name is another one; nothing was changed. Pass the "
+            f"store that was planned for (--store, or the environment's SAMESPACE_STORE)"
+        )
 
 
 def check_holds(planned: PlannedCollection, info: CollectionInfo, *, opened: bool = False) -> None:

@@ -37,12 +37,17 @@ class SlotProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionProgress:
-    """What was done in one collection; ``indexed`` says whether the target's index was seen to."""
+    """What was done in one collection.
+
+    ``indexed`` says whether the target's index was seen to, ``finished`` that the plan was finished there
+    before, so that there was nothing to do.
+    """
 
     name: str
     target: EmbeddingSpace
     slots: tuple[SlotProgress, ...] = ()
     indexed: bool = False
+    finished: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +138,7 @@ def _collection_dict(progress: CollectionProgress) -> dict[str, Any]:
         "name": progress.name,
         "target": progress.target.to_dict(),
         "indexed": progress.indexed,
+        "finished": progress.finished,
         "slots": [_slot_dict(slot) for slot in progress.slots],
     }
 
@@ -147,6 +153,8 @@ def _slot_dict(slot: SlotProgress) -> dict[str, Any]:
 
 
 def _collection_lines(progress: CollectionProgress) -> list[str]:
+    if progress.finished:
+        return [f"{progress.name}: the plan is finished here, so there was nothing to do"]
     return [
         line
         for slot in progress.slots

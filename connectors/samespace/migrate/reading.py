@@ -12,7 +12,7 @@ from samespace.errors import MigrationError, SpaceMismatch, excerpt
 from samespace.filters import Filter, field, matches
 from samespace.guard import Canary
 from samespace.ingest.target import IDS, Target
-from samespace.migrate.plan import PlannedCollection
+from samespace.migrate.plan import MigrationPlan, PlannedCollection, check_holds, check_store
 from samespace.protocols import FollowsChanges, Matrix, Shard
 from samespace.space import EmbeddingSpace
 
@@ -20,15 +20,29 @@ from samespace.space import EmbeddingSpace
 class Rows(Target):
     """The rows of one collection, in whichever slot is asked for."""
 
-    async def planned_info(self, planned: PlannedCollection) -> CollectionInfo:
-        """What a collection says of itself; :class:`MigrationError` if its plan is finished."""
+    async def planned_info(self, plan: MigrationPlan, planned: PlannedCollection) -> CollectionInfo:
+        """What a collection says of itself, to a plan that is not finished there.
+
+        :class:`MigrationError` if it is not what was planned, :class:`Finished` if the plan is finished.
+        """
+        info = await self.info_of(planned)
+        if plan.is_finished(planned, info):
+            raise Finished.of(planned)
+        check_holds(planned, info, opened=True)
+        return info
+
+    async def info_of(self, planned: PlannedCollection) -> CollectionInfo:
+        """What a collection says of itself, also where the slot of the handle's space has been dropped.
+
+        :class:`MigrationError` for one in another kind of store than was planned.
+        """
+        check_store(planned, self._store)
         try:
             return await self.info()
         except SpaceMismatch as refusal:
             target = Rows(self._store.in_space(planned.target.space), self._worker)
             with suppress(SpaceMismatch):
-                await target.info()
-                raise _finished(planned) from None
+                return await target.info()
             raise refusal from None
 
     async def count(self, where: Filter | None) -> int:
@@ -217,12 +231,17 @@ def _place(row: VersionedRow) -> tuple[str, str, str]:
     return row.document.id, row.native_id, row.key
 
 
-def _finished(planned: PlannedCollection) -> MigrationError:
-    return MigrationError(
-        f"this plan is finished in collection {excerpt(planned.name)}: its slot of {planned.source.space} is "
-        f"dropped, so that nothing is left to move from or compare with; applications go on with "
-        f"{planned.target.space}, and samespace audit looks at its vectors"
-    )
+class Finished(MigrationError):
+    """A plan is finished in a collection."""
+
+    @classmethod
+    def of(cls, planned: PlannedCollection) -> Finished:
+        """That of a planned collection."""
+        return cls(
+            f"this plan is finished in collection {excerpt(planned.name)}: its slot of "
+            f"{planned.source.space} is dropped, so that nothing is left to move from or compare with; "
+            f"applications go on with {planned.target.space}, and samespace audit looks at its vectors"
+        )
 
 
 def passing(rows: Sequence[VersionedRow], where: Filter | None) -> Sequence[VersionedRow]:

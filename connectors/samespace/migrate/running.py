@@ -40,9 +40,9 @@ from samespace.migrate.filling import Share, SlotFilling
 from samespace.migrate.flow import InFlight
 from samespace.migrate.making import ByModel, Derived, Making, Unsourced
 from samespace.migrate.pacing import Budget, BudgetSpent
-from samespace.migrate.plan import MigrationPlan, PlannedCollection, check_holds
+from samespace.migrate.plan import MigrationPlan, PlannedCollection
 from samespace.migrate.progress import CollectionProgress, MigrationReport, Stopped
-from samespace.migrate.reading import Rows
+from samespace.migrate.reading import Finished, Rows
 from samespace.protocols import AnyBackend, Shard, TakesCallsAtOnce
 from samespace.space import EmbeddingSpace, derive
 
@@ -76,6 +76,8 @@ class MigrationRun:
     whether chunks of one document are embedded in sight of one another; unless said, as in the source's
     slot, and in a slot that is there as it was begun. ``on_progress`` is called with the report so far,
     in the job's thread.
+
+    A collection that the plan is finished in is left alone, and the report says so.
 
     :class:`MigrationError` for a collection that is not what was planned, :class:`SpaceMismatch` for a
     backend that embeds otherwise than what filled the slot. :class:`InvalidInput` for what cannot be.
@@ -332,8 +334,11 @@ class _Run:
         return False
 
     async def _begin(self) -> bool:
-        for each in self._collections:
-            await each.begin()
+        """Begin where the plan is not finished; :class:`Finished` if it is in all of its collections."""
+        begun = [await each.begin() for each in self._collections]
+        finished = [refusal for refusal in begun if refusal is not None]
+        if len(finished) == len(self.asked.plan.collections):
+            raise finished[0]
         return True
 
     async def _fill(self) -> bool:
@@ -381,7 +386,7 @@ class _Collection:
     def __init__(self, run: _Run, rows: Rows, store: AnyStore, planned: PlannedCollection) -> None:
         self._run, self._rows, self._store, self._planned = run, rows, store, planned
         self._slots: list[SlotFilling] = []
-        self._indexed = False
+        self._indexed = self._finished = False
 
     @property
     def progress(self) -> CollectionProgress:
@@ -391,6 +396,7 @@ class _Collection:
             target=self._planned.target.space,
             slots=tuple(slot.progress for slot in self._slots),
             indexed=self._indexed,
+            finished=self._finished,
         )
 
     @property
@@ -403,12 +409,18 @@ class _Collection:
         where = self._planned.where
         return None if where is None else of_json(where)
 
-    async def begin(self) -> None:
-        """Add the target's slot, or see that it is what was planned; once."""
+    async def begin(self) -> Finished | None:
+        """Add the target's slot, or see that it is what was planned; once. What is finished is left alone."""
         if self._slots:
-            return
-        info = await self._rows.planned_info(self._planned)
-        check_holds(self._planned, info, opened=True)
+            return None
+        try:
+            await self._begin(await self._rows.planned_info(self._run.asked.plan, self._planned))
+        except Finished as refusal:
+            self._finished = True
+            return refusal
+        return None
+
+    async def _begin(self, info: CollectionInfo) -> None:
         late = self._is_late(info)
         self._kept(info)  # refused before anything is written
         made: Canary | None = None
@@ -557,6 +569,8 @@ class _Collection:
 
     async def fill(self) -> bool:
         """Fill the target's slot and have it indexed; whether nothing is left."""
+        if self._finished:
+            return True
         target = self._slots[0]
         found = 1
         for _ in range(SWEEPS):
@@ -578,6 +592,8 @@ class _Collection:
 
     async def sweep(self) -> tuple[int, int]:
         """One look at every slot: rows that there were to fill, and those filled."""
+        if self._finished:
+            return 0, 0
         # What the target may be derived from comes first.
         looks = [await slot.sweep() for slot in reversed(self._slots)]
         found, done = (sum(counts) for counts in zip(*looks, strict=True))

@@ -25,9 +25,9 @@ from samespace.migrate import evidence
 from samespace.migrate.asking import Clock, Slot, Turns
 from samespace.migrate.comparing import BY_BOTH, MOST_ASKED, Compared, compared
 from samespace.migrate.evidence import AGREEMENT
-from samespace.migrate.plan import MigrationPlan, PlannedCollection, check_holds
+from samespace.migrate.plan import MigrationPlan, PlannedCollection
 from samespace.migrate.ranking import Judgement
-from samespace.migrate.reading import Rows
+from samespace.migrate.reading import Finished, Rows
 from samespace.migrate.sampling import Sampling
 from samespace.migrate.sweeping import PATIENCE, Sweeping
 from samespace.migrate.verification import (
@@ -82,6 +82,8 @@ def verify(
 
     ``made_at`` goes into the result as it is. ``on_progress`` is called with a collection and the check that
     begins, in the job's thread. Nothing is written; an async store is closed in the end, with async backends.
+
+    A collection that the plan is finished in is left out, unless that is all of them.
 
     :class:`~samespace.errors.InvalidInput` for what cannot be, :class:`~samespace.errors.SpaceMismatch` for a
     backend of another space, :class:`~samespace.errors.MigrationError` where a collection is not as
@@ -162,11 +164,11 @@ def _threshold(score: Any) -> float:
 
 
 async def _verified(stores: Iterable[AnyStore], asked: _Asked, worker: Worker) -> Verification:
-    found: dict[str, VerifiedCollection] = {}
+    found: dict[str, VerifiedCollection | Finished] = {}
     remaining = iter(stores)
     while (store := await worker.do(lambda: next(remaining, None))) is not None:
         planned = asked.plan.of(store.collection)
-        found[planned.name] = await _looked_at(store, planned, asked)
+        found[planned.name] = await _unless_finished(store, planned, asked)
     missing = [each.name for each in asked.plan.collections if each.name not in found]
     if missing:
         raise InvalidInput(
@@ -175,9 +177,26 @@ async def _verified(stores: Iterable[AnyStore], asked: _Asked, worker: Worker) -
     return Verification(
         plan=asked.plan.hash,
         version=samespace.__version__,
-        collections=tuple(found[each.name] for each in asked.plan.collections),
+        collections=_verifiable([found[each.name] for each in asked.plan.collections]),
         made_at=asked.made_at,
     )
+
+
+async def _unless_finished(
+    store: AnyStore, planned: PlannedCollection, asked: _Asked
+) -> VerifiedCollection | Finished:
+    try:
+        return await _looked_at(store, planned, asked)
+    except Finished as refusal:
+        return refusal
+
+
+def _verifiable(found: Sequence[VerifiedCollection | Finished]) -> tuple[VerifiedCollection, ...]:
+    """What was looked at; :class:`Finished` if that is nothing."""
+    finished = [each for each in found if isinstance(each, Finished)]
+    if finished and len(finished) == len(found):
+        raise finished[0]
+    return tuple(each for each in found if not isinstance(each, Finished))
 
 
 async def _looked_at(
@@ -228,8 +247,7 @@ class _Look:
 
     async def run(self) -> VerifiedCollection:
         """Look from what is free to what costs, and in the end again at rows that others were writing."""
-        info = await self._rows.planned_info(self._planned)
-        check_holds(self._planned, info, opened=True)
+        info = await self._rows.planned_info(self._asked.plan, self._planned)
         slot = self._slot(info)
         rows = await self._count(info)
         embedder = self._embedder(self._backend)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from samespace.adoption import ELSEWHERE
 from samespace.documents import CollectionInfo, SlotInfo
-from samespace.errors import InvalidInput, MigrationError, SpaceMismatch, excerpt
+from samespace.errors import InvalidInput, MigrationError, excerpt
 from samespace.filters import field
 from samespace.guard import SlotState
 from samespace.ingest.running import served
@@ -94,13 +93,7 @@ class Here:
 
     async def look(self) -> Found:
         """What the collection is now, also where the slot of the handle's space has been dropped."""
-        try:
-            return Found(self.planned, await self.rows.info())
-        except SpaceMismatch as refusal:
-            other = self.in_space(self.planned.target.space)
-            with suppress(SpaceMismatch):
-                return Found(self.planned, await other.rows.info())
-            raise refusal from None
+        return Found(self.planned, await self.rows.info_of(self.planned))
 
     def in_space(self, space: EmbeddingSpace) -> Here:
         """The same with a handle of this space."""

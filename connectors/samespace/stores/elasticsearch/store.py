@@ -155,6 +155,7 @@ class ElasticsearchStore(GuardedStore[_State]):
     that filled the slot.
     """
 
+    kind: ClassVar[str] = "elasticsearch"
     unseen_changes: ClassVar[str] = exposing.UNSEEN
     unreclaimed_space: ClassVar[str] = exposing.UNRECLAIMED
 

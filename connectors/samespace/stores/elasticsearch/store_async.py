@@ -154,6 +154,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
     that filled the slot.
     """
 
+    kind: ClassVar[str] = "elasticsearch"
     unseen_changes: ClassVar[str] = exposing.UNSEEN
     unreclaimed_space: ClassVar[str] = exposing.UNRECLAIMED
 

@@ -208,6 +208,7 @@ class PgVectorStore(GuardedStore[_State]):
     the slot.
     """
 
+    kind: ClassVar[str] = "pgvector"
     unseen_changes: ClassVar[str] = exposing.UNSEEN
     unreclaimed_space: ClassVar[str] = exposing.UNRECLAIMED
 

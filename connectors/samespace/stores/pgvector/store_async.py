@@ -210,6 +210,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
     the slot.
     """
 
+    kind: ClassVar[str] = "pgvector"
     unseen_changes: ClassVar[str] = exposing.UNSEEN
     unreclaimed_space: ClassVar[str] = exposing.UNRECLAIMED
 

@@ -125,6 +125,7 @@ class QdrantStore(GuardedStore[State]):
     guard_limit: ClassVar[str] = (
         "Qdrant's named vectors are the guard, and it has no conditions on what they hold"
     )
+    kind: ClassVar[str] = "qdrant"
     unseen_changes: ClassVar[str] = exposing.UNSEEN
     unreclaimed_space: ClassVar[str] = exposing.UNRECLAIMED
 

@@ -1,0 +1,181 @@
+"""Slots are dropped by the plan that they are of, where that is of, and what is given up is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from tests.audit.poisoning import documents
+from tests.contract.ingesting import Place, postgres_place, qdrant_place
+from tests.migrate.evidence import passing
+from tests.migrate.following import Follower
+
+from samespace import Document, field
+from samespace.errors import MigrationError
+from samespace.guard import SlotState
+from samespace.migrate import (
+    MigrationPlan,
+    abort,
+    finish,
+    open_slot,
+    plan,
+    run,
+    status,
+    verify,
+)
+from samespace.protocols import VectorStore
+from samespace.testing.backends import UNLIKE, V3, TaskBackend
+
+ROWS = documents(20)
+
+
+def new() -> TaskBackend:
+    return TaskBackend(UNLIKE, seed=5)
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> Place:
+    return postgres_place(request)
+
+
+@pytest.fixture
+def old(place: Place) -> Iterator[VectorStore]:
+    """A handle of the space that is moved from."""
+    with place.open(TaskBackend()) as store:
+        store.upsert([Document(row.id, row.text, {"lang": "en"}) for row in ROWS])
+        yield store
+
+
+def opened(store: VectorStore) -> MigrationPlan:
+    """The plan of a migration whose slot is ready."""
+    made = plan(store, new())
+    assert run(store, new(), made).complete
+    open_slot(store, made, passing(made, store))
+    return made
+
+
+def of_some(store: VectorStore) -> MigrationPlan:
+    """Another plan to the same space."""
+    return plan(store, new(), where=field("lang") == "en")
+
+
+# Whose a slot is
+
+
+def test_a_plan_is_of_one_kind_of_store(old: VectorStore, request: pytest.FixtureRequest) -> None:
+    opened(old)
+    with qdrant_place(request).open(TaskBackend()) as elsewhere:
+        elsewhere.upsert(ROWS)
+        wrong = plan(elsewhere, new())
+    works: list[Callable[[], object]] = [
+        lambda: run(old, new(), wrong),
+        lambda: verify(old, new(), wrong),
+        lambda: open_slot(old, wrong, force=True),
+        lambda: finish(old, wrong, of_another_plan=True),
+        lambda: abort(old, wrong, force=True),
+        lambda: status(old, wrong),
+    ]
+    for work in works:
+        with pytest.raises(MigrationError, match=r"in qdrant, and this store is pgvector.*--store"):
+            work()
+    assert len(old.info().slots) == 2
+
+
+def test_a_plan_finishes_what_it_has_opened_itself(old: VectorStore) -> None:
+    other = plan(old, new(), where=field("lang") == "en")
+    made = opened(old)
+    with pytest.raises(MigrationError, match=r"by plan .*--of-another-plan"):
+        finish(old, other)
+    assert len(old.info().slots) == 2
+    finish(old, made)
+    with pytest.raises(MigrationError, match="is not what was planned"):
+        run(old, new(), other)
+    with pytest.raises(MigrationError, match="this plan is finished"):
+        run(old, new(), made)
+
+
+def test_what_another_plan_has_opened_is_finished_by_who_says_so(old: VectorStore) -> None:
+    other = plan(old, new(), where=field("lang") == "en")
+    opened(old)
+    assert finish(old, other, of_another_plan=True)[0].changed
+
+
+def test_what_somebody_marked_ready_is_opened_by_the_plan_before_it_is_finished(
+    old: VectorStore,
+) -> None:
+    made = plan(old, new())
+    old.add_slot(UNLIKE, canary=None)
+    run(old, new(), made)
+    old.mark(UNLIKE, SlotState.READY)
+    with pytest.raises(MigrationError, match=r"by no plan.*migrate open"):
+        finish(old, made)
+    open_slot(old, made, force=True)
+    assert finish(old, made)[0].changed
+
+
+def test_to_abort_another_plan_s_slot_gives_no_vector_up(old: VectorStore) -> None:
+    opened(old)
+    other = of_some(old)
+    other = replace(other, collections=(replace(other.collections[0], target_state="filling"),))
+    old.in_space(UNLIKE, backend=new()).upsert([Document("only", "by the new model alone")])
+    with pytest.raises(MigrationError, match=r"by plan .*--of-another-plan"):
+        abort(old, other, force=True)
+    with pytest.raises(MigrationError, match=r"1 row has no vector.*--force"):
+        abort(old, other, of_another_plan=True)
+    asked: list[str] = []
+    assert not abort(old, other, force=True, of_another_plan=True, confirm=asked.append)  # type: ignore[arg-type]
+    [change] = abort(old, other, force=True, of_another_plan=True)
+    assert "1 row has no vector" in asked[0]
+    assert "1 row has no vector" in change.said
+
+
+# What is finished in part
+
+
+@pytest.fixture
+def half(place: Place) -> Iterator[tuple[MigrationPlan, VectorStore, VectorStore]]:
+    """Finished in the first of two collections; in the second an old writer has added a row since."""
+    with (
+        place.open(TaskBackend()) as first,
+        replace(place, collection="second").open(TaskBackend()) as second,
+    ):
+        stores = [first, second]
+        for store in stores:
+            store.upsert(ROWS)
+        made = plan(stores, new())
+        run(stores, new(), made)
+        open_slot(stores, made, passing(made, *stores))
+        first.in_space(UNLIKE).drop_slot(V3, keeps=UNLIKE)
+        second.upsert([Document("late", "by the old model alone")])
+        yield made, first, second
+
+
+def test_what_is_finished_in_part_is_run_verified_and_finished(
+    half: tuple[MigrationPlan, VectorStore, VectorStore],
+) -> None:
+    made, first, second = half
+    stores = [first, second]
+    with pytest.raises(MigrationError, match="1 row has no vector"):
+        finish(stores, made)
+    assert run(first, new(), made).lines()[0].endswith("so there was nothing to do")
+    done = run(stores, new(), made)
+    assert (done.complete, [each.finished for each in done.collections]) == (True, [True, False])
+    seen = verify(stores, new(), made, repetitions=1)
+    assert (seen.passed, [each.name for each in seen.collections]) == (True, ["second"])
+    said = [each.said for each in open_slot(stores, made, seen)]
+    assert [each.endswith("finished here") for each in said] == [True, False]
+    assert [each.changed for each in finish(stores, made)] == [False, True]
+    with pytest.raises(MigrationError, match="this plan is finished"):
+        run(stores, new(), made)
+    with pytest.raises(MigrationError, match="this plan is finished"):
+        verify(stores, new(), made)
+
+
+def test_what_is_left_of_a_plan_is_followed(
+    half: tuple[MigrationPlan, VectorStore, VectorStore],
+) -> None:
+    made, first, second = half
+    with Follower([first, second], new(), made, interval=0.01) as follower:
+        follower.wait_until_idle()
+    assert second.pending(UNLIKE, limit=5)[0] == []
