@@ -611,9 +611,14 @@ class AsyncExposesSlots(Protocol):
 
 @runtime_checkable
 class NamesDependents(Protocol):
-    """A store that knows what others have built on a slot, by the statements that remove it."""
+    """A store that knows what others have built on a slot.
+
+    ``dependents`` are statements that remove what can be made again, ``obstacles`` what else there is, in
+    the server's words.
+    """
 
     def dependents(self, space: EmbeddingSpace) -> list[str]: ...
+    def obstacles(self, space: EmbeddingSpace) -> list[str]: ...
 
 
 @runtime_checkable
@@ -621,3 +626,4 @@ class AsyncNamesDependents(Protocol):
     """:class:`NamesDependents` with async methods."""
 
     async def dependents(self, space: EmbeddingSpace) -> list[str]: ...
+    async def obstacles(self, space: EmbeddingSpace) -> list[str]: ...

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 from tests.audit.poisoning import documents
 from tests.contract.ingesting import Place, postgres_place, qdrant_place
 from tests.migrate.evidence import passing
@@ -44,6 +46,14 @@ def old(place: Place) -> Iterator[VectorStore]:
     """A handle of the space that is moved from."""
     with place.open(TaskBackend()) as store:
         store.upsert([Document(row.id, row.text, {"lang": "en"}) for row in ROWS])
+        yield store
+
+
+@pytest.fixture
+def second(place: Place) -> Iterator[VectorStore]:
+    """A handle on another collection there."""
+    with replace(place, collection="second").open(TaskBackend()) as store:
+        store.upsert(ROWS)
         yield store
 
 
@@ -130,35 +140,74 @@ def test_to_abort_another_plan_s_slot_gives_no_vector_up(old: VectorStore) -> No
     assert "1 row has no vector" in change.said
 
 
+# What others have built
+
+
+BUILT = {
+    "column norm": "ALTER TABLE {t} ADD norm float8 GENERATED ALWAYS AS (vector_norm({c})) STORED",
+    "trigger mine": """CREATE FUNCTION {s}.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+        CREATE TRIGGER mine BEFORE UPDATE OF {c} ON {t} FOR EACH ROW EXECUTE FUNCTION {s}.f()""",
+    "g()": "CREATE FUNCTION {s}.g() RETURNS bigint BEGIN ATOMIC SELECT count({c}) FROM {t}; END",
+    "policy p": "CREATE POLICY p ON {t} USING ({c} IS NOT NULL)",
+    "rule r": "CREATE RULE r AS ON DELETE TO {t} WHERE OLD.{c} IS NULL DO INSTEAD NOTHING",
+    "publication {s}": "CREATE PUBLICATION {s} FOR TABLE {t} (id, {c})",
+}
+HARMLESS = """CREATE INDEX ON {t} ((vector_norm({c}))); CREATE INDEX ON {t} (id) WHERE {c} IS NOT NULL;
+    ALTER TABLE {t} ADD CHECK (vector_dims({c}) > 1 OR id = ''); CREATE VIEW {s}.ids AS SELECT id FROM {t}"""
+
+
+def test_what_others_built_on_a_later_collection_keeps_the_slots_of_all(
+    place: Place, second: VectorStore, old: VectorStore
+) -> None:
+    stores = [old, second]
+    made = plan(stores, new())
+    run(stores, new(), made)
+    open_slot(stores, made, passing(made, *stores))
+    schema = place.options["schema"]
+    slot = next(slot for slot in second.info().slots if slot.space == V3)
+    names = {"s": schema, "t": f'{schema}."second"', "c": f'"{slot.name}"'}
+    with psycopg.connect(place.source, autocommit=True) as owner:
+        owner.execute(HARMLESS.format(**names).encode())
+        for built in BUILT.values():
+            owner.execute(built.format(**names).encode())
+        try:
+            with pytest.raises(
+                MigrationError, match="collection 'second', so nothing was"
+            ) as refusal:
+                finish(stores, made)
+        finally:
+            owner.execute(SQL("DROP PUBLICATION {}").format(Identifier(schema)))
+        assert all(what.format(**names) in str(refusal.value) for what in BUILT), refusal.value
+        assert [len(store.info().slots) for store in stores] == [2, 2]
+        owner.execute(
+            "ALTER TABLE {t} DROP norm; DROP TRIGGER mine ON {t}; DROP FUNCTION {s}.g();"
+            "DROP POLICY p ON {t}; DROP RULE r ON {t}".format(**names).encode()
+        )
+    assert [each.changed for each in finish(stores, made)] == [True, True]
+
+
 # What is finished in part
 
 
 @pytest.fixture
-def half(place: Place) -> Iterator[tuple[MigrationPlan, VectorStore, VectorStore]]:
+def half(old: VectorStore, second: VectorStore) -> MigrationPlan:
     """Finished in the first of two collections; in the second an old writer has added a row since."""
-    with (
-        place.open(TaskBackend()) as first,
-        replace(place, collection="second").open(TaskBackend()) as second,
-    ):
-        stores = [first, second]
-        for store in stores:
-            store.upsert(ROWS)
-        made = plan(stores, new())
-        run(stores, new(), made)
-        open_slot(stores, made, passing(made, *stores))
-        first.in_space(UNLIKE).drop_slot(V3, keeps=UNLIKE)
-        second.upsert([Document("late", "by the old model alone")])
-        yield made, first, second
+    stores = [old, second]
+    made = plan(stores, new())
+    run(stores, new(), made)
+    open_slot(stores, made, passing(made, *stores))
+    old.in_space(UNLIKE).drop_slot(V3, keeps=UNLIKE)
+    second.upsert([Document("late", "by the old model alone")])
+    return made
 
 
 def test_what_is_finished_in_part_is_run_verified_and_finished(
-    half: tuple[MigrationPlan, VectorStore, VectorStore],
+    half: MigrationPlan, old: VectorStore, second: VectorStore
 ) -> None:
-    made, first, second = half
-    stores = [first, second]
+    made, stores = half, [old, second]
     with pytest.raises(MigrationError, match="1 row has no vector"):
         finish(stores, made)
-    assert run(first, new(), made).lines()[0].endswith("so there was nothing to do")
+    assert run(old, new(), made).lines()[0].endswith("so there was nothing to do")
     done = run(stores, new(), made)
     assert (done.complete, [each.finished for each in done.collections]) == (True, [True, False])
     seen = verify(stores, new(), made, repetitions=1)
@@ -173,9 +222,8 @@ def test_what_is_finished_in_part_is_run_verified_and_finished(
 
 
 def test_what_is_left_of_a_plan_is_followed(
-    half: tuple[MigrationPlan, VectorStore, VectorStore],
+    half: MigrationPlan, old: VectorStore, second: VectorStore
 ) -> None:
-    made, first, second = half
-    with Follower([first, second], new(), made, interval=0.01) as follower:
+    with Follower([old, second], new(), half, interval=0.01) as follower:
         follower.wait_until_idle()
     assert second.pending(UNLIKE, limit=5)[0] == []

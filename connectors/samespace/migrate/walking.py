@@ -22,6 +22,8 @@ from samespace.opening import spec_of
 from samespace.protocols import AsyncNamesDependents, DescribesSlots, NamesDependents
 from samespace.space import EmbeddingSpace
 
+LISTED: Final = 20
+"""How many of others' things a refusal names."""
 T = TypeVar("T")
 Stores = AnyStore | Iterable[AnyStore]
 RUN: Final = "samespace migrate run --plan PLAN.json --backend SPEC"
@@ -181,6 +183,13 @@ class Here:
         """:class:`MigrationError` while others have built on a slot that is to be dropped."""
         if not isinstance(self.store, NamesDependents | AsyncNamesDependents):
             return
+        obstacles: list[str] = await self.do("obstacles", space)
+        if obstacles:
+            raise MigrationError(
+                f"what others have made uses the slot of {space} in collection "
+                f"{excerpt(self.planned.name)}, so nothing was dropped: {_listed(obstacles)}. Change it to "
+                "another slot, or drop it, as its owner; then run this again"
+            )
         statements: list[str] = await self.do("dependents", space)
         if statements:
             shown = " ".join(
@@ -200,6 +209,11 @@ class Here:
     def described(self) -> DescribesSlots | None:
         """The store, where it says what its slots are to others."""
         return self.store if isinstance(self.store, DescribesSlots) else None
+
+
+def _listed(found: list[str]) -> str:
+    shown = ", ".join(each if each.isprintable() else excerpt(each) for each in found[:LISTED])
+    return f"{shown}, and {len(found) - LISTED:,} more" if len(found) > LISTED else shown
 
 
 class Way:

@@ -1560,14 +1560,24 @@ class PgVectorStore(GuardedStore[_State]):
         They go in that order. None are needed where the slot's column stays, as other collections in the
         table have it.
         """
+        return [views.drop(*each) for each in self._built_on(space, views.DEPENDENTS)]
+
+    def obstacles(self, space: EmbeddingSpace) -> list[str]:
+        """What else keeps the slot of ``space`` from being dropped, each as the server describes it.
+
+        Generated columns, triggers, functions, policies, rules and publications that name the column.
+        """
+        return [what for (what,) in self._built_on(space, views.OBSTACLES)]
+
+    def _built_on(self, space: EmbeddingSpace, query: composed.SQL) -> list[Any]:
+        """What a query finds of the columns of a slot; nothing where they stay."""
         record, table = self._recorded_table(self._describe())
         slot = record.require(check_space(space), collection=self._collection)
         with self._cursor() as cursor:
             if self._is_shared(cursor, table, slot):
                 return []
         asked = views.dependents_parameters(table, slot.name)
-        found = self._rows((views.DEPENDENTS.as_bytes(None), asked))
-        return [views.drop(*each) for each in found]
+        return list(self._rows((query.as_bytes(None), asked)))
 
     def _index_for_strangers(
         self, state: _State, table: Table, old: SlotRecord, new: SlotRecord

@@ -52,6 +52,28 @@ WHERE c.relkind IN ('v', 'm') GROUP BY 1, 2, 3 ORDER BY max(v.depth) DESC, 1, 2
 """)
 """Schema, name and kind of the views of some columns, those first that no other is of."""
 
+OBSTACLES: Final = sql.SQL("""
+WITH RECURSIVE tables AS (
+  SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = %(schema)s AND c.relname = %(name)s
+  UNION SELECT i.inhrelid FROM tables t JOIN pg_inherits i ON i.inhparent = t.oid
+)
+SELECT DISTINCT CASE WHEN g.oid IS NULL THEN pg_describe_object(d.classid, d.objid, d.objsubid)
+  ELSE pg_describe_object('pg_class'::regclass, g.adrelid, g.adnum) END
+FROM tables t
+JOIN pg_attribute a ON a.attrelid = t.oid AND a.attname::text = ANY(%(columns)s::text[])
+JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid
+  AND d.refobjsubid = a.attnum AND d.deptype = 'n'
+LEFT JOIN pg_attrdef g ON d.classid = 'pg_attrdef'::regclass AND g.oid = d.objid
+WHERE NOT EXISTS (SELECT FROM pg_depend o WHERE o.classid = d.classid AND o.objid = d.objid
+  AND o.refclassid = d.refclassid AND o.refobjid = d.refobjid AND o.refobjsubid = d.refobjsubid
+  AND o.deptype = 'a')
+AND NOT EXISTS (SELECT FROM pg_rewrite r JOIN pg_class v ON v.oid = r.ev_class
+  WHERE d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid AND v.relkind IN ('v', 'm'))
+ORDER BY 1
+""")
+"""What else is of some columns and does not go with them, each as the server describes it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -124,7 +146,7 @@ def statements(
 
 
 def dependents_parameters(table: Table, slot: str) -> Mapping[str, object]:
-    """The parameters of :data:`DEPENDENTS`: the columns that go with a slot."""
+    """The parameters of :data:`DEPENDENTS` and :data:`OBSTACLES`: the columns that go with a slot."""
     return {
         "schema": table.schema, "name": table.name, "columns": [slot, *sources_of(table, [slot])],
     }  # fmt: skip
