@@ -140,6 +140,28 @@ def test_to_abort_another_plan_s_slot_gives_no_vector_up(old: VectorStore) -> No
     assert "1 row has no vector" in change.said
 
 
+# Which slot it is
+
+
+def test_a_slot_that_somebody_added_is_told_from_the_one_that_was_verified(
+    old: VectorStore,
+) -> None:
+    made = plan(old, new())
+    old.add_slot(UNLIKE, canary=None)
+    run(old, new(), made)
+    seen = passing(made, old)
+    assert seen.collections[0].slot
+    abort(old, made)
+    old.add_slot(UNLIKE, canary=None)
+    rows, _ = old.pending(UNLIKE, limit=100)
+    old.fill(UNLIKE, rows, TaskBackend(UNLIKE, seed=9).embed_documents(["x"] * len(rows)))
+    with pytest.raises(MigrationError, match="another slot"):
+        open_slot(old, made, seen)
+    old.mark(UNLIKE, SlotState.FILLING, provenance={"slot": ""})
+    with pytest.raises(MigrationError, match=r"nothing tells.*migrate abort"):
+        open_slot(old, made, passing(made, old))
+
+
 # What others have built
 
 

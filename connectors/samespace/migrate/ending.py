@@ -156,6 +156,13 @@ class _Opening:
                 f"the verification has not looked at collection {found.name}, so nothing was opened; verify "
                 f"all of the plan: {self._typed(_VERIFY)}; or open without (--force)"
             )
+        if not slot_id(target):
+            raise MigrationError(
+                f"nothing tells the slot of {target.space} in collection {found.name} from another one of "
+                "its space, so no verification is known to be of it; nothing was opened. Make it anew: "
+                f"samespace migrate abort --plan PLAN.json, then {self._typed(RUN)}; or open in spite of it "
+                "(--force)"
+            )
         if seen.slot != slot_id(target):
             raise MigrationError(
                 f"the verification is of another slot of {target.space} than the one that collection "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import secrets
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -483,6 +484,16 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
             canary=canary,
         )
 
+    def _empty_slot(
+        self,
+        space: EmbeddingSpace,
+        canary: Canary | None,
+        provenance: Mapping[str, str] | None = None,
+    ) -> SlotRecord:
+        """A slot that is to be filled."""
+        slot = self._new_slot(space, canary, {**_identity(), **(provenance or {})})
+        return replace(slot, state=SlotState.FILLING)
+
     async def mark(
         self,
         space: EmbeddingSpace,
@@ -567,7 +578,12 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
     ) -> SpaceRecord:
         place: dict[str, Any] = {"collection": self._collection, "scope": self._scope}
         check_given(spaces, names, record, **place)
-        return rebuilt(record, names, known=[*spaces, self._space], **place)
+        found = rebuilt(record, names, known=[*spaces, self._space], **place)
+        kept = record.slots if record else ()
+        slots = [
+            each if each in kept else each.with_provenance(_identity()) for each in found.slots
+        ]
+        return replace(found, slots=tuple(slots))
 
     async def _proved_canary(self, planned: SpaceRecord) -> Canary | None:
         """The canary to keep, if the backend embeds rows as they are stored; None if one is to stay."""
@@ -682,3 +698,8 @@ def looked_up(lookup: Any, ids: Sequence[str]) -> Sequence[str]:
                 f"Layout.text returned {excerpt(text)} for id {excerpt(id)}; return a string"
             )
     return texts
+
+
+def _identity() -> dict[str, str]:
+    """What tells a slot from any other of its space, so that evidence of one is not taken for another's."""
+    return {"slot": secrets.token_hex(8)}

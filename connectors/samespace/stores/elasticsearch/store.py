@@ -42,7 +42,6 @@ from samespace.guard import (
     CANARY_THRESHOLD,
     Canary,
     SlotRecord,
-    SlotState,
     SpaceRecord,
     UnreadableRecord,
     check_distinct_ids,
@@ -1093,7 +1092,7 @@ class ElasticsearchStore(GuardedStore[_State]):
         check_fit(canary, check_space(space))
         check_provenance(provenance)
         canary = canary or self._own_canary(space)
-        slot = replace(self._new_slot(space, canary, provenance), state=SlotState.FILLING)
+        slot = self._empty_slot(space, canary, provenance)
         dsl.check_quantization(self._index, self._transport.version())
         state = self._describe()
         record = self._recorded(state)

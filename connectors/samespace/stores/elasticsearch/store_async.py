@@ -41,7 +41,6 @@ from samespace.guard import (
     CANARY_THRESHOLD,
     Canary,
     SlotRecord,
-    SlotState,
     SpaceRecord,
     UnreadableRecord,
     check_distinct_ids,
@@ -1098,7 +1097,7 @@ class AsyncElasticsearchStore(AsyncGuardedStore[_State]):
         check_fit(canary, check_space(space))
         check_provenance(provenance)
         canary = canary or await self._own_canary(space)
-        slot = replace(self._new_slot(space, canary, provenance), state=SlotState.FILLING)
+        slot = self._empty_slot(space, canary, provenance)
         dsl.check_quantization(self._index, await self._transport.version())
         state = await self._describe()
         record = self._recorded(state)

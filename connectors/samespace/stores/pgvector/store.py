@@ -1069,7 +1069,7 @@ class PgVectorStore(GuardedStore[_State]):
         check_fit(canary, check_space(space))
         check_provenance(provenance)
         canary = canary or self._own_canary(space)
-        slot = replace(self._new_slot(space, canary, provenance), state=SlotState.FILLING)
+        slot = self._empty_slot(space, canary, provenance)
 
         def change(cursor: psycopg.Cursor[Any], state: _State) -> None:
             record, table = self._recorded_table(state)

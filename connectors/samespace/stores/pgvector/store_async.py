@@ -1092,7 +1092,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         check_fit(canary, check_space(space))
         check_provenance(provenance)
         canary = canary or await self._own_canary(space)
-        slot = replace(self._new_slot(space, canary, provenance), state=SlotState.FILLING)
+        slot = self._empty_slot(space, canary, provenance)
 
         async def change(cursor: psycopg.AsyncCursor[Any], state: _State) -> None:
             record, table = self._recorded_table(state)

@@ -38,7 +38,6 @@ from samespace.guard import (
     CANARY_THRESHOLD,
     Canary,
     SlotRecord,
-    SlotState,
     SpaceRecord,
     UnreadableRecord,
     check_distinct_ids,
@@ -894,7 +893,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         check_fit(canary, check_space(space))
         check_provenance(provenance)
         canary = canary or await self._own_canary(space)
-        slot = replace(self._new_slot(space, canary, provenance), state=SlotState.FILLING)
+        slot = self._empty_slot(space, canary, provenance)
         record = self._recorded(await self._describe())
         if record.find(space) is not None:
             return
