@@ -19,6 +19,7 @@ from samespace.guard import SlotState
 from samespace.migrate import (
     MigrationPlan,
     abort,
+    expose,
     finish,
     open_slot,
     plan,
@@ -206,6 +207,27 @@ def test_what_others_built_on_a_later_collection_keeps_the_slots_of_all(
             "DROP POLICY p ON {t}; DROP RULE r ON {t}".format(**names).encode()
         )
     assert [each.changed for each in finish(stores, made)] == [True, True]
+
+
+# What is exposed, and opened again
+
+
+def test_a_view_takes_both_slots(old: VectorStore) -> None:
+    made = plan(old, new())
+    assert expose(old, made)[0].changes
+    with pytest.raises(MigrationError, match="no slot of .* yet; fill one: samespace migrate run"):
+        expose(old, made, schema="app")
+    run(old, new(), made)
+    open_slot(old, made, passing(made, old))
+    assert expose(old, made, schema="app")[0].statements
+    seen = passing(made, old)
+    finish(old, made)
+    with pytest.raises(MigrationError, match="this plan is finished"):
+        expose(old, made, schema="app")
+    assert expose(old, made)[0].changes
+    for force in (False, True):
+        [again] = open_slot(old, made, seen, force=force)
+        assert (again.changed, again.said.endswith("the plan is finished here")) == (False, True)
 
 
 # What is finished in part

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 from samespace.errors import InvalidInput, excerpt
 from samespace.forecast import ClientChange
 from samespace.ingest.target import AnyStore
 from samespace.migrate.plan import MigrationPlan
+from samespace.migrate.reading import Finished
 from samespace.migrate.walking import Here, Stores, walked
 from samespace.protocols import AsyncExposesSlots, DescribesSlots, ExposesSlots
 
@@ -57,17 +58,23 @@ def expose(
     but by its ``search_path``; ``role`` is whom the application is there. An async store is closed in the
     end.
 
-    :class:`InvalidInput` for a store without such views, and a role without a schema.
+    :class:`InvalidInput` for a store without such views, and a role without a schema;
+    :class:`MigrationError` for a view before the new slot is there, and once the old one is dropped.
     """
     if role is not None and schema is None:
         raise InvalidInput(
             "role (--role) is who uses the view; pass the schema (--schema) for it, too"
         )
-    found = walked(stores, plan, lambda way: way.each(partial(_exposed, schema=schema, role=role)))
-    return tuple(found)
+
+    def work(here: Here) -> Awaitable[Exposure]:
+        return _exposed(here, plan, schema=schema, role=role)
+
+    return tuple(walked(stores, plan, lambda way: way.each(work)))
 
 
-async def _exposed(here: Here, *, schema: str | None, role: str | None) -> Exposure:
+async def _exposed(
+    here: Here, plan: MigrationPlan, *, schema: str | None, role: str | None
+) -> Exposure:
     source, target = here.planned.source, here.planned.target
     if source == target:
         return Exposure(collection=here.planned.name, changes=())
@@ -75,10 +82,21 @@ async def _exposed(here: Here, *, schema: str | None, role: str | None) -> Expos
     named = _named(here.store, source.name, target.name)
     statements: list[str] = []
     if schema is not None:
-        statements = await _here_in_source(here).do("view", target.space, schema=schema, role=role)
+        seen = _here_in_source(here)
+        await _check_both(here, plan)
+        statements = await seen.do("view", target.space, schema=schema, role=role)
     return Exposure(
         collection=here.planned.name, changes=(own, *named), statements=tuple(statements)
     )
+
+
+async def _check_both(here: Here, plan: MigrationPlan) -> None:
+    """:class:`MigrationError` unless there are both slots, as a view takes."""
+    found = await here.look()
+    if plan.is_finished(here.planned, found.info):
+        raise Finished.of(here.planned)
+    found.require_target()
+    found.check_holds()
 
 
 def _named(store: AnyStore, source: str, target: str) -> tuple[ClientChange, ...]:
