@@ -28,6 +28,7 @@ from samespace.cli import (
     server,
     verifying,
 )
+from samespace.cli.printed import Migrating
 from samespace.errors import InvalidInput, SamespaceError, SpaceError
 
 app = typer.Typer(
@@ -49,13 +50,13 @@ app.command("adopt")(adopting.adopt)
 app.command("grants")(migrating.grants)
 app.add_typer(server.app, name="embedded")
 app.add_typer(guard.app, name="guard")
-migrating.app.command("run")(moving.run)
-migrating.app.command("status")(ending.status)
-migrating.app.command("open")(ending.open_slots)
-migrating.app.command("finish")(ending.finish)
-migrating.app.command("abort")(ending.abort)
-migrating.app.command("expose")(ending.expose)
-migrating.app.command("verify")(verifying.verify)
+migrating.app.command("run", cls=Migrating)(moving.run)
+migrating.app.command("status", cls=Migrating)(ending.status)
+migrating.app.command("open", cls=Migrating)(ending.open_slots)
+migrating.app.command("finish", cls=Migrating)(ending.finish)
+migrating.app.command("abort", cls=Migrating)(ending.abort)
+migrating.app.command("expose", cls=Migrating)(ending.expose)
+migrating.app.command("verify", cls=Migrating)(verifying.verify)
 app.add_typer(migrating.app, name="migrate")
 
 

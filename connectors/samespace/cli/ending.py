@@ -20,6 +20,7 @@ from samespace.cli.options import (
     opened_as_it_is,
     read_plan,
 )
+from samespace.cli.printed import as_typed
 from samespace.errors import InvalidInput, excerpt
 from samespace.migrate import dropping
 from samespace.migrate.ending import SlotChange, open_slot
@@ -80,7 +81,8 @@ def status(
     runs = read_notes(plan, made.hash)
     handles = _Handles(made, store, scope, context)
     found = found_status(handles, made, stale=stale, runs=runs)
-    typer.echo(orjson.dumps(found.to_dict()) if as_json else "\n".join(found.lines()))
+    shown = as_typed("\n".join(found.lines()), context)
+    typer.echo(orjson.dumps(found.to_dict()) if as_json else shown)
 
 
 def open_slots(

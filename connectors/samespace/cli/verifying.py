@@ -21,6 +21,7 @@ from samespace.cli.options import (
     opened_backend,
     read_plan,
 )
+from samespace.cli.printed import as_typed
 from samespace.errors import InvalidInput, excerpt
 from samespace.migrate import Judgement, MigrationPlan, verification_page
 from samespace.migrate.evidence import AGREEMENT
@@ -119,7 +120,8 @@ def verify(
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
             on_progress=_tell,
         )
-    typer.echo(orjson.dumps(found.to_dict()) if as_json else "\n".join(found.lines()))
+    shown = as_typed("\n".join(found.lines()), context)
+    typer.echo(orjson.dumps(found.to_dict()) if as_json else shown)
     if out is not None:
         write(out, orjson.dumps(found.to_dict(), option=orjson.OPT_INDENT_2) + b"\n")
     if html is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -80,7 +80,7 @@ class _Finishing:
             return None
         found.check_holds()
         self._check_opened(found, target)
-        textless = await _check_spared(here, found)
+        textless = await self._check_spared(here, found)
         if textless.count and not self.give_up:
             raise _textless(found, textless)
         await here.check_free(planned.source.space)
@@ -98,6 +98,20 @@ class _Finishing:
         if not is_own and not self.of_another:
             raise _another(found, target, self.plan, "Finish", "the old slot")
 
+    async def _check_spared(self, here: Here, found: Found) -> Named:
+        """Rows that only the old slot has for want of a text; :class:`MigrationError` for others."""
+        source, target = found.planned.source.space, found.planned.target.space
+        alone = await here.count_alone(source, target)
+        textless = await here.textless(found) if alone else Named()
+        alone = max(alone - textless.count, 0)
+        stale = await here.rows.count_stale(target, None)
+        if alone or stale:
+            beyond = "; those beyond the plan's --where take a plan of their own"
+            aside = "" if found.planned.where is None else beyond
+            mend = f"fill them first: {typed(RUN, target, self.plan.target)}{aside}"
+            raise _refused(found, _lacking(target, alone, stale), mend)
+        return textless
+
     async def _drop(self, here: Here) -> SlotChange:
         found, source = await here.look(), here.planned.source.space
         change = SlotChange(
@@ -114,21 +128,6 @@ class _Finishing:
         await here.do("drop_slot", source, keeps=None if going.lost else here.planned.target.space)
         dropped = _dropped(here, change)
         return replace(dropped, said=f"{dropped.said}, {going.lost}") if going.lost else dropped
-
-
-async def _check_spared(here: Here, found: Found) -> Named:
-    """Rows that only the old slot has, for want of a text; :class:`MigrationError` if there are others."""
-    source, target = found.planned.source.space, found.planned.target.space
-    alone = await here.count_alone(source, target)
-    textless = await here.textless(found) if alone else Named()
-    alone = max(alone - textless.count, 0)
-    stale = await here.rows.count_stale(target, None)
-    if alone or stale:
-        beyond = "; those beyond the plan's --where take a plan of their own"
-        aside = "" if found.planned.where is None else beyond
-        mend = f"fill them first: {typed(RUN, target)}{aside}"
-        raise _refused(found, _lacking(target, alone, stale), mend)
-    return textless
 
 
 def _textless(found: Found, rows: Named) -> MigrationError:
@@ -191,8 +190,8 @@ class _Aborting:
         lost = _lacking(source, alone, stale)
         if lost and not self.force:
             mend = (
-                f"fill the old slot first: {typed(RUN, target.space)} --follow "
-                f"{typed('--old-backend SPEC', source)}; or give them up (--force)"
+                f"fill the old slot first: {typed(RUN, target.space, self.plan.target)} --follow "
+                f"{typed('--old-backend SPEC', source, _made_by(found.source))}; or give them up (--force)"
             )
             raise _refused(found, lost, mend)
         return _Going(lost, _doubt(here, found))
@@ -233,6 +232,10 @@ def _check_way_back(found: Found) -> None:
             f"{target} to it: {typed(again, source)}"
         )
     found.check_holds()
+
+
+def _made_by(slot: SlotInfo | None) -> Mapping[str, str]:
+    return {} if slot is None else slot.provenance
 
 
 def _doubt(here: Here, found: Found) -> str:

@@ -110,7 +110,7 @@ class _Opening:
     def _typed(self, command: str) -> str:
         """With the backend that the plan moves to."""
         spaces = [each.target.space for each in self.plan.collections]
-        return typed(command, spaces[0]) if spaces else command
+        return typed(command, spaces[0], self.plan.target) if spaces else command
 
     async def go(self, way: Way) -> tuple[SlotChange, ...]:
         """Look at all collections, then open one after the other."""

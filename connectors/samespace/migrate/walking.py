@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -30,10 +38,16 @@ RUN: Final = "samespace migrate run --plan PLAN.json --backend SPEC"
 """What to type to have rows filled; its store is ``--store``, or that of ``SAMESPACE_STORE``."""
 
 
-def typed(command: str, space: EmbeddingSpace) -> str:
-    """A command with the backend of a space for SPEC, where a spec can name that."""
+def typed(command: str, space: EmbeddingSpace, made_by: Mapping[str, str] | None = None) -> str:
+    """A command with the backend of a space for SPEC, where a spec can name that.
+
+    A model may be had of several providers, so that texts go to the one that ``made_by`` names, the
+    provenance of a slot or a plan, or to none.
+    """
     spec = spec_of(space)
-    return command if spec is None else command.replace("SPEC", shlex.quote(spec))
+    if spec is None or (spec.startswith("jina") and (made_by or {}).get("backend") != "jina-api"):
+        return command
+    return command.replace("SPEC", shlex.quote(spec))
 
 
 def reads_texts(info: CollectionInfo) -> bool:
