@@ -7,11 +7,14 @@ import pickle
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import stamina
 from elasticsearch import AsyncElasticsearch, Elasticsearch
+from tests.cli.running import run
 from tests.servers.elasticsearch import Node
 from tests.servers.proxy import Proxy, changes, cuts, loses_the_answer, says
 
@@ -25,6 +28,7 @@ from samespace.errors import (
 )
 from samespace.filters import everything, field
 from samespace.stores.elasticsearch import doctor, dsl
+from samespace.stores.elasticsearch.transport import ATTEMPTS, ATTEMPTS_TO_MEET
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 from samespace.testing.corpus import documents
 
@@ -45,6 +49,13 @@ def store(proxy: Proxy) -> Iterator[ElasticsearchStore]:
     with ElasticsearchStore(proxy.url, collection=NAME, backend=TaskBackend(), timeout=20) as store:
         store.create()
         yield store
+
+
+@pytest.fixture
+def unpaused() -> Iterator[None]:
+    """Between the attempts nothing is waited for."""
+    with stamina.set_testing(True, attempts=100, cap=True):
+        yield
 
 
 # Answers that are lost
@@ -187,6 +198,29 @@ def test_a_server_that_is_gone_is_reported_within_the_time_that_was_given() -> N
         pytest.raises(StoreUnavailable, match="cannot be reached"),
     ):
         store.count()
+
+
+def test_a_server_that_has_answered_nothing_yet_is_given_up_soon(
+    proxy: Proxy, unpaused: None, tmp_path: Path
+) -> None:
+    proxy.set("/", cuts, times=100)
+    for command in (("info",), ("search", "x"), ("doctor",)):
+        tried = len(proxy.requests)
+        address = proxy.url.replace("http://", "elasticsearch://")
+        done = run(tmp_path, *command, "--store", address)
+        assert "cannot be reached, or closed the connection" in done.stderr + done.stdout
+        assert len(proxy.requests) - tried == ATTEMPTS_TO_MEET
+
+
+def test_a_server_that_has_answered_is_waited_for(proxy: Proxy, unpaused: None) -> None:
+    proxy.set("/", says(503))
+    proxy.set("/", cuts, times=100)
+    with (
+        ElasticsearchStore(proxy.url, collection=NAME, space=V3) as store,
+        pytest.raises(StoreUnavailable, match="closed the connection"),
+    ):
+        store.count()
+    assert len(proxy.requests) == ATTEMPTS
 
 
 def test_a_connection_that_is_cut_again_and_again_is_an_error_of_ours(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import os
 import re
 import time
@@ -35,6 +36,8 @@ from samespace.stores.elasticsearch.faults import (
 )
 
 ATTEMPTS: Final = 8
+ATTEMPTS_TO_MEET: Final = 5
+"""Of a server that has answered nothing yet: it is elsewhere rather than on its way back."""
 FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 10.0
 ASSUMED: Final = "9.2"
@@ -135,6 +138,7 @@ class Transport:
         self._timeout = timeout
         self._clients: dict[int, Elasticsearch] = {}
         self._version: Version | None = None
+        self._met = False
         self.told: str | None = None
         self._closed = False
 
@@ -198,13 +202,24 @@ class Transport:
 
     def _attempts(self, most: int | None) -> Any:
         return stamina.retry_context(
-            on=_may_be_repeated,
+            on=self._repeats(),
             attempts=most,
             timeout=self._timeout,
             wait_initial=FIRST_PAUSE,
             wait_max=LONGEST_PAUSE,
             wait_jitter=FIRST_PAUSE,
         )
+
+    def _repeats(self) -> Callable[[Exception], bool]:
+        """Whether a request is sent again after an error, asked once for each of its attempts."""
+        tried = itertools.count(1)
+
+        def repeats(error: Exception) -> bool:
+            attempts = next(tried)
+            may = isinstance(error, RequestFailed) and error.fault.again
+            return may and (self._met or attempts < ATTEMPTS_TO_MEET)
+
+        return repeats
 
     def _exchange(
         self,
@@ -229,8 +244,10 @@ class Transport:
             )
             answer = client.perform_request(method, path, headers=headers, body=data)
         except _OF_CLIENT as error:
+            self._met |= isinstance(error, ApiError)
             fault = fault_of(error)
         else:
+            self._met = True
             fault = None if fault_in is None else fault_in(answer.body)
             if fault is None:
                 return answer.body
@@ -343,10 +360,6 @@ class _Batch:
 def _outcome(item: Mapping[str, Any], *, doubtful: bool) -> Outcome:
     (answer,) = item.values()
     return Outcome(answer["status"], answer.get("error", {}), doubtful)
-
-
-def _may_be_repeated(error: Exception) -> bool:
-    return isinstance(error, RequestFailed) and error.fault.again
 
 
 def _numbers(version: str) -> Version:
