@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from tests.faults.streaming import JOB_BATCH
 
 from samespace import Document, Index, PgVectorStore
 from samespace.ingest.pipeline import IN_FLIGHT
+from samespace.protocols import Matrix
 from samespace.stores.base import BATCH_DOCUMENTS
 from samespace.testing.backends import TaskBackend
 
@@ -21,7 +22,7 @@ MEBIBYTE = 2**20
 
 
 @pytest.mark.parametrize(
-    "size", [30_000, pytest.param(1_000_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
+    "size", [12_000, pytest.param(1_000_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
 )
 @pytest.mark.parametrize("kind", ["sync", "async", "job"])
 def test_a_stream_takes_the_memory_of_a_batch(
@@ -43,13 +44,20 @@ def test_a_stream_takes_the_memory_of_a_batch(
     assert seen["growth"] <= 64 * MEBIBYTE
 
 
+class Hasty(TaskBackend):
+    """Embeds how texts begin, since some are long."""
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        return super().embed_documents([text[:100] for text in texts])
+
+
 def test_large_texts_make_small_batches(postgres: str, schema: str) -> None:
     pulled: list[int] = []
 
     with PgVectorStore(
         postgres,
         collection="streamed",
-        backend=TaskBackend(),
+        backend=Hasty(),
         index=Index(kind="flat"),
         schema=schema,
         registry=f"{schema}_registry",
