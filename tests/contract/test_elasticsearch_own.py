@@ -1,8 +1,7 @@
-"""What Elasticsearch does for collections of ours, strangers and kills included."""
+"""What Elasticsearch does for collections of ours, strangers included."""
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from elasticsearch import BadRequestError, Elasticsearch
-from tests.servers.elasticsearch import Node
 
 from samespace import Document, ElasticsearchStore, EmbeddingSpace, Index, Layout
 from samespace.audit import audit
@@ -322,29 +320,3 @@ def test_long_texts_and_long_values_and_long_batches(store: ElasticsearchStore) 
     store.upsert_vectors((Document(id, "x") for id in many), unit(3000, 64), space=V3)
     assert [document.id for document in store.get(many)] == many
     assert store.delete(where=everything) == 3006
-
-
-# Kills
-
-
-def test_a_write_goes_on_by_itself_when_a_killed_server_is_back() -> None:
-    rows = documents(6000)
-    vectors = unit(6000, 64)
-    under_way = threading.Event()
-
-    def stream() -> Iterator[Document]:
-        for place, row in enumerate(rows):
-            if place == 3000:
-                under_way.set()
-            yield row
-
-    with Node() as node, ThreadPoolExecutor(1) as thread:
-        store = ElasticsearchStore(node.url, collection="killed", space=V3, timeout=120)
-        store.create()
-        writing = thread.submit(store.upsert_vectors, stream(), vectors, space=V3)
-        under_way.wait(60)
-        node.kill()
-        node.start()
-        assert writing.result().written == 6000
-        assert Counter(d.id for d in store.scan(batch_size=5000)) == Counter(r.id for r in rows)
-        store.close()
