@@ -357,6 +357,26 @@ def test_a_column_that_metadata_leaves_out_goes_back_to_its_default(place: Place
         assert store.get(["1"])[0].metadata == {"lang": "en", "year": 3}
 
 
+def test_each_row_of_many_is_changed_as_its_own_metadata_says(place: Place) -> None:
+    place.ask(
+        "CREATE TABLE rows (id int PRIMARY KEY, body text, lang text DEFAULT 'en', \"given id\" int,"
+        " e vector(4))"
+    )
+    place.ask("INSERT INTO rows SELECT n, 'x', 'de', -1 FROM generate_series(0, 199) AS n")
+    changes: dict[str, dict[str, Any]] = {
+        str(n): {"lang": f"l{n}"} if n % 3 else {"given id": n} for n in range(200)
+    }
+    with place.adopted(replace(LAYOUT, metadata=("lang", "given id"))) as store:
+        assert store.update_metadata({**changes, "999": {"lang": "no"}, "x": {}}) == 200
+        kept = {"lang": "en", "given id": None}
+        assert {row.id: row.metadata for row in store.scan()} == {
+            id: {**kept, **change} for id, change in changes.items()
+        }
+        assert store.update_metadata({id: {"given id": 7} for id in changes}, merge=True) == 200
+        assert store.count(field("given id") == 7) == 200
+        assert store.count(field("lang") == "l1") == 1
+
+
 @pytest.mark.parametrize("stored", ["NULL", "'null'", "'[1]'", "'\"text\"'", "'{\"old\": 1}'"])
 @pytest.mark.parametrize("kind", ["json", "jsonb"])
 def test_metadata_is_merged_into_what_is_no_object_as_into_an_empty_one(

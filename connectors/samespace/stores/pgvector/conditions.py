@@ -86,6 +86,11 @@ def id_condition(table: Table, ids: Sequence[str], parameters: Parameters) -> sq
     return _is_any_of(Name(table.layout.id), table.id_type, table.canonical_ids(ids), parameters)
 
 
+def bound_ids(table: Table, ids: Sequence[str], parameters: Parameters) -> sql.Composable:
+    """An array of ids that keys can have, in the type in which they are compared."""
+    return _bound(table.id_type, ids, parameters)
+
+
 def parent_condition(table: Table, parent: str, parameters: Parameters) -> sql.Composable:
     """The chunks of one document."""
     if table.layout.parent is None:
@@ -101,10 +106,14 @@ def _is_any_of(
     column: sql.Composable, kind: str, texts: Sequence[str], parameters: Parameters
 ) -> sql.Composable:
     """Compared in the column's own type, so that its index is of use."""
+    return sql.SQL("{} = ANY({})").format(column, _bound(kind, texts, parameters))
+
+
+def _bound(kind: str, texts: Sequence[str], parameters: Parameters) -> sql.Composable:
     values = parameters.bind(list(texts), sql.SQL("text[]"))
     if kind.partition("(")[0] not in _TEXTS:
         values = sql.SQL("{}::{}[]").format(values, raw(kind))
-    return sql.SQL("{} = ANY({})").format(column, values)
+    return values
 
 
 def plain(value: Scalar) -> str:

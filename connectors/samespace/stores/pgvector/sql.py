@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -34,6 +34,7 @@ from samespace.stores.pgvector.binary import (
 )
 from samespace.stores.pgvector.conditions import (
     Parameters,
+    bound_ids,
     id_condition,
     json_column,
     parent_condition,
@@ -792,35 +793,57 @@ def _locked(table: Table, slot: str, clause: sql.Composable, strength: str) -> s
 
 
 def update_metadata(
-    table: Table,
-    slot: str,
-    keys: Collection[str],
-    where: Filter | None,
-    *,
-    id: str | None,
-    merge: bool,
+    table: Table, slot: str, keys: Collection[str], where: Filter, *, merge: bool
 ) -> Statement:
-    """Set or merge metadata (``%(patch)b`` with these keys) of one row, or of those that pass."""
+    """Set or merge metadata (``%(patch)b`` with these keys) of the rows that pass."""
     parameters = Parameters()
-    more = [id_condition(table, [id], parameters)] if id is not None else []
-    clause = where_clause(table, parameters, where, *more)
-    layout = table.layout
-    if isinstance(layout.metadata, str):
-        value = sql.SQL("({}%(patch)b::jsonb)::{}").format(
-            _json_object(table) if merge else sql.SQL(""), raw(table.columns[layout.metadata])
-        )
-        changes = sql.SQL("{} = {}").format(Name(layout.metadata), value)
-    else:
-        record = sql.SQL("(jsonb_populate_record(NULL::{}, %(patch)b))").format(table.qualified)
-        pairs = [
-            sql.SQL("{0} = {1}.{0}" if name in keys else "{0} = DEFAULT").format(Name(name), record)
-            for name in table.changed(keys, merge=merge)
-        ]
-        changes = sql.Composed([sql.SQL(", ").join(pairs)])
+    clause = where_clause(table, parameters, where)
+    changes = _metadata_changes(table, keys, sql.SQL("%(patch)b::jsonb"), merge=merge)
     statement = sql.SQL("{} UPDATE {} AS t SET {} FROM locked WHERE t.{} = locked.{}")
     key = Name(table.layout.id)
     locked = _locked(table, slot, clause, "NO KEY UPDATE")
     return statement.format(locked, table.qualified, changes, key, key), parameters
+
+
+def update_metadata_of(
+    table: Table, slot: str, patches: Mapping[str, bytes], keys: Collection[str], *, merge: bool
+) -> Statement:
+    """Set or merge metadata of the rows with these ids; all patches have the same keys."""
+    parameters = Parameters()
+    ids = table.canonical_ids(list(patches))
+    clause = where_clause(table, parameters, None, id_condition(table, ids, parameters))
+    dumped = array(JSONB_OID, [dump_json(patches[id]) for id in ids])
+    given = sql.SQL('unnest({}, {}) AS given("given id", "given patch")').format(
+        bound_ids(table, ids, parameters), parameters.bind(dumped, sql.SQL("jsonb[]"))
+    )
+    changes = _metadata_changes(table, keys, sql.SQL('given."given patch"'), merge=merge)
+    statement = sql.SQL(
+        '{} UPDATE {} AS t SET {} FROM locked JOIN {} ON locked.{} = given."given id" '
+        "WHERE t.{} = locked.{}"
+    )
+    key = Name(table.layout.id)
+    locked = _locked(table, slot, clause, "NO KEY UPDATE")
+    return statement.format(locked, table.qualified, changes, given, key, key, key), parameters
+
+
+def _metadata_changes(
+    table: Table, keys: Collection[str], patch: sql.Composable, *, merge: bool
+) -> sql.Composable:
+    """What is assigned to the columns of metadata, of one patch with these keys."""
+    layout = table.layout
+    if isinstance(layout.metadata, str):
+        value = sql.SQL("({}{})::{}").format(
+            _json_object(table) if merge else sql.SQL(""),
+            patch,
+            raw(table.columns[layout.metadata]),
+        )
+        return sql.SQL("{} = {}").format(Name(layout.metadata), value)
+    record = sql.SQL("(jsonb_populate_record(NULL::{}, {}))").format(table.qualified, patch)
+    pairs = [
+        sql.SQL("{0} = {1}.{0}" if name in keys else "{0} = DEFAULT").format(Name(name), record)
+        for name in table.changed(keys, merge=merge)
+    ]
+    return sql.SQL(", ").join(pairs)
 
 
 def _json_object(table: Table) -> sql.Composable:

@@ -871,21 +871,28 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         patches = check_changes(changes, where)
         table, state = await self._existing_table()
         slot = self._slot_of(state, writing=True).name
-        changed = 0
         async with self._gone_explained():
-            stored = await self._named(table, patches) if where is None else {}
-            for id, patch in sorted(patches.items()):
-                if id in stored and stored[id] is None:
-                    continue
-                metadata = decode_metadata(patch)
-                table.check_metadata(metadata, stored.get(id))
-                if not table.changed(metadata, merge=merge):
-                    continue
-                statement = sql.update_metadata(
-                    table, slot, metadata, where, id=None if where is not None else id, merge=merge
-                )
-                changed += await self._changed(statement, patch=Json(patch))
-        return changed
+            if where is not None:
+                return await self._changed_where(table, slot, patches[""], where, merge=merge)
+            stored = await self._named(table, patches)
+            changed = 0
+            for keys, ids in _by_keys(table, patches, stored, merge=merge).items():
+                for part in _parts(ids, sql.ROWS_PER_STATEMENT):
+                    some = {id: patches[id] for id in part}
+                    statement = sql.update_metadata_of(table, slot, some, keys, merge=merge)
+                    changed += await self._changed(statement)
+            return changed
+
+    async def _changed_where(
+        self, table: Table, slot: str, patch: bytes, where: Filter, *, merge: bool
+    ) -> int:
+        """How many rows that pass were given one patch."""
+        metadata = decode_metadata(patch)
+        table.check_metadata(metadata, None)
+        if not table.changed(metadata, merge=merge):
+            return 0
+        statement = sql.update_metadata(table, slot, metadata, where, merge=merge)
+        return await self._changed(statement, patch=Json(patch))
 
     async def _named(
         self, table: Table, patches: Mapping[str, bytes]
@@ -1842,6 +1849,26 @@ def _alike(table: Table, rows: Sequence[Row]) -> dict[_Shape, list[Row]]:
 
 def _for_sql(row: Row) -> sql.Row:
     return row.document, row.metadata, (row.vector, *row.mirrored.values())
+
+
+def _by_keys(
+    table: Table,
+    patches: Mapping[str, bytes],
+    stored: Mapping[str, Document | None],
+    *,
+    merge: bool,
+) -> dict[frozenset[str], list[str]]:
+    """Sorted ids by the columns that their patches set: those are changed by one statement."""
+    found: dict[frozenset[str], list[str]] = {}
+    for id, patch in sorted(patches.items()):
+        if id in stored and stored[id] is None:
+            continue
+        metadata = decode_metadata(patch)
+        table.check_metadata(metadata, stored.get(id))
+        changed = table.changed(metadata, merge=merge)
+        if changed:
+            found.setdefault(frozenset(changed).intersection(metadata), []).append(id)
+    return found
 
 
 def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
