@@ -57,7 +57,7 @@ class Load:
     """Of what the process prints, at most so many are waited for before it is ended."""
 
 
-SMALL, FULL = Load(2_000, 5, 10), Load(20_000, 50, 15)
+SMALL, FULL = Load(1_000, 3, 8), Load(20_000, 50, 15)
 LOADS = [
     pytest.param(SMALL, id="small"),
     pytest.param(FULL, id="full", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
@@ -160,7 +160,7 @@ def test_a_killed_job_goes_on_and_ends_like_a_clean_one(
     place: Place, tmp_path: Path, load: Load
 ) -> None:
     if place.kind == "QdrantStore" and load is SMALL:
-        load = replace(load, size=600)  # local mode syncs point by point
+        load = replace(load, size=400)  # local mode syncs point by point
     store_an_earlier_version(place, load.size)
     positions = [position for _, position in end_often(place, tmp_path, load, signal.SIGKILL)]
     assert positions == sorted(positions)

@@ -18,7 +18,7 @@ from samespace.testing.backends import TaskBackend
 
 BATCH = 20
 CUTS = [
-    pytest.param(8, id="small"),
+    pytest.param(5, id="small"),
     pytest.param(100, id="full", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
 ]
 

@@ -55,7 +55,7 @@ class Load:
 
 
 LOADS = [
-    pytest.param(Load(1_200, 400, 3), id="small"),
+    pytest.param(Load(800, 300, 2), id="small"),
     pytest.param(
         Load(20_000, 5_000, 40), id="full", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]
     ),
