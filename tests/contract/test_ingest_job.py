@@ -120,7 +120,7 @@ def test_what_has_changed_is_embedded_and_nothing_else(place: Place, backend: Ta
         ("PostgreSQL", 1_000),
         ("Qdrant local", 100),
         ("Qdrant REST", 1_000),
-        ("Elasticsearch", 1_000),
+        ("Elasticsearch", 400),
     ],
     indirect=["place"],
 )
