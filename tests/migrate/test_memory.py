@@ -33,8 +33,8 @@ from samespace.testing.backends import UNLIKE, TaskBackend
 __all__ = ["prefix", "raw"]  # fixtures
 MEBIBYTE = 2**20
 MOST = 256 * MEBIBYTE
-ROW = 32
-"""Bytes that may be kept of a row: the fingerprint of one that is refused."""
+ROW = 48
+"""Bytes that may be kept of a row that is refused: the fingerprints of its id and of its text."""
 COPIES = SQL("""
 INSERT INTO {rows} (id, text, metadata, {slot}, {source})
 SELECT id, text, '{{}}', vector,
