@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,10 +34,10 @@ from samespace import Document, Layout, QdrantStore
 from samespace.documents import VersionedRow
 from samespace.errors import BackendUnavailable
 from samespace.guard import CANARY_TEXTS
-from samespace.migrate import plan
+from samespace.migrate import MigrationRun, plan
 from samespace.migrate.reading import Rows
 from samespace.protocols import Matrix
-from samespace.space import derive
+from samespace.space import EmbeddingSpace, derive
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
 __all__ = ["raw"]  # fixture
@@ -142,7 +143,7 @@ def test_embedding_what_cannot_be_derived_is_held_to_the_budget(one: Place) -> N
     seeded(one, ROWS[:4])
     put(one, ROWS[1].id, BEYOND)
     report = ran(one, Shortening(SHORT), budget_tokens=1)
-    assert (report.stopped, report.tokens, report.filled) == ("budget", 0, 1)
+    assert (report.stopped, report.tokens, report.filled) == ("budget", 0, 3)
 
 
 def test_what_may_not_be_embedded_is_refused_where_it_will_not_be_derived(one: Place) -> None:
@@ -172,6 +173,54 @@ def test_a_follower_begins_with_what_the_target_is_derived_from(logged: Place) -
         assert follower.wait_until_idle().complete
     assert [text for text in backend.documents if text not in CANARY_TEXTS] == []
     assert old.documents == [CHANGED]
+
+
+class Away(TaskBackend):
+    """An old model that was switched off, but for its canary."""
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        if not set(texts) <= set(CANARY_TEXTS):
+            raise BackendUnavailable("the old model is away")
+        return super().embed_documents(texts)
+
+
+def wait_until_all_but(place: Place, ids: Sequence[str], space: EmbeddingSpace) -> None:
+    """Until no other rows are pending in a slot."""
+    until = time.monotonic() + 60
+    while pending(place, space) != list(ids):
+        assert time.monotonic() < until, pending(place, space)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("backend", [Shortening(SHORT), TaskBackend(UNLIKE, seed=5)])
+def test_the_target_is_kept_fresh_while_the_old_model_is_away(
+    one: Place, backend: TaskBackend
+) -> None:
+    seeded(one, ROWS[:4])
+    made = planned(one, backend)
+    ran(one, backend, made, worker=(0, 50_000))  # it but adds the slot
+    with one.open(TaskBackend()) as writer:
+        writer.upsert_vectors([Document("new", "written by the new model alone")], [None], space=V3)
+        with one.open(Away()) as store, Follower(store, backend, made, interval=0.1) as follower:
+            wait_until_all_but(one, [], backend.space)
+            writer.upsert([ROWS[4]])
+            wait_until_all_but(one, [], backend.space)
+            assert not follower.run.report.complete
+    assert pending(one, V3) == ["new"]
+
+
+def test_what_can_be_derived_is_filled_though_the_budget_ends_what_it_is_derived_from(
+    one: Place,
+) -> None:
+    seeded(one, ROWS[:4])
+    backend = Shortening(SHORT)
+    made = planned(one, backend)
+    ran(one, backend, made, worker=(0, 50_000))
+    with one.open(TaskBackend()) as store:
+        store.upsert_vectors([Document("0", "it has no vector yet")], [None], space=V3)
+        report = MigrationRun(store, backend, made, follow=True, budget_tokens=1).run()
+    assert (report.stopped, report.tokens) == ("budget", 0)
+    assert pending(one, SHORT) == ["0"]
 
 
 class Other:

@@ -221,7 +221,8 @@ class SlotFilling:
         await self._in_flight.add(work or self._each(taken))
 
     def _affordable(self, rows: Sequence[VersionedRow]) -> Iterator[Sequence[VersionedRow]]:
-        """Part after part, each no dearer than what is left when it is asked for."""
+        """Part after part, each no dearer than what is left by then; first what costs nothing."""
+        rows = sorted(rows, key=self._making.asks_for)
         while rows:
             most = self._budget.fitting([self._paid(row) for row in rows])
             yield rows[:most]

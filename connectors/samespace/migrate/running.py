@@ -242,6 +242,7 @@ class _Run:
         ]
         self._state = MigrationReport(worker=asked.worker)
         self._is_cut = False
+        self._postponed: Exception | None = None
 
     def embedder_of(self, backend: AnyBackend) -> Embedder:
         """What embeds by a backend, as many batches beside one another as it takes."""
@@ -291,6 +292,16 @@ class _Run:
         """Whether to look no further; a look that has heard so was none at everything."""
         self._is_cut = self._is_cut or self.is_stopping()
         return self._is_cut
+
+    async def postponing(self, look: Awaitable[tuple[int, int]]) -> tuple[int, int] | None:
+        """What a look returns; None where what ended it is raised once the others were taken."""
+        try:
+            return await look
+        except (BudgetSpent, *_PASSING) as error:
+            await self.in_flight.settle()
+            if not isinstance(self._postponed, BudgetSpent):
+                self._postponed = error
+        return None
 
     async def go(self) -> None:
         """Fill, then follow."""
@@ -350,11 +361,13 @@ class _Run:
 
     async def _sweep(self) -> bool:
         """One look at every slot that is kept; whether rows were filled."""
-        began, self._is_cut = time.monotonic(), False
+        began, self._is_cut, self._postponed = time.monotonic(), False, None
         looks = [await each.sweep() for each in self._collections]
         if self._is_cut:
             self.tell(idle=False, complete=False)
             return False
+        if self._postponed is not None:
+            raise self._postponed
         idle = not any(found for found, _ in looks)
         self.tell(
             sweeps=self._state.sweeps + 1,
@@ -571,11 +584,11 @@ class _Collection:
         """Fill the target's slot and have it indexed; whether nothing is left."""
         if self._finished:
             return True
-        target = self._slots[0]
+        target, derives = self._slots[0], self._planned.path == "derive"
         found = 1
         for _ in range(SWEEPS):
-            if self._planned.path == "derive":
-                await self._look_at_the_handles()
+            # What keeps the handle's slot from being filled is met again by the first sweep.
+            derives = derives and None not in await self._look_at_the_handles()
             found, done = await _look(target)
             self._run.tell()
             if self._run.is_stopping():
@@ -585,17 +598,17 @@ class _Collection:
         await self._index()
         return not found
 
-    async def _look_at_the_handles(self) -> None:
-        """Fill first what the target may be derived from, where the handle has a backend for it."""
-        for slot in self._slots[1:]:
-            await _look(slot)
+    async def _look_at_the_handles(self) -> list[tuple[int, int] | None]:
+        """One look at what the target may be derived from, where the handle has a backend for it."""
+        return [await self._run.postponing(slot.sweep()) for slot in self._slots[1:]]
 
     async def sweep(self) -> tuple[int, int]:
         """One look at every slot: rows that there were to fill, and those filled."""
         if self._finished:
             return 0, 0
-        # What the target may be derived from comes first.
-        looks = [await slot.sweep() for slot in reversed(self._slots)]
+        # What the target may be derived from comes first, but may be out of reach for long.
+        handles = await self._look_at_the_handles()
+        looks = [*(each or (0, 0) for each in handles), await self._slots[0].sweep()]
         found, done = (sum(counts) for counts in zip(*looks, strict=True))
         if not found and not self._indexed and not self._run.is_cut():
             await self._index()
