@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import psycopg
@@ -34,9 +34,9 @@ from samespace import Document, Layout, QdrantStore
 from samespace.documents import VersionedRow
 from samespace.errors import BackendUnavailable
 from samespace.guard import CANARY_TEXTS
-from samespace.migrate import MigrationRun, plan
+from samespace.migrate import MigrationPlan, MigrationRun, plan
 from samespace.migrate.reading import Rows
-from samespace.protocols import Matrix
+from samespace.protocols import Matrix, Usage
 from samespace.space import EmbeddingSpace, derive
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
@@ -320,3 +320,64 @@ def test_of_a_document_the_old_model_embeds_what_was_changed_in_place_alone(
         found = [row.vector for row in store.filled(UNLIKE, limit=9)[0]]
     (expected,) = TogetherBackend(UNLIKE, seed=5).embed_chunks([texts])
     np.testing.assert_allclose(np.stack(found), expected, atol=1e-5)  # type: ignore[arg-type]
+
+
+class Counting(TogetherBackend):
+    """Counts words, each as so many tokens."""
+
+    def __init__(self, space: EmbeddingSpace, *, seed: int = 0, each: int = 1) -> None:
+        super().__init__(space, seed=seed)
+        self._each = each
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [self._each * len(text.split()) for text in texts]
+
+    def usage(self) -> Usage:
+        paid = super().usage()
+        return paid._replace(tokens=self._each * paid.tokens)
+
+
+NINE: Final = " ".join("abcdefghi")
+
+
+def paid_by_a_follower(store: QdrantStore, backend: Counting, made: MigrationPlan) -> int:
+    """What it has paid once its budget ends it."""
+    report = MigrationRun(store, backend, made, follow=True, budget_tokens=70, interval=0.1).run()
+    assert report.stopped == "budget"
+    return report.tokens
+
+
+@pytest.mark.usefixtures("qdrant_local")
+@pytest.mark.parametrize(("old", "paid"), [(1, 60), (3, 40)])
+def test_a_budget_takes_as_many_rows_as_it_is_enough_for_by_both_models(
+    old: int, paid: int
+) -> None:
+    backend = Counting(UNLIKE, seed=5)
+    with adopted(Counting(V3, each=old), 8) as (client, store):
+        made = plan(store, backend)
+        MigrationRun(store, backend, made).run()
+        for place in range(8):
+            client.set_payload("docs", {"body": f"{NINE} {place}"}, points=[place])
+        assert [paid_by_a_follower(store, backend, made) for _ in range(2)] == [paid, paid]
+
+
+@pytest.mark.usefixtures("qdrant_local")
+def test_the_old_model_is_not_asked_for_a_document_that_is_too_dear_for_the_new_one() -> None:
+    backend = Counting(UNLIKE, seed=5)
+    with adopted(Counting(V3), 20) as (client, store):
+        made = plan(store, backend)
+        MigrationRun(store, backend, made, late_chunking=True).run()
+        client.set_payload("docs", {"body": NINE}, points=[3])
+        assert paid_by_a_follower(store, backend, made) == 0
+
+
+@pytest.mark.usefixtures("qdrant_local")
+def test_what_was_changed_in_place_is_told_of_the_slot_that_it_was_written_to() -> None:
+    backend = TaskBackend(UNLIKE, seed=5)
+    with adopted(TaskBackend(), 5) as (client, store):
+        made = plan(store, backend)
+        with Follower(store, backend, made, interval=0.1) as follower:
+            follower.wait_until_idle()
+            client.set_payload("docs", {"body": CHANGED}, points=[3])
+            slots = follower.wait_until_idle().collections[0].slots
+    assert [slot.filled for slot in slots] == [6, 1]

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -21,7 +22,7 @@ from samespace.migrate.fingerprints import (
     fingerprint_of_chunks,
 )
 from samespace.migrate.flow import InFlight
-from samespace.migrate.making import Making, Unsourced, paired
+from samespace.migrate.making import Affordable, Making, Unsourced, paired
 from samespace.migrate.pacing import Budget, Pace
 from samespace.migrate.progress import SlotProgress
 from samespace.migrate.reading import Rows, passing
@@ -76,14 +77,15 @@ class SlotFilling:
         is_stopping: Callable[[], bool],
         tell: Callable[[], object],
         unsourced: Unsourced | None = None,
+        tally: Tally | None = None,
     ) -> None:
-        """``tell`` is called after each batch that was written."""
+        """``tell`` is called after each batch that was written; ``tally`` is what others count in, too."""
         self._rows, self._space, self._making, self._share = rows, space, making, share
         self._unsourced = unsourced
         self._in_flight, self._budget = in_flight, budget
         self._is_stopping, self._tell = is_stopping, tell
         self._pace = Pace()
-        self._tally, self._look = Tally(), Look()
+        self._tally, self._look = tally or Tally(), Look()
         self._is_unfinished = False
         """Whether this sweep left rows that need not be changed again to be filled."""
         self._position: str | None = None
@@ -224,9 +226,13 @@ class SlotFilling:
         """Part after part, each no dearer than what is left by then; first what costs nothing."""
         rows = sorted(rows, key=self._making.asks_for)
         while rows:
-            most = self._budget.fitting([self._paid(row) for row in rows])
+            most = self._fitting(rows)
             yield rows[:most]
             rows = rows[most:]
+
+    def _fitting(self, rows: Sequence[VersionedRow], beside: Sequence[int] = ()) -> int:
+        """How many, where for each so many tokens are paid elsewhere."""
+        return self._budget.fitting([self._paid(row) for row in rows], beside)
 
     def _paid(self, row: VersionedRow) -> str | None:
         """The text that is embedded for a row; None where its vector is derived."""
@@ -262,7 +268,7 @@ class SlotFilling:
     async def _each(self, rows: Sequence[VersionedRow]) -> None:
         """Rows that have nothing to do with one another."""
         self._look.found += len(rows)
-        for part in self._affordable(await self._after_unsourced(rows)):
+        for part in self._affordable(await self._after_unsourced(rows, self._fitting)):
             await self._part(part)
 
     async def _part(self, rows: Sequence[VersionedRow]) -> None:
@@ -273,10 +279,12 @@ class SlotFilling:
         # Who changed a row that is embedded alone has left it in the store's log.
         self._is_unfinished |= bool(done.changed) and self._unsourced is not None
 
-    async def _after_unsourced(self, rows: Sequence[VersionedRow]) -> Sequence[VersionedRow]:
+    async def _after_unsourced(
+        self, rows: Sequence[VersionedRow], affordable: Affordable
+    ) -> Sequence[VersionedRow]:
         if self._unsourced is None:
             return rows
-        found = await self._unsourced.first(rows, self._budget)
+        found = await self._unsourced.first(rows, affordable)
         self._is_unfinished |= len(found) < len(rows)
         return found
 
@@ -326,12 +334,12 @@ class SlotFilling:
             )
             return
         doubtful = [row for row in rows if row.document.id in wanted or not self._is_fresh(row)]
-        left = await self._after_unsourced(doubtful)
+        left = await self._after_unsourced(doubtful, partial(self._all_or_none, rows))
         if len(left) < len(doubtful):
             return  # the next sweep finds them
         rows = _in_order({row.document.id: row for row in (*rows, *left)}.values())
         chunks = [row.document for row in rows]
-        self._budget.check_together([each.embedded_text for each in chunks if not _is_blank(each)])
+        self._check_together(rows)
         made = await self._making.make(rows, {parent: chunks})
         await self._note_document(made, rows, wanted)
         done = await self._write_document(passing(rows, self._share.where), made, wanted, last)
@@ -339,6 +347,17 @@ class SlotFilling:
             self._disturbed.add(parent)
         elif not are_pending:
             self._look.note_written(chunks, made.vectors)
+
+    def _check_together(self, rows: Sequence[VersionedRow], beside: Sequence[int] = ()) -> None:
+        texts = [row.document.embedded_text for row in rows if not _is_blank(row.document)]
+        self._budget.check_together(texts, beside)
+
+    def _all_or_none(
+        self, rows: Sequence[VersionedRow], some: Sequence[VersionedRow], beside: Sequence[int]
+    ) -> int:
+        """All of some rows, where for each so many tokens are paid elsewhere before their document is."""
+        self._check_together(rows, beside)
+        return len(some)
 
     def _is_left(self, wanted: set[str], filled: Sequence[VersionedRow]) -> bool:
         """Whether some stale rows are that still, though another batch may have had their document."""

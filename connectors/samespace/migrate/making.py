@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -16,10 +16,13 @@ from samespace.ingest.embedder import Embedder
 from samespace.migrate.fingerprints import Fingerprints, fingerprint, fingerprint_of
 from samespace.migrate.pacing import Budget
 from samespace.migrate.reading import Rows
+from samespace.migrate.tallying import Tally
 from samespace.protocols import AnyBackend, Vector
 from samespace.space import EmbeddingSpace, derive
 from samespace.vectors import LONGEST, SHORTEST, stack
 
+Affordable = Callable[[Sequence[VersionedRow], Sequence[int]], int]
+"""How many of some rows can be filled, each after so many tokens were paid for it elsewhere."""
 UNDERIVABLE: Final = (
     "nothing can be derived from its vector in the source's slot, which is not finite, or zero as far as "
     "the target's dimensions go; write the row again with the source's model"
@@ -162,8 +165,14 @@ class Unsourced:
         target: EmbeddingSpace,
         *,
         source: EmbeddingSpace,
+        budget: Budget,
+        tally: Tally,
     ) -> None:
-        """``source`` is the space that the plan moves from, mostly this slot's."""
+        """``source`` is the space that the plan moves from, mostly this slot's.
+
+        ``budget`` counts as the model does; ``tally`` is of this slot.
+        """
+        self._budget, self._tally = budget, tally
         self._rows, self._space, self._model, self._target = rows, space, model, target
         self._is_source = space == source
         self._fresh = Fingerprints()
@@ -195,44 +204,61 @@ class Unsourced:
         """Whether a row is as it was when its vector in the target's slot was found to be of its text."""
         return _fingerprint(row) in self._fresh
 
-    async def first(self, rows: Sequence[VersionedRow], budget: Budget) -> Sequence[VersionedRow]:
+    async def first(
+        self, rows: Sequence[VersionedRow], affordable: Affordable
+    ) -> Sequence[VersionedRow]:
         """Remake the vectors of rows whose text was changed in place; the rows that may be filled now.
 
         Those are rows that have a vector in the target's slot: a writer that replaces a row leaves none
-        there. What was written here may be a new version of the row, so that it is read again; its vector
-        there is of the text before, so that it comes with the one that it may be derived from instead.
+        there. Of these as many are remade as are ``affordable`` here and there, and they come first, since
+        what they cost there is set aside; the others are left out. What was written here may be a new
+        version of the row, so that it is read again; its vector there is of the text before, so that it
+        comes with the one that it may be derived from instead.
         """
-        texts = {row.document.id: row.document.embedded_text for row in rows}
-        in_place = await self._rows.filled_of(self._target, list(texts))
-        texts = {row.document.id: texts[row.document.id] for row in in_place}
-        found = await self._rows.filled_of(self._space, list(texts))
-        found = [row for row in found if not row.key]
-        mended = {row.document.id for row in found}
-        if not mended:
+        found = await self._in_place(rows)
+        if not found:
             return rows
-        made = await self._remade([row for row in found if _says(row, texts)], budget)
+        ids = {row.document.id for row in found}
+        others = [row for row in rows if row.document.id not in ids]
+        asked = {row.document.id: row for row in rows}
+        behind = [row for row in found if _says(row, asked)]
+        most = self._most(behind, asked, affordable)
+        made = await self._remade(behind[:most])
         if made is None:
-            return [row for row in rows if row.document.id not in mended]
-        if not self._is_source:
-            made = Remade()
-            for row in rows:
-                if row.vector is not None:
-                    made.put(row.document, row.vector)
-        again = await self._rows.again(self._target, list(mended))
-        return [
-            *(row for row in rows if row.document.id not in mended),
-            *(
-                replace(row, vector=made.vector_of(row.document))
-                for row in again
-                if _says(row, texts)
-            ),
+            return others
+        vectors = made if self._is_source else _as_they_come(rows)
+        ids -= {row.document.id for row in behind[most:]}
+        again = await self._rows.again(self._target, list(ids))
+        mended = [
+            replace(row, vector=vectors.vector_of(row.document))
+            for row in again
+            if _says(row, asked)
         ]
+        return [*mended, *others]
 
-    async def _remade(self, rows: Sequence[VersionedRow], budget: Budget) -> Remade | None:
+    async def _in_place(self, rows: Sequence[VersionedRow]) -> list[VersionedRow]:
+        """Those of rows that have a vector in the target's slot, as they are in this one."""
+        ids = [row.document.id for row in rows]
+        filled = [row.document.id for row in await self._rows.filled_of(self._target, ids)]
+        return [row for row in await self._rows.filled_of(self._space, filled) if not row.key]
+
+    def _most(
+        self,
+        behind: Sequence[VersionedRow],
+        asked: Mapping[str, VersionedRow],
+        affordable: Affordable,
+    ) -> int:
+        """How many of these can be paid for, also in the target's slot, where that is not derived."""
+        if not behind:
+            return 0
+        costs = self._budget.costs([row.document.embedded_text for row in behind])
+        made_of = behind if self._is_source else [asked[row.document.id] for row in behind]
+        return affordable(made_of, costs)
+
+    async def _remade(self, rows: Sequence[VersionedRow]) -> Remade | None:
         """The vectors that were made and written; None where a row is to be looked at again."""
         if not rows:
             return Remade()
-        budget.check([row.document.embedded_text for row in rows])
         made = await self._model.make(rows, {})
         self.embedded += made.embedded
         pairs = paired(rows, made)
@@ -243,15 +269,25 @@ class Unsourced:
         done = await self._rows.fill(
             self._space, [row for row, _ in pairs], np.asarray(matrix, np.float32)
         )
+        self._tally.filled += done.filled
         return made if is_whole and not done.changed else None
+
+
+def _as_they_come(rows: Sequence[VersionedRow]) -> Remade:
+    """The vectors that rows were read with."""
+    found = Remade()
+    for row in rows:
+        if row.vector is not None:
+            found.put(row.document, row.vector)
+    return found
 
 
 def _fingerprint(row: VersionedRow) -> int:
     return fingerprint_of(f"{fingerprint(row.document)}:{row.version.hex()}")
 
 
-def _says(row: VersionedRow, texts: Mapping[str, str]) -> bool:
-    return row.document.embedded_text == texts[row.document.id]
+def _says(row: VersionedRow, asked: Mapping[str, VersionedRow]) -> bool:
+    return row.document.embedded_text == asked[row.document.id].document.embedded_text
 
 
 def paired(rows: Sequence[VersionedRow], made: Remade) -> list[tuple[VersionedRow, Vector]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from typing import Final, Protocol, runtime_checkable
 
 from samespace.embedding import uncached
@@ -94,30 +94,40 @@ class Budget:
         if self.fitting(texts) < len(texts):
             raise BudgetSpent
 
-    def fitting(self, texts: Sequence[str | None]) -> int:
+    def fitting(self, texts: Sequence[str | None], beside: Sequence[int] = ()) -> int:
         """How many of these, from the first one on, can be embedded without going beyond it.
 
-        Each text is paid for once, None for nothing. :class:`BudgetSpent` if not even the first can be.
+        Each text is paid for once, None for nothing; ``beside`` is what is paid for each elsewhere.
+        :class:`BudgetSpent` if not even the first can be.
         """
         if self._tokens is None:
             return len(texts)
-        each = self._asked_for(text for text in texts if text is not None)
-        costs = dict(zip(each, self._counts(each) if each else [], strict=True))
-        new = [costs.pop(text, 0) if text is not None else 0 for text in texts]
+        costs = zip_longest(self.costs(texts), beside, fillvalue=0)
         left = self._left(self._tokens)
-        count = sum(paid <= left for paid in accumulate(new))
+        count = sum(paid <= left for paid in accumulate(map(sum, costs)))
         if texts and not count:
             raise BudgetSpent
         return count
 
-    def check_together(self, texts: Sequence[str]) -> None:
+    def costs(self, texts: Sequence[str | None]) -> list[int]:
+        """No less than what is paid for each of these; nothing where there is no budget."""
+        if self._tokens is None:
+            return [0] * len(texts)
+        each = self._asked_for(text for text in texts if text is not None)
+        counts = dict(zip(each, self._counts(each) if each else [], strict=True))
+        return [counts.pop(text, 0) if text is not None else 0 for text in texts]
+
+    def check_together(self, texts: Sequence[str], beside: Sequence[int] = ()) -> None:
         """:class:`BudgetSpent` if embedding these in sight of one another may go beyond it.
 
-        Each is paid for, also one that is there again; but none of a document that is kept.
+        Each is paid for, also one that is there again; but none of a document that is kept. ``beside`` is
+        what is paid elsewhere.
         """
-        if self._tokens is None or (self._archive and self._archive.keeps_chunks(texts)):
+        if self._tokens is None:
             return
-        if sum(self._counts(texts)) > self._left(self._tokens):
+        is_kept = self._archive is not None and self._archive.keeps_chunks(texts)
+        cost = 0 if is_kept else sum(self._counts(texts))
+        if cost + sum(beside) > self._left(self._tokens):
             raise BudgetSpent
 
     def _asked_for(self, texts: Iterable[str]) -> list[str]:

@@ -43,6 +43,7 @@ from samespace.migrate.pacing import Budget, BudgetSpent
 from samespace.migrate.plan import MigrationPlan, PlannedCollection
 from samespace.migrate.progress import CollectionProgress, MigrationReport, Stopped
 from samespace.migrate.reading import Finished, Rows
+from samespace.migrate.tallying import Tally
 from samespace.protocols import AnyBackend, Shard, TakesCallsAtOnce
 from samespace.space import EmbeddingSpace, derive
 
@@ -456,14 +457,15 @@ class _Collection:
         self, way: Making, own: tuple[SlotInfo, ByModel] | None, *, late: bool
     ) -> list[SlotFilling]:
         together = late and self._planned.path != "derive"
-        space, unsourced = self._planned.target.space, self._unsourced(own)
+        space, tally = self._planned.target.space, Tally()
+        unsourced = self._unsourced(own, tally)
         budget = self._run.budget_of(self._run.asked.backend)
         fillings = [self._filling(space, way, budget, late=together, unsourced=unsourced)]
         if own is not None and self._store.backend is not None:
             slot, model = own
             budget = self._run.budget_of(self._store.backend)
             late = is_late(slot.provenance)
-            fillings.append(self._filling(slot.space, model, budget, late=late))
+            fillings.append(self._filling(slot.space, model, budget, late=late, tally=tally))
         return fillings
 
     def _source(self, info: CollectionInfo) -> SlotInfo | None:
@@ -509,13 +511,17 @@ class _Collection:
         self._run.budget_of(backend)
         return slot, backend
 
-    def _unsourced(self, own: tuple[SlotInfo, ByModel] | None) -> Unsourced | None:
+    def _unsourced(self, own: tuple[SlotInfo, ByModel] | None, tally: Tally) -> Unsourced | None:
         """The handle's slot, where others made it and each of its vectors is of one text alone."""
-        if own is None or own[0].name == own[0].space.id or is_late(own[0].provenance):
+        backend = self._store.backend
+        if own is None or backend is None or not _is_unsourced(own[0]):
             return None
         slot, model = own
         source, target = self._planned.source.space, self._planned.target.space
-        return Unsourced(self._rows, slot.space, model, target, source=source)
+        budget = self._run.budget_of(backend)
+        return Unsourced(
+            self._rows, slot.space, model, target, source=source, budget=budget, tally=tally
+        )
 
     def _filling(
         self,
@@ -525,6 +531,7 @@ class _Collection:
         *,
         late: bool,
         unsourced: Unsourced | None = None,
+        tally: Tally | None = None,
     ) -> SlotFilling:
         asked = self._run.asked
         share = Share(
@@ -543,6 +550,7 @@ class _Collection:
             is_stopping=self._run.is_cut,
             tell=self._run.tell_batch,
             unsourced=unsourced,
+            tally=tally,
         )
 
     def _is_late(self, info: CollectionInfo) -> bool:
@@ -657,6 +665,11 @@ async def _look(slot: SlotFilling) -> tuple[int, int]:
     """One look at a slot: rows that there were to fill, and those filled or changed meanwhile."""
     found, filled = await slot.sweep()
     return found, filled + slot.moved
+
+
+def _is_unsourced(slot: SlotInfo) -> bool:
+    """Whether others made a slot, in which nothing says what text a vector is of."""
+    return slot.name != slot.space.id and not is_late(slot.provenance)
 
 
 def _slot_of(info: CollectionInfo, space: EmbeddingSpace) -> SlotInfo | None:
