@@ -35,6 +35,7 @@ from samespace.documents import VersionedRow
 from samespace.errors import BackendUnavailable
 from samespace.guard import CANARY_TEXTS
 from samespace.migrate import MigrationPlan, MigrationRun, plan
+from samespace.migrate.making import UNMADE
 from samespace.migrate.reading import Rows
 from samespace.protocols import Matrix, Usage
 from samespace.space import EmbeddingSpace, derive
@@ -381,3 +382,19 @@ def test_what_was_changed_in_place_is_told_of_the_slot_that_it_was_written_to() 
             client.set_payload("docs", {"body": CHANGED}, points=[3])
             slots = follower.wait_until_idle().collections[0].slots
     assert [slot.filled for slot in slots] == [6, 1]
+
+
+@pytest.mark.usefixtures("qdrant_local")
+def test_what_was_changed_in_place_is_named_where_nothing_makes_what_it_is_derived_from() -> None:
+    backend = LateShortening(SHORT)
+    with adopted(TaskBackend(), 5) as (client, store):
+        made = plan(store, backend)
+        assert MigrationRun(store, backend, made, late_chunking=True).run().complete
+        client.set_payload("docs", {"body": CHANGED}, points=[3])
+        report = MigrationRun(store, backend, made).run()
+        assert report.complete
+        ((named, reason),) = report.collections[0].slots[0].named
+        assert (named, reason.endswith(UNMADE)) == ("d3", True)
+        with Follower(store, backend, made, interval=0.1) as follower:
+            report = follower.wait_until_idle()
+    assert (report.complete, report.collections[0].slots[0].named) == (True, ())

@@ -27,6 +27,11 @@ UNDERIVABLE: Final = (
     "nothing can be derived from its vector in the source's slot, which is not finite, or zero as far as "
     "the target's dimensions go; write the row again with the source's model"
 )
+UNMADE: Final = (
+    "there is no vector that is known to be of its text in the source's slot, which others made, and nothing "
+    "makes one; follow with a handle that has the source's backend, or write the row again with the "
+    "source's model"
+)
 
 
 class Making(Protocol):
@@ -92,13 +97,20 @@ class Derived:
     """Vectors that follow from another slot's; rows without a fresh one there are embedded.
 
     So are those of whose vector there nothing would be left. Without a model the first wait until there
-    is one to derive from, and the others are refused.
+    is one to derive from, unless there will be none, and the others are refused.
     """
 
     def __init__(
-        self, source: EmbeddingSpace, target: EmbeddingSpace, model: ByModel | None
+        self,
+        source: EmbeddingSpace,
+        target: EmbeddingSpace,
+        model: ByModel | None,
+        *,
+        is_kept: bool,
     ) -> None:
+        """``is_kept`` says whether a vector in the other slot can become one of its row's text again."""
         self._source, self._target, self._model = source, target, model
+        self._is_kept = is_kept
 
     @property
     def derives_from(self) -> EmbeddingSpace:
@@ -117,7 +129,7 @@ class Derived:
         if others and self._model is not None:
             result = await self._model.make(others, chunks)
         elif others:
-            result.refused = dict(_hopeless(others))
+            result.refused = dict(self._hopeless(others))
         for row, vector in self._derived(given):
             result.put(row.document, vector)
         return result
@@ -139,14 +151,15 @@ class Derived:
         left = wide[: self._target.dimensions]
         return bool(np.isfinite(wide @ wide)) and SHORTEST**2 <= float(left @ left) <= LONGEST**2
 
-
-def _hopeless(rows: Sequence[VersionedRow]) -> Iterator[tuple[str, str]]:
-    """The rows that will not have a vector to derive from, each with the reason."""
-    for row in rows:
-        if row.vector is not None:
-            yield row.document.id, UNDERIVABLE
-        elif not row.document.embedded_text.strip():
-            yield row.document.id, BLANK
+    def _hopeless(self, rows: Sequence[VersionedRow]) -> Iterator[tuple[str, str]]:
+        """The rows that will not have a vector to derive from, each with the reason."""
+        for row in rows:
+            if row.vector is not None:
+                yield row.document.id, UNDERIVABLE
+            elif not row.document.embedded_text.strip():
+                yield row.document.id, BLANK
+            elif not self._is_kept:
+                yield row.document.id, UNMADE
 
 
 class Unsourced:

@@ -444,7 +444,8 @@ class _Collection:
             late = self._is_late(info)
         model = self._of_the_target(info, made)
         own = self._of_the_handle(info)
-        self._slots += self._fillings(self._way(model, late=late), own, late=late)
+        way = self._way(model, info, own, late=late)
+        self._slots += self._fillings(way, own, late=late)
 
     def _of_the_target(self, info: CollectionInfo, made: Canary | None) -> ByModel:
         """The target's backend, proved by the slot unless the canary there is the one that it made."""
@@ -481,11 +482,22 @@ class _Collection:
         calls = self._run.calls_of(backend)
         return ByModel(uncached(backend), embedder, info, slot, threshold=least, calls=calls)
 
-    def _way(self, model: ByModel, *, late: bool) -> Making:
+    def _way(
+        self,
+        model: ByModel,
+        info: CollectionInfo,
+        own: tuple[SlotInfo, ByModel] | None,
+        *,
+        late: bool,
+    ) -> Making:
         if self._planned.path != "derive":
             return model
         source, target = self._planned.source.space, self._planned.target.space
-        return Derived(source, target, None if late else model)
+        slot = self._source(info)
+        is_sourced = slot is None or slot.name == slot.space.id
+        is_remade = own is not None and own[0].space == source and _is_unsourced(own[0])
+        is_kept = is_sourced or is_remade
+        return Derived(source, target, None if late else model, is_kept=is_kept)
 
     def _of_the_handle(self, info: CollectionInfo) -> tuple[SlotInfo, ByModel] | None:
         """The slot that is kept fresh beside the target's, and what embeds for it."""
