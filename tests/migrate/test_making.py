@@ -32,7 +32,7 @@ from tests.migrate.test_running import (
 
 from samespace import Document, Layout, QdrantStore
 from samespace.documents import VersionedRow
-from samespace.errors import BackendUnavailable
+from samespace.errors import BackendUnavailable, EmbeddingError
 from samespace.guard import CANARY_TEXTS
 from samespace.migrate import MigrationPlan, MigrationRun, plan
 from samespace.migrate.making import UNMADE
@@ -398,3 +398,24 @@ def test_what_was_changed_in_place_is_named_where_nothing_makes_what_it_is_deriv
         with Follower(store, backend, made, interval=0.1) as follower:
             report = follower.wait_until_idle()
     assert (report.complete, report.collections[0].slots[0].named) == (True, ())
+
+
+class Charging(Counting):
+    """Refuses one bad text a call, and is paid for all of the call's."""
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        bad = [place for place, text in enumerate(texts) if "bad" in text]
+        if bad:
+            self._noted(texts)
+            raise EmbeddingError("it is bad", indices=bad[:1])
+        return super().embed_documents(texts)
+
+
+@pytest.mark.parametrize(("budget", "paid", "filled"), [(25, 20, 0), (58, 54, 8), (53, 38, 0)])
+def test_a_budget_is_asked_again_where_calls_that_are_refused_are_paid_for(
+    one: Place, budget: int, paid: int, filled: int
+) -> None:
+    seeded(one, [Document(f"r{n}", f"{n} {'good' if n > 1 else 'bad'}") for n in range(10)])
+    report = ran(one, Charging(UNLIKE, seed=5), budget_tokens=budget)
+    assert (report.tokens, report.filled) == (paid, filled)
+    assert report.stopped == ("" if filled else "budget")

@@ -74,9 +74,17 @@ class Answers:
 class Embedder:
     """Embeds what plans ask for: as many of them at once as there are workers, each text once."""
 
-    def __init__(self, backend: AnyBackend, workers: Iterable[Worker]) -> None:
+    def __init__(
+        self,
+        backend: AnyBackend,
+        workers: Iterable[Worker],
+        *,
+        check_again: Callable[[Sequence[str]], object] | None = None,
+    ) -> None:
+        """``check_again`` may raise for texts that are asked for again since others were refused."""
         self._backend: Any = backend
         self._free = list(workers)
+        self._check_again = check_again
         self._in_flight: dict[str, asyncio.Future[Answers]] = {}
         self.spent = 0
         """Tokens, also of calls that failed."""
@@ -132,7 +140,7 @@ class Embedder:
 
     async def _answers(self, texts: Sequence[str]) -> Answers:
         call = embed_documents_async if is_async(self._backend) else embed_documents
-        kept, vectors, refused, cut = await self._accepted(call, texts)
+        kept, vectors, refused, cut = await self._accepted(call, texts, self._check_again)
         return Answers(
             vectors=dict(zip([texts[place] for place in kept], vectors, strict=True)),
             errors={texts[place]: error for place, error in refused.items()},
@@ -153,7 +161,10 @@ class Embedder:
             made.refused.add(named)
 
     async def _accepted(
-        self, call: Callable[..., Any], inputs: Sequence[Any]
+        self,
+        call: Callable[..., Any],
+        inputs: Sequence[Any],
+        check_again: Callable[[Sequence[Any]], object] | None = None,
     ) -> tuple[list[int], Sequence[Any], dict[int, EmbeddingError], list[int]]:
         """Places of what was embedded, its vectors, the refused places with why, those that were cut."""
         kept, refused = list(range(len(inputs))), dict[int, EmbeddingError]()
@@ -167,6 +178,8 @@ class Embedder:
                 raise answer
             refused |= dict.fromkeys(sorted(named), answer)
             kept = [place for place in kept if place not in named]
+            if check_again is not None:
+                check_again([inputs[place] for place in kept])
         return [], [], refused, []
 
     async def _answer(self, call: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Usage]:

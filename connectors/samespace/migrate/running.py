@@ -251,7 +251,8 @@ class _Run:
             self._threads.enter_context(in_a_thread("embed", grace=GRACE))
             for _ in range(self.calls_of(backend))
         ]
-        self._embedders.append(Embedder(backend, workers))
+        budget = self.budget_of(backend)  # a call that is refused may have been paid for
+        self._embedders.append(Embedder(backend, workers, check_again=budget.check))
         return self._embedders[-1]
 
     def calls_of(self, backend: AnyBackend) -> int:
