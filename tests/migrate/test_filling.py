@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from tests.migrate.test_running import (
 )
 
 from samespace import Document, Parent, field
+from samespace.audit.rows import chunk_order
 from samespace.errors import EmbeddingError
 from samespace.guard import CANARY_TEXTS
 from samespace.migrate import MigrationReport, MigrationRun
@@ -478,3 +481,97 @@ def test_a_budget_takes_nothing_for_rows_that_no_model_is_asked_for(one: Place) 
     report = ran(one, backend, late_chunking=True, budget_tokens=1, batch_size=1)
     slot = report.collections[0].slots[0]
     assert (report.stopped, slot.filled, slot.left, report.tokens) == ("", 4, 1, 0)
+
+
+def test_a_blank_chunk_has_its_document_embedded_for_nothing_but_itself(one: Place) -> None:
+    blanks = [Document(f"{n}-blank", " ", parent=Parent(f"d{n}", 9)) for n in range(4)]
+    seeded(one, [row for n in range(4) for row in chunks(f"d{n}", 2)])
+    with one.open(TaskBackend()) as store:
+        store.upsert_vectors(blanks, [None] * 4, space=V3)
+    made = planned(one, TogetherBackend(UNLIKE, seed=5))
+    reports = [
+        ran(one, TogetherBackend(UNLIKE, seed=5), made, late_chunking=True, batch_size=3)
+        for _ in range(2)
+    ]
+    assert [(report.complete, report.embedded) for report in reports] == [(True, 8), (True, 0)]
+    assert [report.collections[0].slots[0].refused for report in reports] == [4, 4]
+
+
+class Held(TogetherBackend):
+    """Waits ``after`` it has embedded chunks together, once."""
+
+    after: Callable[[], object] | None = None
+
+    def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
+        made = super().embed_chunks(documents)
+        then, self.after = self.after, None
+        if then is not None:
+            then()
+        return made
+
+
+@pytest.mark.parametrize("place", [3, 9])
+def test_where_two_runs_meet_and_end_a_chunk_is_left_to_be_found(one: Place, place: int) -> None:
+    first = [Document(f"a-{n}", f"part {n} of two", parent=Parent("a", n)) for n in (2, 4)]
+    added = Document(f"a-{place}", "a third part", parent=Parent("a", place))
+    seeded(one, first)
+    slower, backend = Held(UNLIKE, seed=5), Held(UNLIKE, seed=5)
+    made = planned(one, backend)
+    with ThreadPoolExecutor(1) as others, one.open() as store, one.open() as beside:
+        embedded, may_write = threading.Event(), threading.Event()
+        other = MigrationRun(beside, backend, made, late_chunking=True)
+
+        def wait() -> None:
+            embedded.set()
+            assert may_write.wait(60)
+
+        def go_on_and_end() -> None:
+            may_write.set()
+            running.result(60)
+            run.stop()
+
+        backend.after = wait
+        running = others.submit(other.run)
+        assert embedded.wait(60)
+        seeded(one, [added])
+        other.stop()
+        run = MigrationRun(store, slower, made)
+        slower.after = go_on_and_end
+        run.run()
+    assert pending(one)
+    assert ran(one, TogetherBackend(UNLIKE, seed=5), made).complete
+    check_together(one, [*first, added])
+
+
+def check_together(place: Place, rows: Sequence[Document]) -> None:
+    """The chunks of a document have the vectors that they have in sight of one another."""
+    rows = sorted(rows, key=chunk_order)
+    (expected,) = TogetherBackend(UNLIKE, seed=5).embed_chunks([[row.text for row in rows]])
+    found = vectors(place, UNLIKE)
+    for row, vector in zip(rows, expected, strict=True):
+        np.testing.assert_allclose(found[row.id][1], vector, atol=1e-5)  # type: ignore[arg-type]
+
+
+def test_a_document_with_a_chunk_that_cannot_be_written_is_soon_given_up(one: Place) -> None:
+    seeded(one, chunks("a", 5))
+    backend = TogetherBackend(UNLIKE, seed=5)
+    made = planned(one, backend)
+    ran(one, backend, made, late_chunking=True, budget_tokens=1)
+    hold(one, "a-2")
+    with one.open() as store, Follower(store, backend, made, interval=0.1) as follower:
+        with follower._changed:
+            assert follower._changed.wait_for(lambda: follower._report.sweeps > 4, 60)
+        report = follower.run.report
+    assert (report.idle, report.embedded, pending(one)) == (False, 15, ["a-2"])
+    assert report.collections[0].slots[0].left == 1
+
+
+def test_a_chunk_that_cannot_be_written_does_not_keep_others_from_it(one: Place) -> None:
+    rows = chunks("a", 5)
+    seeded(one, rows)
+    made = planned(one, TogetherBackend(UNLIKE, seed=5))
+    ran(one, TogetherBackend(UNLIKE, seed=5), made, late_chunking=True)
+    hold(one, "a-2")
+    seeded(one, [replace(rows[4], text="another text")])
+    report = ran(one, TogetherBackend(UNLIKE, seed=5), made)
+    assert (report.complete, report.embedded, pending(one)) == (True, 10, [])

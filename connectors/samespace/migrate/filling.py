@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from samespace.audit.remaking import Remade
+from samespace.audit.remaking import BLANK, Remade
 from samespace.audit.rows import chunk_order
 from samespace.documents import Document, FillReport, VersionedRow
 from samespace.filters import Filter
@@ -94,8 +94,6 @@ class SlotFilling:
         """Those whose chunks are being embedded."""
         self._documents_refused = Fingerprints()
         """Of all chunks of documents that were not, or not all, embedded."""
-        self._disturbed: set[str] = set()
-        """Documents of which others wrote chunks while these were embedded, maybe in sight of fewer."""
         self._embedded = 0
 
     @property
@@ -119,39 +117,12 @@ class SlotFilling:
         Where the store has a log of changes, one look at what was written since the last one.
         """
         self._look, self._is_unfinished = self._look.next(), False
-        before = self._tally.filled
-        await self._settle_disturbed()
         if self._position is not None:
             await self._changed(self._position)
         else:
             await self._look_at_all()
         self._tally.left = self._look.left
-        return self._look.found, self._tally.filled - before
-
-    async def _settle_disturbed(self) -> None:
-        """Embed documents again that others wrote into, where no chunk is left that is looked for anyway."""
-        disturbed, self._disturbed = self._disturbed, set()
-        try:
-            rows = await self._one_of_each(sorted(disturbed))
-            for start in range(0, len(rows), self._share.batch_size):
-                part = rows[start : start + self._share.batch_size]
-                await self._take(part, are_pending=False, are_own=True)
-            await self._in_flight.drain()
-        except BaseException:
-            self._disturbed |= disturbed
-            raise
-
-    async def _one_of_each(self, parents: Sequence[str]) -> list[VersionedRow]:
-        """A chunk of each document of which none is pending that could be filled."""
-        if not parents or self._is_stopping():
-            return []
-        filled, pending = await self._rows.of_parents(self._space, parents)
-        found = {_parent_of(row): row for row in await self._hoped_for(filled)}
-        waiting = {_parent_of(row) for row in await self._hoped_for(pending)}
-        return [row for parent, row in found.items() if parent not in waiting]
-
-    async def _hoped_for(self, rows: Sequence[VersionedRow]) -> list[VersionedRow]:
-        return await self._wanted(passing(rows, self._share.where))
+        return self._look.found, self._look.settled
 
     async def _look_at_all(self) -> None:
         begun = None if self._making.derives_from else await self._rows.position()
@@ -258,7 +229,7 @@ class SlotFilling:
         if not parents:
             return set()
         filled, pending = await self._rows.of_parents(self._space, sorted(parents))
-        rows = _in_order({row.document.id: row for row in (*filled, *pending)}.values())
+        rows = _distinct((*filled, *pending))
         for parent in list(parents):
             of_it = [row.document for row in rows if _is_of(row, parent)]
             if fingerprint_of_chunks(of_it) in self._documents_refused:
@@ -276,6 +247,8 @@ class SlotFilling:
         await self._note(made, rows, {row.document.id for row in rows})
         done = await self._write(rows, made)
         self._look.settled += done.filled
+        if done.changed:
+            self._look.note_changed([row for row, _ in paired(rows, made)], done.changed)
         # Who changed a row that is embedded alone has left it in the store's log.
         self._is_unfinished |= bool(done.changed) and self._unsourced is not None
 
@@ -322,31 +295,65 @@ class SlotFilling:
     async def _document(self, parent: str, wanted: set[str], *, are_pending: bool) -> None:
         """One document as it is now."""
         filled, pending = await self._rows.of_parents(self._space, [parent])
-        last = wanted | {row.document.id for row in pending}
+        rows = _distinct((*filled, *pending))
+        wanted = wanted - await self._hopeless(rows, wanted)
+        if not wanted:
+            return
         is_pending = not wanted.isdisjoint(row.document.id for row in pending)
         if not is_pending and (are_pending or not self._is_left(wanted, filled)):
             return  # another batch has filled them
-        rows = _in_order({row.document.id: row for row in (*filled, *pending)}.values())
-        overlap = overlapping([row.document for row in rows])
-        if overlap:
-            await self._note_document(
-                Remade(refused={row.document.id: overlap for row in rows}), rows, wanted
-            )
+        last = wanted | {row.document.id for row in pending}
+        read = _Read(parent=parent, rows=rows, wanted=wanted, last=last)
+        if await self._is_unfit(read) or self._is_given_up(read):
             return
-        doubtful = [row for row in rows if row.document.id in wanted or not self._is_fresh(row)]
-        left = await self._after_unsourced(doubtful, partial(self._all_or_none, rows))
-        if len(left) < len(doubtful):
-            return  # the next sweep finds them
-        rows = _in_order({row.document.id: row for row in (*rows, *left)}.values())
+        if await self._is_sourced(read):
+            await self._fill_document(read, are_pending=are_pending)
+
+    async def _hopeless(self, rows: Sequence[VersionedRow], wanted: set[str]) -> set[str]:
+        """Chunks for which their document is not embedded again: blank, or refused with all of it."""
         chunks = [row.document for row in rows]
-        self._check_together(rows)
-        made = await self._making.make(rows, {parent: chunks})
-        await self._note_document(made, rows, wanted)
-        done = await self._write_document(passing(rows, self._share.where), made, wanted, last)
-        if done.changed:
-            self._disturbed.add(parent)
-        elif not are_pending:
-            self._look.note_written(chunks, made.vectors)
+        is_refused = fingerprint_of_chunks(chunks) in self._documents_refused
+        found = {
+            each.id
+            for each in chunks
+            if each.id in wanted
+            and (_is_blank(each) or (is_refused and self._tally.has_refused(each)))
+        }
+        # Those that are refused already keep their reason.
+        await self._note(Remade(refused=dict.fromkeys(found, BLANK)), rows, found)
+        return found
+
+    async def _is_unfit(self, read: _Read) -> bool:
+        """Whether the chunks of a document cannot be embedded together, which then is noted."""
+        reason = overlapping(read.chunks)
+        if reason:
+            made = Remade(refused={chunk.id: reason for chunk in read.chunks})
+            await self._note_document(made, read)
+        return bool(reason)
+
+    def _is_given_up(self, read: _Read) -> bool:
+        """Whether the store did not write these chunks again and again; then no more is paid for them."""
+        is_so = self._look.has_given_up(read.chunks, read.last)
+        self._is_unfinished |= is_so
+        return is_so
+
+    async def _is_sourced(self, read: _Read) -> bool:
+        """Whether a document may be filled now: :meth:`Unsourced.first`, whose rows it takes over."""
+        doubtful = [
+            row for row in read.rows if row.document.id in read.wanted or not self._is_fresh(row)
+        ]
+        left = await self._after_unsourced(doubtful, partial(self._all_or_none, read.rows))
+        rows = {row.document.id: row for row in (*read.rows, *left)}
+        read.rows = _in_order(rows.values())
+        return len(left) == len(doubtful)
+
+    async def _fill_document(self, read: _Read, *, are_pending: bool) -> None:
+        self._check_together(read.rows)
+        made = await self._making.make(read.rows, {read.parent: read.chunks})
+        await self._note_document(made, read)
+        is_written = await self._write_document(read, made)
+        if is_written and not are_pending:
+            self._look.note_written(read.chunks, made.vectors)
 
     def _check_together(self, rows: Sequence[VersionedRow], beside: Sequence[int] = ()) -> None:
         texts = [row.document.embedded_text for row in rows if not _is_blank(row.document)]
@@ -367,27 +374,42 @@ class SlotFilling:
         self._is_unfinished |= not is_left
         return is_left
 
-    async def _note_document(
-        self, made: Remade, rows: Sequence[VersionedRow], wanted: set[str]
-    ) -> None:
+    async def _note_document(self, made: Remade, read: _Read) -> None:
         """As :meth:`_note`; what is refused is looked at again once there are other chunks."""
         if made.refused:
-            chunks = [row.document for row in rows]
-            self._documents_refused.add(fingerprint_of_chunks(chunks))
-        await self._note(made, passing(rows, self._share.where), wanted)
+            self._documents_refused.add(fingerprint_of_chunks(read.chunks))
+        await self._note(made, passing(read.rows, self._share.where), read.wanted)
 
-    async def _write_document(
-        self, rows: Sequence[VersionedRow], made: Remade, wanted: set[str], last: set[str]
-    ) -> FillReport:
-        """First the chunks that have a vector, so that a stop between leaves none that nobody looks for."""
-        first = [row for row in rows if row.document.id not in last]
-        done = await self._write(first, made)
-        if not done.changed:
-            done = await self._write([row for row in rows if row.document.id in last], made)
-            self._look.settled += min(done.filled, len(wanted))
-        # Of a document that others changed, chunks are left that nobody writes again.
-        self._is_unfinished |= bool(done.changed)
-        return done
+    async def _write_document(self, read: _Read, made: Remade) -> bool:
+        """All chunks but one that is looked for, and then that one; whether all were written.
+
+        It is held back if others have come between, who may have embedded some in sight of fewer: then
+        it is found again, and its document with it, however this run ends. So all hold back the same.
+        """
+        rows = [row for row, _ in paired(passing(read.rows, self._share.where), made)]
+        looked_for = [row for row in rows if row.document.id in read.last]
+        if not looked_for:
+            return False
+        held = max(looked_for, key=lambda row: row.document.id)
+        done = await self._write([row for row in rows if row is not held], made)
+        left, is_alone = done.changed, await self._is_alone(read, done.changed)
+        if is_alone:
+            done = await self._write([held], made)
+            left += done.changed
+            self._look.settled += max(done.filled, len(read.wanted) - left)
+        if is_alone and not left:
+            return True
+        self._is_unfinished = True
+        self._look.note_left(read.chunks, read.last, is_alone=is_alone)
+        return False
+
+    async def _is_alone(self, read: _Read, changed: int) -> bool:
+        """Whether nobody else has written chunks of a document; not so the store that writes some never."""
+        if changed and not self._look.has_left(read.chunks):
+            return False
+        filled, pending = await self._rows.of_parents(self._space, [read.parent])
+        chunks = [row.document for row in _distinct((*filled, *pending))]
+        return fingerprint_of_chunks(chunks) == fingerprint_of_chunks(read.chunks)
 
     async def _note(
         self, made: Remade, rows: Sequence[VersionedRow], taken: Collection[str]
@@ -421,8 +443,6 @@ class SlotFilling:
         self._pace.note(time.monotonic() - began, len(pairs))
         self._tally.filled += done.filled
         self._tally.changed += done.changed
-        if done.changed:
-            self._look.note_changed([row for row, _ in pairs], done.changed)
         derived = sum(not self._making.asks_for(row) for row, _ in pairs)
         self._tally.derived += min(done.filled, derived)
         self._tell()
@@ -445,16 +465,32 @@ def overlapping(chunks: Sequence[Document]) -> str:
     return ""
 
 
+@dataclass(slots=True, kw_only=True)
+class _Read:
+    """A document as it was read: ``wanted`` are the chunks that were taken, ``last`` all to be filled."""
+
+    parent: str
+    rows: list[VersionedRow]
+    wanted: set[str]
+    last: set[str]
+
+    @property
+    def chunks(self) -> list[Document]:
+        """Its chunks."""
+        return [row.document for row in self.rows]
+
+
+def _distinct(rows: Iterable[VersionedRow]) -> list[VersionedRow]:
+    """A document's rows in their order, each once, as it was read last."""
+    return _in_order({row.place: row for row in rows}.values())
+
+
 def _in_order(rows: Iterable[VersionedRow]) -> list[VersionedRow]:
     return sorted(rows, key=lambda row: chunk_order(row.document))
 
 
 def _is_blank(document: Document) -> bool:
     return not document.embedded_text.strip()
-
-
-def _parent_of(row: VersionedRow) -> str:
-    return row.document.parent.id if row.document.parent else ""
 
 
 def _is_of(row: VersionedRow, parent: str) -> bool:

@@ -119,8 +119,8 @@ class Rows(Target):
         where = field.parent.in_(parents)
         pending = await self._all(self._store.pending, space, where)
         filled = await self._all(self._store.filled, space, where)
-        later = {row.document.id: row for row in filled}
-        return filled, [later.get(row.document.id, row) for row in pending]
+        later = {row.place: row for row in filled}
+        return filled, [later.get(row.place, row) for row in pending]
 
     async def _all(self, method: Any, space: EmbeddingSpace, where: Filter) -> list[VersionedRow]:
         found: list[VersionedRow] = []

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass, field
 
 from samespace.documents import Document, VersionedRow
-from samespace.migrate.fingerprints import Fingerprints, fingerprint, fingerprint_of
+from samespace.migrate.fingerprints import (
+    Fingerprints,
+    fingerprint,
+    fingerprint_of,
+    fingerprint_of_chunks,
+)
 from samespace.migrate.progress import NAMED, SlotProgress
 from samespace.space import EmbeddingSpace
 
@@ -84,11 +89,14 @@ class Look:
     """Chunks of stale documents, with the texts that their vectors are of."""
     _tried: Fingerprints = field(default_factory=Fingerprints)
     _tried_before: Fingerprints = field(default_factory=Fingerprints)
-    """As they were read, rows of batches of which not all could be filled."""
+    """As they were read, rows of batches and documents of which not all could be filled."""
+    _given_up: Fingerprints = field(default_factory=Fingerprints)
+    _given_up_before: Fingerprints = field(default_factory=Fingerprints)
+    """Documents of which the same chunks could not be filled twice."""
 
     def next(self) -> Look:
         """The look after this one."""
-        return Look(_tried_before=self._tried)
+        return Look(_tried_before=self._tried, _given_up_before=self._given_up)
 
     @property
     def left(self) -> int:
@@ -111,6 +119,36 @@ class Look:
         self.moved += min(changed, sum(each not in self._tried_before for each in tried))
         for each in tried:
             self._tried.add(each)
+
+    def note_left(
+        self, chunks: Sequence[Document], ids: Collection[str], *, is_alone: bool
+    ) -> None:
+        """Not all of a document's chunks that were to be filled, those with these ids, could be.
+
+        ``is_alone`` says that none came to them or changed meanwhile.
+        """
+        if is_alone and self.has_left(chunks):
+            self._given_up.add(_of_parts(chunks, ids))
+        else:
+            self.moved += 1
+        self._tried.add(fingerprint_of_chunks(chunks))
+
+    def has_left(self, chunks: Sequence[Document]) -> bool:
+        """Whether the last look could not fill all chunks of a document, which is what it was then."""
+        return fingerprint_of_chunks(chunks) in self._tried_before
+
+    def has_given_up(self, chunks: Sequence[Document], ids: Collection[str]) -> bool:
+        """Whether the last looks could not fill all of these chunks; so it is for the next one."""
+        parts = _of_parts(chunks, ids)
+        is_so = parts in self._given_up_before
+        if is_so:
+            self._given_up.add(parts)
+            self._tried.add(fingerprint_of_chunks(chunks))
+        return is_so
+
+
+def _of_parts(chunks: Sequence[Document], ids: Collection[str]) -> int:
+    return fingerprint_of(f"{fingerprint_of_chunks(chunks)}:{sorted(ids)}")
 
 
 def _as_read(row: VersionedRow) -> int:
