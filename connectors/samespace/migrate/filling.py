@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Final
 
 import numpy as np
@@ -325,7 +327,7 @@ class SlotFilling:
 
     async def _is_unfit(self, read: _Read) -> bool:
         """Whether the chunks of a document cannot be embedded together, which then is noted."""
-        reason = overlapping(read.chunks)
+        reason = sharing(read.chunks) or overlapping(read.chunks)
         if reason:
             made = Remade(refused={chunk.id: reason for chunk in read.chunks})
             await self._note_document(made, read)
@@ -463,6 +465,18 @@ def overlapping(chunks: Sequence[Document]) -> str:
             )
         end, before = span[1], chunk.id
     return ""
+
+
+def sharing(chunks: Sequence[Document]) -> str:
+    """Why vectors of chunks of a document cannot be told apart; empty if they can."""
+    ids = Counter(chunk.id for chunk in chunks)
+    id, count = max(ids.items(), key=itemgetter(1))
+    if count == 1:
+        return ""
+    return (
+        f"{count} chunks of its document have the id {id!r}, so that their vectors could not be told apart "
+        "where chunks are embedded in sight of one another; give each an id of its own"
+    )
 
 
 @dataclass(slots=True, kw_only=True)

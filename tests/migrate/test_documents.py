@@ -1,0 +1,71 @@
+"""Documents whose chunks are embedded together, in a collection that others made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.migrate.following import Follower
+from tests.migrate.test_filling import CHANGED
+from tests.migrate.test_making import adopted
+from tests.migrate.test_running import TogetherBackend
+
+from samespace.documents import FillReport
+from samespace.guard import CANARY_TEXTS
+from samespace.migrate import MigrationRun, plan
+from samespace.migrate.reading import Rows
+from samespace.space import EmbeddingSpace
+from samespace.testing.backends import UNLIKE, V3, TaskBackend
+
+pytestmark = pytest.mark.usefixtures("qdrant_local")
+
+
+def texts_of(backend: TaskBackend) -> list[str]:
+    return [text for text in backend.documents if text not in CANARY_TEXTS]
+
+
+def test_chunks_that_share_an_id_are_refused_by_name_and_cost_nothing() -> None:
+    backend = TogetherBackend(UNLIKE, seed=5)
+    with adopted(TaskBackend(), 6) as (client, store):
+        client.set_payload("docs", {"doc": "d3"}, points=[4])
+        made = plan(store, backend)
+        options = {"late_chunking": True, "batch_size": 2, "interval": 0.1}
+        with Follower(store, backend, made, **options) as follower:
+            slot = follower.wait_until_idle().collections[0].slots[0]
+            assert (slot.filled, slot.refused, slot.left) == (0, 5, 0)
+            assert "2 chunks of its document have the id 'd3'" in dict(slot.named)["d3"]
+            assert texts_of(backend) == []
+            client.set_payload("docs", {"doc": "d4"}, points=[4])
+            report = follower.wait_until_idle()
+    assert (report.complete, report.filled, report.embedded) == (True, 6, 6)
+
+
+def test_a_document_meets_two_conflicts_and_the_old_model_is_asked_for_what_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Others write into it first while it is embedded, and then while the old model embeds."""
+    conflicts: list[EmbeddingSpace] = []
+    fill_of = Rows.fill
+
+    async def fill(self: Rows, space: EmbeddingSpace, rows: Any, vectors: Any) -> FillReport:
+        if conflicts and space == conflicts[0]:
+            conflicts.pop(0)
+            return FillReport(filled=0, changed=len(rows))
+        return await fill_of(self, space, rows, vectors)
+
+    monkeypatch.setattr(Rows, "fill", fill)
+    backend = TogetherBackend(UNLIKE, seed=5)
+    with adopted(TaskBackend(), 9) as (client, store):
+        made = plan(store, backend)
+        MigrationRun(store, backend, made, late_chunking=True).run()
+        with Follower(store, backend, made, interval=0.1) as follower:
+            follower.wait_until_idle()
+            conflicts += [UNLIKE, V3]
+            client.set_payload("docs", {"body": CHANGED}, points=[3])
+            assert follower.wait_until_idle().complete
+        assert conflicts == []
+        assert set(texts_of(store.backend)) == {CHANGED}  # type: ignore[arg-type]
+        rows = sorted(store.filled(UNLIKE, limit=9)[0], key=lambda row: row.document.id)
+        (expected,) = backend.embed_chunks([[row.document.text for row in rows]])
+        for row, vector in zip(rows, expected, strict=True):
+            assert float(row.vector @ vector) > 0.9999
