@@ -313,7 +313,7 @@ class SlotFilling:
 
     async def _hopeless(self, rows: Sequence[VersionedRow], wanted: set[str]) -> set[str]:
         """Chunks for which their document is not embedded again: blank, or refused with all of it."""
-        chunks = [row.document for row in rows]
+        chunks = _documents(rows)
         is_refused = fingerprint_of_chunks(chunks) in self._documents_refused
         found = {
             each.id
@@ -394,24 +394,29 @@ class SlotFilling:
             return False
         held = max(looked_for, key=lambda row: row.document.id)
         done = await self._write([row for row in rows if row is not held], made)
-        left, is_alone = done.changed, await self._is_alone(read, done.changed)
-        if is_alone:
-            done = await self._write([held], made)
+        left, now = done.changed, await self._if_alone(read, held, done.changed)
+        if now is not None:
+            done = await self._write([now], made)
             left += done.changed
             self._look.settled += max(done.filled, len(read.wanted) - left)
-        if is_alone and not left:
+        if now is not None and not left:
             return True
         self._is_unfinished = True
-        self._look.note_left(read.chunks, read.last, is_alone=is_alone)
+        self._look.note_left(read.chunks, read.last, is_alone=now is not None)
         return False
 
-    async def _is_alone(self, read: _Read, changed: int) -> bool:
-        """Whether nobody else has written chunks of a document; not so the store that writes some never."""
+    async def _if_alone(self, read: _Read, held: VersionedRow, changed: int) -> VersionedRow | None:
+        """A chunk as it is now, if its document is what was embedded; None if others wrote some of that.
+
+        Whoever has filled this chunk since had read the document before, maybe with fewer chunks. What
+        was met with a conflict twice as it is, nobody else has changed: the store does not write it.
+        """
         if changed and not self._look.has_left(read.chunks):
-            return False
+            return None
         filled, pending = await self._rows.of_parents(self._space, [read.parent])
-        chunks = [row.document for row in _distinct((*filled, *pending))]
-        return fingerprint_of_chunks(chunks) == fingerprint_of_chunks(read.chunks)
+        rows = _distinct((*filled, *pending))
+        is_same = fingerprint_of_chunks(_documents(rows)) == fingerprint_of_chunks(read.chunks)
+        return next(row for row in rows if row.place == held.place) if is_same else None
 
     async def _note(
         self, made: Remade, rows: Sequence[VersionedRow], taken: Collection[str]
@@ -491,7 +496,11 @@ class _Read:
     @property
     def chunks(self) -> list[Document]:
         """Its chunks."""
-        return [row.document for row in self.rows]
+        return _documents(self.rows)
+
+
+def _documents(rows: Iterable[VersionedRow]) -> list[Document]:
+    return [row.document for row in rows]
 
 
 def _distinct(rows: Iterable[VersionedRow]) -> list[VersionedRow]:
