@@ -100,10 +100,9 @@ def test_a_plan_finishes_what_it_has_opened_itself(old: VectorStore) -> None:
         finish(old, other)
     assert len(old.info().slots) == 2
     finish(old, made)
-    with pytest.raises(MigrationError, match="is not what was planned"):
-        run(old, new(), other)
-    with pytest.raises(MigrationError, match="this plan is finished"):
-        run(old, new(), made)
+    for each in (made, other):
+        with pytest.raises(MigrationError, match="this plan is finished"):
+            run(old, new(), each)
 
 
 def test_what_another_plan_has_opened_is_finished_by_who_says_so(old: VectorStore) -> None:

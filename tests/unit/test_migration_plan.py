@@ -294,3 +294,12 @@ def test_a_small_table_and_an_own_one_are_forecast_as_such() -> None:
     assert own.fills_per_second > foreign.fills_per_second
     assert "not-null-dropped" in {notice.code for notice in foreign.notices}
     assert "not-null-dropped" not in {notice.code for notice in own.notices}
+
+
+def test_a_plan_from_before_slots_were_told_apart_keeps_its_hash() -> None:
+    written = PLAN.to_dict()
+    assert "slot" not in written["collections"][0]["source"]
+    known = replace(COLLECTION, source=replace(COLLECTION.source, slot="7f"))
+    told = replace(PLAN, collections=(known,))
+    assert MigrationPlan.from_dict(told.to_dict()) == told
+    assert told.hash != PLAN.hash

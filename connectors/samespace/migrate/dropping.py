@@ -8,6 +8,7 @@ from typing import Final
 
 from samespace.documents import SlotInfo
 from samespace.errors import MigrationError, command, excerpt
+from samespace.guard import SlotState
 from samespace.migrate.ending import SlotChange, changed, has, rows_of, them
 from samespace.migrate.evidence import Named
 from samespace.migrate.plan import MigrationPlan
@@ -52,7 +53,8 @@ def finish(
     :class:`MigrationError` while a target is not ready, or a row would lose its only vector.
     ``give_up_textless`` gives up those of rows without a text, of which nothing can make another; where
     there are some, what others write at that very moment is not waited for. A target that another plan has
-    filled or opened is gone on with only if ``of_another_plan`` says so.
+    filled or opened is gone on with only if ``of_another_plan`` says so, and only then is a slot dropped that
+    is not known to be the one that was moved from, such as that of a way back.
     """
     work = _Finishing(plan, give_up_textless, of_another_plan)
     return walked(stores, plan, lambda way: work.go(way, confirm))
@@ -80,6 +82,8 @@ class _Finishing:
             return None
         found.check_holds()
         self._check_opened(found, target)
+        if not self.of_another:
+            _check_source(found, found.source, "the slot")
         textless = await self._check_spared(here, found)
         if textless.count and not self.give_up:
             raise _textless(found, textless)
@@ -94,8 +98,7 @@ class _Finishing:
                 f"the slot of {target.space} in collection {found.name} is not ready, so nothing was "
                 f"dropped; open it first: {_OPEN}"
             )
-        is_own = found.planned.target_state == "ready" or self.plan.has_made(target)
-        if not is_own and not self.of_another:
+        if not self.of_another and not self.plan.is_own(found.planned, target):
             raise _another(found, target, self.plan, "Finish", "the old slot")
 
     async def _check_spared(self, here: Here, found: Found) -> Named:
@@ -156,7 +159,8 @@ def abort(
     opening. Rows that were written since then may have a vector of their text there alone: then it is
     :class:`MigrationError`, unless ``force`` gives those up, which the question and the result say. So it is
     once :func:`finish` has dropped the source, and for a slot that was ready before the plan was made. A
-    slot that another plan filled or opened is dropped only if ``of_another_plan`` says so.
+    slot that another plan filled or opened is dropped only if ``of_another_plan`` says so; so is any where
+    that which would be left is not known to be the one that was moved from.
     """
     work = _Aborting(plan, force, of_another_plan)
     return walked(stores, plan, lambda way: work.go(way, confirm))
@@ -184,6 +188,8 @@ class _Aborting:
             return None
         _check_way_back(found)
         self._check_own(found, target)
+        if not self.of_another and found.source is not None:
+            _check_source(found, found.source, "the new slot")
         await here.check_free(target.space)
         alone = await here.count_alone(target.space, source)
         stale = await here.count_fresh_alone(target.space, source)
@@ -284,11 +290,27 @@ def _another(
     """The refusal to end by one plan what is another's."""
     other = target.provenance.get("plan", "")
     maker, mend = "no plan", f"Open it with this one ({_OPEN})"
+    if found.planned.target_state == "ready":  # to open it again would note nothing
+        mend = "Make a plan of this very collection"
     if other:
         maker, mend = f"plan {excerpt(other[:12])}", f"{verb} that one"
     return MigrationError(
         f"the slot of {target.space} in collection {found.name} was filled or opened by {maker}, not by "
         f"{plan.hash[:12]}; nothing was dropped. {mend}, or drop {what} all the same (--of-another-plan)"
+    )
+
+
+def _check_source(found: Found, source: SlotInfo, what: str) -> None:
+    """:class:`MigrationError` unless a slot may be that which was moved from, as a way back's is not."""
+    planned, by = found.planned.source, source.provenance.get("plan", "")
+    is_doubtful = bool(by) or source.state != SlotState.READY
+    if not planned.is_another(source) and (planned.slot is not None or not is_doubtful):
+        return
+    maker = f"plan {excerpt(by[:12])}" if by else "no plan"
+    raise MigrationError(
+        f"the slot of {source.space} in collection {found.name} is not known to be the one that this plan "
+        f"moves from: it is {source.state}, and {maker} has made it; nothing was dropped. If it is of a way "
+        f"back, go on with the plan of that; else drop {what} all the same (--of-another-plan)"
     )
 
 

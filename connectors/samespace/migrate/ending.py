@@ -220,8 +220,9 @@ class _Opening:
         """By this plan, or before there was one."""
         if found.target is None or not found.is_open:
             return False
-        planned_ready = found.planned.target_state == "ready"
-        return planned_ready or found.target.provenance.get("plan") == self.plan.hash
+        planned, by = found.planned, found.target.provenance.get("plan")
+        was_ready = planned.target_state == "ready" and not planned.target.is_another(found.target)
+        return was_ready or by == self.plan.hash
 
     async def _open(self, here: Here) -> SlotChange:
         found = await here.look()

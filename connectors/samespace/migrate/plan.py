@@ -15,6 +15,7 @@ from samespace.migrate import estimating
 from samespace.migrate.advice import Use
 from samespace.migrate.estimating import Estimate, Figure
 from samespace.migrate.hashed import Fields, Kind, digest, hashed
+from samespace.migrate.verification import slot_id
 from samespace.protocols import DescribesSlots
 from samespace.space import EmbeddingSpace, differences
 
@@ -29,10 +30,23 @@ _KIND: Final = Kind(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedSlot:
-    """A slot by the name that it has in the store, and its space."""
+    """A slot by the name that it has in the store, and its space.
+
+    ``slot`` is what tells it from another one of its space: empty where nothing does, None where there was
+    none yet, and in a plan of before that was kept.
+    """
 
     name: str
     space: EmbeddingSpace
+    slot: str | None = None
+
+    def is_this(self, found: SlotInfo) -> bool:
+        """Whether it is known that a slot is the one that was planned with."""
+        return bool(self.slot) and self.slot == slot_id(found)
+
+    def is_another(self, found: SlotInfo) -> bool:
+        """Whether it is known that a slot is not the one that was planned with."""
+        return self.slot is not None and self.slot != slot_id(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,13 +160,23 @@ class MigrationPlan:
         made_by = slot.provenance.get("plan", "")
         return bool(made_by) and self.hash.startswith(made_by)
 
+    def is_own(self, planned: PlannedCollection, slot: SlotInfo) -> bool:
+        """Whether the target's slot is of this plan: made or opened by it, or the very one it found ready."""
+        found_ready = planned.target_state == "ready" and planned.target.is_this(slot)
+        return found_ready or self.has_made(slot)
+
     def is_finished(self, planned: PlannedCollection, info: CollectionInfo) -> bool:
-        """Whether a collection has the slot that this plan has opened alone, and no longer the source's."""
+        """Whether a collection's target is ready, and the slot that was moved from is gone.
+
+        One of the source's space that is there all the same is of a way back, made since.
+        """
         held = {slot.space: slot for slot in info.slots}
-        target = held.get(planned.target.space)
-        if planned.source.space in held or target is None or target.state != SlotState.READY:
+        source, target = held.get(planned.source.space), held.get(planned.target.space)
+        if source is target or target is None or target.state != SlotState.READY:
             return False
-        return planned.target_state == "ready" or self.has_made(target)
+        if source is None:
+            return True
+        return planned.source.is_another(source) and self.is_own(planned, target)
 
     def lines(self) -> list[str]:
         """The plan for a terminal, a line each."""
@@ -170,9 +194,7 @@ def _collection_dict(collection: PlannedCollection) -> dict[str, Any]:
         "store": collection.store,
         "path": collection.path,
         "reason": collection.reason,
-        **{
-            side: {"name": slot.name, "space": slot.space.to_dict()} for side, slot in slots.items()
-        },
+        **{side: _slot_dict(slot) for side, slot in slots.items()},
         "target_state": collection.target_state,
         "layout": None if collection.layout is None else dict(collection.layout),
         "where": None if collection.where is None else dict(collection.where),
@@ -181,6 +203,11 @@ def _collection_dict(collection: PlannedCollection) -> dict[str, Any]:
         "stale": collection.stale,
         "estimate": estimating.to_dict(collection.estimate),
     }
+
+
+def _slot_dict(slot: PlannedSlot) -> dict[str, Any]:
+    known = {} if slot.slot is None else {"slot": slot.slot}  # else an older plan had another hash
+    return {"name": slot.name, "space": slot.space.to_dict(), **known}
 
 
 # Reading
@@ -205,7 +232,8 @@ def _collection(fields: Fields) -> PlannedCollection:
 
 
 def _slot(fields: Fields) -> PlannedSlot:
-    return PlannedSlot(name=fields.text("name"), space=fields.space("space"))
+    known = fields.text("slot") if "slot" in fields.values else None
+    return PlannedSlot(name=fields.text("name"), space=fields.space("space"), slot=known)
 
 
 def _estimate(fields: Fields) -> Estimate:

@@ -30,6 +30,7 @@ from samespace.migrate.plan import (
     TargetState,
 )
 from samespace.migrate.reading import Rows
+from samespace.migrate.verification import slot_id
 from samespace.models import find_model
 from samespace.protocols import AnyBackend, CountsTokens, ForecastsSlots, TellsEstimates
 from samespace.space import EmbeddingSpace, Verdict, compare
@@ -155,8 +156,10 @@ class _Look:
             store=forecast.store if forecast else type(self._store).__name__,
             path=path,
             reason=reason,
-            source=PlannedSlot(name=source.name, space=source.space),
-            target=PlannedSlot(name=target.name if target else asked.target.id, space=asked.target),
+            source=_planned_slot(source),
+            target=_planned_slot(target)
+            if target
+            else PlannedSlot(name=asked.target.id, space=asked.target),
             target_state=_state(target),
             layout=None if info.layout is None else info.layout.to_dict(),
             where=asked.pinned,
@@ -250,6 +253,10 @@ def _path(source: SlotInfo, target: EmbeddingSpace, there: SlotInfo | None) -> t
     if compare(target, source.space) is Verdict.DERIVABLE:
         return "embed", f"{target} has what the vectors of {source.space} have lost."
     return "embed", legality(source.space, target, "write").reason
+
+
+def _planned_slot(found: SlotInfo) -> PlannedSlot:
+    return PlannedSlot(name=found.name, space=found.space, slot=slot_id(found))
 
 
 def _state(target: SlotInfo | None) -> TargetState:

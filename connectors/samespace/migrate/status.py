@@ -166,7 +166,9 @@ def status(
     ``now`` the seconds since 1970 that their lag is reckoned to, by the clock unless given. An async store
     is closed in the end.
     """
-    found = walked(stores, plan, lambda way: way.each(lambda here: _look_at(here, stale=stale)))
+    found = walked(
+        stores, plan, lambda way: way.each(lambda here: _look_at(here, plan, stale=stale))
+    )
     return MigrationStatus(
         plan=plan.hash,
         collections=tuple(found),
@@ -175,24 +177,24 @@ def status(
     )
 
 
-async def _look_at(here: Here, *, stale: bool) -> CollectionStatus:
+async def _look_at(here: Here, plan: MigrationPlan, *, stale: bool) -> CollectionStatus:
     found = await here.look()
     return CollectionStatus(
         name=here.planned.name,
-        stage=_stage(found),
+        stage=_stage(found, plan),
         rows=found.info.rows,
         slots=tuple([await _slot(here, found, slot, stale=stale) for slot in found.info.slots]),
         unseen="" if here.described is None else here.described.unseen_changes,
     )
 
 
-def _stage(found: Found) -> Stage:
+def _stage(found: Found, plan: MigrationPlan) -> Stage:
     if found.target is None:
         return "planned"
     if found.target.state != SlotState.READY:
         return "filling"
     same = found.planned.source.space == found.planned.target.space
-    return "finished" if found.source is None or same else "open"
+    return "finished" if same or plan.is_finished(found.planned, found.info) else "open"
 
 
 async def _slot(here: Here, found: Found, slot: SlotInfo, *, stale: bool) -> SlotStatus:
