@@ -30,6 +30,7 @@ from samespace.errors import InvalidInput, SamespaceError, excerpt
 from samespace.migrate.notes import RunNotes
 from samespace.migrate.plan import MigrationPlan, PlannedCollection
 from samespace.migrate.progress import MigrationReport
+from samespace.migrate.reading import Finished
 from samespace.migrate.running import BATCH_SIZE, MigrationRun
 from samespace.protocols import EmbeddingBackend
 
@@ -99,9 +100,10 @@ def run(
     report, ended = MigrationReport(complete=True), list[int]()
     with (
         _target(backend, share_of(backend, share), keep_full, found) as target,
-        RunNotes(plan, found.hash, worker=part) as notes,
+        ExitStack() as kept,
         Counter(console_of(sys.stderr.isatty()), "") as counter,
     ):
+        notes = _Notes(lambda: kept.enter_context(RunNotes(plan, found.hash, worker=part)))
         for group in groups:
             told = _telling(report, notes, counter)
             opened = _opened_each(group, store, context, scope, old_backend, canary_threshold)
@@ -123,11 +125,28 @@ def run(
                 report = replace(report, stopped="asked", complete=False)
             if report.stopped:
                 break
+    if not report.stopped and all(each.finished for each in report.collections):
+        raise Finished.of(found.collections[0])
     _show(report, ended, as_json=as_json)
 
 
+class _Notes:
+    """A run's notes, from when it has begun: one that is refused leaves those of earlier runs as they are."""
+
+    def __init__(self, begin: Callable[[], RunNotes]) -> None:
+        self._begin = begin
+        self._notes: RunNotes | None = None
+
+    def tell(self, report: MigrationReport) -> None:
+        """Note how far the run is; of one that waits to begin, too."""
+        if self._notes is None and (report.is_begun or report.trouble):
+            self._notes = self._begin()
+        if self._notes is not None:
+            self._notes.tell(report)
+
+
 def _telling(
-    before: MigrationReport, notes: RunNotes, counter: Counter
+    before: MigrationReport, notes: _Notes, counter: Counter
 ) -> Callable[[MigrationReport], None]:
     """Show how far a run is, after those that ended before it, and note it beside the plan."""
 

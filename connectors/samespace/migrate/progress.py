@@ -75,6 +75,11 @@ class MigrationReport:
     worker: Shard = (0, 1)
 
     @property
+    def is_begun(self) -> bool:
+        """Whether the run may fill something: it is refused nothing any more, and some is not finished."""
+        return any(each.slots for each in self.collections)
+
+    @property
     def filled(self) -> int:
         """Rows written, in all slots."""
         return sum(slot.filled for each in self.collections for slot in each.slots)
@@ -122,6 +127,8 @@ class MigrationReport:
             return "not complete; run again to go on where this ended"
         part, parts = self.worker
         share, others = ("", "") if parts == 1 else (f" of part {part} of {parts}", _OTHERS)
+        if any(each.finished for each in self.collections):
+            share = f"{share} of the other collections"
         return f"complete: every row{share} that can be embedded has a vector of its text{others}"
 
 

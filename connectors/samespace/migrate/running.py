@@ -352,6 +352,7 @@ class _Run:
         finished = [refusal for refusal in begun if refusal is not None]
         if len(finished) == len(self.asked.plan.collections):
             raise finished[0]
+        self.tell()
         return True
 
     async def _fill(self) -> bool:
