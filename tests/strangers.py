@@ -161,8 +161,10 @@ class QdrantStranger:
         collection: str,
         *,
         turns: threading.Lock | None = None,
+        is_own: bool = False,
     ) -> None:
-        self.client, self.collection = client, collection
+        """``is_own``: nobody else has the client, so that it is closed with this."""
+        self.client, self.collection, self._is_own = client, collection, is_own
         self.turn: AbstractContextManager[Any] = turns or nullcontext()
 
     def put(self, key: Key, fields: Fields, vectors: Vectors) -> None:
@@ -224,7 +226,9 @@ class QdrantStranger:
         }
 
     def close(self) -> None:
-        """The client is not this one's."""
+        """End the client, unless others have it."""
+        if self._is_own:
+            self.client.close()
 
 
 class ElasticsearchStranger:

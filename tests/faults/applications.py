@@ -177,8 +177,14 @@ def qdrant_server(
     **options: Any,
 ) -> Application:
     """A collection of a server, with an unnamed vector."""
+
+    def stranger() -> QdrantStranger:
+        # Several threads at one pool of connections now and then read from one that it has closed.
+        own = QdrantClient(url, check_compatibility=False)
+        return QdrantStranger(own, collection, is_own=True)
+
     application = Application(
-        stranger=lambda: QdrantStranger(client, collection),
+        stranger=stranger,
         source=url,
         options={"collection": collection, **options},
         slot="",
