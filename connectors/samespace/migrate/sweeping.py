@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, get_args
 
 from samespace.documents import VersionedRow
 from samespace.filters import Filter
@@ -24,6 +24,7 @@ PATIENCE: Final = 5.0
 PAUSE: Final = 0.5
 """Seconds between two such looks."""
 _Place = tuple[str, str, str]
+_Lack = Literal["missing", "textless", "blank"]
 
 
 @dataclass(slots=True)
@@ -45,11 +46,6 @@ class _Seen:
         return 0 < self.count == len(self.places)
 
     @property
-    def ids(self) -> list[str]:
-        """Of the first, in order."""
-        return sorted({id for id, _, _ in self.places})
-
-    @property
     def named(self) -> Named:
         """How many, and the first of them."""
         return Named(self.count, [key or id for id, _, key in sorted(self.places)[:NAMED]])
@@ -60,17 +56,17 @@ class Sweeping:
 
     def __init__(self, rows: Rows, source: Slot, target: Slot, where: Filter | None) -> None:
         self._rows, self._source, self._target, self._where = rows, source, target, where
-        self._missing, self._textless, self._stale = _Seen(), _Seen(), _Seen()
-        self._blank = 0
+        self._pending: dict[_Lack, _Seen] = {kind: _Seen() for kind in get_args(_Lack)}
+        self._stale = _Seen()
         self._settled = {"pending": 0, "stale": 0}
 
     @property
     def pending(self) -> Pending:
         """Rows without a vector, as they were seen last."""
         return Pending(
-            missing=self._missing.named,
-            textless=self._textless.named,
-            blank=self._blank,
+            missing=self._pending["missing"].named,
+            textless=self._pending["textless"].named,
+            blank=self._pending["blank"].count,
             settled=self._settled["pending"],
         )
 
@@ -95,12 +91,8 @@ class Sweeping:
         filled = await self._source.of([row.document.id for row in blank])
         textless = {row.place for row in filled}
         for row in rows:
-            if row.document.embedded_text.strip():
-                self._missing.add(row)
-            elif row.place in textless:
-                self._textless.add(row)
-            else:
-                self._blank += 1
+            kind: _Lack = "textless" if row.place in textless else "blank"
+            self._pending["missing" if row.document.embedded_text.strip() else kind].add(row)
 
     async def look_for_stale(self) -> None:
         """A whole sweep."""
@@ -109,23 +101,30 @@ class Sweeping:
                 self._stale.add(row)
 
     async def look_again(self, patience: float) -> None:
-        """At those that were found, if they are few: they may be written, and filled, within some seconds."""
+        """At those that were found, if they are few: they may be written, and filled, within some seconds.
+
+        Rows without a text wait for nobody, so that one look is enough.
+        """
         pending, stale = self._all_pending, self._stale.count
         until = asyncio.get_running_loop().time() + patience
-        await _settle(lambda: self._missing, self._look_at_missing, until)
+        await self._look_at_pending()
+        await _settle(lambda: self._pending["missing"], self._look_at_pending, until)
         await _settle(lambda: self._stale, self._look_at_stale, until)
         self._settled["pending"] = pending - self._all_pending
         self._settled["stale"] = stale - self._stale.count
 
     @property
     def _all_pending(self) -> int:
-        return self._missing.count + self._textless.count + self._blank
+        return sum(seen.count for seen in self._pending.values())
 
-    async def _look_at_missing(self) -> None:
-        """What they are now: one may have lost its text, or be none of the plan's any more."""
-        before, self._missing = self._missing, _Seen()
-        rows = passing(await self._target.pending_of(before.ids), self._where)
-        await self._sort([row for row in rows if row.place in before.places])
+    async def _look_at_pending(self) -> None:
+        """What they are now: one may have lost its text or got one, or be none of the plan's any more."""
+        before = {kind: seen for kind, seen in self._pending.items() if seen.can_settle}
+        self._pending |= {kind: _Seen() for kind in before}
+        places = {place for seen in before.values() for place in seen.places}
+        ids = sorted({id for id, _, _ in places})
+        rows = passing(await self._target.pending_of(ids), self._where) if ids else []
+        await self._sort([row for row in rows if row.place in places])
 
     async def _look_at_stale(self) -> None:
         before, self._stale = self._stale, _Seen()
