@@ -172,6 +172,8 @@ BUILT = {
     "g()": "CREATE FUNCTION {s}.g() RETURNS bigint BEGIN ATOMIC SELECT count({c}) FROM {t}; END",
     "policy p": "CREATE POLICY p ON {t} USING ({c} IS NOT NULL)",
     "rule r": "CREATE RULE r AS ON DELETE TO {t} WHERE OLD.{c} IS NULL DO INSTEAD NOTHING",
+    "rule d on view": """CREATE VIEW {s}.few AS SELECT id FROM {t};
+        CREATE RULE d AS ON DELETE TO {s}.few DO INSTEAD DELETE FROM {t} WHERE {c} IS NULL""",
     "publication {s}": "CREATE PUBLICATION {s} FOR TABLE {t} (id, {c})",
 }
 HARMLESS = """CREATE INDEX ON {t} ((vector_norm({c}))); CREATE INDEX ON {t} (id) WHERE {c} IS NOT NULL;
@@ -203,7 +205,9 @@ def test_what_others_built_on_a_later_collection_keeps_the_slots_of_all(
         assert [len(store.info().slots) for store in stores] == [2, 2]
         owner.execute(
             "ALTER TABLE {t} DROP norm; DROP TRIGGER mine ON {t}; DROP FUNCTION {s}.g();"
-            "DROP POLICY p ON {t}; DROP RULE r ON {t}".format(**names).encode()
+            "DROP POLICY p ON {t}; DROP RULE r ON {t}; DROP RULE d ON {s}.few".format(
+                **names
+            ).encode()
         )
     assert [each.changed for each in finish(stores, made)] == [True, True]
 

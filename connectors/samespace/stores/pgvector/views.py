@@ -39,11 +39,11 @@ WITH RECURSIVE tables AS (
   JOIN pg_attribute a ON a.attrelid = t.oid AND a.attname::text = ANY(%(columns)s::text[])
   JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid
     AND d.refobjsubid = a.attnum AND d.classid = 'pg_rewrite'::regclass
-  JOIN pg_rewrite r ON r.oid = d.objid
+  JOIN pg_rewrite r ON r.oid = d.objid AND r.rulename = '_RETURN'
   UNION SELECT r.ev_class, v.depth + 1 FROM views v
   JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = v.oid
     AND d.classid = 'pg_rewrite'::regclass
-  JOIN pg_rewrite r ON r.oid = d.objid AND r.ev_class <> v.oid
+  JOIN pg_rewrite r ON r.oid = d.objid AND r.rulename = '_RETURN' AND r.ev_class <> v.oid
   WHERE v.depth < 100
 )
 SELECT n.nspname::text, c.relname::text, c.relkind::text
@@ -69,7 +69,8 @@ WHERE NOT EXISTS (SELECT FROM pg_depend o WHERE o.classid = d.classid AND o.obji
   AND o.refclassid = d.refclassid AND o.refobjid = d.refobjid AND o.refobjsubid = d.refobjsubid
   AND o.deptype = 'a')
 AND NOT EXISTS (SELECT FROM pg_rewrite r JOIN pg_class v ON v.oid = r.ev_class
-  WHERE d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid AND v.relkind IN ('v', 'm'))
+  WHERE d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid AND r.rulename = '_RETURN'
+  AND v.relkind IN ('v', 'm'))
 ORDER BY 1
 """)
 """What else is of some columns and does not go with them, each as the server describes it."""
