@@ -531,14 +531,20 @@ class ForecastsSlots(Protocol):
 class DescribesSlots(Protocol):
     """A store, sync or async, that says what its slots are to others; it asks no server."""
 
-    kind: ClassVar[str]
-    """The kind of store, as a forecast and a plan name it."""
     unseen_changes: ClassVar[str]
     """Which changes of others nobody sees who keeps a slot fresh."""
     unreclaimed_space: ClassVar[str]
     """What a dropped slot leaves behind, and what brings that back."""
 
     def client_changes(self, source: str, target: str) -> tuple[ClientChange, ...]: ...
+
+
+@runtime_checkable
+class NamesKind(Protocol):
+    """A store that says what kind it is, so that a plan of another is told from its own."""
+
+    kind: ClassVar[str]
+    """As a forecast and a plan name it."""
 
 
 @runtime_checkable
@@ -611,14 +617,9 @@ class AsyncExposesSlots(Protocol):
 
 @runtime_checkable
 class NamesDependents(Protocol):
-    """A store that knows what others have built on a slot.
-
-    ``dependents`` are statements that remove what can be made again, ``obstacles`` what else there is, in
-    the server's words.
-    """
+    """A store that knows the statements which remove what others have built on a slot and can make again."""
 
     def dependents(self, space: EmbeddingSpace) -> list[str]: ...
-    def obstacles(self, space: EmbeddingSpace) -> list[str]: ...
 
 
 @runtime_checkable
@@ -626,4 +627,17 @@ class AsyncNamesDependents(Protocol):
     """:class:`NamesDependents` with async methods."""
 
     async def dependents(self, space: EmbeddingSpace) -> list[str]: ...
+
+
+@runtime_checkable
+class NamesObstacles(Protocol):
+    """A store that knows, in the server's words, what else others have built on a slot."""
+
+    def obstacles(self, space: EmbeddingSpace) -> list[str]: ...
+
+
+@runtime_checkable
+class AsyncNamesObstacles(Protocol):
+    """:class:`NamesObstacles` with async methods."""
+
     async def obstacles(self, space: EmbeddingSpace) -> list[str]: ...

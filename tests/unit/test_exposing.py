@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from samespace import AsyncQdrantStore, ElasticsearchStore, PgVectorStore, QdrantStore
-from samespace.protocols import DescribesSlots
+from samespace.forecast import ClientChange
+from samespace.protocols import DescribesSlots, NamesDependents, NamesKind, NamesObstacles
 from samespace.space import EmbeddingSpace
 from samespace.stores.elasticsearch import exposing as elasticsearch
 from samespace.stores.pgvector import exposing as pgvector
@@ -45,3 +46,23 @@ def test_an_adopted_field_has_no_alias_to_name() -> None:
 def test_every_store_says_what_its_slots_are_to_others(kind: type[DescribesSlots]) -> None:
     assert kind.unseen_changes
     assert kind.unreclaimed_space
+
+
+class ThirdParty:
+    """What a store of others has that was written to the protocols as they were."""
+
+    unseen_changes = unreclaimed_space = ""
+
+    def client_changes(self, source: str, target: str) -> tuple[ClientChange, ...]:
+        return ()
+
+    def dependents(self, space: EmbeddingSpace) -> list[str]:
+        return []
+
+
+def test_what_a_store_says_of_its_slots_asks_for_nothing_that_came_later() -> None:
+    assert isinstance(ThirdParty(), DescribesSlots)
+    assert isinstance(ThirdParty(), NamesDependents)
+    assert not isinstance(ThirdParty(), NamesKind | NamesObstacles)
+    for kind in (PgVectorStore, QdrantStore, AsyncQdrantStore, ElasticsearchStore):
+        assert isinstance(kind.kind, str)

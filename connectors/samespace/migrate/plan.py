@@ -16,7 +16,7 @@ from samespace.migrate.advice import Use
 from samespace.migrate.estimating import Estimate, Figure
 from samespace.migrate.hashed import Fields, Kind, digest, hashed
 from samespace.migrate.verification import slot_id
-from samespace.protocols import DescribesSlots
+from samespace.protocols import NamesKind
 from samespace.space import EmbeddingSpace, differences
 
 FORMAT: Final = 1
@@ -288,7 +288,7 @@ def _estimate_lines(found: Estimate, collections: int) -> Iterator[str]:
 
 def check_store(planned: PlannedCollection, store: object) -> None:
     """:class:`MigrationError` for a handle on another kind of store than that of the plan."""
-    if isinstance(store, DescribesSlots) and store.kind != planned.store:
+    if isinstance(store, NamesKind) and store.kind != planned.store:
         raise MigrationError(
             f"the plan is of collection {excerpt(planned.name)} in {planned.store}, and this store is "
             f"{store.kind}, where a collection of that name is another one; nothing was changed. Pass the "

@@ -27,7 +27,13 @@ from samespace.migrate.evidence import Named
 from samespace.migrate.plan import MigrationPlan, PlannedCollection, check_holds
 from samespace.migrate.reading import Rows
 from samespace.opening import spec_of
-from samespace.protocols import AsyncNamesDependents, DescribesSlots, NamesDependents
+from samespace.protocols import (
+    AsyncNamesDependents,
+    AsyncNamesObstacles,
+    DescribesSlots,
+    NamesDependents,
+    NamesObstacles,
+)
 from samespace.space import EmbeddingSpace
 
 LISTED: Final = 20
@@ -195,8 +201,12 @@ class Here:
 
     async def check_free(self, space: EmbeddingSpace) -> None:
         """:class:`MigrationError` while others have built on a slot that is to be dropped."""
-        if not isinstance(self.store, NamesDependents | AsyncNamesDependents):
-            return
+        if isinstance(self.store, NamesObstacles | AsyncNamesObstacles):
+            await self._check_unused(space)
+        if isinstance(self.store, NamesDependents | AsyncNamesDependents):
+            await self._check_unseen(space)
+
+    async def _check_unused(self, space: EmbeddingSpace) -> None:
         obstacles: list[str] = await self.do("obstacles", space)
         if obstacles:
             raise MigrationError(
@@ -204,6 +214,8 @@ class Here:
                 f"{excerpt(self.planned.name)}, so nothing was dropped: {_listed(obstacles)}. Change it to "
                 "another slot, or drop it, as its owner; then run this again"
             )
+
+    async def _check_unseen(self, space: EmbeddingSpace) -> None:
         statements: list[str] = await self.do("dependents", space)
         if statements:
             shown = " ".join(
