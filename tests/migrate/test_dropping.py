@@ -274,3 +274,35 @@ def test_what_is_left_of_a_plan_is_followed(
     with Follower([old, second], new(), half, interval=0.01) as follower:
         follower.wait_until_idle()
     assert second.pending(UNLIKE, limit=5)[0] == []
+
+
+def test_what_another_plan_has_finished_in_part_is_gone_on_with_by_either(
+    old: VectorStore, second: VectorStore
+) -> None:
+    stores = [old, second]
+    made = plan(stores, new())
+    run(stores, new(), made)
+    other = plan(stores, new(), where=field("lang") == "en")
+    open_slot(stores, made, passing(made, *stores))
+    assert finish([old], other, of_another_plan=True)[0].changed
+    second.upsert([Document("late", "by the old model alone", {"lang": "en"})])
+    for each in (other, made):
+        done = run(stores, new(), each)
+        assert [part.finished for part in done.collections] == [True, False]
+        assert [part.name for part in verify(stores, new(), each).collections] == ["second"]
+    assert [each.changed for each in finish(stores, made)] == [False, True]
+
+
+# What comes next
+
+
+def test_what_a_plan_of_some_rows_has_filled_is_gone_on_with_by_one_of_all(
+    old: VectorStore,
+) -> None:
+    some = of_some(old)
+    run(old, new(), some)
+    assert "migrate verify" in status(old, some).collections[0].next
+    old.upsert([Document("beyond", "in another language", {"lang": "de"})])
+    found = status(old, some).collections[0]
+    assert (found.beyond, found.next.startswith("samespace migrate plan")) == (1, True)
+    assert found.next.endswith("without --where")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from samespace.documents import SlotInfo
-from samespace.errors import excerpt
+from samespace.errors import command, excerpt
 from samespace.filters import of_json
 from samespace.guard import SlotState
 from samespace.migrate.notes import RunNote
@@ -51,18 +51,28 @@ class SlotStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionStatus:
-    """One collection; ``unseen`` says which changes nobody sees who keeps its slots fresh."""
+    """One collection; ``unseen`` says which changes nobody sees who keeps its slots fresh.
+
+    ``beyond`` counts the rows that the plan's filter leaves out, while the target's slot is filled.
+    """
 
     name: str
     stage: Stage
     rows: int
     slots: tuple[SlotStatus, ...]
     unseen: str
+    beyond: int = 0
 
     @property
     def next(self) -> str:
         """What comes next, as a command or in words; empty where nothing does."""
-        return _CHECKED if self.stage == "filling" and self._is_filled else _NEXT[self.stage]
+        if self.stage != "filling" or not self._is_filled:
+            return _NEXT[self.stage]
+        if self.beyond:  # the slot would open for them, too
+            return (
+                f"{command('migrate plan', self.name)} --backend SPEC --out FILE, without --where"
+            )
+        return _CHECKED
 
     @property
     def _is_filled(self) -> bool:
@@ -179,13 +189,20 @@ def status(
 
 async def _look_at(here: Here, plan: MigrationPlan, *, stale: bool) -> CollectionStatus:
     found = await here.look()
+    stage = _stage(found, plan)
     return CollectionStatus(
         name=here.planned.name,
-        stage=_stage(found, plan),
+        stage=stage,
         rows=found.info.rows,
         slots=tuple([await _slot(here, found, slot, stale=stale) for slot in found.info.slots]),
         unseen="" if here.described is None else here.described.unseen_changes,
+        beyond=await _beyond(here) if stage == "filling" else 0,
     )
+
+
+async def _beyond(here: Here) -> int:
+    where = here.planned.where
+    return 0 if where is None else await here.rows.count(~of_json(where))
 
 
 def _stage(found: Found, plan: MigrationPlan) -> Stage:
