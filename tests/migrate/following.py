@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
@@ -40,6 +40,12 @@ class Follower:
             )
             assert not self._running.done(), self._running.result()
             return self._report
+
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Until something is so, looked at whenever the run tells how far it is."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._running.done() or is_so())
+            assert not self._running.done(), self._running.result()
 
     def _note(self, report: MigrationReport) -> None:
         with self._changed:

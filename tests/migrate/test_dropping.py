@@ -134,7 +134,12 @@ def test_to_abort_another_plan_s_slot_gives_no_vector_up(old: VectorStore) -> No
     with pytest.raises(MigrationError, match=r"1 row has no vector.*--force"):
         abort(old, other, of_another_plan=True)
     asked: list[str] = []
-    assert not abort(old, other, force=True, of_another_plan=True, confirm=asked.append)  # type: ignore[arg-type]
+
+    def refuse(question: str) -> bool:
+        asked.append(question)
+        return False
+
+    assert not abort(old, other, force=True, of_another_plan=True, confirm=refuse)
     [change] = abort(old, other, force=True, of_another_plan=True)
     assert "1 row has no vector" in asked[0]
     assert "1 row has no vector" in change.said

@@ -235,7 +235,7 @@ def test_of_documents_only_the_chunks_that_the_plan_lets_pass_are_written(one: P
     expected = TogetherBackend(UNLIKE, seed=5).embed_chunks([[row.text for row in rows]])[0]
     found = vectors(one, UNLIKE)
     assert sorted(found) == ["a-1", "a-3", "a-5"]
-    np.testing.assert_allclose(found["a-3"][1], expected[3], atol=1e-5)  # type: ignore[arg-type]
+    np.testing.assert_allclose(found["a-3"][1], expected[3], atol=1e-5)
 
 
 class Late(TaskBackend):
@@ -259,7 +259,7 @@ def check_derived(place: Place) -> None:
     """The row that was changed has what follows from the source's vector of its new text."""
     (found,) = [vector for text, vector in vectors(place, SHORT).values() if text == CHANGED]
     expected = derive(TaskBackend().embed_documents([CHANGED]), stored=V3, offered=SHORT)[0]
-    np.testing.assert_allclose(found, expected, atol=1e-5)  # type: ignore[arg-type]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_follower_that_may_not_embed_derives_what_was_changed_in_place(logged: Place) -> None:
@@ -549,7 +549,7 @@ def check_together(place: Place, rows: Sequence[Document]) -> None:
     (expected,) = TogetherBackend(UNLIKE, seed=5).embed_chunks([[row.text for row in rows]])
     found = vectors(place, UNLIKE)
     for row, vector in zip(rows, expected, strict=True):
-        np.testing.assert_allclose(found[row.id][1], vector, atol=1e-5)  # type: ignore[arg-type]
+        np.testing.assert_allclose(found[row.id][1], vector, atol=1e-5)
 
 
 def test_a_document_with_a_chunk_that_cannot_be_written_is_soon_given_up(one: Place) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -50,8 +51,8 @@ def new() -> TaskBackend:
     return TaskBackend(UNLIKE, seed=5)
 
 
-def moved(store: VectorStore, **asked: object) -> MigrationPlan:
-    made = plan(store, new(), **asked)  # type: ignore[arg-type]
+def moved(store: VectorStore, **asked: Any) -> MigrationPlan:
+    made = plan(store, new(), **asked)
     assert run(store, new(), made).complete
     return made
 

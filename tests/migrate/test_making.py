@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,6 +26,7 @@ from tests.migrate.test_running import (
     planned,
     ran,
     seeded,
+    vector_of,
     vectors,
 )
 
@@ -57,6 +57,12 @@ def logged(request: pytest.FixtureRequest) -> Place:
 
 
 RAW = replace(V3, normalized=False)
+
+
+def embedded_by(store: QdrantStore) -> list[str]:
+    """What the model of a handle was asked for."""
+    assert isinstance(store.backend, TaskBackend)
+    return store.backend.documents
 
 
 class Unscaled(TaskBackend):
@@ -110,10 +116,10 @@ def test_what_was_changed_in_place_is_derived_from_what_is_made_of_it(
             follower.wait_until_idle()
             client.set_payload("docs", {"body": CHANGED}, points=[3])
             assert follower.wait_until_idle().complete
-        assert store.backend.documents == [CHANGED]  # type: ignore[union-attr]
-        found = {row.document.id: row.vector for row in store.filled(backend.space, limit=9)[0]}
+        assert embedded_by(store) == [CHANGED]
+        found = {row.document.id: vector_of(row) for row in store.filled(backend.space, limit=9)[0]}
     expected = derive(TaskBackend().embed_documents([CHANGED]), stored=V3, offered=backend.space)
-    np.testing.assert_allclose(found["d3"], expected[0], atol=1e-5)  # type: ignore[arg-type]
+    np.testing.assert_allclose(found["d3"], expected[0], atol=1e-5)
 
 
 def put(place: Place, id: str, vector: Sequence[float]) -> None:
@@ -185,14 +191,6 @@ class Away(TaskBackend):
         return super().embed_documents(texts)
 
 
-def wait_until_all_but(place: Place, ids: Sequence[str], space: EmbeddingSpace) -> None:
-    """Until no other rows are pending in a slot."""
-    until = time.monotonic() + 60
-    while pending(place, space) != list(ids):
-        assert time.monotonic() < until, pending(place, space)
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("backend", [Shortening(SHORT), TaskBackend(UNLIKE, seed=5)])
 def test_the_target_is_kept_fresh_while_the_old_model_is_away(
     one: Place, backend: TaskBackend
@@ -203,9 +201,9 @@ def test_the_target_is_kept_fresh_while_the_old_model_is_away(
     with one.open(TaskBackend()) as writer:
         writer.upsert_vectors([Document("new", "written by the new model alone")], [None], space=V3)
         with one.open(Away()) as store, Follower(store, backend, made, interval=0.1) as follower:
-            wait_until_all_but(one, [], backend.space)
+            follower.wait_until(lambda: not pending(one, backend.space))
             writer.upsert([ROWS[4]])
-            wait_until_all_but(one, [], backend.space)
+            follower.wait_until(lambda: not pending(one, backend.space))
             assert not follower.run.report.complete
     assert pending(one, V3) == ["new"]
 
@@ -276,7 +274,7 @@ def test_a_chunk_that_another_run_fills_meanwhile_is_embedded_in_sight_of_all(
     found = vectors(one, UNLIKE)
     (expected,) = TogetherBackend(UNLIKE, seed=5).embed_chunks([[row.text for row in rows]])
     for row, vector in zip(rows, expected, strict=True):
-        np.testing.assert_allclose(found[row.id][1], vector, atol=1e-5)  # type: ignore[arg-type]
+        np.testing.assert_allclose(found[row.id][1], vector, atol=1e-5)
 
 
 def test_a_text_that_another_batch_asks_for_in_vain_costs_no_vectors(one: Place) -> None:
@@ -316,11 +314,11 @@ def test_of_a_document_the_old_model_embeds_what_was_changed_in_place_alone(
             for place in places:
                 client.set_payload("docs", {"body": f"{CHANGED} {place}"}, points=[place])
             assert follower.wait_until_idle().complete
-        assert sorted(store.backend.documents) == [f"{CHANGED} {place}" for place in places]  # type: ignore[union-attr]
+        assert sorted(embedded_by(store)) == [f"{CHANGED} {place}" for place in places]
         texts = [row.document.text for row in store.filled(UNLIKE, limit=9)[0]]
-        found = [row.vector for row in store.filled(UNLIKE, limit=9)[0]]
+        found = [vector_of(row) for row in store.filled(UNLIKE, limit=9)[0]]
     (expected,) = TogetherBackend(UNLIKE, seed=5).embed_chunks([texts])
-    np.testing.assert_allclose(np.stack(found), expected, atol=1e-5)  # type: ignore[arg-type]
+    np.testing.assert_allclose(np.stack(found), expected, atol=1e-5)
 
 
 class Counting(TogetherBackend):

@@ -29,6 +29,7 @@ from tests.migrate.following import Follower
 
 import samespace
 from samespace import Document, Index, Parent, field, open_store
+from samespace.documents import VersionedRow
 from samespace.errors import (
     AuthenticationFailed,
     BackendUnavailable,
@@ -88,12 +89,18 @@ def ran(
         return MigrationRun(store, backend, made, **options).run()
 
 
-def vectors(place: Place, space: EmbeddingSpace) -> dict[str, tuple[str, Vector | None]]:
+def vectors(place: Place, space: EmbeddingSpace) -> dict[str, tuple[str, Vector]]:
     """What each row with a vector in a slot has: its text and the vector."""
     with place.open() as store:
         rows, cursor = store.filled(space, limit=1000)
         assert cursor is None
-    return {row.document.id: (row.document.text, row.vector) for row in rows}
+    return {row.document.id: (row.document.text, vector_of(row)) for row in rows}
+
+
+def vector_of(row: VersionedRow) -> Vector:
+    """That which a row was read with."""
+    assert row.vector is not None
+    return row.vector
 
 
 def check_filled(place: Place, backend: TaskBackend, rows: Sequence[Document] = ROWS) -> None:
@@ -102,7 +109,7 @@ def check_filled(place: Place, backend: TaskBackend, rows: Sequence[Document] = 
     assert {id: text for id, (text, _) in found.items()} == {row.id: row.text for row in rows}
     expected = backend.embed_documents([row.text for row in rows])
     for row, vector in zip(rows, expected, strict=True):
-        np.testing.assert_allclose(found[row.id][1], vector, atol=1e-5)  # type: ignore[arg-type]
+        np.testing.assert_allclose(found[row.id][1], vector, atol=1e-5)
 
 
 @pytest.mark.parametrize("is_async", [False, True])
@@ -306,7 +313,7 @@ def test_chunks_of_a_document_are_embedded_together_also_when_one_changes(place:
         rows = [row for row in chunks.values() if row.id.startswith(parent)]
         expected = TogetherBackend(UNLIKE, seed=5).embed_chunks([[row.text for row in rows]])[0]
         for row, vector in zip(rows, expected, strict=True):
-            np.testing.assert_allclose(found[row.id][1], vector, atol=1e-5)  # type: ignore[arg-type]
+            np.testing.assert_allclose(found[row.id][1], vector, atol=1e-5)
     with pytest.raises(InvalidInput, match="begun with late chunking"):
         ran(place, backend, made, late_chunking=False)
 
@@ -656,7 +663,7 @@ def test_of_runs_that_begin_together_the_second_chunks_as_the_first(one: Place) 
     expected = TogetherBackend(UNLIKE, seed=5).embed_chunks([[row.text for row in chunks]])[0]
     found = vectors(one, UNLIKE)
     for row, vector in zip(chunks, expected, strict=True):
-        np.testing.assert_allclose(found[row.id][1], vector, atol=1e-5)  # type: ignore[arg-type]
+        np.testing.assert_allclose(found[row.id][1], vector, atol=1e-5)
 
 
 def test_a_backend_is_asked_for_the_canary_once_where_it_began_the_slot(one: Place) -> None:

@@ -210,7 +210,7 @@ async def _of_others(
             # Shielded: who is cancelled while waiting must not cancel what others wait for.
             found[text] = await asyncio.shield(other)
         except Exception:
-            if not partly:
+            if not partly:  # else whoever asked has its error, and who waited asks anew
                 raise
     return found
 

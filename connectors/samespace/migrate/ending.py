@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from samespace.documents import SlotInfo
 from samespace.errors import InvalidInput, MigrationError, SamespaceError, command, excerpt
-from samespace.filters import of_json
 from samespace.guard import SlotState
 from samespace.ingest.target import IDS
 from samespace.migrate.plan import MigrationPlan
@@ -169,7 +168,7 @@ class _Opening:
                 f"{found.name} has now, as after an abort or in another store; nothing was opened. Verify "
                 f"this one: {self._typed(_VERIFY)}"
             )
-        beyond = await self._beyond(here, found)
+        beyond = await here.count_beyond()
         if beyond:
             again = f"{command('migrate plan', found.planned.name)} --backend SPEC --out FILE"
             raise MigrationError(
@@ -178,11 +177,6 @@ class _Opening:
                 f"nothing was opened. Verify a plan without it: {self._typed(again)}; or open in spite of it "
                 "(--force)"
             )
-
-    async def _beyond(self, here: Here, found: Found) -> int:
-        """How many rows the plan leaves out now: how many there were tells nothing once others write."""
-        where = found.planned.where
-        return 0 if where is None else await here.rows.count(~of_json(where))
 
     async def _missing(self, here: Here, target: SlotInfo) -> int:
         """Rows with a text and no vector, that nobody fills while there is patience."""

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from samespace.audit.remaking import BLANK, Remade
+from samespace.audit.remaking import BLANK, Remade, is_blank
 from samespace.audit.rows import chunk_order
 from samespace.documents import Document, FillReport, VersionedRow
 from samespace.filters import Filter
@@ -226,7 +226,7 @@ class SlotFilling:
 
     async def _anew(self, refused: Sequence[VersionedRow]) -> set[str]:
         """The ids of chunks whose document is no longer what was refused."""
-        chunks = [row.document for row in refused if not _is_blank(row.document)]
+        chunks = [row.document for row in refused if not is_blank(row.document)]
         parents = {chunk.parent.id for chunk in chunks if chunk.parent is not None}
         if not parents:
             return set()
@@ -319,7 +319,7 @@ class SlotFilling:
             each.id
             for each in chunks
             if each.id in wanted
-            and (_is_blank(each) or (is_refused and self._tally.has_refused(each)))
+            and (is_blank(each) or (is_refused and self._tally.has_refused(each)))
         }
         # Those that are refused already keep their reason.
         await self._note(Remade(refused=dict.fromkeys(found, BLANK)), rows, found)
@@ -358,7 +358,7 @@ class SlotFilling:
             self._look.note_written(read.chunks, made.vectors)
 
     def _check_together(self, rows: Sequence[VersionedRow], beside: Sequence[int] = ()) -> None:
-        texts = [row.document.embedded_text for row in rows if not _is_blank(row.document)]
+        texts = [row.document.embedded_text for row in rows if not is_blank(row.document)]
         self._budget.check_together(texts, beside)
 
     def _all_or_none(
@@ -510,10 +510,6 @@ def _distinct(rows: Iterable[VersionedRow]) -> list[VersionedRow]:
 
 def _in_order(rows: Iterable[VersionedRow]) -> list[VersionedRow]:
     return sorted(rows, key=lambda row: chunk_order(row.document))
-
-
-def _is_blank(document: Document) -> bool:
-    return not document.embedded_text.strip()
 
 
 def _is_of(row: VersionedRow, parent: str) -> bool:

@@ -143,10 +143,10 @@ class Rows(Target):
         """Some rows as they are now, for filling a slot."""
         where = field.id.in_(ids)
         filled = await self._all(self._store.filled, space, where)
-        found = {_place(row): row for row in filled}
+        found = {row.place: row for row in filled}
         # Last: of a vector without a source both say that it is theirs.
         pending = await self._all(self._store.pending, space, where)
-        return list((found | {_place(row): row for row in pending}).values())
+        return list((found | {row.place: row for row in pending}).values())
 
     async def with_vouched(
         self, source: EmbeddingSpace, rows: Sequence[VersionedRow]
@@ -161,13 +161,12 @@ class Rows(Target):
         behind = await self._behind(source)
         held = await self.again(source, [row.document.id for row in rows])
         fresh = {
-            (_place(row), row.document.embedded_text): row.vector
+            (row.place, row.document.embedded_text): row.vector
             for row in held
-            if _place(row) not in behind
+            if row.place not in behind
         }
         return [
-            replace(row, vector=fresh.get((_place(row), row.document.embedded_text)))
-            for row in rows
+            replace(row, vector=fresh.get((row.place, row.document.embedded_text))) for row in rows
         ]
 
     async def of_their_text(
@@ -175,11 +174,11 @@ class Rows(Target):
     ) -> list[VersionedRow]:
         """Those of some rows, as they were read before this, whose vector in a slot is of their text."""
         behind = await self._behind(space) if rows else set()
-        return [row for row in rows if _place(row) not in behind]
+        return [row for row in rows if row.place not in behind]
 
     async def _behind(self, space: EmbeddingSpace) -> set[tuple[str, str, str]]:
         """The places of rows whose text changed behind their vector; takes a look at all rows."""
-        return {_place(row) async for page in self.stale_rows(space) for row in page}
+        return {row.place async for page in self.stale_rows(space) for row in page}
 
     async def _keeps_sources(self, space: EmbeddingSpace) -> bool:
         """Whether a slot says of each vector what text it is of; one that others made does not."""
@@ -225,10 +224,6 @@ class Rows(Target):
     async def build_index(self, space: EmbeddingSpace) -> None:
         """Build a slot's index, or wait until it is built."""
         await self._call(self._store.build_index, space)
-
-
-def _place(row: VersionedRow) -> tuple[str, str, str]:
-    return row.document.id, row.native_id, row.key
 
 
 class Finished(MigrationError):

@@ -196,13 +196,8 @@ async def _look_at(here: Here, plan: MigrationPlan, *, stale: bool) -> Collectio
         rows=found.info.rows,
         slots=tuple([await _slot(here, found, slot, stale=stale) for slot in found.info.slots]),
         unseen="" if here.described is None else here.described.unseen_changes,
-        beyond=await _beyond(here) if stage == "filling" else 0,
+        beyond=await here.count_beyond() if stage == "filling" else 0,
     )
-
-
-async def _beyond(here: Here) -> int:
-    where = here.planned.where
-    return 0 if where is None else await here.rows.count(~of_json(where))
 
 
 def _stage(found: Found, plan: MigrationPlan) -> Stage:

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 from samespace.adoption import ELSEWHERE
 from samespace.documents import CollectionInfo, SlotInfo
 from samespace.errors import InvalidInput, MigrationError, excerpt
-from samespace.filters import field
+from samespace.filters import field, of_json
 from samespace.guard import SlotState
 from samespace.ingest.running import served
 from samespace.ingest.target import IDS, AnyStore
@@ -122,6 +122,11 @@ class Here:
         if self.store.space == space:
             return self
         return Here(self.planned, self.store.in_space(space), self._worker)
+
+    async def count_beyond(self) -> int:
+        """How many rows the plan's filter leaves out now."""
+        where = self.planned.where
+        return 0 if where is None else await self.rows.count(~of_json(where))
 
     async def count_alone(self, space: EmbeddingSpace, beside: EmbeddingSpace) -> int:
         """How many rows have a vector in one slot, and are pending in the other."""
