@@ -321,6 +321,32 @@ def test_of_a_document_the_old_model_embeds_what_was_changed_in_place_alone(
     np.testing.assert_allclose(np.stack(found), expected, atol=1e-5)
 
 
+@pytest.mark.usefixtures("qdrant_local")
+@pytest.mark.parametrize("late", [True, False])
+def test_what_was_changed_in_place_is_told_from_chunks_of_its_id_in_other_documents(
+    late: bool,
+) -> None:
+    backend = TogetherBackend(UNLIKE, seed=5)
+    with adopted(TaskBackend(), 6) as (client, store):
+        for n in range(6):
+            client.set_payload("docs", {"doc": str(n % 3), "of": "ab"[n // 3]}, points=[n])
+        made = plan(store, backend)
+        with Follower(store, backend, made, late_chunking=late, interval=0.1) as follower:
+            follower.wait_until_idle()
+            client.set_payload("docs", {"body": CHANGED}, points=[0, 3])
+            follower.wait_until(lambda: not store.stale(UNLIKE, limit=9)[0])
+            assert follower.wait_until_idle().complete
+        assert embedded_by(store) == [CHANGED] * (2 if late else 1)
+        rows = sorted(store.filled(UNLIKE, limit=9)[0], key=lambda row: row.native_id)
+    texts = [row.document.text for row in rows]
+    expected = (
+        np.concatenate(backend.embed_chunks([texts[:3], texts[3:]]))
+        if late
+        else backend.embed_documents(texts)
+    )
+    np.testing.assert_allclose([vector_of(row) for row in rows], expected, atol=1e-5)
+
+
 class Counting(TogetherBackend):
     """Counts words, each as so many tokens."""
 

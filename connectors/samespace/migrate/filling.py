@@ -345,9 +345,8 @@ class SlotFilling:
             row for row in read.rows if row.document.id in read.wanted or not self._is_fresh(row)
         ]
         left = await self._after_unsourced(doubtful, partial(self._all_or_none, read.rows))
-        rows = {row.document.id: row for row in (*read.rows, *left)}
-        read.rows = _in_order(rows.values())
-        return len(left) == len(doubtful)
+        read.rows = _distinct((*read.rows, *left))
+        return {row.place for row in left} == {row.place for row in doubtful}
 
     async def _fill_document(self, read: _Read, *, are_pending: bool) -> None:
         self._check_together(read.rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -21,6 +21,8 @@ from samespace.protocols import AnyBackend, Vector
 from samespace.space import EmbeddingSpace, derive
 from samespace.vectors import LONGEST, SHORTEST, stack
 
+Place = tuple[str, str, str]
+"""What tells a row from all others: :attr:`VersionedRow.place`."""
 Affordable = Callable[[Sequence[VersionedRow], Sequence[int]], int]
 """How many of some rows can be filled, each after so many tokens were paid for it elsewhere."""
 UNDERIVABLE: Final = (
@@ -197,21 +199,23 @@ class Unsourced:
 
         To ask what is stale takes a look at all rows, so that it is asked for a batch of them at once.
         """
-        ids = {row.document.id for row in rows}
+        places = {row.place for row in rows}
         parents = {row.document.parent.id for row in rows if row.document.parent is not None}
         beside = [
             row
             for parent in sorted(parents)
-            for row in await self._beside(parent, ids, are_pending=are_pending)
+            for row in await self._beside(parent, places, are_pending=are_pending)
         ]
         for row in await self._rows.of_their_text(self._target, beside):
             self._fresh.add(_fingerprint(row))
 
-    async def _beside(self, parent: str, ids: set[str], *, are_pending: bool) -> list[VersionedRow]:
+    async def _beside(
+        self, parent: str, places: set[Place], *, are_pending: bool
+    ) -> list[VersionedRow]:
         filled, pending = await self._rows.of_parents(self._target, [parent])
-        if are_pending and ids.isdisjoint(row.document.id for row in pending):
+        if are_pending and places.isdisjoint(row.place for row in pending):
             return []  # another batch has filled them
-        return [replace(row, vector=None) for row in filled if row.document.id not in ids]
+        return [replace(row, vector=None) for row in filled if row.place not in places]
 
     def is_fresh(self, row: VersionedRow) -> bool:
         """Whether a row is as it was when its vector in the target's slot was found to be of its text."""
@@ -231,17 +235,17 @@ class Unsourced:
         found = await self._in_place(rows)
         if not found:
             return rows
-        ids = {row.document.id for row in found}
-        others = [row for row in rows if row.document.id not in ids]
-        asked = {row.document.id: row for row in rows}
+        places = {row.place for row in found}
+        others = [row for row in rows if row.place not in places]
+        asked = {row.place: row for row in rows}
         behind = [row for row in found if _says(row, asked)]
         most = self._most(behind, asked, affordable)
         made = await self._remade(behind[:most])
         if made is None:
             return others
         vectors = made if self._is_source else _as_they_come(rows)
-        ids -= {row.document.id for row in behind[most:]}
-        again = await self._rows.again(self._target, list(ids))
+        dear = {row.place for row in behind[most:]}
+        again = await self._again([row for row in found if row.place not in dear])
         mended = [
             replace(row, vector=vectors.vector_of(row.document))
             for row in again
@@ -251,21 +255,24 @@ class Unsourced:
 
     async def _in_place(self, rows: Sequence[VersionedRow]) -> list[VersionedRow]:
         """Those of rows that have a vector in the target's slot, as they are in this one."""
-        ids = [row.document.id for row in rows]
-        filled = [row.document.id for row in await self._rows.filled_of(self._target, ids)]
-        return [row for row in await self._rows.filled_of(self._space, filled) if not row.key]
+        filled = _at(rows, await self._rows.filled_of(self._target, _ids(rows)))
+        found = _at(filled, await self._rows.filled_of(self._space, _ids(filled)))
+        return [row for row in found if not row.key]
+
+    async def _again(self, rows: Sequence[VersionedRow]) -> list[VersionedRow]:
+        return _at(rows, await self._rows.again(self._target, _ids(rows)))
 
     def _most(
         self,
         behind: Sequence[VersionedRow],
-        asked: Mapping[str, VersionedRow],
+        asked: Mapping[Place, VersionedRow],
         affordable: Affordable,
     ) -> int:
         """How many of these can be paid for, also in the target's slot, where that is not derived."""
         if not behind:
             return 0
         costs = self._budget.costs([row.document.embedded_text for row in behind])
-        made_of = behind if self._is_source else [asked[row.document.id] for row in behind]
+        made_of = behind if self._is_source else [asked[row.place] for row in behind]
         return affordable(made_of, costs)
 
     async def _remade(self, rows: Sequence[VersionedRow]) -> Remade | None:
@@ -296,11 +303,21 @@ def _as_they_come(rows: Sequence[VersionedRow]) -> Remade:
 
 
 def _fingerprint(row: VersionedRow) -> int:
-    return fingerprint_of(f"{fingerprint(row.document)}:{row.version.hex()}")
+    return fingerprint_of(f"{fingerprint(row.document)}:{row.version.hex()}:{row.native_id}")
 
 
-def _says(row: VersionedRow, asked: Mapping[str, VersionedRow]) -> bool:
-    return row.document.embedded_text == asked[row.document.id].document.embedded_text
+def _says(row: VersionedRow, asked: Mapping[Place, VersionedRow]) -> bool:
+    return row.document.embedded_text == asked[row.place].document.embedded_text
+
+
+def _ids(rows: Iterable[VersionedRow]) -> list[str]:
+    return list(dict.fromkeys(row.document.id for row in rows))
+
+
+def _at(rows: Iterable[VersionedRow], found: Iterable[VersionedRow]) -> list[VersionedRow]:
+    """Those that are where some rows are, and not others with their ids."""
+    places = {row.place for row in rows}
+    return [row for row in found if row.place in places]
 
 
 def paired(rows: Sequence[VersionedRow], made: Remade) -> list[tuple[VersionedRow, Vector]]:
