@@ -185,8 +185,15 @@ def test_a_follower_begins_with_what_the_target_is_derived_from(logged: Place) -
 class Away(TaskBackend):
     """An old model that was switched off, but for its canary."""
 
+    is_away = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attempts = 0
+
     def embed_documents(self, texts: Sequence[str]) -> Matrix:
-        if not set(texts) <= set(CANARY_TEXTS):
+        if self.is_away and not set(texts) <= set(CANARY_TEXTS):
+            self.attempts += 1
             raise BackendUnavailable("the old model is away")
         return super().embed_documents(texts)
 
@@ -206,6 +213,55 @@ def test_the_target_is_kept_fresh_while_the_old_model_is_away(
             follower.wait_until(lambda: not pending(one, backend.space))
             assert not follower.run.report.complete
     assert pending(one, V3) == ["new"]
+
+
+def test_the_target_is_looked_at_as_often_as_ever_while_the_old_model_is_away(one: Place) -> None:
+    seeded(one, ROWS[:4])
+    backend = TaskBackend(UNLIKE, seed=5)
+    made = planned(one, backend)
+    ran(one, backend, made)
+    with one.open(TaskBackend()) as writer, one.open(Away()) as store:
+        writer.upsert_vectors([Document("new", "written by the new model alone")], [None], space=V3)
+        with Follower(store, backend, made, interval=0.02) as follower:
+            follower.wait_until(lambda: follower.run.report.sweeps > 30)
+            report = follower.run.report
+            assert (report.trouble, report.idle) == ("the old model is away", False)
+    assert isinstance(store.backend, Away)
+    assert 3 < store.backend.attempts < 12
+
+
+def point(n: int, document: str) -> models.PointStruct:
+    """One that an application of the old model writes."""
+    text = f"text number {n}"
+    said = {"doc": f"d{n}", "body": text, "of": document, "nth": n}
+    (vector,) = TaskBackend().embed_documents([text]).tolist()
+    return models.PointStruct(id=n, payload=said, vector={"v": vector})
+
+
+@pytest.mark.usefixtures("qdrant_local")
+@pytest.mark.parametrize("late", [True, False])
+def test_only_what_was_changed_in_place_waits_for_the_old_model_to_come_back(late: bool) -> None:
+    backend, old = TogetherBackend(UNLIKE, seed=5), Away()
+    old.is_away = False
+    with adopted(old, 5) as (client, store):
+        made = plan(store, backend)
+        with Follower(store, backend, made, late_chunking=late, interval=0.05) as follower:
+            follower.wait_until_idle()
+            old.is_away = True
+            client.set_payload("docs", {"body": CHANGED}, points=[3])
+            follower.wait_until(lambda: old.attempts > 0)
+            client.upsert("docs", [point(20, "a"), point(21, "z")])
+            left = ["d20"] if late else []
+            follower.wait_until(lambda: ids_pending(store) == left)
+            assert [row.document.id for row in store.stale(UNLIKE, limit=9)[0]] == ["d3"]
+            assert not follower.run.report.complete
+            old.is_away = False
+            assert follower.wait_until_idle().complete
+        assert embedded_by(store) == [CHANGED]
+
+
+def ids_pending(store: QdrantStore) -> list[str]:
+    return [row.document.id for row in store.pending(UNLIKE, limit=9)[0]]
 
 
 def test_what_can_be_derived_is_filled_though_the_budget_ends_what_it_is_derived_from(

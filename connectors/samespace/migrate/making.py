@@ -12,9 +12,10 @@ import numpy as np
 from samespace.audit.auditing import prove
 from samespace.audit.remaking import BLANK, Chunks, Remade, remade
 from samespace.documents import CollectionInfo, SlotInfo, VersionedRow
+from samespace.errors import BackendUnavailable, RateLimited
 from samespace.ingest.embedder import Embedder
 from samespace.migrate.fingerprints import Fingerprints, fingerprint, fingerprint_of
-from samespace.migrate.pacing import Budget
+from samespace.migrate.pacing import Away, Budget, BudgetSpent
 from samespace.migrate.reading import Rows
 from samespace.migrate.tallying import Tally
 from samespace.protocols import AnyBackend, Vector
@@ -182,12 +183,13 @@ class Unsourced:
         source: EmbeddingSpace,
         budget: Budget,
         tally: Tally,
+        away: Away,
     ) -> None:
         """``source`` is the space that the plan moves from, mostly this slot's.
 
-        ``budget`` counts as the model does; ``tally`` is of this slot.
+        ``budget`` counts as the model does; ``tally`` is of this slot; ``away`` says while the model is.
         """
-        self._budget, self._tally = budget, tally
+        self._budget, self._tally, self._away = budget, tally, away
         self._rows, self._space, self._model, self._target = rows, space, model, target
         self._is_source = space == source
         self._fresh = Fingerprints()
@@ -228,30 +230,48 @@ class Unsourced:
 
         Those are rows that have a vector in the target's slot: a writer that replaces a row leaves none
         there. Of these as many are remade as are ``affordable`` here and there, and they come first, since
-        what they cost there is set aside; the others are left out. What was written here may be a new
-        version of the row, so that it is read again; its vector there is of the text before, so that it
-        comes with the one that it may be derived from instead.
+        what they cost there is set aside; the others are left out, as all are while the model is away.
         """
         found = await self._in_place(rows)
         if not found:
             return rows
         places = {row.place for row in found}
         others = [row for row in rows if row.place not in places]
+        return [*await self._mended(found, rows, affordable), *others]
+
+    async def _mended(
+        self, found: Sequence[VersionedRow], rows: Sequence[VersionedRow], affordable: Affordable
+    ) -> list[VersionedRow]:
+        """Those whose vectors were remade; none where the model was not there, or is not paid for."""
+        if self._away.error is None:
+            try:
+                return await self._remake(found, rows, affordable)
+            except (BudgetSpent, BackendUnavailable, RateLimited) as error:
+                self._away.note(error)
+        return []
+
+    async def _remake(
+        self, found: Sequence[VersionedRow], rows: Sequence[VersionedRow], affordable: Affordable
+    ) -> list[VersionedRow]:
+        """Remake the vectors of rows as far as that is affordable; the rows that were remade.
+
+        What was written here may be a new version of the row, so that it is read again; its vector there
+        is of the text before, so that it comes with the one that it may be derived from instead.
+        """
         asked = {row.place: row for row in rows}
         behind = [row for row in found if _says(row, asked)]
         most = self._most(behind, asked, affordable)
         made = await self._remade(behind[:most])
         if made is None:
-            return others
+            return []
         vectors = made if self._is_source else _as_they_come(rows)
         dear = {row.place for row in behind[most:]}
         again = await self._again([row for row in found if row.place not in dear])
-        mended = [
+        return [
             replace(row, vector=vectors.vector_of(row.document))
             for row in again
             if _says(row, asked)
         ]
-        return [*mended, *others]
 
     async def _in_place(self, rows: Sequence[VersionedRow]) -> list[VersionedRow]:
         """Those of rows that have a vector in the target's slot, as they are in this one."""

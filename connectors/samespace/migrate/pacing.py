@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import accumulate, zip_longest
 from typing import Final, Protocol, runtime_checkable
@@ -13,6 +14,8 @@ from samespace.protocols import AnyBackend, CountsTokens, ReportsUsage
 
 LONGEST_PAUSE: Final = 5.0
 """Seconds."""
+LONGEST_WAIT: Final = 60.0
+"""Seconds between two attempts of a follower to reach a store or a backend that is not there."""
 _WEIGHT: Final = 0.3
 """Of the newest measurement in the moving average."""
 _SLOWER: Final = 2.0
@@ -49,6 +52,35 @@ class Pace:
         if self._recent is None:
             return 0.0
         return min(LONGEST_PAUSE, max(0.0, self._recent - _SLOWER * self._best) * self._rows)
+
+
+class Away:
+    """What could not be reached, and when to try again: after an interval, then twice as long, and so on."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval, self._waited, self._until = interval, 0, 0.0
+        self.error: Exception | None = None
+        """Why it is not to be tried now."""
+
+    def longer(self) -> float:
+        """Seconds until the next attempt."""
+        seconds = min(LONGEST_WAIT, self._interval * 2.0**self._waited)
+        self._waited = min(self._waited + 1, 10)
+        return seconds
+
+    def note(self, error: Exception) -> None:
+        """It could not be reached; several who tried at once have waited but once."""
+        if self.error is None:
+            self.error, self._until = error, time.monotonic() + self.longer()
+
+    def try_again(self) -> None:
+        """Let it be tried again, if that has been waited for."""
+        if time.monotonic() >= self._until:
+            self.error = None
+
+    def end(self) -> None:
+        """It is there."""
+        self._waited = 0
 
 
 @runtime_checkable

@@ -55,11 +55,12 @@ class MigrationReport:
     """What a run has done so far.
 
     ``tokens`` and ``embedded`` (texts) are what was paid for rows; a canary's six short texts come on top.
-    ``sweeps`` counts the whole looks at all slots, ``sweep_seconds`` is what the last one took, and ``idle``
-    whether it found nothing to do: then every change that was made before it began is in every slot that
-    the run keeps. ``trouble`` is what a follower is waiting out. ``stopped`` says why the run ended before
-    all was filled; ``complete`` that its last look, at all rows, found none to fill but refused and
-    unreachable ones. ``worker`` is the part of the rows that all this is said of.
+    ``sweeps`` counts the whole looks at all slots, also where ``trouble``, which a follower waits out, keeps
+    one of them from being filled; ``sweep_seconds`` is what the last one took, and ``idle`` whether it found
+    nothing to do: then every change that was made before it began is in every slot that the run keeps.
+    ``stopped`` says why the run ended before all was filled; ``complete`` that its last look, at all rows,
+    found none to fill but refused and unreachable ones. ``worker`` is the part of the rows that all this is
+    said of.
     """
 
     collections: tuple[CollectionProgress, ...] = ()

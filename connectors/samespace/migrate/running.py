@@ -39,7 +39,7 @@ from samespace.ingest.worker import GRACE, Left, in_a_thread
 from samespace.migrate.filling import Share, SlotFilling
 from samespace.migrate.flow import InFlight
 from samespace.migrate.making import ByModel, Derived, Making, Unsourced
-from samespace.migrate.pacing import Budget, BudgetSpent
+from samespace.migrate.pacing import Away, Budget, BudgetSpent
 from samespace.migrate.plan import MigrationPlan, PlannedCollection
 from samespace.migrate.progress import CollectionProgress, MigrationReport, Stopped
 from samespace.migrate.reading import Finished, Rows
@@ -54,8 +54,6 @@ SWEEPS: Final = 20
 """How often a run that does not follow looks again at rows that others write meanwhile."""
 NEARLY: Final = 0.99
 """The share of rows with a vector from which on an index is worth building."""
-LONGEST_WAIT: Final = 60.0
-"""Seconds between two attempts of a follower to reach a store or a backend that is not there."""
 _PASSING: Final = (StoreUnavailable, BackendUnavailable, RateLimited)
 
 
@@ -295,15 +293,10 @@ class _Run:
         self._is_cut = self._is_cut or self.is_stopping()
         return self._is_cut
 
-    async def postponing(self, look: Awaitable[tuple[int, int]]) -> tuple[int, int] | None:
-        """What a look returns; None where what ended it is raised once the others were taken."""
-        try:
-            return await look
-        except (BudgetSpent, *_PASSING) as error:
-            await self.in_flight.settle()
-            if not isinstance(self._postponed, BudgetSpent):
-                self._postponed = error
-        return None
+    def postpone(self, error: Exception) -> None:
+        """Tell what kept a slot from being filled, or raise it, once the others were looked at."""
+        if not isinstance(self._postponed, BudgetSpent):
+            self._postponed = error
 
     async def go(self) -> None:
         """Fill, then follow."""
@@ -335,15 +328,14 @@ class _Run:
 
     async def _waited_out(self, step: Callable[[], Awaitable[bool]]) -> bool:
         """What a step returns, begun again as often as what is passing keeps it from ending."""
-        waited = 0
+        away = Away(self.asked.interval)
         while not self.is_stopping():
             try:
                 return await step()
             except _PASSING as error:
                 await self.in_flight.settle()
                 self.tell(trouble=str(error), idle=False, complete=False)
-                await self._wait(min(LONGEST_WAIT, self.asked.interval * 2**waited))
-                waited = min(waited + 1, 10)
+                await self._wait(away.longer())
         return False
 
     async def _begin(self) -> bool:
@@ -369,15 +361,15 @@ class _Run:
         if self._is_cut:
             self.tell(idle=False, complete=False)
             return False
-        if self._postponed is not None:
+        if isinstance(self._postponed, BudgetSpent):
             raise self._postponed
-        idle = not any(found for found, _ in looks)
+        idle = self._postponed is None and not any(found for found, _ in looks)
         self.tell(
             sweeps=self._state.sweeps + 1,
             sweep_seconds=time.monotonic() - began,
             idle=idle,
             complete=idle,
-            trouble="",
+            trouble=str(self._postponed or ""),
         )
         return any(done for _, done in looks)
 
@@ -402,6 +394,8 @@ class _Collection:
     def __init__(self, run: _Run, rows: Rows, store: AnyStore, planned: PlannedCollection) -> None:
         self._run, self._rows, self._store, self._planned = run, rows, store, planned
         self._slots: list[SlotFilling] = []
+        self._away = Away(run.asked.interval)
+        """While what the handle's slot takes is out of reach."""
         self._indexed = self._finished = False
 
     @property
@@ -534,7 +528,14 @@ class _Collection:
         source, target = self._planned.source.space, self._planned.target.space
         budget = self._run.budget_of(backend)
         return Unsourced(
-            self._rows, slot.space, model, target, source=source, budget=budget, tally=tally
+            self._rows,
+            slot.space,
+            model,
+            target,
+            source=source,
+            budget=budget,
+            tally=tally,
+            away=self._away,
         )
 
     def _filling(
@@ -622,7 +623,18 @@ class _Collection:
 
     async def _look_at_the_handles(self) -> list[tuple[int, int] | None]:
         """One look at what the target may be derived from, where the handle has a backend for it."""
-        return [await self._run.postponing(slot.sweep()) for slot in self._slots[1:]]
+        self._away.try_again()
+        return [await self._unless_away(slot) for slot in self._slots[1:]]
+
+    async def _unless_away(self, slot: SlotFilling) -> tuple[int, int] | None:
+        """One look at a slot of the handle; None where what it takes is out of reach."""
+        if self._away.error is None:
+            try:
+                return await slot.sweep()
+            except (BudgetSpent, *_PASSING) as error:
+                await self._run.in_flight.settle()
+                self._away.note(error)
+        return None
 
     async def sweep(self) -> tuple[int, int]:
         """One look at every slot: rows that there were to fill, and those filled."""
@@ -631,10 +643,17 @@ class _Collection:
         # What the target may be derived from comes first, but may be out of reach for long.
         handles = await self._look_at_the_handles()
         looks = [*(each or (0, 0) for each in handles), await self._slots[0].sweep()]
+        self._note_away()
         found, done = (sum(counts) for counts in zip(*looks, strict=True))
         if not found and not self._indexed and not self._run.is_cut():
             await self._index()
         return found, done
+
+    def _note_away(self) -> None:
+        if self._away.error is None:
+            self._away.end()
+        else:
+            self._run.postpone(self._away.error)
 
     async def _index(self) -> None:
         """Build the target's index, unless others have yet to fill much of it."""
