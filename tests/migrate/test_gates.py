@@ -161,7 +161,7 @@ def test_what_comes_next_leaves_aside_what_no_run_fills(one: Place) -> None:
         abort(store, made)
         made = moved(store, where=field("lang") == "en")
         store.upsert([Document("other", "ein deutscher Text", {"lang": "de"})])
-        assert status(store, made).collections[0].next.startswith("samespace migrate plan")
+        assert "samespace migrate plan" in status(store, made).collections[0].next
         store.upsert([Document("mine", "an English text", {"lang": "en"})])
         assert status(store, made).collections[0].next.startswith("samespace migrate run")
 

@@ -70,7 +70,8 @@ class CollectionStatus:
             return _NEXT[self.stage]
         if self.beyond:  # the slot would open for them, too
             return (
-                f"{command('migrate plan', self.name)} --backend SPEC --out FILE, without --where"
+                "a plan without --where: "
+                f"{command('migrate plan', self.name)} --backend SPEC --out FILE"
             )
         return _CHECKED
 
