@@ -14,7 +14,7 @@ import pytest
 from psycopg import sql
 from qdrant_client import QdrantClient, models
 from tests.contract.ingesting import Place, elasticsearch_place, postgres_place
-from tests.contract.test_elasticsearch_contract import raw
+from tests.contract.test_elasticsearch_contract import Harness, raw
 from tests.migrate.following import Follower
 from tests.migrate.test_filling import CHANGED, LateShortening, change_in_place, chunks, pending
 from tests.migrate.test_running import (
@@ -37,7 +37,7 @@ from samespace.guard import CANARY_TEXTS
 from samespace.migrate import MigrationPlan, MigrationRun, plan
 from samespace.migrate.making import UNMADE
 from samespace.migrate.reading import Rows
-from samespace.protocols import Matrix, Usage
+from samespace.protocols import Matrix, Usage, VectorStore
 from samespace.space import EmbeddingSpace, derive
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
@@ -239,29 +239,49 @@ def point(n: int, document: str) -> models.PointStruct:
 
 
 @pytest.mark.usefixtures("qdrant_local")
-@pytest.mark.parametrize("late", [True, False])
-def test_only_what_was_changed_in_place_waits_for_the_old_model_to_come_back(late: bool) -> None:
+def test_only_a_document_that_was_changed_in_place_waits_for_the_old_model() -> None:
     backend, old = TogetherBackend(UNLIKE, seed=5), Away()
     old.is_away = False
     with adopted(old, 5) as (client, store):
         made = plan(store, backend)
-        with Follower(store, backend, made, late_chunking=late, interval=0.05) as follower:
+        with Follower(store, backend, made, late_chunking=True, interval=0.05) as follower:
             follower.wait_until_idle()
             old.is_away = True
             client.set_payload("docs", {"body": CHANGED}, points=[3])
             follower.wait_until(lambda: old.attempts > 0)
             client.upsert("docs", [point(20, "a"), point(21, "z")])
-            left = ["d20"] if late else []
-            follower.wait_until(lambda: ids_pending(store) == left)
-            assert [row.document.id for row in store.stale(UNLIKE, limit=9)[0]] == ["d3"]
-            assert not follower.run.report.complete
+            follower.wait_until(lambda: waiting(store) == (["d20"], ["d3"]))
             old.is_away = False
             assert follower.wait_until_idle().complete
         assert embedded_by(store) == [CHANGED]
 
 
-def ids_pending(store: QdrantStore) -> list[str]:
-    return [row.document.id for row in store.pending(UNLIKE, limit=9)[0]]
+def test_the_log_is_followed_beyond_a_row_that_waits_for_the_old_model(raw: Harness) -> None:
+    backend, old = TaskBackend(UNLIKE, seed=5), Away()
+    old.is_away = False
+    name, layout = raw.make_foreign(ROWS[:4], TaskBackend().embed_documents(["any"] * 4))
+    with raw.open(name, backend=old, layout=layout) as store:
+        store.adopt()
+        made = plan(store, backend)
+        with Follower(store, backend, made, interval=0.05) as follower:
+            follower.wait_until_idle()
+            old.is_away = True
+            raw.set_text(name, ROWS[0].id, CHANGED)
+            follower.wait_until(lambda: old.attempts > 0)
+            new = {
+                "body": "a new one",
+                "embedding": TaskBackend().embed_documents(["a"])[0].tolist(),
+            }
+            raw.client.index(index=raw.named(name), id="new", document=new, refresh=True)
+            follower.wait_until(lambda: waiting(store) == ([], [ROWS[0].id]))
+            assert not follower.run.report.complete
+
+
+def waiting(store: VectorStore) -> tuple[list[str], list[str]]:
+    """What the target lacks, and what is stale there."""
+    found = store.pending(UNLIKE, limit=9)[0], store.stale(UNLIKE, limit=9)[0]
+    pending, stale = ([row.document.id for row in rows] for rows in found)
+    return pending, stale
 
 
 def test_what_can_be_derived_is_filled_though_the_budget_ends_what_it_is_derived_from(
