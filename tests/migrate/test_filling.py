@@ -31,6 +31,7 @@ from tests.migrate.test_running import (
 
 from samespace import Document, Parent, field
 from samespace.audit.rows import chunk_order
+from samespace.documents import FillReport
 from samespace.errors import EmbeddingError
 from samespace.guard import CANARY_TEXTS
 from samespace.migrate import MigrationReport, MigrationRun
@@ -38,7 +39,7 @@ from samespace.migrate.archive import VectorArchive
 from samespace.migrate.archiving import ArchivingBackend
 from samespace.migrate.reading import Rows
 from samespace.protocols import Matrix
-from samespace.space import derive
+from samespace.space import EmbeddingSpace, derive
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
 __all__ = ["raw"]  # fixture
@@ -575,3 +576,48 @@ def test_a_chunk_that_cannot_be_written_does_not_keep_others_from_it(one: Place)
     seeded(one, [replace(rows[4], text="another text")])
     report = ran(one, TogetherBackend(UNLIKE, seed=5), made)
     assert (report.complete, report.embedded, pending(one)) == (True, 10, [])
+
+
+def test_a_sibling_whose_metadata_are_written_meanwhile_gets_the_vector_of_its_document(
+    logged: Place,
+) -> None:
+    rows, backend = chunks("a", 4), Held(UNLIKE, seed=5)
+    seeded(logged, rows)
+    made = planned(logged, backend)
+    ran(logged, backend, made, late_chunking=True)
+    rows[3] = replace(rows[3], text="another text")
+    seeded(logged, rows[3:])
+    views = iter(range(2))
+    with logged.open() as writer:
+
+        def count_up() -> None:
+            for number in views:
+                writer.update_metadata({"a-0": {"views": number}}, merge=True)
+                backend.after = count_up
+                return
+
+        backend.after = count_up
+        assert ran(logged, backend, made).complete
+    assert next(views, None) is None
+    check_together(logged, rows)
+
+
+def test_a_chunk_that_is_written_again_before_its_turn_is_not_given_up(
+    logged: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, views = chunks("a", 3), iter(range(4))
+    fill_of = Rows.fill
+    seeded(logged, rows)
+
+    async def fill(self: Rows, space: EmbeddingSpace, rows: Any, vectors: Any) -> FillReport:
+        for number in views if [row.document.id for row in rows] == ["a-2"] else ():
+            writer.update_metadata({"a-2": {"views": number}}, merge=True)
+            break
+        return await fill_of(self, space, rows, vectors)
+
+    monkeypatch.setattr(Rows, "fill", fill)
+    backend = TogetherBackend(UNLIKE, seed=5)
+    with logged.open() as writer:
+        report = ran(logged, backend, planned(logged, backend), late_chunking=True)
+    assert (report.complete, report.filled, next(views, None)) == (True, 3 + 4 * 2, None)
+    check_together(logged, rows)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
 from typing import Final
@@ -15,6 +15,7 @@ import numpy as np
 
 from samespace.audit.remaking import BLANK, Remade, is_blank
 from samespace.audit.rows import chunk_order
+from samespace.audit.verdicts import cosine_of
 from samespace.documents import Document, FillReport, VersionedRow
 from samespace.filters import Filter
 from samespace.ingest.target import IDS
@@ -32,6 +33,11 @@ from samespace.migrate.tallying import Look, Tally
 from samespace.protocols import Shard, Vector
 from samespace.space import EmbeddingSpace
 from samespace.vectors import stack
+
+Pair = tuple[VersionedRow, Vector]
+Place = tuple[str, str, str]
+SAME: Final = 0.9999
+"""Cosine above which a vector is the one that was made."""
 
 UNREACHABLE: Final = (
     "another row has the same id, so that neither can be written alone; give it another"
@@ -247,10 +253,11 @@ class SlotFilling:
     async def _part(self, rows: Sequence[VersionedRow]) -> None:
         made = await self._making.make(rows, {})
         await self._note(made, rows, {row.document.id for row in rows})
-        done = await self._write(rows, made)
+        pairs = paired(rows, made)
+        done = await self._write(pairs)
         self._look.settled += done.filled
         if done.changed:
-            self._look.note_changed([row for row, _ in paired(rows, made)], done.changed)
+            self._look.note_changed([row for row, _ in pairs], done.changed)
         # Who changed a row that is embedded alone has left it in the store's log.
         self._is_unfinished |= bool(done.changed) and self._unsourced is not None
 
@@ -352,9 +359,11 @@ class SlotFilling:
         self._check_together(read.rows)
         made = await self._making.make(read.rows, {read.parent: read.chunks})
         await self._note_document(made, read)
-        is_written = await self._write_document(read, made)
-        if is_written and not are_pending:
-            self._look.note_written(read.chunks, made.vectors)
+        pairs = paired(passing(read.rows, self._share.where), made)
+        embedded = _Embedded.of(read, pairs)
+        if embedded is not None:
+            await self._write_document(embedded)
+            self._note_outcome(embedded, are_pending=are_pending)
 
     def _check_together(self, rows: Sequence[VersionedRow], beside: Sequence[int] = ()) -> None:
         texts = [row.document.embedded_text for row in rows if not is_blank(row.document)]
@@ -381,41 +390,43 @@ class SlotFilling:
             self._documents_refused.add(fingerprint_of_chunks(read.chunks))
         await self._note(made, passing(read.rows, self._share.where), read.wanted)
 
-    async def _write_document(self, read: _Read, made: Remade) -> bool:
-        """All chunks but one that is looked for, and then that one; whether all were written.
+    async def _write_document(self, embedded: _Embedded) -> None:
+        """All chunks but one that is looked for, and then that one, as it is now.
 
         It is held back if others have come between, who may have embedded some in sight of fewer: then
         it is found again, and its document with it, however this run ends. So all hold back the same.
         """
-        rows = [row for row, _ in paired(passing(read.rows, self._share.where), made)]
-        looked_for = [row for row in rows if row.document.id in read.last]
-        if not looked_for:
-            return False
-        held = max(looked_for, key=lambda row: row.document.id)
-        done = await self._write([row for row in rows if row is not held], made)
-        left, now = done.changed, await self._if_alone(read, held, done.changed)
-        if now is not None:
-            done = await self._write([now], made)
-            left += done.changed
-            self._look.settled += max(done.filled, len(read.wanted) - left)
-        if now is not None and not left:
-            return True
-        self._is_unfinished = True
-        self._look.note_left(read.chunks, read.last, is_alone=now is not None)
-        return False
+        done = await self._write(embedded.others)
+        await self._look_again(embedded, embedded.others if done.changed else [])
+        if embedded.held is None or not self._may_end(embedded):
+            return
+        embedded.is_ended = True
+        done = await self._write([embedded.held])
+        if done.changed:
+            await self._look_again(embedded, [embedded.held])
 
-    async def _if_alone(self, read: _Read, held: VersionedRow, changed: int) -> VersionedRow | None:
-        """A chunk as it is now, if its document is what was embedded; None if others wrote some of that.
+    async def _look_again(self, embedded: _Embedded, tried: Sequence[Pair]) -> None:
+        filled, pending = await self._rows.of_parents(self._space, [embedded.read.parent])
+        embedded.compare(tried, _distinct((*filled, *pending)))
 
-        Whoever has filled this chunk since had read the document before, maybe with fewer chunks. What
-        was met with a conflict twice as it is, nobody else has changed: the store does not write it.
+    def _may_end(self, embedded: _Embedded) -> bool:
+        """Whether a document is what was embedded, and nobody else has written into it.
+
+        What was met with a conflict twice as it is, the store does not write.
         """
-        if changed and not self._look.has_left(read.chunks):
-            return None
-        filled, pending = await self._rows.of_parents(self._space, [read.parent])
-        rows = _distinct((*filled, *pending))
-        is_same = fingerprint_of_chunks(_documents(rows)) == fingerprint_of_chunks(read.chunks)
-        return next(row for row in rows if row.place == held.place) if is_same else None
+        if embedded.has_moved:
+            return False
+        return not embedded.left or self._look.has_left(embedded.read.chunks)
+
+    def _note_outcome(self, embedded: _Embedded, *, are_pending: bool) -> None:
+        read = embedded.read
+        if embedded.is_ended:
+            self._look.settled += len((read.wanted & embedded.ids) - embedded.left)
+        if not embedded.is_ended or embedded.left:
+            self._is_unfinished = True
+            self._look.note_left(read.chunks, read.last, is_alone=not embedded.has_moved)
+        elif not are_pending:
+            self._look.note_written(read.chunks, embedded.ids)
 
     async def _note(
         self, made: Remade, rows: Sequence[VersionedRow], taken: Collection[str]
@@ -437,9 +448,8 @@ class SlotFilling:
         ids = [each.id for each in refused if not self._tally.has_refused(each)]
         return {row.document.id for row in await self._rows.filled_of(self._space, ids)}
 
-    async def _write(self, rows: Sequence[VersionedRow], made: Remade) -> FillReport:
-        """Those of these rows that have a vector, if they still are as they had been read."""
-        pairs = paired(rows, made)
+    async def _write(self, pairs: Sequence[Pair]) -> FillReport:
+        """Rows with their vectors, if they still are as they had been read."""
         if not pairs:
             return FillReport(filled=0, changed=0)
         vectors: list[Vector] = [vector for _, vector in pairs]
@@ -496,6 +506,67 @@ class _Read:
     def chunks(self) -> list[Document]:
         """Its chunks."""
         return _documents(self.rows)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Embedded:
+    """A document with its vectors: ``held`` is the chunk that is written once all ``others`` are.
+
+    ``held`` is None where that row has gone. ``left`` are the chunks that were not written, and
+    ``has_moved`` says that others wrote some of them, or the document's texts. ``is_ended`` says that
+    ``held`` was tried.
+    """
+
+    read: _Read
+    others: list[Pair]
+    held: Pair | None
+    left: set[str] = field(default_factory=set)
+    has_moved: bool = False
+    is_ended: bool = False
+
+    @classmethod
+    def of(cls, read: _Read, pairs: Sequence[Pair]) -> _Embedded | None:
+        """None where nothing that is looked for has a vector."""
+        looked_for = [pair for pair in pairs if pair[0].document.id in read.last]
+        if not looked_for:
+            return None
+        held = max(looked_for, key=lambda pair: pair[0].document.id)
+        return cls(read=read, others=[pair for pair in pairs if pair is not held], held=held)
+
+    @property
+    def ids(self) -> set[str]:
+        """Those of its chunks that there are vectors to write of."""
+        held = [] if self.held is None else [self.held]
+        return {row.document.id for row, _ in (*self.others, *held)}
+
+    def compare(self, tried: Sequence[Pair], rows: Sequence[VersionedRow]) -> None:
+        """See what became of rows that were tried, and how the document is now.
+
+        Another version that has not the vector which was made is one that others wrote.
+        """
+        now = {row.place: row for row in rows}
+        left = [row for row, vector in tried if not _has(now.get(row.place), vector)]
+        self.left |= {row.document.id for row in left}
+        is_same = fingerprint_of_chunks(_documents(rows)) == fingerprint_of_chunks(self.read.chunks)
+        self._hold(now)
+        self.has_moved = not is_same or self.held is None or any(map(partial(_is_other, now), left))
+
+    def _hold(self, now: Mapping[Place, VersionedRow]) -> None:
+        """Whoever has filled this chunk since had read the document before, maybe with fewer chunks."""
+        if self.held is not None:
+            row, vector = self.held
+            self.held = (now[row.place], vector) if row.place in now else None
+
+
+def _has(row: VersionedRow | None, vector: Vector) -> bool:
+    """Whether a row has a vector, but for what a store rounds."""
+    cosine = None if row is None or row.vector is None else cosine_of(row.vector, vector)
+    return cosine is not None and cosine > SAME
+
+
+def _is_other(now: Mapping[Place, VersionedRow], row: VersionedRow) -> bool:
+    """Whether a row is no longer the version that was read."""
+    return row.place not in now or now[row.place].version != row.version
 
 
 def _documents(rows: Iterable[VersionedRow]) -> list[Document]:

@@ -125,16 +125,17 @@ class Look:
     ) -> None:
         """Not all of a document's chunks that were to be filled, those with these ids, could be.
 
-        ``is_alone`` says that none came to them or changed meanwhile.
+        ``is_alone`` says that none came to them, and that nobody else has written them meanwhile.
         """
         if is_alone and self.has_left(chunks):
             self._given_up.add(_of_parts(chunks, ids))
         else:
             self.moved += 1
-        self._tried.add(fingerprint_of_chunks(chunks))
+        if is_alone:
+            self._tried.add(fingerprint_of_chunks(chunks))
 
     def has_left(self, chunks: Sequence[Document]) -> bool:
-        """Whether the last look could not fill all chunks of a document, which is what it was then."""
+        """Whether the last look could not fill all chunks of a document, which nobody else has written."""
         return fingerprint_of_chunks(chunks) in self._tried_before
 
     def has_given_up(self, chunks: Sequence[Document], ids: Collection[str]) -> bool:
