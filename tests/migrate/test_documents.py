@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from qdrant_client import models
 from tests.migrate.following import Follower
-from tests.migrate.test_filling import CHANGED
+from tests.migrate.test_filling import CHANGED, Held
 from tests.migrate.test_making import adopted, embedded_by
 from tests.migrate.test_running import TogetherBackend
 
@@ -69,3 +70,22 @@ def test_a_document_meets_two_conflicts_and_the_old_model_is_asked_for_what_chan
         (expected,) = backend.embed_chunks([[row.document.text for row in rows]])
         for row, vector in zip(rows, expected, strict=True):
             assert float(row.vector @ vector) > 0.9999
+
+
+def test_a_chunk_that_is_put_under_another_point_meanwhile_is_filled_with_its_document() -> None:
+    """As those do it who write a document anew under ids made up for it."""
+    backend = Held(UNLIKE, seed=5)
+    with adopted(TaskBackend(), 9) as (client, store):
+
+        def put_again() -> None:
+            text = "text number 8"
+            vector = {"v": TaskBackend().embed_documents([text])[0].tolist()}
+            said = {"doc": "d8", "body": text, "of": "a", "nth": 8}
+            client.delete("docs", [8])
+            client.upsert("docs", [models.PointStruct(id=108, payload=said, vector=vector)])
+
+        made = plan(store, backend)
+        backend.after = put_again
+        report = MigrationRun(store, backend, made, late_chunking=True).run()
+        assert (report.complete, store.pending(UNLIKE, limit=9)[0]) == (True, [])
+    assert backend.after is None
