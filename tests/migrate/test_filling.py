@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -32,7 +33,7 @@ from tests.migrate.test_running import (
 from samespace import Document, Parent, field
 from samespace.audit.rows import chunk_order
 from samespace.documents import FillReport
-from samespace.errors import EmbeddingError
+from samespace.errors import BackendUnavailable, EmbeddingError
 from samespace.guard import CANARY_TEXTS
 from samespace.migrate import MigrationReport, MigrationRun
 from samespace.migrate.archive import VectorArchive
@@ -621,3 +622,67 @@ def test_a_chunk_that_is_written_again_before_its_turn_is_not_given_up(
         report = ran(logged, backend, planned(logged, backend), late_chunking=True)
     assert (report.complete, report.filled, next(views, None)) == (True, 3 + 4 * 2, None)
     check_together(logged, rows)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Each read of documents and each write, with how many documents or rows it is of."""
+    made: list[tuple[str, int]] = []
+
+    def counted(name: str) -> Any:
+        method = getattr(Rows, name)
+
+        async def call(self: Rows, space: EmbeddingSpace, these: Any, *others: Any) -> Any:
+            made.append((name, len(these)))
+            return await method(self, space, these, *others)
+
+        return call
+
+    for name in ("of_parents", "fill"):
+        monkeypatch.setattr(Rows, name, counted(name))
+    return made
+
+
+def test_documents_of_a_batch_are_written_together(one: Place, calls: list[Any]) -> None:
+    seeded(one, [row for n in range(12) for row in chunks(f"d{n:02}", 4)])
+    report = ran(one, TogetherBackend(UNLIKE, seed=5), late_chunking=True, batch_size=48)
+    assert (report.complete, report.filled) == (True, 48)
+    assert calls == [*[("of_parents", 1)] * 12, ("fill", 36), ("of_parents", 12), ("fill", 12)]
+
+
+def test_long_documents_are_written_one_by_one(one: Place, calls: list[Any]) -> None:
+    rows = [row for n in range(3) for row in chunks(f"d{n}", 5)]
+    seeded(one, rows)
+    made = planned(one, TogetherBackend(UNLIKE, seed=5))
+    ran(one, TogetherBackend(UNLIKE, seed=5), made, late_chunking=True)
+    seeded(one, [replace(row, text="another text") for row in rows[::5]])
+    calls.clear()
+    assert ran(one, TogetherBackend(UNLIKE, seed=5), made, batch_size=4).filled == 15
+    assert calls == [("of_parents", 1), ("fill", 4), ("of_parents", 1), ("fill", 1)] * 3
+
+
+def test_documents_that_were_paid_for_are_written_where_the_next_cannot_be(one: Place) -> None:
+    class Failing(TogetherBackend):
+        def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
+            if "part 0 of document c" in documents[0]:
+                raise BackendUnavailable("it is gone")
+            return super().embed_chunks(documents)
+
+    seeded(one, [row for parent in "abc" for row in chunks(parent, 2)])
+    with pytest.raises(BackendUnavailable):
+        ran(one, Failing(UNLIKE, seed=5), late_chunking=True)
+    assert pending(one) == ["c-0", "c-1"]
+
+
+def test_a_chunk_that_cannot_be_written_holds_back_no_other_document(one: Place) -> None:
+    seeded(one, [row for parent in "abc" for row in chunks(parent, 3)])
+    backend = TogetherBackend(UNLIKE, seed=5)
+    made = planned(one, backend)
+    ran(one, backend, made, late_chunking=True, budget_tokens=1)
+    hold(one, "b-1")
+    report = ran(one, backend, made)
+    assert (report.complete, pending(one)) == (False, ["b-1"])
+    assert report.collections[0].slots[0].left == 1
+    asked = Counter(text.split()[4] for text in backend.documents if text not in CANARY_TEXTS)
+    assert (asked["a"], asked["c"]) == (3, 3)
+    assert asked["b"] <= 9

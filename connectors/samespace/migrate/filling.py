@@ -285,12 +285,37 @@ class SlotFilling:
         # Rows of the others are found by whoever has those: refused or filled with them.
         self._look.found += sum(map(len, documents.values()))
         try:
-            for parent, wanted in documents.items():
-                if self._is_stopping():
-                    return
-                await self._document(parent, wanted, are_pending=are_pending)
+            await self._fill_documents(documents, are_pending=are_pending)
         finally:
             self._documents.difference_update(documents)
+
+    async def _fill_documents(
+        self, documents: Mapping[str, set[str]], *, are_pending: bool
+    ) -> None:
+        """Each is embedded by itself; as many as have a batch of chunks are written at once.
+
+        What was paid for is written, also where the next one cannot be embedded.
+        """
+        embedded: list[_Embedded] = []
+        try:
+            for parent, wanted in documents.items():
+                if self._is_stopping():
+                    break
+                embedded += await self._embedded_of(parent, wanted, are_pending=are_pending)
+                if sum(len(each.ids) for each in embedded) >= self._share.batch_size:
+                    full, embedded = embedded, []
+                    await self._write_documents(full, are_pending=are_pending)
+        except Exception:
+            await self._write_documents(embedded, are_pending=are_pending)
+            raise
+        await self._write_documents(embedded, are_pending=are_pending)
+
+    async def _embedded_of(
+        self, parent: str, wanted: set[str], *, are_pending: bool
+    ) -> list[_Embedded]:
+        """A document that is to be filled and can be embedded; none for any other."""
+        read = await self._document(parent, wanted, are_pending=are_pending)
+        return [] if read is None else await self._embed(read)
 
     def _free(self, rows: Sequence[VersionedRow]) -> dict[str, set[str]]:
         """The ids of rows by their documents, but for documents that another batch has."""
@@ -301,22 +326,21 @@ class SlotFilling:
                 found.setdefault(parent.id, set()).add(row.document.id)
         return dict(sorted(found.items()))
 
-    async def _document(self, parent: str, wanted: set[str], *, are_pending: bool) -> None:
-        """One document as it is now."""
+    async def _document(self, parent: str, wanted: set[str], *, are_pending: bool) -> _Read | None:
+        """One document as it is now; None where it is not to be embedded."""
         filled, pending = await self._rows.of_parents(self._space, [parent])
         rows = _distinct((*filled, *pending))
         wanted = wanted - await self._hopeless(rows, wanted)
         if not wanted:
-            return
+            return None
         is_pending = not wanted.isdisjoint(row.document.id for row in pending)
         if not is_pending and (are_pending or not self._is_left(wanted, filled)):
-            return  # another batch has filled them
+            return None  # another batch has filled them
         last = wanted | {row.document.id for row in pending}
         read = _Read(parent=parent, rows=rows, wanted=wanted, last=last)
         if await self._is_unfit(read) or self._is_given_up(read):
-            return
-        if await self._is_sourced(read):
-            await self._fill_document(read, are_pending=are_pending)
+            return None
+        return read if await self._is_sourced(read) else None
 
     async def _hopeless(self, rows: Sequence[VersionedRow], wanted: set[str]) -> set[str]:
         """Chunks for which their document is not embedded again: blank, or refused with all of it."""
@@ -355,15 +379,11 @@ class SlotFilling:
         read.rows = _distinct((*read.rows, *left))
         return {row.place for row in left} == {row.place for row in doubtful}
 
-    async def _fill_document(self, read: _Read, *, are_pending: bool) -> None:
+    async def _embed(self, read: _Read) -> list[_Embedded]:
         self._check_together(read.rows)
         made = await self._making.make(read.rows, {read.parent: read.chunks})
         await self._note_document(made, read)
-        pairs = paired(passing(read.rows, self._share.where), made)
-        embedded = _Embedded.of(read, pairs)
-        if embedded is not None:
-            await self._write_document(embedded)
-            self._note_outcome(embedded, are_pending=are_pending)
+        return _Embedded.of(read, paired(passing(read.rows, self._share.where), made))
 
     def _check_together(self, rows: Sequence[VersionedRow], beside: Sequence[int] = ()) -> None:
         texts = [row.document.embedded_text for row in rows if not is_blank(row.document)]
@@ -390,24 +410,36 @@ class SlotFilling:
             self._documents_refused.add(fingerprint_of_chunks(read.chunks))
         await self._note(made, passing(read.rows, self._share.where), read.wanted)
 
-    async def _write_document(self, embedded: _Embedded) -> None:
-        """All chunks but one that is looked for, and then that one, as it is now.
+    async def _write_documents(self, documents: Sequence[_Embedded], *, are_pending: bool) -> None:
+        """All chunks but one of each document that is looked for, and then those, as they are now.
 
-        It is held back if others have come between, who may have embedded some in sight of fewer: then
+        One is held back if others have come between, who may have embedded some in sight of fewer: then
         it is found again, and its document with it, however this run ends. So all hold back the same.
         """
-        done = await self._write(embedded.others)
-        await self._look_again(embedded, embedded.others if done.changed else [])
-        if embedded.held is None or not self._may_end(embedded):
-            return
-        embedded.is_ended = True
-        done = await self._write([embedded.held])
-        if done.changed:
-            await self._look_again(embedded, [embedded.held])
+        changed = await self._try(documents)
+        await self._look_again(documents, are_written=not changed)
+        ended = [each for each in documents if self._may_end(each)]
+        for each in ended:
+            each.is_ended = True
+        if await self._try(ended):
+            await self._look_again(ended, are_written=False)
+        for each in documents:
+            self._note_outcome(each, are_pending=are_pending)
 
-    async def _look_again(self, embedded: _Embedded, tried: Sequence[Pair]) -> None:
-        filled, pending = await self._rows.of_parents(self._space, [embedded.read.parent])
-        embedded.compare(tried, _distinct((*filled, *pending)))
+    async def _try(self, documents: Sequence[_Embedded]) -> int:
+        """Write what is to be written next; how many of these rows were no longer what had been read."""
+        done = await self._write([pair for each in documents for pair in each.tried])
+        return done.changed
+
+    async def _look_again(self, documents: Sequence[_Embedded], *, are_written: bool) -> None:
+        """All at once: a read makes a server show first what was written before it."""
+        if not documents:
+            return
+        parents = [each.read.parent for each in documents]
+        filled, pending = await self._rows.of_parents(self._space, parents)
+        now = _by_parent((*filled, *pending))
+        for each in documents:
+            each.compare(_distinct(now.get(each.read.parent, ())), is_written=are_written)
 
     def _may_end(self, embedded: _Embedded) -> bool:
         """Whether a document is what was embedded, and nobody else has written into it.
@@ -525,26 +557,36 @@ class _Embedded:
     is_ended: bool = False
 
     @classmethod
-    def of(cls, read: _Read, pairs: Sequence[Pair]) -> _Embedded | None:
-        """None where nothing that is looked for has a vector."""
+    def of(cls, read: _Read, pairs: Sequence[Pair]) -> list[_Embedded]:
+        """None at all where nothing that is looked for has a vector."""
         looked_for = [pair for pair in pairs if pair[0].document.id in read.last]
         if not looked_for:
-            return None
+            return []
         held = max(looked_for, key=lambda pair: pair[0].document.id)
-        return cls(read=read, others=[pair for pair in pairs if pair is not held], held=held)
+        return [cls(read=read, others=[pair for pair in pairs if pair is not held], held=held)]
+
+    @property
+    def last(self) -> list[Pair]:
+        """The chunk that is held back."""
+        return [] if self.held is None else [self.held]
+
+    @property
+    def tried(self) -> list[Pair]:
+        """What is written now."""
+        return self.last if self.is_ended else self.others
 
     @property
     def ids(self) -> set[str]:
         """Those of its chunks that there are vectors to write of."""
-        held = [] if self.held is None else [self.held]
-        return {row.document.id for row, _ in (*self.others, *held)}
+        return {row.document.id for row, _ in (*self.others, *self.last)}
 
-    def compare(self, tried: Sequence[Pair], rows: Sequence[VersionedRow]) -> None:
-        """See what became of rows that were tried, and how the document is now.
+    def compare(self, rows: Sequence[VersionedRow], *, is_written: bool) -> None:
+        """See how the document is now, and unless all was written, what became of what was tried.
 
         Another version that has not the vector which was made is one that others wrote.
         """
         now = {row.place: row for row in rows}
+        tried = [] if is_written else self.tried
         left = [row for row, vector in tried if not _has(now.get(row.place), vector)]
         self.left |= {row.document.id for row in left}
         is_same = fingerprint_of_chunks(_documents(rows)) == fingerprint_of_chunks(self.read.chunks)
@@ -580,6 +622,14 @@ def _distinct(rows: Iterable[VersionedRow]) -> list[VersionedRow]:
 
 def _in_order(rows: Iterable[VersionedRow]) -> list[VersionedRow]:
     return sorted(rows, key=lambda row: chunk_order(row.document))
+
+
+def _by_parent(rows: Iterable[VersionedRow]) -> dict[str, list[VersionedRow]]:
+    found: dict[str, list[VersionedRow]] = {}
+    for row in rows:
+        if row.document.parent is not None:
+            found.setdefault(row.document.parent.id, []).append(row)
+    return found
 
 
 def _is_of(row: VersionedRow, parent: str) -> bool:
