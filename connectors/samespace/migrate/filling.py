@@ -566,19 +566,19 @@ class _Embedded:
         return [cls(read=read, others=[pair for pair in pairs if pair is not held], held=held)]
 
     @property
-    def last(self) -> list[Pair]:
-        """The chunk that is held back."""
+    def held_back(self) -> list[Pair]:
+        """The held chunk, if its row is there."""
         return [] if self.held is None else [self.held]
 
     @property
     def tried(self) -> list[Pair]:
         """What is written now."""
-        return self.last if self.is_ended else self.others
+        return self.held_back if self.is_ended else self.others
 
     @property
     def ids(self) -> set[str]:
         """Those of its chunks that there are vectors to write of."""
-        return {row.document.id for row, _ in (*self.others, *self.last)}
+        return {row.document.id for row, _ in (*self.others, *self.held_back)}
 
     def compare(self, rows: Sequence[VersionedRow], *, is_written: bool) -> None:
         """See how the document is now, and unless all was written, what became of what was tried.
