@@ -246,10 +246,14 @@ class DocumentRows(MemoryRows):
     def change(
         self, key: str, *, text: str | None = None, note: int | None = None, vectors: Symbols = NONE
     ) -> None:
-        """An update, which leaves a row of another version only if it is another row then."""
+        """An update, which leaves a row of another version only if it is another row then.
+
+        A vector that is sent again is another one to the server: it has kept it apart from the source, as
+        floats.
+        """
         before = replace(self.rows[key], cells=deepcopy(self.rows[key].cells))
         super().change(key, text=text, note=note, vectors=vectors)
-        if replace(self.rows[key], version=before.version) == before:
+        if not vectors and replace(self.rows[key], version=before.version) == before:
             self.rows[key].version = before.version
 
     def fill(self, attempt: Attempt, seen: Seen) -> None:
@@ -269,6 +273,13 @@ class PointRows(MemoryRows):
         for row in self.rows.values():
             row.cell(slot).vector = None
 
+    def begin(self, slot: str, rows: Sequence[Seen]) -> Attempt:
+        """Nothing is asked for where there is no vector to take away."""
+        attempt = super().begin(slot, rows)
+        if any(each.has_vector for each in rows):
+            return attempt
+        return replace(attempt, steps=tuple(step for step in attempt.steps if step != "clear"))
+
     def claim(self, attempt: Attempt, seen: Seen) -> None:
         """Where text and slot are as read."""
         if self._has_text(seen):
@@ -279,7 +290,7 @@ class PointRows(MemoryRows):
 
     def clear(self, attempt: Attempt, seen: Seen) -> None:
         """Take the vector that was there away, where the claim holds."""
-        if any(each.has_vector for each in attempt.rows) and self._is_claimed(attempt, seen):
+        if self._is_claimed(attempt, seen):
             self.rows[seen.key].cell(attempt.slot).vector = None
 
     def give(self, attempt: Attempt, seen: Seen) -> None:
