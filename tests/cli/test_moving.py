@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 import uuid
@@ -286,9 +287,15 @@ def kind(request: pytest.FixtureRequest) -> str:
 def rows(request: pytest.FixtureRequest, kind: str) -> Rows:
     count = request.param // LOCALLY if kind.startswith("Qdrant local") else request.param
     return [
-        Document(str(number), f"{text} ({number})", {"lang": ("de", "en")[number % 2]})
+        Document(str(number), f"{text} {words_of(number)}", {"lang": ("de", "en")[number % 2]})
         for number, text in enumerate(texts(count))
     ]
+
+
+def words_of(number: int) -> str:
+    """Words of one row alone: among many rows its own text is to be the nearest by far."""
+    digest = hashlib.sha256(str(number).encode()).hexdigest()
+    return " ".join(digest[start : start + 5] for start in range(0, 40, 5))
 
 
 @pytest.fixture
