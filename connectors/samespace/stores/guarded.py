@@ -374,7 +374,7 @@ class GuardedStore(StoreBase, Generic[State]):
                 raise self._not_found() from error
             self._slot_of(state, writing=False)
             raise StoreUnavailable(
-                f"collection {excerpt(self._collection)} changed meanwhile; try again"
+                f"collection {excerpt(self._collection)} changed meanwhile ({error}); try again"
             ) from error
 
     def _slots(self) -> Sequence[SlotRecord]:

@@ -373,7 +373,7 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
                 raise self._not_found() from error
             self._slot_of(state, writing=False)
             raise StoreUnavailable(
-                f"collection {excerpt(self._collection)} changed meanwhile; try again"
+                f"collection {excerpt(self._collection)} changed meanwhile ({error}); try again"
             ) from error
 
     def _slots(self) -> Sequence[SlotRecord]:
