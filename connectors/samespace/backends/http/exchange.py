@@ -113,6 +113,19 @@ def check_texts(texts: Sequence[str]) -> None:
             raise InvalidInput(f"text {place} is blank, so there is nothing to embed; leave it out")
 
 
+def check_documents(documents: Sequence[Sequence[str]]) -> None:
+    """:class:`InvalidInput` names the first document with a chunk that cannot be embedded."""
+    for place, chunks in enumerate(documents):
+        if isinstance(chunks, str):
+            raise InvalidInput(
+                f"document {place} is {excerpt(chunks)}; pass the list of its chunks, in their order"
+            )
+        try:
+            check_texts(chunks)
+        except InvalidInput as error:
+            raise InvalidInput(f"document {place}: {error}") from None
+
+
 def portions(
     costs: Sequence[int],
     doubtful: set[int],

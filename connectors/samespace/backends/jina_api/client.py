@@ -129,7 +129,7 @@ class JinaAPIBackend(HTTPBackend):
         """
         self._check_usable()
         late.check_model(self._model)
-        late.check_documents(documents)
+        exchange.check_documents(documents)
         chunks = in_thread(lambda: [self._tokens.counted(each) for each in documents])
         found = [np.empty((len(each), self._space.dimensions), np.float32) for each in documents]
         call = Call(self._session(), self._space.task)

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from samespace.backends.http.exchange import check_texts
-from samespace.errors import InvalidInput, excerpt
+from samespace.errors import InvalidInput
 from samespace.models import MODELS, Model
 
 TOGETHER: Final = 8192
@@ -48,19 +47,6 @@ def check_model(model: Model) -> None:
             f"{model.name} has no late chunking; use {having}, or embed_documents for chunks "
             "that do not see one another"
         )
-
-
-def check_documents(documents: Sequence[Sequence[str]]) -> None:
-    """:class:`InvalidInput` names the first document with a chunk that cannot be embedded."""
-    for place, chunks in enumerate(documents):
-        if isinstance(chunks, str):
-            raise InvalidInput(
-                f"document {place} is {excerpt(chunks)}; pass the list of its chunks, in their order"
-            )
-        try:
-            check_texts(chunks)
-        except InvalidInput as error:
-            raise InvalidInput(f"document {place}: {error}") from None
 
 
 def order(counts: Sequence[Sequence[int]], *, room: int) -> tuple[list[int], list[int]]:
