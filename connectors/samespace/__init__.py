@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from samespace.backends.http.limits import Limits as Limits
     from samespace.backends.jina_api.client import JinaAPIBackend as JinaAPIBackend
     from samespace.backends.jina_api.client_async import AsyncJinaAPIBackend as AsyncJinaAPIBackend
+    from samespace.backends.jina_local.client import JinaLocalBackend as JinaLocalBackend
+    from samespace.backends.jina_local.client_async import (
+        AsyncJinaLocalBackend as AsyncJinaLocalBackend,
+    )
     from samespace.backends.openai_compatible.client import (
         OpenAICompatibleBackend as OpenAICompatibleBackend,
     )
@@ -91,6 +95,8 @@ _HOMES: Final = {
     "backends.hashing": ("HashingBackend",),
     "backends.jina_api.client": ("JinaAPIBackend",),
     "backends.jina_api.client_async": ("AsyncJinaAPIBackend",),
+    "backends.jina_local.client": ("JinaLocalBackend",),
+    "backends.jina_local.client_async": ("AsyncJinaLocalBackend",),
     "backends.http.limits": ("Limits",),
     "backends.openai_compatible.client": ("OpenAICompatibleBackend",),
     "backends.openai_compatible.client_async": ("AsyncOpenAICompatibleBackend",),

@@ -60,6 +60,9 @@ _SERVED: Final = re.compile(
     r"openai:(?P<url>https?://(?:\[[0-9A-Fa-f:.]+\]|[^@\s?#/:]+)(?::[0-9]{1,5})?(?:/[^@\s?#:]*)?)"
     r"(?:#(?P<model>[^@\s?#:]+))?(?:@(?P<dimensions>[0-9]{1,5}))?(?::(?P<task>[^@\s?#:/]+))?\Z"
 )
+_LOCAL: Final = re.compile(
+    r"local(?::(?P<folder>.+?))?(?:@(?P<dimensions>[0-9]{1,5}))?(?::(?P<task>[a-z][a-z.-]*))?\Z"
+)
 SERVED_MODEL: Final = "OPENAI_COMPATIBLE_MODEL"
 """Which model a server of OpenAI's shape has, where its spec does not say."""
 _SERVER: Final = (
@@ -69,7 +72,7 @@ _SERVER: Final = (
 _BACKENDS: Final = (
     "hashing, hashing@256, jina, jina@768, jina@1024:retrieval.passage, "
     "jina:jina-embeddings-v2-base-en (NAME:MODEL@DIMENSIONS:TASK, of which only NAME is needed), "
-    f"{_SERVER}"
+    f"local:FOLDER@DIMENSIONS:TASK (of which only local is needed), {_SERVER}"
 )
 GENERIC: Final = "generic"
 """What a backend's spec says for no task, where leaving it out means another."""
@@ -380,6 +383,9 @@ def open_backend(
     ``jina@1024:retrieval.passage`` and ``jina:jina-embeddings-v2-base-en`` ask Jina's API, with the
     key in ``JINA_API_KEY``; the task ``generic`` is none.
 
+    ``local``, ``local:FOLDER`` and ``local:FOLDER@768:text-matching`` run v3 on this machine
+    (:class:`~samespace.JinaLocalBackend`), with the weights in FOLDER or those of Hugging Face's hub.
+
     ``openai:URL#MODEL@DIMENSIONS:TASK``, such as ``openai:http://localhost:8080/v1#m@384``, asks a
     server of OpenAI's shape at ``URL/embeddings``, with the key, if it wants one, in
     ``OPENAI_COMPATIBLE_API_KEY``. MODEL is the server's name for the model; if the spec has none it is
@@ -395,11 +401,12 @@ def open_backend(
         raise InvalidInput(f"no backend is known for {excerpt(spec)}; use {_BACKENDS}")
     if served := _SERVED.match(spec):
         return _open_served(served, dimensions, share)
+    if local := _LOCAL.match(spec):
+        return _open_local(local, dimensions, share)
     match = _BACKEND.match(spec)
     size = _agreed_size(spec, match["dimensions"], dimensions) if match else None
     if match and match["name"] == "hashing" and not match["model"] and not match["task"]:
-        if share is not None:
-            raise InvalidInput("backend hashing has no rate limits; leave share (--share) out")
+        _check_unlimited("hashing", share)
         hashing = loaded("backends.hashing", extra="all").HashingBackend
         lexical: EmbeddingBackend = hashing() if size is None else hashing(size)
         return lexical
@@ -431,7 +438,13 @@ def full_size(spec: str, space: EmbeddingSpace) -> str:
     The spec as it is where nobody knows, as of a server, whose model may have any name.
     """
     model = find_model(space.model)
-    if model is None or not spec.startswith("jina") or model.min_dimensions == model.dimensions:
+    if model is None or model.min_dimensions == model.dimensions:
+        return spec
+    if local := _LOCAL.match(spec):
+        folder, task = local["folder"], local["task"]
+        parts = ("local", f":{folder}" if folder else "", f"@{model.dimensions}")
+        return "".join(parts) + (f":{task}" if task else "")
+    if not spec.startswith("jina"):
         return spec
     return spec_of(replace(space, dimensions=model.dimensions)) or spec
 
@@ -447,6 +460,26 @@ def _shared(share: float | None) -> Limits | None:
     if share is None:
         return None
     made: Limits = loaded("backends.http.limits", extra="jina").Limits(share=share)
+    return made
+
+
+def _check_unlimited(name: str, share: float | None) -> None:
+    if share is not None:
+        raise InvalidInput(f"backend {name} has no rate limits; leave share (--share) out")
+
+
+def _open_local(
+    said: re.Match[str], dimensions: int | None, share: float | None
+) -> EmbeddingBackend:
+    """v3 on this machine; its weights are loaded at the first text."""
+    _check_unlimited("local", share)
+    size = _agreed_size(said[0], said["dimensions"], dimensions)
+    named: dict[str, Any] = {"task": said["task"]} if said["task"] else {}
+    if said["task"] == GENERIC:
+        named["task"] = None
+    local = loaded("backends.jina_local.client", extra="local").JinaLocalBackend
+    folder = (said["folder"],) if said["folder"] else ()
+    made: EmbeddingBackend = local(*folder, dimensions=size, **named)
     return made
 
 

@@ -1,0 +1,1 @@
+"""Jina's v3 on this machine: its weights, its tasks and late chunking, without an API."""

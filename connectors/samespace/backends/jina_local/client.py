@@ -1,0 +1,157 @@
+# Generated from client_async.py by tools/generate_sync.py; change that file, not this one.
+"""Jina's v3 run on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from types import TracebackType
+from typing import ClassVar, Final, Literal, Self
+
+from samespace.backends.jina_local.checkpoint import MODEL
+from samespace.backends.jina_local.model import Loaded, LocalModel
+from samespace.backends.jina_local.running import computed
+from samespace.errors import InvalidInput, excerpt
+from samespace.models import MODELS
+from samespace.protocols import Matrix, Usage, Vector
+from samespace.space import EmbeddingSpace
+
+DEFAULT_TASK: Final = "retrieval.passage"
+_NOTHING: Final = Usage(0)
+
+
+class JinaLocalBackend:
+    """jina-embeddings-v3 on this machine's GPU or CPU: documents embedded as ``task``, queries as its twin.
+
+    ``model_or_folder`` is the model's name, whose weights are then in Hugging Face's cache or fetched at
+    a pinned ``revision`` of ``jinaai/jina-embeddings-v3-hf``, or a folder with those files. They are
+    read from safetensors by the transformers library's own class; no code of a repository is run. **The
+    weights are licensed CC BY-NC 4.0**: commercial use needs an agreement with their vendor.
+
+    They are loaded at the first text, or by :meth:`load`. A task's adapter is merged into a copy of the
+    model (1.1 GB in bfloat16, 2.2 GB in float32), because it changes the embedding matrix as well; the
+    copies for documents and for queries are both kept. ``weight_sets=1`` keeps that of the last call
+    alone: enough for a process that only searches or only ingests.
+
+    ``device`` is ``"cuda"``, ``"cuda:1"`` or ``"cpu"``, by default a GPU if there is one; ``dtype`` is
+    ``"bfloat16"`` on GPUs that have it and else ``"float32"``. ``token_budget`` is how many tokens go
+    through the model at once. ``dimensions`` takes the first so many of 1024 and normalises them again.
+
+    A text may have 8192 tokens, prompt and special ones included. One that has more is refused before
+    any is embedded: :class:`~samespace.errors.TokenLimitExceeded` names it. With
+    ``on_too_long="truncate"`` its end is cut, and :meth:`usage` names it. Any number of threads or tasks
+    may use a handle, and a query waits for no batch of documents. The async one computes in worker
+    threads, never on the event loop.
+
+    :class:`InvalidInput` for another model, a folder that lacks something, a device that is not there.
+    """
+
+    is_async: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        model_or_folder: str | os.PathLike[str] = MODEL,
+        *,
+        dimensions: int | None = None,
+        task: str | None = DEFAULT_TASK,
+        device: str | None = None,
+        dtype: Literal["bfloat16", "float16", "float32"] | None = None,
+        token_budget: int | None = None,
+        weight_sets: int = 2,
+        on_too_long: Literal["reject", "truncate"] = "reject",
+        revision: str | None = None,
+    ) -> None:
+        if on_too_long not in ("reject", "truncate"):
+            raise InvalidInput(
+                f'on_too_long is {excerpt(on_too_long)}; pass "reject" or "truncate"'
+            )
+        size = MODELS[MODEL].dimensions if dimensions is None else dimensions
+        space = EmbeddingSpace(model=MODEL, dimensions=size, task=task)
+        self._loaded = Loaded(
+            model_or_folder,
+            device=device,
+            dtype=dtype,
+            token_budget=token_budget,
+            weight_sets=weight_sets,
+            revision=revision,
+        )
+        self._model = LocalModel(self._loaded, space, cuts=on_too_long == "truncate")
+        self._usage = ContextVar("usage", default=_NOTHING)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._loaded!r}, space={str(self.space)!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the weights go; they are loaded again if the handle is used again."""
+        self._loaded.drop()
+
+    def load(self) -> None:
+        """Load the weights for documents and queries now, for what must not wait at the first text."""
+        tasks = self.space.task, self.space.query_task
+        computed(lambda _: self._loaded.load(tasks))
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The space of v3's vectors with this task and size."""
+        return self._model.space
+
+    @property
+    def counts_exactly(self) -> bool:
+        """Always: the tokenizer is the model's own."""
+        return True
+
+    def usage(self) -> Usage:
+        """What this thread's (or task's) last call took, and which of its texts were cut."""
+        return self._usage.get()
+
+    def provenance(self) -> Mapping[str, str]:
+        """What makes the vectors: the model, its revision if it is known, the precision, any cutting."""
+        return self._model.provenance()
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text as a document has it: prompt and special ones included."""
+        return self._model.count_tokens(texts)
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        """Vectors of shape ``(len(texts), dimensions)``, float32, of unit norm."""
+        self._usage.set(_NOTHING)
+        found = computed(lambda stop: self._model.documents(texts, stop))
+        self._usage.set(found.usage)
+        return found.vectors
+
+    def embed_queries(self, texts: Sequence[str]) -> Matrix:
+        """As documents, with the queries' task."""
+        self._usage.set(_NOTHING)
+        found = computed(lambda stop: self._model.queries(texts, stop))
+        self._usage.set(found.usage)
+        return found.vectors
+
+    def embed_query(self, text: str) -> Vector:
+        """One query's vector, shape ``(dimensions,)``."""
+        vector: Vector = self.embed_queries([text])[0]
+        return vector
+
+    def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
+        """One matrix a document, shape ``(len(chunks), dimensions)``: late chunking.
+
+        Each chunk's vector is the mean over its tokens, which have seen all of the document: its chunks
+        one behind the other, in their order (Günther et al. 2024). A document of more than 8192 tokens
+        goes through in windows, each of which begins with 512 tokens of the one before as context. A
+        chunk may have any length; nothing is cut.
+        """
+        self._usage.set(_NOTHING)
+        found = computed(lambda stop: self._model.chunks(documents, stop))
+        self._usage.set(found.usage)
+        return found.vectors

@@ -1,0 +1,56 @@
+"""Where the model runs, in what precision, and how much of it at once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+
+from samespace.errors import InvalidInput, excerpt
+
+_DTYPES: Final = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+_BUDGETS: Final = {"cuda": 32_768, "cpu": 4_096}
+"""Tokens at once by kind of device: what keeps it busy, measured at v3's shape."""
+
+
+def checked_device(device: object) -> torch.device:
+    """The device that is meant, a GPU if there is one; :class:`InvalidInput` if it is not there."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        made: torch.device = torch.device(str(device))
+        torch.empty(1, device=made)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        raise InvalidInput(
+            f'device is {excerpt(device)}, which is not there ({excerpt(str(error))}); pass "cuda", "cpu" '
+            "or leave it out"
+        ) from error
+    return made
+
+
+def checked_dtype(dtype: object, device: torch.device) -> torch.dtype:
+    """The precision of the weights: bfloat16 on GPUs that have it, else float32."""
+    if dtype is None:
+        has_half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_half else torch.float32
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise InvalidInput(f"dtype is {excerpt(dtype)}; pass {', '.join(_DTYPES)}")
+    return _DTYPES[dtype]
+
+
+def checked_budget(budget: object, device: torch.device) -> int:
+    """Tokens that go through the model at once."""
+    if budget is None:
+        return _BUDGETS.get(device.type, _BUDGETS["cpu"])
+    return checked_count(budget, "token_budget")
+
+
+def checked_count(count: object, name: str) -> int:
+    """A whole number of at least one."""
+    if type(count) is not int or count < 1:
+        raise InvalidInput(f"{name} is {excerpt(count)}; pass a whole number of at least 1")
+    return count

@@ -1,0 +1,111 @@
+"""The model with the adapter of each task in it: loaded when it is needed, kept while there is room."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from typing import Any, Final
+
+import torch
+from transformers import JinaEmbeddingsV3Model
+from transformers.utils import logging as progress
+
+from samespace.backends.jina_local import attention
+from samespace.backends.jina_local.adapters import merge
+from samespace.backends.jina_local.checkpoint import MODEL, Checkpoint
+from samespace.errors import InvalidInput, excerpt
+from samespace.models import MODELS
+
+_LOG: Final = logging.getLogger("samespace")
+
+
+class Weights:
+    """Weight sets by task, at most ``most`` at a time; the one that was not used for longest goes.
+
+    Each is a whole copy of the model: an adapter changes the embedding matrix, too. ``None`` is the model
+    without an adapter. Any number of threads may ask.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype, most: int
+    ) -> None:
+        self.device, self.dtype = device, dtype
+        self.way: attention.Way = attention.best(device, dtype)
+        self._checkpoint, self._most = checkpoint, most
+        self._kept: OrderedDict[str | None, Any] = OrderedDict()
+        self._turn, self._loading = threading.Lock(), threading.Lock()
+
+    def of(self, task: str | None) -> Any:
+        """The model for a task."""
+        return self._found(task) or self._loaded(task)
+
+    def drop(self) -> None:
+        """Keep none; they are loaded again when they are needed."""
+        with self._turn:
+            self._kept.clear()
+
+    def _found(self, task: str | None) -> Any:
+        with self._turn:
+            if task in self._kept:
+                self._kept.move_to_end(task)
+            return self._kept.get(task)
+
+    def _loaded(self, task: str | None) -> Any:
+        with self._loading:  # one copy in float32 at a time
+            made = self._found(task)
+            if made is not None:
+                return made
+            with self._turn:
+                while len(self._kept) >= self._most:
+                    self._kept.popitem(last=False)
+            made = self._made(task)
+            with self._turn:
+                self._kept[task] = made
+            return made
+
+    def _made(self, task: str | None) -> Any:
+        model = _base(self._checkpoint)
+        if task is not None:
+            merge(model, self._checkpoint.adapter(task))
+        model.requires_grad_(False)
+        model = model.to(device=self.device, dtype=self.dtype).eval()
+        model.set_attn_implementation(attention.NAMES[self.way])
+        _LOG.info(
+            "%s (%s) is loaded on %s in %s; its weights are licensed %s: no commercial use without an "
+            "agreement",
+            *(MODEL, task or "no task", self.device, str(self.dtype).removeprefix("torch.")),
+            MODELS[MODEL].licence,
+        )
+        return model
+
+
+def _base(checkpoint: Checkpoint) -> Any:
+    """The model in float32, all weights of which are in the files."""
+    load: Any = JinaEmbeddingsV3Model.from_pretrained
+    bars: Any = progress
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        model, report = load(
+            checkpoint.folder,
+            add_pooling_layer=False,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InvalidInput(
+            f"the weights in {checkpoint.folder} cannot be loaded: {excerpt(str(error))}"
+        ) from error
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+    missing = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
+    if missing:
+        raise InvalidInput(
+            f"{checkpoint.folder} lacks {len(missing)} weights of the model, {excerpt(missing[0])} first; "
+            "fetch the files again"
+        )
+    return model
