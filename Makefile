@@ -14,11 +14,11 @@ newest_python = for name in python3.13 python3.12 python3.11 python3 python; do 
 # The tests start a few hundred processes, which would each compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test soak check generate bench clean
+.PHONY: help demo test soak check generate bench bench-gpu clean
 .DELETE_ON_ERROR:
 
 help: ## list what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/installed-demo ## ingest, search and refuse, on an embedded Postgres
 	@$(BIN)/samespace demo $(ARGS)
@@ -31,6 +31,9 @@ soak: .venv/installed-all .bench/installed-peers .model/installed-model ## the f
 
 bench: .venv/installed-all .bench/installed-peers ## ratios against peers and the clients by hand (ARGS="--store qdrant --rounds 1")
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+bench-gpu: .venv/installed-all ## tokens a second of the local backend on this machine's GPU
+	$(BIN)/python -m benchmarks.local.gpu
 
 check: .venv/installed-all ## lint, format, types, import contracts, drift of generated files
 	$(BIN)/ruff check

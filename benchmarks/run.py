@@ -18,6 +18,7 @@ from rich.table import Table
 
 from benchmarks.contest import ROOT, LeftOut, Line, Options, figure
 from benchmarks.elasticsearch import lines as elasticsearch
+from benchmarks.local import lines as local
 from benchmarks.postgres import lines as postgres
 from benchmarks.qdrant import lines as qdrant
 from samespace.stores.pgvector.sql import AUTO_INDEX_ROWS
@@ -26,6 +27,7 @@ STORES: dict[str, tuple[Callable[[Options], Iterator[Line | LeftOut]], int]] = {
     "postgres": (postgres.lines, postgres.ROWS),
     "elasticsearch": (elasticsearch.lines, elasticsearch.ROWS),
     "qdrant": (qdrant.lines, qdrant.ROWS),
+    "local": (local.lines, local.TEXTS),
 }
 
 
