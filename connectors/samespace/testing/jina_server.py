@@ -11,54 +11,51 @@ counted simply: words and punctuation marks, and two special ones a text.
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
-import numpy as np
-
+from samespace.backends.jina_api.late import TOGETHER as TOKENS_TOGETHER
+from samespace.backends.jina_api.serving import (
+    PATH,
+    Json,
+    Refusal,
+    Request,
+    answered,
+    bearer,
+    error_body,
+    model_of,
+    parsed,
+    requested,
+    room_for,
+    shown,
+    texts_of,
+    too_long,
+    wrong_key,
+)
 from samespace.errors import InvalidInput
-from samespace.models import Model, find_model
 from samespace.protocols import Matrix
 from samespace.testing.jina_quota import Quota, QuotaUsed
 from samespace.testing.jina_vectors import LexicalModel, count_tokens, first_tokens
 
-PATH: Final = "/v1/embeddings"
-TOKENS_TOGETHER: Final = 8192
-"""What the inputs of one request with late chunking have room for, whatever the model's context."""
-_COMMON: Final = frozenset({"model", "input", "embedding_type", "truncate"})
-_TYPES: Final = ("float", "base64", "binary", "ubinary")
-
-Json = dict[str, Any]
-
-
-class Refusal(Exception):
-    """An error answer of the API: its status and its body."""
-
-    def __init__(self, status: int, body: Json) -> None:
-        super().__init__(status, body)
-        self.status = status
-        self.body = body
-
-
-def error_body(code: str, detail: str = "refused", *, nested: bool = False) -> Json:
-    """An error in the one or the other form that the API has."""
-    said = {"code": code, "request_id": "req-0"}
-    return {"detail": {"message": detail, **said}} if nested else {"detail": detail, **said}
-
-
-def invalid(field: str, message: str, *, type: str = "value_error") -> Refusal:
-    """The 422 that a wrong parameter gets."""
-    complaint = {"field": field, "message": message, "type": type, "input": None}
-    return Refusal(422, {"detail": "Validation error", "errors": [complaint]})
+__all__ = [
+    "PATH",
+    "TOKENS_TOGETHER",
+    "Answer",
+    "JinaServer",
+    "Json",
+    "Refusal",
+    "Script",
+    "error_body",
+    "shown",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +189,7 @@ class JinaServer:
         """The answer to one request."""
         try:
             self._check_key(authorization)
-            request = _parsed(body)
+            request = parsed(body)
             with self._lock:
                 self._requests.append(request)
                 script = self._scripts.popleft() if self._scripts else _true
@@ -228,58 +225,37 @@ class JinaServer:
         self._closed.wait()
 
     def _check_key(self, authorization: str | None) -> None:
-        if not authorization:
-            raise Refusal(401, error_body("AUTH_MISSING_API_KEY", "API key is missing"))
-        scheme, _, key = authorization.partition(" ")
-        if scheme != "Bearer":
-            raise Refusal(401, error_body("AUTH_INVALID_FORMAT", "Use: Bearer <key>"))
-        if key not in self._keys:
-            raise Refusal(401, error_body("AUTH_INVALID_API_KEY", "API key is invalid"))
+        if bearer(authorization) not in self._keys:
+            raise wrong_key()
 
-    def _embedded(self, request: Json) -> Json:
-        model = _model(request)
-        _check_parameters(request, model)
-        texts = _texts(request, self._items_per_request)
-        texts, tokens = self._within_context(texts, request, model)
-        vectors = self._vectors(texts, {**request, **self._forced}, model)
-        items = [
-            {"object": "embedding", "index": place, "embedding": each}
-            for place, each in enumerate(shown(vectors, request.get("embedding_type", "float")))
-        ]
-        return {
-            "model": request["model"],
-            "object": "list",
-            "usage": {"total_tokens": tokens},
-            "data": items[::-1] if self._shuffled else items,
-        }
+    def _embedded(self, body: Json) -> Json:
+        request = requested(body, most=self._items_per_request)
+        texts, tokens = self._within_context(request)
+        answer = answered(request, self._vectors(texts, replace(request, **self._forced)), tokens)
+        return {**answer, "data": answer["data"][::-1]} if self._shuffled else answer
 
-    def _vectors(self, texts: list[str], request: Json, model: Model) -> Matrix:
-        answering = _model({"model": self._stand_ins.get(model.name, model.name)})
+    def _vectors(self, texts: list[str], request: Request) -> Matrix:
+        named = request.model.name
+        answering = model_of({"model": self._stand_ins.get(named, named)})
         return LexicalModel(answering).embed(
             texts,
-            task=request.get("task", model.default_task) if answering.tasks else None,
-            dimensions=request.get("dimensions", model.dimensions),
-            normalized=request.get("normalized", True),
-            late_chunking=request.get("late_chunking", False),
+            task=request.task if answering.tasks else None,
+            dimensions=request.dimensions,
+            normalized=request.normalized,
+            late_chunking=request.late_chunking,
         )
 
-    def _within_context(
-        self, texts: list[str], request: Json, model: Model
-    ) -> tuple[list[str], int]:
+    def _within_context(self, request: Request) -> tuple[list[str], int]:
         """The texts, cut where ``truncate`` says so, and their tokens; else the refusal."""
-        context = self._context or model.context
-        counts = [count_tokens(text) for text in texts]
-        together = request.get("late_chunking", False)
-        context = min(context, TOKENS_TOGETHER) if together else context
-        longest = sum(counts) if together else max(counts)
-        if longest <= context:
-            return texts, sum(counts)
-        if together or not request.get("truncate", False):
-            detail = f"Input of {longest} tokens exceeds the limit of {context} tokens"
-            raise Refusal(400, error_body("INPUT_TOKEN_LIMIT_EXCEEDED", detail))
-        return [first_tokens(text, context) for text in texts], sum(
-            min(count, context) for count in counts
-        )
+        room = room_for(request, self._context)
+        counts = [count_tokens(text) for text in request.texts]
+        longest = sum(counts) if request.late_chunking else max(counts)
+        if longest <= room:
+            return request.texts, sum(counts)
+        if request.late_chunking or not request.truncate:
+            raise too_long(f"Input of {longest} tokens exceeds the limit of {room} tokens")
+        cut = [first_tokens(text, room) for text in request.texts]
+        return cut, sum(min(count, room) for count in counts)
 
 
 def _true(truth: Callable[[], Json]) -> Answer:
@@ -290,78 +266,12 @@ def _encoded(value: object) -> bytes:
     return value.encode() if isinstance(value, str) else json.dumps(value).encode()
 
 
-def _parsed(body: bytes) -> Json:
-    try:
-        request = json.loads(body)
-    except ValueError:
-        request = None
-    if not isinstance(request, dict):
-        raise invalid("body", "Input should be a JSON object")
-    return request
-
-
-def _model(request: Json) -> Model:
-    name = request.get("model")
-    model = find_model(name) if isinstance(name, str) else None
-    if model is None:
-        raise Refusal(400, error_body("INPUT_MODEL_NOT_FOUND", "Model not found"))
-    return model
-
-
-def _check_parameters(request: Json, model: Model) -> None:
-    known = {
-        *_COMMON,
-        *(["task"] if model.tasks else []),
-        *(["dimensions"] if model.takes_dimensions else []),
-        *(["normalized"] if model.takes_normalized else []),
-        *(["late_chunking"] if model.late_chunking else []),
-    }
-    for name in request:
-        if name not in known:
-            raise invalid(name, "Extra inputs are not permitted", type="extra_forbidden")
-    if "task" in request and request["task"] not in model.tasks:
-        raise invalid("task", f"Input should be one of {', '.join(model.tasks)}", type="enum")
-    size = request.get("dimensions", model.dimensions)
-    if type(size) is not int or not model.min_dimensions <= size <= model.dimensions:
-        bounds = f"{model.min_dimensions} to {model.dimensions}"
-        raise invalid("dimensions", f"Input should be {bounds}", type="out_of_range")
-    for name in ("normalized", "truncate", "late_chunking"):
-        if type(request.get(name, False)) is not bool:
-            raise invalid(name, "Input should be a boolean", type="bool_type")
-    if request.get("embedding_type", "float") not in _TYPES:
-        raise invalid("embedding_type", f"Input should be one of {', '.join(_TYPES)}", type="enum")
-
-
-def _texts(request: Json, most: int) -> list[str]:
-    given = request.get("input")
-    items: Sequence[Any] = given if isinstance(given, list) else [given]
-    if not items:
-        raise invalid("input", "List should have at least 1 item", type="too_short")
-    if len(items) > most:
-        raise invalid("input", f"List should have at most {most} items", type="too_long")
-    texts: list[Any] = [item.get("text") if isinstance(item, dict) else item for item in items]
-    for place, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise invalid(f"input.{place}", "Input should be a text", type="string_type")
-    return texts
-
-
 def _tokens(request: Json) -> int:
     """The tokens of what is readable as texts; a request that is refused for its form costs none."""
     try:
-        return sum(map(count_tokens, _texts(request, sys.maxsize)))
+        return sum(map(count_tokens, texts_of(request, sys.maxsize)))
     except Refusal:
         return 0
-
-
-def shown(vectors: Matrix, embedding_type: str) -> list[Any]:
-    """Each vector as the request wants it: numbers, base64, or sign bits."""
-    if embedding_type == "base64":
-        return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors]
-    if embedding_type == "float":
-        return list(vectors.tolist())
-    packed = np.packbits(vectors > 0, axis=1).astype(int)
-    return list((packed - 128 if embedding_type == "binary" else packed).tolist())
 
 
 class _HTTPServer(ThreadingHTTPServer):
