@@ -111,6 +111,11 @@ class AsyncJinaLocalBackend:
         """Always: the tokenizer is the model's own."""
         return True
 
+    @property
+    def servable(self) -> Loaded:
+        """The model with all of its tasks, for :func:`samespace.server.create_app`."""
+        return self._loaded
+
     def usage(self) -> Usage:
         """What this thread's (or task's) last call took, and which of its texts were cut."""
         return self._usage.get()

@@ -42,9 +42,15 @@ class Pooled:
     """What was found, and what it took."""
 
     means: Means
-    tokens: int
+    counts: list[int]
+    """The tokens of each that went through the model."""
     cut: tuple[int, ...] = ()
     """Positions of the texts that were longer than the model takes."""
+
+    @property
+    def tokens(self) -> int:
+        """All tokens."""
+        return sum(self.counts)
 
 
 class Engine:
@@ -60,7 +66,7 @@ class Engine:
         self, texts: Sequence[str], task: str | None, *, cuts: bool, stop: Stop = bool
     ) -> Pooled:
         """The mean over each text's tokens; :class:`TokenLimitExceeded` unless too long ones are cut."""
-        found, tokens, long = _Sums(len(texts)), 0, list[int]()
+        found, long = _Sums(len(texts)), list[int]()
         prompt = prompt_of(task)
         slices = [range(len(texts))[start : start + SLICE] for start in range(0, len(texts), SLICE)]
         encode = [partial(self._encoded, texts, part, prompt) for part in slices]
@@ -69,11 +75,10 @@ class Engine:
             if long and not cuts:
                 continue  # only to name the others
             cut = [self.tokens.cut(each) if len(each) > LIMIT else each for each in ids]
-            tokens += sum(map(len, cut))
             self._run(map(whole, cut, part), task, found, stop)
         if long and not cuts:
             raise too_long(long)
-        return Pooled(found.means(), tokens, tuple(long))
+        return Pooled(found.means(), found.counts(), tuple(long))
 
     def _encoded(self, texts: Sequence[str], part: range, prompt: str) -> list[Ids]:
         return self.tokens.of([texts[place] for place in part], prompt)
@@ -128,11 +133,11 @@ class Engine:
         if is_long and not cuts:
             raise too_long([0])
         found, segment = _Sums(1), whole(self.tokens.cut(ids) if is_long else ids, 0)
-        with self._aside():
+        with self.aside():
             found.add([segment], self._forward([segment], task))
-        return Pooled(found.means(), len(segment), (0,) if is_long else ())
+        return Pooled(found.means(), found.counts(), (0,) if is_long else ())
 
-    def _aside(self) -> Any:
+    def aside(self) -> Any:
         """On a device with a queue of its own, one that goes before the batches'."""
         if self.weights.device.type != "cuda":
             return torch.inference_mode()
@@ -210,6 +215,10 @@ class _Sums:
         for segment in batch:
             for span in segment.spans:
                 self._counts[span.owner] += span.stop - span.start
+
+    def counts(self) -> list[int]:
+        """The tokens of each vector."""
+        return [int(count) for count in self._counts]
 
     def means(self) -> Means:
         """The sums divided."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -13,10 +13,11 @@ import torch
 
 from samespace.backends.http.exchange import check_documents, check_texts
 from samespace.backends.jina_local import checkpoint, options
-from samespace.backends.jina_local.engine import Engine, Means, Stop, prompt_of
+from samespace.backends.jina_local.engine import Engine, Means, Pooled, Stop, prompt_of
 from samespace.backends.jina_local.tokens import Tokens
 from samespace.backends.jina_local.weights import Weights
 from samespace.errors import EmbeddingError, excerpt
+from samespace.models import MODELS, Model
 from samespace.protocols import Matrix, Usage
 from samespace.space import EmbeddingSpace
 from samespace.vectors import embedded
@@ -79,6 +80,46 @@ class Loaded:
         for task in list(dict.fromkeys(tasks))[: self._sets]:
             self.engine.weights.of(task)
 
+    @property
+    def model(self) -> Model:
+        """The model whose checkpoint it is."""
+        return MODELS[checkpoint.MODEL]
+
+    def texts(
+        self,
+        texts: Sequence[str],
+        task: str | None,
+        *,
+        cuts: bool,
+        stop: Stop = bool,
+        urgent: bool = False,
+    ) -> Pooled:
+        """Means of each text by itself; ``urgent`` goes before the batches that are under way."""
+        check_texts(texts)
+        with _explained():
+            if urgent and len(texts) == 1:
+                return self.engine.query(texts[0], task, cuts=cuts)
+            with self.engine.aside() if urgent else nullcontext():
+                return self.engine.texts(texts, task, cuts=cuts, stop=stop)
+
+    def chunks(
+        self, documents: Sequence[Sequence[str]], task: str | None, *, stop: Stop = bool
+    ) -> tuple[list[Means], int]:
+        """Means of the chunks of documents, each in sight of its document's others; and all tokens."""
+        check_documents(documents)
+        with _explained():
+            return self.engine.chunks(documents, task, stop=stop)
+
+    def count_tokens(self, texts: Sequence[str], task: str | None) -> list[int]:
+        """Tokens of each text: prompt and special ones included."""
+        check_texts(texts)
+        return [len(ids) for ids in self.engine.tokens.of(texts, prompt_of(task))]
+
+    def count_together(self, chunks: Sequence[str], task: str | None) -> int:
+        """Tokens of the document that these are the chunks of: prompt and special ones included."""
+        tokens = self.engine.tokens
+        return len(tokens.framed(tokens.bare([prompt_of(task).strip(), *chunks])))
+
     def drop(self) -> None:
         """Let the weights go."""
         if self._made is not None:
@@ -124,25 +165,16 @@ class LocalModel:
 
     def queries(self, texts: Sequence[str], stop: Stop = bool) -> Answer:
         """Vectors of texts with its queries' task; a single one waits for no others."""
-        if len(texts) != 1:
-            return self._texts(texts, self.space.query_task, stop)
-        check_texts(texts)
-        with _explained():
-            found = self.loaded.engine.query(texts[0], self.space.query_task, cuts=self._cuts)
-        return Answer(self._sized(found.means), Usage(found.tokens, found.cut))
+        return self._texts(texts, self.space.query_task, stop, urgent=len(texts) == 1)
 
     def chunks(self, documents: Sequence[Sequence[str]], stop: Stop = bool) -> ChunkAnswer:
         """Vectors of the chunks of documents, each in sight of its document's others."""
-        check_documents(documents)
-        with _explained():
-            found, tokens = self.loaded.engine.chunks(documents, self.space.task, stop=stop)
+        found, tokens = self.loaded.chunks(documents, self.space.task, stop=stop)
         return ChunkAnswer([self._sized(means) for means in found], Usage(tokens))
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text as the space's task has it: prompt and special ones included."""
-        check_texts(texts)
-        tokens = self.loaded.engine.tokens
-        return [len(ids) for ids in tokens.of(texts, prompt_of(self.space.task))]
+        return self.loaded.count_tokens(texts, self.space.task)
 
     def provenance(self) -> Mapping[str, str]:
         """What makes the vectors."""
@@ -155,10 +187,10 @@ class LocalModel:
             "truncation": "reported" if self._cuts else "never",
         }
 
-    def _texts(self, texts: Sequence[str], task: str | None, stop: Stop) -> Answer:
-        check_texts(texts)
-        with _explained():
-            found = self.loaded.engine.texts(texts, task, cuts=self._cuts, stop=stop)
+    def _texts(
+        self, texts: Sequence[str], task: str | None, stop: Stop, *, urgent: bool = False
+    ) -> Answer:
+        found = self.loaded.texts(texts, task, cuts=self._cuts, stop=stop, urgent=urgent)
         return Answer(self._sized(found.means), Usage(found.tokens, found.cut))
 
     def _sized(self, means: Means) -> Matrix:
