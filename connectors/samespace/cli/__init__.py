@@ -26,6 +26,7 @@ from samespace.cli import (
     migrating,
     moving,
     server,
+    serving,
     verifying,
 )
 from samespace.cli.printed import Migrating
@@ -48,6 +49,7 @@ app.command("doctor")(doctor.doctor)
 app.command("identify")(adopting.identify_collection)
 app.command("adopt")(adopting.adopt)
 app.command("grants")(migrating.grants)
+app.command("embed-server")(serving.embed_server)
 app.add_typer(server.app, name="embedded")
 app.add_typer(guard.app, name="guard")
 migrating.app.command("run", cls=Migrating)(moving.run)
