@@ -9,9 +9,9 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import ClassVar, Final, Literal, Self
 
+from samespace.backends.computing import computed
 from samespace.backends.jina_local.checkpoint import MODEL
 from samespace.backends.jina_local.model import Loaded, LocalModel
-from samespace.backends.jina_local.running import computed
 from samespace.errors import InvalidInput, excerpt
 from samespace.models import MODELS
 from samespace.protocols import Matrix, Usage, Vector

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from samespace.backends.computing import Stop, Stopped
 from samespace.backends.jina_local import attention
 from samespace.backends.jina_local.checkpoint import MODEL
 from samespace.backends.jina_local.segments import Ids, Segment, Span, batches, whole, windows
@@ -29,12 +30,6 @@ OVERLAP: Final = 512
 """Tokens of left context that each later window of a document begins with."""
 SLICE: Final = 1024
 """Texts that are sorted by length together; the next so many are made tokens of meanwhile."""
-
-Stop = Callable[[], bool]
-
-
-class Stopped(Exception):
-    """The caller is gone."""
 
 
 @dataclass(frozen=True, slots=True)

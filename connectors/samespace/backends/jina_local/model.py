@@ -11,9 +11,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 
+from samespace.backends.computing import Stop
 from samespace.backends.http.exchange import check_documents, check_texts
 from samespace.backends.jina_local import checkpoint, options
-from samespace.backends.jina_local.engine import Engine, Means, Pooled, Stop, prompt_of
+from samespace.backends.jina_local.engine import Engine, Means, Pooled, prompt_of
 from samespace.backends.jina_local.tokens import Tokens
 from samespace.backends.jina_local.weights import Weights
 from samespace.errors import EmbeddingError, excerpt

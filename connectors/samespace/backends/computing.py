@@ -7,9 +7,13 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from samespace.backends.jina_local.engine import Stop
-
 T = TypeVar("T")
+Stop = Callable[[], bool]
+"""Whether nobody waits for the rest any more."""
+
+
+class Stopped(Exception):
+    """The caller is gone."""
 
 
 async def computed_async(work: Callable[[Stop], T]) -> T:
