@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from samespace.backends.openai_compatible.client_async import (
         AsyncOpenAICompatibleBackend as AsyncOpenAICompatibleBackend,
     )
+    from samespace.backends.sentence_transformer.client import (
+        SentenceTransformerBackend as SentenceTransformerBackend,
+    )
+    from samespace.backends.sentence_transformer.client_async import (
+        AsyncSentenceTransformerBackend as AsyncSentenceTransformerBackend,
+    )
     from samespace.documents import (
         CollectionInfo as CollectionInfo,
     )
@@ -100,6 +106,8 @@ _HOMES: Final = {
     "backends.http.limits": ("Limits",),
     "backends.openai_compatible.client": ("OpenAICompatibleBackend",),
     "backends.openai_compatible.client_async": ("AsyncOpenAICompatibleBackend",),
+    "backends.sentence_transformer.client": ("SentenceTransformerBackend",),
+    "backends.sentence_transformer.client_async": ("AsyncSentenceTransformerBackend",),
     "documents": ("CollectionInfo", "Document", "Hit", "Parent", "Rejected", "WriteReport"),
     "errors": ("SamespaceError",),
     "filters": ("everything", "field"),

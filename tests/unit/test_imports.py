@@ -19,7 +19,9 @@ DRIVERS = {
     "psycopg_pool",
     "qdrant_client",
     "rich",
+    "safetensors",
     "semantic_text_splitter",
+    "sentence_transformers",
     "stamina",
     "tokenizers",
     "torch",
@@ -88,6 +90,16 @@ def test_an_address_imports_no_other_store_s_driver() -> None:
         "from samespace import open_store; open_store('qdrant::memory:', collection='c', backend"
     )
     assert not imported_by(f"{opened}='hashing').close()") & {"psycopg", "elasticsearch"}
+
+
+def test_the_api_s_backends_import_no_model_code() -> None:
+    api = "from samespace import AsyncJinaAPIBackend, JinaAPIBackend, OpenAICompatibleBackend"
+    opened = "from samespace import open_backend; open_backend('jina'); open_backend('hashing')"
+    model_code = {"safetensors", "sentence_transformers", "torch", "transformers"}
+    assert (
+        imported_by(f"import os; os.environ['JINA_API_KEY'] = 'k'; {api}; {opened}") & model_code
+        == set()
+    )
 
 
 def test_the_probe_sees_a_driver_that_is_imported() -> None:

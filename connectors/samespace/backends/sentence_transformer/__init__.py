@@ -1,0 +1,1 @@
+"""Any model that the sentence-transformers library runs, on this machine."""

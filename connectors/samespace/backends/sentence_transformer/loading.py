@@ -1,0 +1,105 @@
+"""Loading a model from a folder or the hub: its files alone, never its code."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from huggingface_hub import try_to_load_from_cache
+from sentence_transformers import SentenceTransformer
+
+from samespace.backends.sentence_transformer.checking import check_type, checked_source
+from samespace.errors import BackendUnavailable, InvalidInput, excerpt
+
+_CACHE: Final = "SENTENCE_TRANSFORMERS_HOME"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model, its whole name where the hub has it, and the commit of its files where that is known."""
+
+    model: SentenceTransformer
+    name: str | None = None
+    revision: str = ""
+
+
+def loaded(model: object, *, device: str | None, revision: str | None) -> Loaded:
+    """The model that is meant.
+
+    :class:`InvalidInput` if it cannot be run here; :class:`BackendUnavailable` if the hub cannot be
+    asked.
+    """
+    if isinstance(model, SentenceTransformer):
+        return _given(model, device, revision)
+    source = checked_source(model)
+    if isinstance(source, Path) and revision is not None:
+        raise InvalidInput("revision is of the hub's models; leave it out with a folder")
+    _check_device(device)
+    found = _read(source, device, revision)
+    check_type(getattr(found.config, "model_type", None), str(source))
+    if isinstance(source, Path):
+        return Loaded(found)
+    return Loaded(found, source, _commit(source, revision))
+
+
+def _given(model: SentenceTransformer, device: str | None, revision: str | None) -> Loaded:
+    for name, value in {"device": device, "revision": revision}.items():
+        if value is not None:
+            raise InvalidInput(f"{name} is for a model that is still to be loaded; leave it out")
+    check_type(getattr(model.config, "model_type", None), "the model")
+    return Loaded(model)
+
+
+def _check_device(device: object) -> None:
+    if device is None:
+        return
+    try:
+        torch.empty(1, device=torch.device(str(device)))
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        raise InvalidInput(
+            f'device is {excerpt(device)}, which is not there ({excerpt(str(error))}); pass "cuda", "cpu" '
+            "or leave it out"
+        ) from error
+
+
+def _read(source: Path | str, device: str | None, revision: str | None) -> SentenceTransformer:
+    try:
+        return SentenceTransformer(
+            os.fspath(source), device=device, revision=revision, trust_remote_code=False
+        )
+    except Exception as error:
+        raise _unreadable(source, error) from error
+
+
+def _unreadable(source: Path | str, error: Exception) -> InvalidInput | BackendUnavailable:
+    """What to do about a model that the library cannot load."""
+    said = str(error)
+    if "trust_remote_code" in said:
+        return InvalidInput(
+            f"{source} needs code of its own, which is never run; use a server that has it with "
+            "OpenAICompatibleBackend (backend openai:URL)"
+        )
+    if isinstance(source, Path):
+        return InvalidInput(f"{source} cannot be loaded ({excerpt(said)}); fetch all of its files")
+    return BackendUnavailable(
+        f"{source} is not in the hub's cache and cannot be fetched ({excerpt(said)}); check the name, "
+        "the network and HF_ENDPOINT, or pass a folder"
+    )
+
+
+def _commit(name: str, revision: str | None) -> str:
+    """The commit in whose folder of the hub's cache the model's files are.
+
+    :class:`InvalidInput` if modules.json is not among them: the library would then have guessed.
+    """
+    cache: Any = os.environ.get(_CACHE)
+    found = try_to_load_from_cache(name, "modules.json", cache_dir=cache, revision=revision)
+    if not isinstance(found, str):
+        raise InvalidInput(
+            f"{name} has no modules.json, which says how tokens become one vector, and that is not to be "
+            "guessed; name a sentence-transformers model, or pass a loaded SentenceTransformer"
+        )
+    return Path(found).parent.name
