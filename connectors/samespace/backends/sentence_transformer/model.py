@@ -13,6 +13,7 @@ import sentence_transformers
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
 
 from samespace.backends.computing import Stop, Stopped
 from samespace.backends.http.exchange import check_texts
@@ -81,7 +82,7 @@ class Model:
         self._prompts = checking.checked_prompts(prompts, own, declared=space is not None)
         with _TAKING:
             self._turns = _TURNS.setdefault(self._model, Turns())
-        self._limit = _limit(self._model)
+        self._limit, self._uncut = _limit(self._model), _uncut(self._model)
         self.space = checking.space_of(space, loaded.name, self._native(), dimensions)
         checking.check_sides(self.space, self._prompts)
 
@@ -132,15 +133,17 @@ class Model:
         return found
 
     def _lengths(self, texts: list[str], side: str) -> list[int]:
+        if self._uncut is not None:
+            prompted = [self._prompts.get(side, "") + text for text in texts]
+            encodings = self._uncut.encode_batch_fast(prompted, add_special_tokens=False)
+            return [len(each) for each in encodings]
         features = self._model.preprocess(
             texts,
             prompt=self._prompts.get(side),
             task=_TASKS[side],
             processing_kwargs=_WHOLE,
         )
-        ids, offsets = features.get("input_ids"), features.get("offsets")
-        if isinstance(ids, torch.Tensor) and isinstance(offsets, torch.Tensor):
-            return [int(length) for length in np.diff([*offsets.tolist(), len(ids)])]
+        ids = features.get("input_ids")
         if isinstance(ids, list) and len(ids) == len(texts):
             return [len(each) for each in ids]
         raise InvalidInput(
@@ -204,14 +207,28 @@ class Model:
         )
 
 
+_LIMITS: Final = ("max_seq_length", "query_length", "document_length")
+"""Where a model says how many tokens it looks at; the least of them goes for both sides."""
+
+
 def _limit(model: SentenceTransformer) -> float:
     """The most tokens of a text that the model looks at; infinite where it takes all of them."""
-    limits = [getattr(model[0], name, None) for name in ("max_seq_length", *_SIDES_LIMITS)]
+    limits = [getattr(model[0], name, None) for name in _LIMITS]
+    cutting = getattr(getattr(model[0], "tokenizer", None), "truncation", None)
+    if isinstance(cutting, Mapping):  # a bare tokenizer's, as static models have
+        limits.append(cutting.get("max_length"))
     return min((limit for limit in limits if limit), default=float("inf"))
 
 
-_SIDES_LIMITS: Final = ("query_length", "document_length")
-"""A model may cut one side sooner; the shorter limit then goes for both."""
+def _uncut(model: SentenceTransformer) -> Any:
+    """A copy of a static model's tokenizer that cuts nothing; None for other models."""
+    tokenizer: Any = getattr(model[0], "tokenizer", None)
+    if not isinstance(tokenizer, Tokenizer):
+        return None
+    copy: Any = Tokenizer.from_str(tokenizer.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    return copy
 
 
 @contextmanager
