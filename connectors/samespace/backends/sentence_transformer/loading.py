@@ -85,8 +85,8 @@ def _unreadable(source: Path | str, error: Exception) -> InvalidInput | BackendU
     if isinstance(source, Path):
         return InvalidInput(f"{source} cannot be loaded ({excerpt(said)}); fetch all of its files")
     return BackendUnavailable(
-        f"{source} is not in the hub's cache and cannot be fetched ({excerpt(said)}); check the name, "
-        "the network and HF_ENDPOINT, or pass a folder"
+        f"{source} cannot be had from the hub or its cache ({excerpt(said)}); check the name, the network "
+        "and HF_ENDPOINT, or pass a folder"
     )
 
 
