@@ -164,10 +164,24 @@ def test_what_is_cut_is_named(shallow: Path) -> None:
     assert farthest(found[1], found[2]) <= 1e-5
 
 
-def test_ten_megabytes_are_refused_or_go_through_in_windows(local: JinaLocalBackend) -> None:
-    text = "a b " * 50_000
-    with pytest.raises(TokenLimitExceeded, match="nothing was truncated"):
-        local.embed_documents([text])
+@pytest.mark.parametrize("size", [200_000, pytest.param(10_000_000, marks=pytest.mark.soak)])
+def test_megabytes_of_text_are_refused_and_not_cut(local: JinaLocalBackend, size: int) -> None:
+    with counted(engine_of(local)) as batches:
+        with pytest.raises(TokenLimitExceeded, match="nothing was truncated"):
+            local.embed_documents(["a b " * (size // 4)])
+        assert batches == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_five_whole_windows_are_what_the_paper_s_code_makes(shallow: Path) -> None:
+    local = JinaLocalBackend(shallow, device="cpu")
+    chunks = [text + " a" * 300 for text in paragraphs(110)]
+    with counted(engine_of(local)) as batches:
+        (found,) = local.embed_chunks([chunks])
+    assert batches[:4] == [8192] * 4
+    assert len(batches) == 5
+    assert farthest(found, Naive(shallow, "retrieval.passage").late(chunks)) <= 1e-5
 
 
 # What is refused

@@ -67,6 +67,9 @@ def _varlen(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Heads of shape ``(1, heads, tokens, size)`` in, ``(1, tokens, heads, size)`` out."""
+    if len(samespace_ends.lengths) == 1:
+        alone = scaled_dot_product_attention(query, key, value, scale=scaling)
+        return alone.transpose(1, 2), None
     longest, offsets = max(samespace_ends.lengths), samespace_ends.offsets
     flat = [each[0].transpose(0, 1).contiguous() for each in (query, key, value)]
     found: Tensor = _kernel()(*flat, offsets, offsets, longest, longest, scale=scaling)

@@ -14,7 +14,7 @@ _DTYPES: Final = {
     "float16": torch.float16,
 }
 _BUDGETS: Final = {"cuda": 32_768, "cpu": 4_096}
-"""Tokens at once by kind of device: what keeps it busy, measured at v3's shape."""
+"""Tokens at once by kind of device: a GPU is kept busy, a processor's caches are not left behind."""
 
 
 def checked_device(device: object) -> torch.device:
