@@ -4,24 +4,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Sequence
 from types import TracebackType
-from typing import ClassVar, Final, Literal, Self
+from typing import Final, Literal, Self
 
-from samespace.backends.computing import computed
+from samespace.backends.computed import ComputedBackend
+from samespace.backends.computing import NOTHING, computed
 from samespace.backends.jina_local.checkpoint import MODEL
 from samespace.backends.jina_local.model import Loaded, LocalModel
 from samespace.errors import InvalidInput, excerpt
 from samespace.models import MODELS
-from samespace.protocols import Matrix, Usage, Vector
+from samespace.protocols import Matrix
 from samespace.space import EmbeddingSpace
 
 DEFAULT_TASK: Final = "retrieval.passage"
-_NOTHING: Final = Usage(0)
 
 
-class JinaLocalBackend:
+class JinaLocalBackend(ComputedBackend):
     """jina-embeddings-v3 on this machine's GPU or CPU: documents embedded as ``task``, queries as its twin.
 
     ``model_or_folder`` is the model's name, whose weights are then in Hugging Face's cache or fetched at
@@ -46,8 +45,6 @@ class JinaLocalBackend:
 
     :class:`InvalidInput` for another model, a folder that lacks something, a device that is not there.
     """
-
-    is_async: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -77,7 +74,7 @@ class JinaLocalBackend:
             revision=revision,
         )
         self._model = LocalModel(self._loaded, space, cuts=on_too_long == "truncate")
-        self._usage = ContextVar("usage", default=_NOTHING)
+        super().__init__(self._model)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._loaded!r}, space={str(self.space)!r})"
@@ -103,50 +100,9 @@ class JinaLocalBackend:
         computed(lambda _: self._loaded.load(tasks))
 
     @property
-    def space(self) -> EmbeddingSpace:
-        """The space of v3's vectors with this task and size."""
-        return self._model.space
-
-    @property
-    def counts_exactly(self) -> bool:
-        """Always: the tokenizer is the model's own."""
-        return True
-
-    @property
     def servable(self) -> Loaded:
         """The model with all of its tasks, for :func:`samespace.server.create_app`."""
         return self._loaded
-
-    def usage(self) -> Usage:
-        """What this thread's (or task's) last call took, and which of its texts were cut."""
-        return self._usage.get()
-
-    def provenance(self) -> Mapping[str, str]:
-        """What makes the vectors: the model, its revision if it is known, the precision, any cutting."""
-        return self._model.provenance()
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text as a document has it: prompt and special ones included."""
-        return self._model.count_tokens(texts)
-
-    def embed_documents(self, texts: Sequence[str]) -> Matrix:
-        """Vectors of shape ``(len(texts), dimensions)``, float32, of unit norm."""
-        self._usage.set(_NOTHING)
-        found = computed(lambda stop: self._model.documents(texts, stop))
-        self._usage.set(found.usage)
-        return found.vectors
-
-    def embed_queries(self, texts: Sequence[str]) -> Matrix:
-        """As documents, with the queries' task."""
-        self._usage.set(_NOTHING)
-        found = computed(lambda stop: self._model.queries(texts, stop))
-        self._usage.set(found.usage)
-        return found.vectors
-
-    def embed_query(self, text: str) -> Vector:
-        """One query's vector, shape ``(dimensions,)``."""
-        vector: Vector = self.embed_queries([text])[0]
-        return vector
 
     def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
         """One matrix a document, shape ``(len(chunks), dimensions)``: late chunking.
@@ -156,7 +112,7 @@ class JinaLocalBackend:
         goes through in windows, each of which begins with 512 tokens of the one before as context. A
         chunk may have any length; nothing is cut.
         """
-        self._usage.set(_NOTHING)
+        self._usage.set(NOTHING)
         found = computed(lambda stop: self._model.chunks(documents, stop))
         self._usage.set(found.usage)
         return found.vectors

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 
-from samespace.backends.computing import Stop
+from samespace.backends.computing import Answer, Stop
 from samespace.backends.http.exchange import check_documents, check_texts
 from samespace.backends.jina_local import checkpoint, options
 from samespace.backends.jina_local.engine import Engine, Means, Pooled, prompt_of
@@ -138,13 +138,6 @@ class Loaded:
         tokens = Tokens(found.folder / "tokenizer.json", begin=begin, end=end, padding=padding)
         weights = Weights(found, device=self.device, dtype=self.dtype, most=self._sets)
         return Engine(weights, tokens, budget=self._budget)
-
-
-class Answer(NamedTuple):
-    """Vectors, and what they cost."""
-
-    vectors: Matrix
-    usage: Usage
 
 
 class ChunkAnswer(NamedTuple):

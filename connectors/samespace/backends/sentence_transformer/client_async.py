@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
-from typing import ClassVar, Final, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 from sentence_transformers import SentenceTransformer
 
-from samespace.backends.computing import computed_async
+from samespace.backends.computed_async import AsyncComputedBackend
 from samespace.backends.sentence_transformer.checking import checked_space
 from samespace.backends.sentence_transformer.loading import loaded
 from samespace.backends.sentence_transformer.model import Model
 from samespace.errors import InvalidInput, excerpt
-from samespace.protocols import Matrix, Usage, Vector
 from samespace.space import EmbeddingSpace
 
-_NOTHING: Final = Usage(0)
 
-
-class AsyncSentenceTransformerBackend:
+class AsyncSentenceTransformerBackend(AsyncComputedBackend):
     """Any model of the sentence-transformers library, on this machine's GPU or CPU.
 
     ``model`` is a folder with its files, its name on Hugging Face's hub (at ``revision``, if that is
@@ -48,8 +44,6 @@ class AsyncSentenceTransformerBackend:
     the model's; :class:`~samespace.errors.BackendUnavailable` if the hub cannot be asked.
     """
 
-    is_async: ClassVar[bool] = True
-
     def __init__(
         self,
         model: str | os.PathLike[str] | SentenceTransformer,
@@ -75,48 +69,4 @@ class AsyncSentenceTransformerBackend:
             batch_size=batch_size,
             cuts=on_too_long == "truncate",
         )
-        self._usage = ContextVar("usage", default=_NOTHING)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(space={str(self.space)!r})"
-
-    @property
-    def space(self) -> EmbeddingSpace:
-        """The space of the model's vectors at this size."""
-        return self._model.space
-
-    @property
-    def counts_exactly(self) -> bool:
-        """Always: the tokenizer is the model's own."""
-        return True
-
-    def usage(self) -> Usage:
-        """What this thread's (or task's) last call took, and which of its texts were cut."""
-        return self._usage.get()
-
-    def provenance(self) -> Mapping[str, str]:
-        """What makes the vectors: model, revision if it is known, library, precision, any cutting."""
-        return self._model.provenance()
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text as a document has it: prompt and special ones included."""
-        return self._model.count_tokens(texts)
-
-    async def embed_documents(self, texts: Sequence[str]) -> Matrix:
-        """Vectors of shape ``(len(texts), dimensions)``, float32, of unit norm."""
-        self._usage.set(_NOTHING)
-        found = await computed_async(lambda stop: self._model.documents(texts, stop))
-        self._usage.set(found.usage)
-        return found.vectors
-
-    async def embed_queries(self, texts: Sequence[str]) -> Matrix:
-        """As documents, with the queries' prompt."""
-        self._usage.set(_NOTHING)
-        found = await computed_async(lambda stop: self._model.queries(texts, stop))
-        self._usage.set(found.usage)
-        return found.vectors
-
-    async def embed_query(self, text: str) -> Vector:
-        """One query's vector, shape ``(dimensions,)``."""
-        vector: Vector = (await self.embed_queries([text]))[0]
-        return vector
+        super().__init__(self._model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
-from samespace.backends.computing import Stop, Stopped
+from samespace.backends.computing import Answer, Stop, Stopped
 from samespace.backends.http.exchange import check_texts
 from samespace.backends.sentence_transformer import checking
 from samespace.backends.sentence_transformer.checking import DOCUMENTS, QUERIES
@@ -54,13 +54,6 @@ class Turns:
 _TURNS: Final = WeakKeyDictionary[SentenceTransformer, Turns]()
 """A model may be in several backends; its tokenizer serves one thread."""
 _TAKING: Final = threading.Lock()
-
-
-class Answer(NamedTuple):
-    """Vectors, and what they cost."""
-
-    vectors: Matrix
-    usage: Usage
 
 
 class Model:
