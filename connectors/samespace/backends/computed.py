@@ -53,7 +53,7 @@ class ComputedBackend:
     def embed_queries(self, texts: Sequence[str]) -> Matrix:
         """As documents, as queries are."""
         self._usage.set(NOTHING)
-        return self._noted(computed(lambda stop: self._computes.queries(texts, stop)))
+        return self._noted(computed(lambda stop: self._computes.queries(texts, stop), urgent=True))
 
     def embed_query(self, text: str) -> Vector:
         """One query's vector, shape ``(dimensions,)``."""

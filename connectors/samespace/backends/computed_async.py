@@ -52,7 +52,9 @@ class AsyncComputedBackend:
     async def embed_queries(self, texts: Sequence[str]) -> Matrix:
         """As documents, as queries are."""
         self._usage.set(NOTHING)
-        return self._noted(await computed_async(lambda stop: self._computes.queries(texts, stop)))
+        return self._noted(
+            await computed_async(lambda stop: self._computes.queries(texts, stop), urgent=True)
+        )
 
     async def embed_query(self, text: str) -> Vector:
         """One query's vector, shape ``(dimensions,)``."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from samespace.protocols import Matrix, Usage
@@ -16,6 +18,8 @@ Stop = Callable[[], bool]
 
 
 NOTHING: Final = Usage(0)
+AT_ONCE: Final = 4
+"""Calls under way in each pool; a device does one after the other anyway."""
 
 
 class Stopped(Exception):
@@ -49,15 +53,48 @@ class Model(Protocol):
         """What makes the vectors."""
 
 
-async def computed_async(work: Callable[[Stop], T]) -> T:
+class Threads:
+    """Two pools of threads, of which one is for queries alone, so that none waits for documents.
+
+    asyncio's own pool is everybody's, and a call has its thread until it is done.
+    """
+
+    def __init__(self) -> None:
+        self._making, self._pools = threading.Lock(), dict[bool, ThreadPoolExecutor]()
+
+    def pool(self, *, urgent: bool) -> ThreadPoolExecutor:
+        """The pool for queries, or that for all else, made when it is first needed."""
+        with self._making:
+            if urgent not in self._pools:
+                name = "samespace-queries" if urgent else "samespace-documents"
+                self._pools[urgent] = ThreadPoolExecutor(AT_ONCE, name)
+            return self._pools[urgent]
+
+    def end(self) -> None:
+        """Wait for what is under way."""
+        for pool in self._pools.values():
+            pool.shutdown()
+        self._pools.clear()
+
+    def forget(self) -> None:
+        """A process that was forked has none of them."""
+        self._making, self._pools = threading.Lock(), {}
+
+
+THREADS: Final = Threads()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=THREADS.forget)
+
+
+async def computed_async(work: Callable[[Stop], T], *, urgent: bool = False) -> T:
     """What ``work`` returns; in a worker thread, which ends after its batch once the task is cancelled."""
-    left = threading.Event()
+    left, loop = threading.Event(), asyncio.get_running_loop()
     try:
-        return await asyncio.to_thread(work, left.is_set)
+        return await loop.run_in_executor(THREADS.pool(urgent=urgent), work, left.is_set)
     finally:
         left.set()
 
 
-def computed(work: Callable[[Stop], T]) -> T:
+def computed(work: Callable[[Stop], T], *, urgent: bool = False) -> T:  # noqa: ARG001  as its twin
     """What ``work`` returns."""
     return work(bool)

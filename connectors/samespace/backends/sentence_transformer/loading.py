@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 from huggingface_hub import try_to_load_from_cache
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Router
 
 from samespace.backends.sentence_transformer.checking import check_type, checked_source
 from samespace.errors import BackendUnavailable, InvalidInput, excerpt
@@ -40,6 +41,7 @@ def loaded(model: object, *, device: str | None, revision: str | None) -> Loaded
     _check_device(device)
     found = _read(source, device, revision)
     check_type(getattr(found.config, "model_type", None), str(source))
+    _check_plain(found)
     if isinstance(source, Path):
         return Loaded(found)
     return Loaded(found, source, _commit(source, revision))
@@ -50,7 +52,17 @@ def _given(model: SentenceTransformer, device: str | None, revision: str | None)
         if value is not None:
             raise InvalidInput(f"{name} is for a model that is still to be loaded; leave it out")
     check_type(getattr(model.config, "model_type", None), "the model")
+    _check_plain(model)
     return Loaded(model)
+
+
+def _check_plain(model: SentenceTransformer) -> None:
+    """A router's routes have limits of their own, of which the model tells the greatest alone."""
+    if any(isinstance(module, Router) for module in model):
+        raise InvalidInput(
+            "the model has routes of its own for documents and queries, which cut texts at lengths that it "
+            "does not tell; embed with CallableBackend(space, embed_documents, embed_query)"
+        )
 
 
 def _check_device(device: object) -> None:
