@@ -298,6 +298,58 @@ def test_what_is_under_way_is_answered_before_it_ends(number: signal.Signals) ->
         assert (process.returncode, said, told) == (0, "ended\n", "")
 
 
+ENDLESS = """
+from tests.server.lexical import LexicalBackend
+from samespace.server import serve
+
+class Endless(LexicalBackend):
+    def _wait(self, texts, stop):
+        print("entered", flush=True)
+        super()._wait(texts, stop)
+
+backend = Endless()
+if {loads}:
+    backend.may_load.clear()
+serve(backend, port=0, keys=("key-of-a-test",), on_listening=lambda url: print(url, flush=True))
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_while_the_weights_are_being_loaded(number: signal.Signals) -> None:
+    pipe, script = subprocess.PIPE, ENDLESS.format(loads=True)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=pipe, text=True) as process:
+        assert process.stdout
+        here = Served(process.stdout.readline().strip())
+        while here.get("/health").status_code != 200:
+            pass
+        process.send_signal(number)
+        assert process.communicate(timeout=30) == ("ended\n", None)
+    assert process.returncode == 0
+
+
+def test_it_ends_at_once_when_told_twice() -> None:
+    pipe, script = subprocess.PIPE, ENDLESS.format(loads=False)
+    with (
+        ThreadPoolExecutor() as threads,
+        subprocess.Popen(
+            [sys.executable, "-c", script], stdout=pipe, stderr=pipe, text=True
+        ) as process,
+    ):
+        assert process.stdout
+        here = Served(process.stdout.readline().strip())
+        while here.get("/ready").status_code != 200:
+            pass
+        threads.submit(here.post, input=[SLOW, "a"])
+        assert process.stdout.readline() == "entered\n"
+        process.send_signal(signal.SIGINT)
+        while _listens(here):
+            pass
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=30)
+        assert said == "ended\n"
+
+
 def _listens(here: Served) -> bool:
     host, port = here.root.removeprefix("http://").split(":")
     try:

@@ -102,22 +102,23 @@ class Service:
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        self._others.call(self._load)
+        # a daemon, for which an end does not wait: weights may take minutes
+        threading.Thread(target=self._load, name="samespace-load", daemon=True).start()
         try:
             yield
         finally:
-            self._queries.close()
-            self._others.close()
+            for lane in (self._queries, self._others):  # in a thread: clients may yet leave
+                await asyncio.to_thread(lane.close)
 
     def _load(self) -> None:
         tasks = self._servable.model.tasks
         pair = ("retrieval.passage", "retrieval.query")
         try:
             self._servable.load([*pair, *(task for task in tasks if task not in pair), None])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  it is told to whoever asks
             self.loaded.set_exception(error)
-            raise
-        self.loaded.set_result(None)
+        else:
+            self.loaded.set_result(None)
 
     # What is answered
 
