@@ -99,7 +99,17 @@ def test_nothing_is_computed_for_those_that_left(lane: Lane, backend: LexicalBac
     for each in (waiting, staying):
         lane.put(each)
     waiting.computed.cancel()
+    assert list(lane._waiting) == [staying]
     first.left.set()
     assert backend.stopped.wait(60)
     assert staying.computed.result(60).tokens == 3
     assert backend.calls == [[SLOW], ["b"]]
+
+
+def test_a_lane_that_closes_answers_nobody_who_waits(lane: Lane, backend: LexicalBackend) -> None:
+    first, waiting = held(lane, backend), job("a")
+    lane.put(waiting)
+    first.left.set()
+    lane.close()
+    assert first.computed.exception(0)
+    assert waiting.computed.cancelled()

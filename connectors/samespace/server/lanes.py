@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -54,29 +55,44 @@ class Lane:
         self._servable, self._urgent = servable, urgent
         self._waiting: deque[Job] = deque()
         self._turn = threading.Lock()
+        self._awake = False
         self._thread = ThreadPoolExecutor(1, f"samespace-{name}")
 
     def put(self, job: Job) -> None:
-        """Compute a job in its turn."""
+        """Compute a job in its turn, unless it is cancelled before that."""
         with self._turn:
+            if not self._awake:
+                self._thread.submit(self._run)
+            self._awake = True
             self._waiting.append(job)
-        self._thread.submit(self._next)
-
-    def call(self, work: Callable[[], None]) -> Future[None]:
-        """Do something else in its turn."""
-        return self._thread.submit(work)
+        job.computed.add_done_callback(lambda _: self._forget(job))
 
     def close(self) -> None:
         """Take no more, and wait for what is under way."""
-        self._thread.shutdown(cancel_futures=True)
+        with self._turn:
+            waiting = list(self._waiting)
+        for job in waiting:
+            job.computed.cancel()
+        self._thread.shutdown()
 
-    def _next(self) -> None:
-        """The job that has waited longest, and those that can join it; if one before it has not taken it."""
+    def _forget(self, job: Job) -> None:
+        """A job that nobody waits for keeps no texts here."""
+        with self._turn, suppress(ValueError):  # it may have been taken
+            self._waiting.remove(job)
+
+    def _run(self) -> None:
+        """Everything that waits, until nothing does."""
+        while jobs := self._taken():
+            there = [job for job in jobs if job.computed.set_running_or_notify_cancel()]
+            if there:
+                self._compute(there)
+
+    def _taken(self) -> list[Job]:
+        """The job that has waited longest, and those that can join it."""
         with self._turn:
             jobs = taken(self._waiting)
-        there = [job for job in jobs if job.computed.set_running_or_notify_cancel()]
-        if there:
-            self._compute(there)
+            self._awake = bool(jobs)
+            return jobs
 
     def _compute(self, jobs: Sequence[Job]) -> None:
         def stop() -> bool:
@@ -84,14 +100,18 @@ class Lane:
 
         try:
             found = self._found(jobs, stop)
-        except Exception as error:
-            if len(jobs) == 1:
-                jobs[0].computed.set_exception(error)
-            for job in jobs if len(jobs) > 1 else ():  # one of them may be to blame
-                self._thread.submit(self._compute, [job])
-            raise
+        except Exception as error:  # noqa: BLE001  whoever asked gets it
+            self._failed(jobs, error)
+            return
         for job, computed in zip(jobs, found, strict=True):
             job.computed.set_result(computed)
+
+    def _failed(self, jobs: Sequence[Job], error: Exception) -> None:
+        if len(jobs) == 1:
+            jobs[0].computed.set_exception(error)
+            return
+        for job in jobs:  # one of them may be to blame
+            self._compute([job])
 
     def _found(self, jobs: Sequence[Job], stop: Callable[[], bool]) -> list[Computed]:
         first = jobs[0].request
