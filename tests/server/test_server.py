@@ -121,16 +121,31 @@ def test_so_many_bytes_and_no_more(backend: LexicalBackend) -> None:
         assert here.post().status_code == 200
 
 
-def test_so_many_requests_at_a_time(backend: LexicalBackend) -> None:
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_so_many_requests_at_a_time(backend: LexicalBackend, size: int) -> None:
     with served(backend, most_in_flight=1) as here, ThreadPoolExecutor() as threads:
-        first = threads.submit(here.post, input=[SLOW, "a"])
+        first = threads.submit(here.post, input=[SLOW, "a" * size])
         assert backend.entered.acquire(timeout=60)
-        answer = here.post()
+        answers = [here.post(input=["b" * count, "c"]) for count in (1, 100_000)]
+        assert here.post(input="a query").status_code == 200
         backend.go.set()
         assert first.result().status_code == 200
         assert here.post().status_code == 200
+    for answer in answers:
+        assert code_of(answer) == (429, "RATE_CONCURRENCY_LIMIT_EXCEEDED")
+        assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_so_many_queries_at_a_time(backend: LexicalBackend) -> None:
+    with served(backend, most_in_flight=1) as here, ThreadPoolExecutor() as threads:
+        first = threads.submit(here.post, input=SLOW)
+        assert backend.entered.acquire(timeout=60)
+        answer = here.post(input="a query")
+        assert here.post().status_code == 200
+        backend.go.set()
+        assert first.result().status_code == 200
+        assert here.post(input="a query").status_code == 200
     assert code_of(answer) == (429, "RATE_CONCURRENCY_LIMIT_EXCEEDED")
-    assert int(answer.headers["Retry-After"]) >= 1
 
 
 def test_a_limit_is_a_number(backend: LexicalBackend) -> None:

@@ -10,7 +10,7 @@ import traceback
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +51,29 @@ _GONE: Final = 499
 """A status for nobody: the client has left."""
 READING: Final = 60.0
 """Seconds that a body may take to arrive: a client that is cut off must not keep its place for ever."""
+SMALL: Final = 64 * 2**10
+"""Bytes of a body that may be a query's, however it is escaped; so many are buffered for any connection."""
 _CODES: Final = {404: "RESOURCE_NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
+
+
+class Places:
+    """Those of one kind for the requests that may be under way at a time."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._taken = most, 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """A place while it is needed; :class:`Refusal` if all are taken."""
+        if self._taken >= self._most:
+            detail = f"More than {self._most} requests at a time"
+            body = error_body("RATE_CONCURRENCY_LIMIT_EXCEEDED", detail)
+            raise Refusal(429, body, {"Retry-After": "1"})
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
 
 
 class Service:
@@ -74,8 +96,8 @@ class Service:
         self._keys = Keys(keys)
         self._most_items = _at_least_one(most_items, "most_items")
         self._most_bytes = _at_least_one(most_bytes, "most_bytes")
-        self._most_in_flight = _at_least_one(most_in_flight, "most_in_flight")
-        self._in_flight = 0
+        most = _at_least_one(most_in_flight, "most_in_flight")
+        self._query_places, self._other_places = Places(most), Places(most)
         self._queries = Lane(self._servable, "queries", urgent=True)
         self._others = Lane(self._servable, "batches")
         self.loaded: Future[None] = Future()
@@ -136,9 +158,10 @@ class Service:
         try:
             self._keys.check(http.headers.get("authorization"))
             self._check_ready()
-            with self._place():
+            placed = not _may_be_query(http)
+            with self._other_places.one() if placed else nullcontext():
                 body = await _read_in_time(http, self._most_bytes)
-                return await self._answered(http, body)
+                return await self._answered(http, body, placed)
         except Refusal as refusal:
             return _refused(refusal)
         except ClientDisconnect:
@@ -153,23 +176,10 @@ class Service:
             return
         raise Refusal(503, error_body("SERVICE_UNAVAILABLE", detail), again)
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """One of the requests that may be under way at a time."""
-        if self._in_flight >= self._most_in_flight:
-            detail = f"More than {self._most_in_flight} requests at a time"
-            body = error_body("RATE_CONCURRENCY_LIMIT_EXCEEDED", detail)
-            raise Refusal(429, body, {"Retry-After": "1"})
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-
-    async def _answered(self, http: Http, body: bytes) -> Response:
+    async def _answered(self, http: Http, body: bytes, placed: bool) -> Response:
         """The answer, unless the client goes away before it; then its work ends at the next batch."""
         left = threading.Event()
-        work = asyncio.create_task(self._worked(body, left))
+        work = asyncio.create_task(self._worked(body, left, placed))
         gone = asyncio.create_task(_gone(http))
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -183,12 +193,14 @@ class Service:
             work.cancel()
             gone.cancel()
 
-    async def _worked(self, body: bytes, left: threading.Event) -> bytes:
+    async def _worked(self, body: bytes, left: threading.Event, placed: bool) -> bytes:
         request = await asyncio.to_thread(self._request, body)
         job = Job(request, left)
-        (self._queries if job.is_query else self._others).put(job)
-        computed = await asyncio.wrap_future(job.computed)
-        return await asyncio.to_thread(_encoded, request, computed)
+        places = self._query_places if job.is_query else self._other_places
+        with nullcontext() if placed else places.one():
+            (self._queries if job.is_query else self._others).put(job)
+            computed = await asyncio.wrap_future(job.computed)
+            return await asyncio.to_thread(_encoded, request, computed)
 
     def _request(self, body: bytes) -> Request:
         said = parsed(body)
@@ -214,8 +226,8 @@ def create_app(
     With ``keys`` a request must carry one of them as its bearer token; **without any, everybody who
     reaches the app may use it**. A request may have ``most_items`` texts (else 422) and ``most_bytes``
     (else 413), and ``most_in_flight`` of them may be under way (else 429). Single short texts have a way of
-    their own past whatever else is computed; small requests with the same task that wait at the same
-    time are computed together.
+    their own past whatever else is computed, and as many places of their own; small requests with the
+    same task that wait at the same time are computed together.
 
     :class:`~samespace.errors.InvalidInput` for a backend whose model cannot be served.
     """
@@ -239,6 +251,12 @@ def _at_least_one(count: object, name: str) -> int:
     if type(count) is not int or count < 1:
         raise InvalidInput(f"{name} is {excerpt(count)}; pass a whole number of at least 1")
     return count
+
+
+def _may_be_query(http: Http) -> bool:
+    """Whether a body says that it is so small that it is read before it has a place."""
+    said = http.headers.get("content-length", "")
+    return said.isdecimal() and int(said) <= SMALL
 
 
 async def _read_in_time(http: Http, most: int) -> bytes:
