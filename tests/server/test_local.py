@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 import signal
 import subprocess
@@ -12,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from tests.cli.running import run
 from tests.local.checkpoints import make_checkpoint
 from tests.models.paragraphs import paragraphs
-from tests.server.serving import KEY, Served, served
+from tests.server.serving import KEY, TLS, Served, served
 
 from samespace import AsyncJinaAPIBackend, Document, JinaAPIBackend, QdrantStore
 from samespace.backends.jina_local.client import JinaLocalBackend
@@ -104,6 +106,19 @@ def test_chunks_see_one_another(remote: JinaAPIBackend, local: JinaLocalBackend)
     ):
         assert farthest(left, right) <= 1e-5
     assert remote.usage() == local.usage()
+
+
+@pytest.mark.parametrize("late_chunking", [False, True])
+def test_a_text_that_is_none_is_the_client_s_fault(server: Served, late_chunking: bool) -> None:
+    asked = {"model": "jina-embeddings-v3", "input": ["a", "\ud800"]}
+    answer = httpx.post(
+        f"{server.url}/embeddings",
+        content=json.dumps({**asked, "late_chunking": late_chunking}),
+        headers={"Authorization": f"Bearer {KEY}"},
+        verify=TLS,
+    )
+    assert answer.status_code == 422
+    assert "text 1" in answer.json()["errors"][0]["message"]
 
 
 def test_forms_say_the_same(server: Served) -> None:

@@ -118,6 +118,7 @@ class Loaded:
 
     def count_together(self, chunks: Sequence[str], task: str | None) -> int:
         """Tokens of the document that these are the chunks of: prompt and special ones included."""
+        check_texts(chunks)
         tokens = self.engine.tokens
         return len(tokens.framed(tokens.bare([prompt_of(task).strip(), *chunks])))
 
