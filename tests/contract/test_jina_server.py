@@ -94,6 +94,10 @@ def test_a_key_is_asked_for(api: Api, key: str, code: str) -> None:
     assert not isinstance(api, JinaServer) or api.requests == []
 
 
+def test_the_scheme_of_a_key_may_be_in_any_case(api: Api) -> None:
+    assert post(api, key=f"bearer {KEY}").status_code == 200
+
+
 def test_one_string_is_not_taken_for_many_keys() -> None:
     with pytest.raises(InvalidInput, match="in a tuple"):
         JinaServer(keys=KEY)
