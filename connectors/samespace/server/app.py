@@ -8,11 +8,11 @@ import logging
 import threading
 import traceback
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import orjson
@@ -34,6 +34,7 @@ from samespace.backends.jina_api.serving import (
     model_of,
     parsed,
     requested,
+    shown,
     too_long,
     unknown_model,
 )
@@ -290,7 +291,16 @@ async def _gone(http: Http) -> None:
 
 
 def _encoded(request: Request, computed: Computed) -> bytes:
-    return orjson.dumps(answered(request, _sized(request, computed.means), computed.tokens))
+    embeddings = _shown(_sized(request, computed.means), request.embedding_type)
+    answer = answered(request, embeddings, computed.tokens)
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _shown(vectors: Matrix, embedding_type: str) -> Sequence[Any]:
+    """Each vector as the request wants it; numbers as an array, since lists of them take the GIL for long."""
+    if embedding_type == "float":
+        return list(np.ascontiguousarray(vectors, np.float32))
+    return shown(vectors, embedding_type)
 
 
 def _sized(request: Request, means: Matrix) -> Matrix:

@@ -231,7 +231,8 @@ class JinaServer:
     def _embedded(self, body: Json) -> Json:
         request = requested(body, most=self._items_per_request)
         texts, tokens = self._within_context(request)
-        answer = answered(request, self._vectors(texts, replace(request, **self._forced)), tokens)
+        vectors = self._vectors(texts, replace(request, **self._forced))
+        answer = answered(request, shown(vectors, request.embedding_type), tokens)
         return {**answer, "data": answer["data"][::-1]} if self._shuffled else answer
 
     def _vectors(self, texts: list[str], request: Request) -> Matrix:

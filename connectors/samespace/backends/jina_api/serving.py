@@ -171,11 +171,11 @@ def room_for(request: Request, context: int | None = None) -> int:
     return min(context, room_of(request.model)) if request.late_chunking else context
 
 
-def answered(request: Request, vectors: Matrix, tokens: int) -> Json:
-    """The answer to a request, its vectors being of shape ``(n, dimensions)``."""
+def answered(request: Request, embeddings: Sequence[Any], tokens: int) -> Json:
+    """The answer to a request, its embeddings being in the form that it wants."""
     items = [
         {"object": "embedding", "index": place, "embedding": each}
-        for place, each in enumerate(shown(vectors, request.embedding_type))
+        for place, each in enumerate(embeddings)
     ]
     return {
         "model": request.named,
