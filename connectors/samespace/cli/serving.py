@@ -47,7 +47,7 @@ def embed_server(
         int, typer.Option(min=1, metavar="N", help="Bytes that a request may have.")
     ] = 16 * 2**20,
     most_in_flight: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Requests that may be under way.")
+        int, typer.Option(min=1, metavar="N", help="Batches at a time, and as many queries.")
     ] = 64,
 ) -> None:
     """Serve a model on this machine by the contract of Jina's API, until Ctrl-C.
