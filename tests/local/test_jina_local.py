@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from tests.local.naive import Naive, counted, engine_of, farthest
 from tests.models.paragraphs import paragraphs
@@ -91,6 +92,19 @@ def test_a_batch_is_no_larger_than_its_budget(local: JinaLocalBackend) -> None:
     assert sum(batches) == sum(tokens) == local.usage().tokens
     assert max(batches) <= max(2000, *tokens)
     assert len(batches) <= 2 + sum(tokens) // 1500
+
+
+def test_positions_are_as_exact_in_half_precision(
+    checkpoint: Path, local: JinaLocalBackend
+) -> None:
+    half = JinaLocalBackend(checkpoint, device="cpu", dtype="bfloat16")
+    weights, exact = (engine_of(each).weights.of("retrieval.passage") for each in (half, local))
+    assert {weight.dtype for weight in weights.parameters()} == {torch.bfloat16}
+    assert dict(weights.named_buffers()).keys() == dict(exact.named_buffers()).keys()
+    for name, buffer in exact.named_buffers():
+        assert torch.equal(weights.get_buffer(name), buffer)
+        assert weights.get_buffer(name).dtype == buffer.dtype
+    assert np.sum(half.embed_documents(TEXTS) * local.embed_documents(TEXTS), axis=1).min() > 0.999
 
 
 # Late chunking

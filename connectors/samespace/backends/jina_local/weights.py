@@ -69,7 +69,7 @@ class Weights:
         if task is not None:
             merge(model, self._checkpoint.adapter(task))
         model.requires_grad_(False)
-        model = model.to(device=self.device, dtype=self.dtype).eval()
+        model = self._placed(model).eval()
         model.set_attn_implementation(attention.NAMES[self.way])
         _LOG.info(
             "%s (%s) is loaded on %s in %s; its weights are licensed %s: no commercial use without an "
@@ -78,6 +78,15 @@ class Weights:
             MODELS[MODEL].licence,
         )
         return model
+
+    def _placed(self, model: Any) -> Any:
+        """The weights in their precision; buffers stay as they are.
+
+        Rotary frequencies are among them: in half precision, far positions would be others.
+        """
+        for weight in model.parameters():
+            weight.data = weight.data.to(device=self.device, dtype=self.dtype)
+        return model.to(device=self.device)
 
 
 def _base(checkpoint: Checkpoint) -> Any:
