@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from inspect import signature
 from itertools import groupby
 from typing import Any, Final, Literal, NamedTuple
 
@@ -20,6 +22,8 @@ NAMES: Final[dict[Way, str]] = {
     "padded": "sdpa",
 }
 _HALF: Final = (torch.bfloat16, torch.float16)
+_CAPABILITY: Final = (8, 0)
+"""The least of a GPU that the kernel is made for."""
 
 
 class Ends(NamedTuple):
@@ -34,7 +38,7 @@ def best(device: torch.device, dtype: torch.dtype) -> Way:
     """The fastest way that there is here."""
     if device.type == "cpu":
         return "segments"
-    if device.type == "cuda" and dtype in _HALF and _kernel() is not None:
+    if device.type == "cuda" and dtype in _HALF and _runs_kernel(device):
         return "varlen"
     return "padded"
 
@@ -47,12 +51,18 @@ def ends_of(lengths: Sequence[int], device: torch.device, way: Way) -> Ends:
     return Ends(lengths, offsets.to(device, non_blocking=True))
 
 
+def _runs_kernel(device: torch.device) -> bool:
+    return _kernel() is not None and torch.cuda.get_device_capability(device) >= _CAPABILITY
+
+
+@cache
 def _kernel() -> Any:
+    """None in a torch that has none, or one that takes no ``scale`` (2.10)."""
     try:
         from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415  not in every torch
     except ImportError:
         return None
-    return varlen_attn
+    return varlen_attn if "scale" in signature(varlen_attn).parameters else None
 
 
 def _varlen(
