@@ -147,6 +147,16 @@ def test_a_window_that_would_add_nothing_is_not_made(
     assert batches == [tokens]
 
 
+def test_a_document_without_chunks_has_no_vectors(local: JinaLocalBackend) -> None:
+    with counted(engine_of(local)) as batches:
+        assert [each.shape for each in local.embed_chunks([[]])] == [(0, 1024)]
+    assert batches == []
+    assert local.usage().tokens == 0
+    found = local.embed_chunks([[], TEXTS[:3], []])
+    assert [len(each) for each in found] == [0, 3, 0]
+    assert farthest(found[1], local.embed_chunks([TEXTS[:3]])[0]) <= 1e-6
+
+
 # The limit
 
 

@@ -91,6 +91,8 @@ class Engine:
         found, tokens = _Sums(int(starts[-1])), 0
         waiting: list[Segment] = []
         for place, chunks in enumerate(documents):
+            if not chunks:
+                continue
             ids, spans = self._document(place, chunks, int(starts[place]), task)
             for window in windows(ids, spans, size=LIMIT, overlap=OVERLAP):
                 tokens += len(window)
