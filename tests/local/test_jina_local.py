@@ -24,7 +24,7 @@ from samespace.backends.computing import THREADS
 from samespace.backends.jina_local import attention
 from samespace.backends.jina_local.client import JinaLocalBackend
 from samespace.backends.jina_local.client_async import AsyncJinaLocalBackend
-from samespace.errors import InvalidInput, TokenLimitExceeded
+from samespace.errors import EmbeddingError, InvalidInput, TokenLimitExceeded
 from samespace.models import MODELS
 from samespace.opening import full_size
 from samespace.protocols import Matrix
@@ -155,6 +155,20 @@ def test_a_document_without_chunks_has_no_vectors(local: JinaLocalBackend) -> No
     found = local.embed_chunks([[], TEXTS[:3], []])
     assert [len(each) for each in found] == [0, 3, 0]
     assert farthest(found[1], local.embed_chunks([TEXTS[:3]])[0]) <= 1e-6
+
+
+def test_documents_with_a_chunk_without_tokens_are_named(copy: Path) -> None:
+    file = copy / "tokenizer.json"
+    said = json.loads(file.read_text())
+    normalizer = {"type": "Replace", "pattern": {"String": "\u200b"}, "content": ""}
+    file.write_text(json.dumps({**said, "normalizer": normalizer}))
+    backend, documents = JinaLocalBackend(copy, device="cpu"), [["a", "\u200b"], ["b"], ["\u200b"]]
+    with counted(engine_of(backend)) as batches, pytest.raises(EmbeddingError) as refused:
+        backend.embed_chunks(documents)
+    assert "document 0 (and 1 more): text 1 has nothing that the model knows" in str(refused.value)
+    assert refused.value.indices == (0, 2)
+    assert isinstance(refused.value, InvalidInput)  # a server's client is told
+    assert batches == []
 
 
 # The limit

@@ -21,7 +21,7 @@ from samespace.backends.jina_local.checkpoint import MODEL
 from samespace.backends.jina_local.segments import Ids, Segment, Span, batches, whole, windows
 from samespace.backends.jina_local.tokens import LIMIT, Tokens
 from samespace.backends.jina_local.weights import Weights
-from samespace.errors import InvalidInput, TokenLimitExceeded
+from samespace.errors import EmbeddingError, InvalidInput, TokenLimitExceeded
 from samespace.models import MODELS
 
 Means = NDArray[np.float32]
@@ -30,6 +30,10 @@ OVERLAP: Final = 512
 """Tokens of left context that each later window of a document begins with."""
 SLICE: Final = 1024
 """Texts that are sorted by length together; the next so many are made tokens of meanwhile."""
+
+
+class ChunkUnknown(EmbeddingError, InvalidInput):
+    """A chunk has no tokens: a document's fault, of which an ingest's others know nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,32 +94,32 @@ class Engine:
         starts = np.cumsum([0, *counts])
         found, tokens = _Sums(int(starts[-1])), 0
         waiting: list[Segment] = []
+        unknown = dict[int, int]()
         for place, chunks in enumerate(documents):
-            if not chunks:
-                continue
-            ids, spans = self._document(place, chunks, int(starts[place]), task)
+            parts = self.tokens.bare([prompt_of(task).strip(), *chunks])
+            empty = [number for number, part in enumerate(parts[1:]) if not len(part)]
+            if empty:
+                unknown[place] = empty[0]
+            if unknown or not chunks:
+                continue  # only to name the others
+            ids, spans = self._document(parts, int(starts[place]))
             for window in windows(ids, spans, size=LIMIT, overlap=OVERLAP):
                 tokens += len(window)
                 waiting.append(window)
                 if sum(map(len, waiting)) >= self._budget:
                     self._run(waiting, task, found, stop)
                     waiting = []
+        if unknown:
+            raise _unknown(unknown)
         self._run(waiting, task, found, stop)
         means = found.means()
         return [means[a:b] for a, b in pairwise(starts)], tokens
 
-    def _document(
-        self, place: int, chunks: Sequence[str], first: int, task: str | None
-    ) -> tuple[Ids, list[Span]]:
-        parts = self.tokens.bare([prompt_of(task).strip(), *chunks])
-        for number, part in enumerate(parts[1:]):
-            if not len(part):
-                raise InvalidInput(
-                    f"document {place}: text {number} has nothing that the model knows; leave it out"
-                )
+    def _document(self, parts: Sequence[Ids], first: int) -> tuple[Ids, list[Span]]:
+        """A prompt and chunks as one, and the tokens of each chunk; the first has the prompt's."""
         ids = self.tokens.framed(parts)
         ends = 1 + np.cumsum([len(part) for part in parts])
-        stops = [*map(int, ends[1:-1]), len(ids)][: len(chunks)]
+        stops = [*map(int, ends[1:-1]), len(ids)]
         begins = [0, *stops[:-1]]
         spans = [
             Span(first + number, begin, stop)
@@ -247,6 +251,16 @@ def too_long(places: Sequence[int]) -> TokenLimitExceeded:
         f"text {places[0]}{others}: longer than the {LIMIT} tokens of {MODEL}, prompt and special tokens "
         "included; cut it into passages (nothing was truncated)",
         indices=list(places),
+    )
+
+
+def _unknown(found: dict[int, int]) -> ChunkUnknown:
+    """Names documents by their positions."""
+    place, number = next(iter(found.items()))
+    others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return ChunkUnknown(
+        f"document {place}{others}: text {number} has nothing that the model knows; leave it out",
+        indices=list(found),
     )
 
 
