@@ -20,7 +20,7 @@ from tests.local.naive import Naive, counted, engine_of, farthest
 from tests.models.paragraphs import paragraphs
 
 from samespace import open_backend
-from samespace.backends.computing import THREADS
+from samespace.backends.computing import THREADS, Stopped
 from samespace.backends.jina_local import attention
 from samespace.backends.jina_local.client import JinaLocalBackend
 from samespace.backends.jina_local.client_async import AsyncJinaLocalBackend
@@ -192,6 +192,18 @@ def test_the_limit_includes_prompt_and_special_tokens(shallow: Path) -> None:
         local.embed_query(texts[8193] + " a a")
     found = local.embed_documents([texts[8191], texts[8192]])
     assert found.shape == (2, 1024)
+
+
+def test_the_last_of_many_texts_is_refused_before_the_first_is_embedded(
+    local: JinaLocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["a", "b", "c", "d", "e", "a" + " a" * 60, "f", "a" + " a" * 90]
+    monkeypatch.setattr("samespace.backends.jina_local.engine.SLICE", 2)
+    monkeypatch.setattr("samespace.backends.jina_local.engine.LIMIT", 60)
+    with counted(engine_of(local)) as batches, pytest.raises(TokenLimitExceeded) as refused:
+        local.embed_documents(texts)
+    assert refused.value.indices == (5, 7)
+    assert batches == []
 
 
 def test_what_is_cut_is_named(shallow: Path) -> None:
@@ -457,6 +469,29 @@ async def test_a_task_that_is_cancelled_computes_no_further(checkpoint: Path) ->
     go_on.set()
     await asyncio.to_thread(THREADS.end)
     assert len(batches) == 1
+
+
+@pytest.mark.parametrize("cuts", [False, True])
+def test_nothing_is_made_tokens_of_for_a_caller_that_is_gone(
+    local: JinaLocalBackend, monkeypatch: pytest.MonkeyPatch, cuts: bool
+) -> None:
+    engine, made, gone = engine_of(local), list[int](), threading.Event()
+    of = engine.tokens.of
+
+    def noting(texts: list[str], prompt: str) -> Any:
+        made.append(len(texts))
+        gone.set()
+        return of(texts, prompt)
+
+    def has_left() -> bool:
+        return gone.wait(10)
+
+    monkeypatch.setattr("samespace.backends.jina_local.engine.SLICE", 2)
+    monkeypatch.setattr(engine.tokens, "of", noting)
+    with pytest.raises(Stopped), counted(engine) as batches:
+        engine.texts(TEXTS[:20], "retrieval.passage", cuts=cuts, stop=has_left)
+    assert made == [2]
+    assert batches == []
 
 
 def test_what_does_not_need_it_imports_no_torch() -> None:

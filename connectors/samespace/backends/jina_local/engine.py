@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
-from typing import Any, Final
+from itertools import chain, pairwise
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from samespace.backends.jina_local.weights import Weights
 from samespace.errors import EmbeddingError, InvalidInput, TokenLimitExceeded
 from samespace.models import MODELS
 
+T = TypeVar("T")
 Means = NDArray[np.float32]
 """Shape ``(n, 1024)``, not normalised."""
 OVERLAP: Final = 512
@@ -65,18 +66,14 @@ class Engine:
         self, texts: Sequence[str], task: str | None, *, cuts: bool, stop: Stop = bool
     ) -> Pooled:
         """The mean over each text's tokens; :class:`TokenLimitExceeded` unless too long ones are cut."""
-        found, long = _Sums(len(texts)), list[int]()
-        prompt = prompt_of(task)
+        found, long, prompt = _Sums(len(texts)), list[int](), prompt_of(task)
         slices = [range(len(texts))[start : start + SLICE] for start in range(0, len(texts), SLICE)]
         encode = [partial(self._encoded, texts, part, prompt) for part in slices]
-        for part, ids in zip(slices, _ahead(encode), strict=True):
+        encoded = _ahead(encode, stop)
+        for part, ids in zip(slices, encoded if cuts else _fitting(encoded), strict=True):
             long += [place for place, each in zip(part, ids, strict=True) if len(each) > LIMIT]
-            if long and not cuts:
-                continue  # only to name the others
             cut = [self.tokens.cut(each) if len(each) > LIMIT else each for each in ids]
             self._run(map(whole, cut, part), task, found, stop)
-        if long and not cuts:
-            raise too_long(long)
         return Pooled(found.means(), found.counts(), tuple(long))
 
     def _encoded(self, texts: Sequence[str], part: range, prompt: str) -> list[Ids]:
@@ -264,14 +261,28 @@ def _unknown(found: dict[int, int]) -> ChunkUnknown:
     )
 
 
-def _ahead(work: Sequence[Callable[[], list[Ids]]]) -> Iterator[list[Ids]]:
-    """What each piece of work returns, in order; one piece is done while the caller has the last."""
+def _fitting(encoded: Iterable[list[Ids]]) -> list[list[Ids]]:
+    """All slices; what is too long in any is refused before a text of the first is embedded."""
+    slices = list(encoded)
+    long = [place for place, ids in enumerate(chain.from_iterable(slices)) if len(ids) > LIMIT]
+    if long:
+        raise too_long(long)
+    return slices
+
+
+def _ahead(work: Sequence[Callable[[], list[T]]], stop: Stop) -> Iterator[list[T]]:
+    """What each piece of work returns, in order; one piece is done while the caller has the last.
+
+    None is begun for a caller that is gone.
+    """
     if len(work) == 1:
         yield work[0]()
         return
     with ThreadPoolExecutor(1, "samespace-tokens") as thread:
         waiting = deque(map(thread.submit, work[:1]))
         for each in work[1:]:
+            if stop():
+                raise Stopped
             waiting.append(thread.submit(each))
             yield waiting.popleft().result()
         yield from (each.result() for each in waiting)
