@@ -147,6 +147,28 @@ def test_a_window_that_would_add_nothing_is_not_made(
     assert batches == [tokens]
 
 
+def test_documents_are_made_tokens_of_beside_the_model(
+    local: JinaLocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = [TEXTS[:5], [], TEXTS[5:6], TEXTS[6:8], TEXTS[8:9]]
+    alone = [local.embed_chunks([chunks])[0] for chunks in documents]
+    engine, threads = engine_of(local), list[str]()
+    bare = engine.tokens.bare
+
+    def noting(texts: list[str]) -> Any:
+        threads.append(threading.current_thread().name)
+        return bare(texts)
+
+    monkeypatch.setattr("samespace.backends.jina_local.engine.CHUNKS", 3)
+    monkeypatch.setattr(engine.tokens, "bare", noting)
+    found = local.embed_chunks(documents)
+    assert len(threads) == len(documents)
+    assert all(name.startswith("samespace-tokens") for name in threads)
+    for one, together in zip(alone, found, strict=True):
+        assert one.shape == together.shape
+        assert np.allclose(one, together, atol=1e-4)
+
+
 def test_a_document_without_chunks_has_no_vectors(local: JinaLocalBackend) -> None:
     with counted(engine_of(local)) as batches:
         assert [each.shape for each in local.embed_chunks([[]])] == [(0, 1024)]

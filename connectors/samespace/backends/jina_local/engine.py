@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -31,6 +31,8 @@ OVERLAP: Final = 512
 """Tokens of left context that each later window of a document begins with."""
 SLICE: Final = 1024
 """Texts that are sorted by length together; the next so many are made tokens of meanwhile."""
+CHUNKS: Final = 256
+"""Chunks of documents that are made tokens of together, or those of one document that has more."""
 
 
 class ChunkUnknown(EmbeddingError, InvalidInput):
@@ -87,30 +89,40 @@ class Engine:
         A document is the task's prompt and its chunks, one behind the other; the first counts the prompt
         as its own. One that is longer than the model takes goes through in windows.
         """
-        counts = [len(chunks) for chunks in documents]
-        starts = np.cumsum([0, *counts])
-        found, tokens = _Sums(int(starts[-1])), 0
+        starts = [0, *accumulate(map(len, documents))]
+        found, tokens = _Sums(starts[-1]), 0
         waiting: list[Segment] = []
-        unknown = dict[int, int]()
-        for place, chunks in enumerate(documents):
-            parts = self.tokens.bare([prompt_of(task).strip(), *chunks])
-            empty = [number for number, part in enumerate(parts[1:]) if not len(part)]
-            if empty:
-                unknown[place] = empty[0]
-            if unknown or not chunks:
-                continue  # only to name the others
-            ids, spans = self._document(parts, int(starts[place]))
+        for ids, spans in self._documents(documents, starts, prompt_of(task).strip(), stop):
             for window in windows(ids, spans, size=LIMIT, overlap=OVERLAP):
                 tokens += len(window)
                 waiting.append(window)
                 if sum(map(len, waiting)) >= self._budget:
                     self._run(waiting, task, found, stop)
                     waiting = []
-        if unknown:
-            raise _unknown(unknown)
         self._run(waiting, task, found, stop)
         means = found.means()
         return [means[a:b] for a, b in pairwise(starts)], tokens
+
+    def _documents(
+        self, documents: Sequence[Sequence[str]], starts: Sequence[int], prompt: str, stop: Stop
+    ) -> Iterator[tuple[Ids, list[Span]]]:
+        """Each that has chunks; :class:`ChunkUnknown` at the end for those that cannot be embedded."""
+        unknown = dict[int, int]()
+        groups = _groups([len(chunks) for chunks in documents])
+        encode = [partial(self._parts, documents, group, prompt) for group in groups]
+        for place, parts in enumerate(chain.from_iterable(_ahead(encode, stop))):
+            empty = [number for number, part in enumerate(parts[1:]) if not len(part)]
+            if empty:
+                unknown[place] = empty[0]
+            if len(parts) > 1 and not unknown:  # else only to name the others
+                yield self._document(parts, starts[place])
+        if unknown:
+            raise _unknown(unknown)
+
+    def _parts(
+        self, documents: Sequence[Sequence[str]], group: range, prompt: str
+    ) -> list[list[Ids]]:
+        return [self.tokens.bare([prompt, *documents[place]]) for place in group]
 
     def _document(self, parts: Sequence[Ids], first: int) -> tuple[Ids, list[Span]]:
         """A prompt and chunks as one, and the tokens of each chunk; the first has the prompt's."""
@@ -259,6 +271,17 @@ def _unknown(found: dict[int, int]) -> ChunkUnknown:
         f"document {place}{others}: text {number} has nothing that the model knows; leave it out",
         indices=list(found),
     )
+
+
+def _groups(counts: Sequence[int]) -> list[range]:
+    """Documents of these numbers of chunks, as they are made tokens of together."""
+    groups, first, chunks = list[range](), 0, 0
+    for place, count in enumerate(counts):
+        if place > first and chunks + count > CHUNKS:
+            groups.append(range(first, place))
+            first, chunks = place, 0
+        chunks += count
+    return [*groups, range(first, len(counts))]
 
 
 def _fitting(encoded: Iterable[list[Ids]]) -> list[list[Ids]]:
