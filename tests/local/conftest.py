@@ -37,5 +37,5 @@ def naive(checkpoint: Path) -> Naive:
 @pytest.fixture
 def gpu(pytestconfig: pytest.Config) -> str:
     if not torch.cuda.is_available():
-        untested.leave_out(pytestconfig, "a GPU", reason="torch sees none on this machine")
+        untested.leave_out(pytestconfig, "GPU", reason="torch sees none on this machine")
     return "cuda"

@@ -61,7 +61,7 @@ def test_a_hub_out_of_reach_is_said(tmp_path: Path) -> None:
 def weights(pytestconfig: pytest.Config) -> Path:
     folder = os.environ.get(WEIGHTS)
     if folder is None:
-        untested.leave_out(pytestconfig, "v3's own weights", reason=f"{WEIGHTS} is not set")
+        untested.leave_out(pytestconfig, "weights of v3", reason=f"{WEIGHTS} is not set")
     return Path(folder)
 
 
