@@ -36,7 +36,7 @@ CHUNKS: Final = 256
 
 
 class ChunkUnknown(EmbeddingError, InvalidInput):
-    """A chunk has no tokens: a document's fault, of which an ingest's others know nothing."""
+    """A chunk has no tokens. ``indices`` name its document, without which the others can be embedded."""
 
 
 @dataclass(frozen=True, slots=True)
