@@ -19,6 +19,8 @@ from qdrant_client import AsyncQdrantClient, QdrantClient
 from samespace import AsyncQdrantStore, Document, QdrantStore
 from samespace.errors import InvalidInput, StoreRejected, StoreUnavailable
 from samespace.stores.qdrant import faults, transport
+from samespace.stores.qdrant.requests import Point, Read
+from samespace.stores.refusals import Gone
 from samespace.testing.backends import V3, TaskBackend
 from samespace.testing.corpus import documents
 from samespace.testing.together import together
@@ -174,6 +176,71 @@ def test_a_refusal_is_said_once(serve: Callable[..., Server], answer: Answer, wo
     with opened(server) as store, pytest.raises(StoreRejected, match=words):
         store.count()
     assert len(server.requests) == 1
+
+
+# Vectors that a part of a collection does not know yet
+
+
+NOT_KNOWN = said(400, "Wrong input: Not existing vector name error: new")
+NO_POINTS: Answer = 200, {}, b'{"result": []}'
+
+
+def described(*vectors: str) -> Answer:
+    """What a server says of a collection with vectors of these names; with none, of an unnamed one."""
+    one = {"size": 4, "distance": "Cosine"}
+    result = {
+        "status": "yellow",
+        "optimizer_status": "ok",
+        "segments_count": 2,
+        "config": {
+            "params": {"vectors": dict.fromkeys(vectors, one) or one},
+            "hnsw_config": {"m": 16, "ef_construct": 100, "full_scan_threshold": 10_000},
+            "optimizer_config": {
+                "deleted_threshold": 0.2,
+                "vacuum_min_vector_number": 1000,
+                "default_segment_number": 0,
+                "flush_interval_sec": 5,
+            },
+        },
+        "payload_schema": {},
+    }
+    return 200, {}, orjson.dumps({"result": result, "status": "ok", "time": 0.0})
+
+
+def reading(server: Server) -> list[Point]:
+    """Read a point with its vector ``new``."""
+    asking = transport.Transport(
+        server.url, grpc_port=None, api_key=transport.Secret(None), timeout=5
+    )
+    try:
+        return asking.retrieve("x", [1], Read(vectors=("new",)))
+    finally:
+        asking.close()
+
+
+def test_a_vector_that_was_just_added_is_asked_for_again(serve: Callable[..., Server]) -> None:
+    server = serve(NOT_KNOWN, described("old", "new"), NOT_KNOWN, described("new"), NO_POINTS)
+    assert reading(server) == []
+    assert len(server.requests) == 5
+
+
+def test_what_is_rebuilt_for_long_is_said_to_be(serve: Callable[..., Server]) -> None:
+    server = serve(*(6 * [NOT_KNOWN, described("old", "new")]))
+    with pytest.raises(StoreUnavailable, match="rebuilding .* vector 'new' yet; try again"):
+        reading(server)
+    assert len(server.requests) == 12
+
+
+@pytest.mark.parametrize(
+    "answer", [described("old"), described(), NOT_FOUND, said(403, "Forbidden"), (200, {}, b"x")]
+)
+def test_a_vector_that_is_not_there_is_not_waited_for(
+    serve: Callable[..., Server], answer: Answer
+) -> None:
+    server = serve(NOT_KNOWN, answer)
+    with pytest.raises(Gone, match="Not existing vector name"):
+        reading(server)
+    assert len(server.requests) == 2
 
 
 # Secrets

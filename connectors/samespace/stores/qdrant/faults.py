@@ -39,7 +39,9 @@ DRIVER: Final = (
     *_FOLDER,
 )
 """What the client raises: over REST, over gRPC, and in local mode."""
-_NO_VECTOR: Final = ("Not existing vector name", "is not found in the collection")
+_NO_VECTOR: Final = re.compile(
+    r"Not existing vector name error: (?P<name>.*)|is not found in the collection"
+)
 _SPOKEN: Final = frozenset({400, 404, 405, 422})
 """Answers for which Qdrant always has words."""
 _STATUS: Final[Mapping[grpc.StatusCode, int]] = {
@@ -64,6 +66,22 @@ class Missing(StoreError):
 
 class Exists(StoreError):
     """A collection is to be created that is there."""
+
+
+class NoVector(Gone):
+    """A point, or a whole segment of them, has no vector of a name; None where that is not said."""
+
+    def __init__(self, message: str, vector: str | None) -> None:
+        super().__init__(message)
+        self.vector = vector
+
+
+class Behind(StoreUnavailable):
+    """A segment does not know a vector that the collection has.
+
+    Qdrant adds a name to a segment that is being rebuilt when that ends; until then every request that
+    reads the vector of one of its points fails (``ProxyVectorNameChanges`` of 1.18.3).
+    """
 
 
 class Busy(StoreUnavailable):
@@ -108,8 +126,8 @@ def _of_status(status: int, said: str) -> SamespaceError:
         return StoreRejected(
             "what answers is not Qdrant, or a proxy before it; check host, port and path"
         )
-    if any(words in said for words in _NO_VECTOR):
-        return Gone(f"Qdrant says: {quoted}")
+    if found := _NO_VECTOR.search(said):
+        return NoVector(f"Qdrant says: {quoted}", found["name"])
     if status in {401, 403}:
         return StoreRejected(
             f"Qdrant refuses the login or the right ({status}); check api_key= or "

@@ -7,6 +7,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -76,7 +77,7 @@ from samespace.stores.qdrant import requests as to
 from samespace.stores.qdrant.adopted import AdoptedRows, check_text
 from samespace.stores.qdrant.collection import State
 from samespace.stores.qdrant.diagnosis import OLDEST_INSERT_ONLY, OLDEST_SLOTS
-from samespace.stores.qdrant.faults import Exists
+from samespace.stores.qdrant.faults import Behind, Exists
 from samespace.stores.qdrant.forecast import forecast
 from samespace.stores.qdrant.requests import Point, PointId, Read, SlotData
 from samespace.stores.qdrant.transport import Secret, Transport
@@ -902,6 +903,24 @@ class QdrantStore(GuardedStore[State]):
         )
         diff = {slot.name: shape.vector_diff(self._index)}
         self._ask(lambda client: client.update_collection(self._collection, vectors_config=diff))
+        if self._transport.kind != "local":
+            self._until_known(slot)
+
+    def _until_known(self, slot: SlotRecord) -> None:
+        """Wait for segments that were being rebuilt when a vector was added: a search asks them all."""
+        search = to.Search(
+            vector=np.ones(slot.space.dimensions, np.float32),
+            slot=slot.name,
+            limit=1,
+            condition=models.Filter(),
+            params=models.SearchParams(),
+            with_vectors=False,
+        )
+        for _ in range(ATTEMPTS):
+            with suppress(Behind):
+                self._transport.query(self._collection, [search])
+                return
+        self._transport.query(self._collection, [search])
 
     def drop_slot(self, space: EmbeddingSpace, *, keeps: EmbeddingSpace | None = None) -> None:
         """Remove the slot of ``space`` and its vectors; the last slot cannot go.

@@ -7,6 +7,7 @@ import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -76,7 +77,7 @@ from samespace.stores.qdrant import requests as to
 from samespace.stores.qdrant.adopted import AdoptedRows, check_text
 from samespace.stores.qdrant.collection import State
 from samespace.stores.qdrant.diagnosis import OLDEST_INSERT_ONLY, OLDEST_SLOTS
-from samespace.stores.qdrant.faults import Exists
+from samespace.stores.qdrant.faults import Behind, Exists
 from samespace.stores.qdrant.forecast import forecast
 from samespace.stores.qdrant.requests import Point, PointId, Read, SlotData
 from samespace.stores.qdrant.transport_async import AsyncTransport, Secret
@@ -914,6 +915,24 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         await self._ask(
             lambda client: client.update_collection(self._collection, vectors_config=diff)
         )
+        if self._transport.kind != "local":
+            await self._until_known(slot)
+
+    async def _until_known(self, slot: SlotRecord) -> None:
+        """Wait for segments that were being rebuilt when a vector was added: a search asks them all."""
+        search = to.Search(
+            vector=np.ones(slot.space.dimensions, np.float32),
+            slot=slot.name,
+            limit=1,
+            condition=models.Filter(),
+            params=models.SearchParams(),
+            with_vectors=False,
+        )
+        for _ in range(ATTEMPTS):
+            with suppress(Behind):
+                await self._transport.query(self._collection, [search])
+                return
+        await self._transport.query(self._collection, [search])
 
     async def drop_slot(
         self, space: EmbeddingSpace, *, keeps: EmbeddingSpace | None = None

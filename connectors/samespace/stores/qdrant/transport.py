@@ -19,7 +19,7 @@ from qdrant_client import QdrantClient, grpc, models
 
 from samespace.errors import InvalidInput, SamespaceError, StoreUnavailable, excerpt
 from samespace.stores.qdrant import packing
-from samespace.stores.qdrant.faults import DRIVER, Busy, Missing, translate
+from samespace.stores.qdrant.faults import DRIVER, Behind, Busy, Missing, NoVector, translate
 from samespace.stores.qdrant.requests import WHOLE, Point, PointId, Read, Search
 from samespace.stores.running import T, in_thread
 
@@ -118,11 +118,15 @@ class Transport:
             return True
         return in_thread(lambda: _is_made(folder))
 
-    def ask(self, request: Callable[[Any], T]) -> T:
-        """What a request to the client answers, after as many attempts as may help."""
+    def ask(self, request: Callable[[Any], T], *, reading: str | None = None) -> T:
+        """What a request to the client answers, after as many attempts as may help.
+
+        ``reading`` is the collection whose vectors it names: :class:`Behind` while one that is there
+        cannot be read everywhere.
+        """
         self._check_usable()
         if self.kind == "local":
-            return self._attempt(request)
+            return self._attempt(request, reading)
         for attempt in stamina.retry_context(
             on=_pause,
             attempts=_ATTEMPTS,
@@ -132,10 +136,10 @@ class Transport:
             wait_jitter=_FIRST_PAUSE,
         ):
             with attempt:
-                return self._attempt(request)
+                return self._attempt(request, reading)
         raise AssertionError("stamina ends with an answer or an exception")
 
-    def _attempt(self, request: Callable[[Any], T]) -> T:
+    def _attempt(self, request: Callable[[Any], T], reading: str | None = None) -> T:
         """One attempt. The driver's exception is left behind: its request's headers hold the key."""
         fault: SamespaceError
         try:
@@ -148,7 +152,22 @@ class Transport:
             raise
         except DRIVER as error:
             fault = translate(error, local=self.kind == "local")
+        if isinstance(fault, NoVector) and self._has_vector(reading, fault.vector):
+            raise Behind(
+                f"Qdrant is rebuilding a part of collection {excerpt(reading)} that does not know its "
+                f"vector {excerpt(fault.vector)} yet; try again once it has"
+            )
         raise fault
+
+    def _has_vector(self, collection: str | None, name: str | None) -> bool:
+        """Whether a collection is configured with a vector; not if that cannot be told now."""
+        if collection is None or name is None:
+            return False
+        with suppress(SamespaceError):
+            info = self._attempt(lambda client: client.get_collection(collection))
+            vectors = info.config.params.vectors
+            return name in vectors if isinstance(vectors, dict) else not name
+        return False
 
     def _opened(self) -> QdrantClient:
         """The client; of threads that come first together one makes it."""
@@ -320,14 +339,16 @@ class Transport:
                 params={"wait": "true"} if method == "PUT" else {},
                 headers=_JSON,
                 content=body,
-            )
+            ),
+            reading=collection,
         )
         return answer["result"]
 
     def _call(self, method: str, message: Any) -> Any:
         """What the server answers over gRPC."""
         return self.ask(
-            lambda client: getattr(client.grpc_points, method)(message, timeout=self._timeout)
+            lambda client: getattr(client.grpc_points, method)(message, timeout=self._timeout),
+            reading=message.collection_name,
         )
 
 
