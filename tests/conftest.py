@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import settings
 from psycopg.sql import SQL, Identifier
@@ -49,16 +48,15 @@ def postgres(pytestconfig: pytest.Config) -> Iterator[str]:
 def schema(postgres: str) -> Iterator[str]:
     """The name of a schema for one test; it and ``<name>_registry`` are dropped afterwards."""
     name = f"t{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute("SELECT pg_advisory_lock(42)")
+    connection = postgresql.administrator(postgres)
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(42)")
         connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        connection.execute("SELECT pg_advisory_unlock(42)")
-        connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(name)))
+    connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(name)))
     yield name
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute("SET client_min_messages = warning")
-        for made in (name, f"{name}_registry"):
-            connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(Identifier(made)))
+    connection.execute("SET client_min_messages = warning")
+    for made in (name, f"{name}_registry"):
+        connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(Identifier(made)))
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +113,7 @@ def qdrant_grpc(pytestconfig: pytest.Config, qdrant_server: QdrantServer) -> int
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    postgresql.close_administrators()
     untested.finish(session)
 
 

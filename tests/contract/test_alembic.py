@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.types import UserDefinedType
-from tests.contract.test_pgvector_contract import Harness
+from tests.contract.pgvector import Harness
 
 from samespace import Document, Layout
 from samespace.alembic import IncludeObject, include_object, including

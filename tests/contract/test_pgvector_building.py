@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
-from tests.contract.test_pgvector_contract import Harness
+from tests.contract.pgvector import Harness
 
 from samespace.errors import StoreUnavailable
 from samespace.space import EmbeddingSpace

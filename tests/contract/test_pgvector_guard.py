@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import errors as pg
 from psycopg.sql import SQL, Composed, Identifier
-from tests.contract.test_pgvector_contract import Harness
+from tests.contract.pgvector import Harness
 
 from samespace import Document
 from samespace.errors import SpaceMismatch, SpaceUnknown

@@ -11,7 +11,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
-from tests.contract.test_pgvector_contract import AsyncHarness, Harness
+from tests.contract.pgvector import AsyncHarness, Harness
 
 from samespace import AsyncPgVectorStore, Document, Index, Layout, PgVectorStore, field
 from samespace.errors import InvalidInput, SlotNotReady, SpaceMismatch

@@ -18,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 from psycopg_pool import AsyncConnectionPool
 from tests.contract import waiting as waiting_process
-from tests.contract.test_pgvector_contract import AsyncHarness, Harness
+from tests.contract.pgvector import AsyncHarness, Harness
 from tests.faults.test_lost_answers import at_postgres
 from tests.servers.cutting import Wire
 

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
-from tests.contract.test_pgvector_contract import AsyncHarness, Harness
+from tests.contract.pgvector import AsyncHarness, Harness
 
 from samespace import Document, everything
 from samespace.errors import MigrationError

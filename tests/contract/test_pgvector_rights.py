@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
-from tests.contract.test_pgvector_contract import LAYOUT, AsyncHarness, Harness
+from tests.contract.pgvector import LAYOUT, AsyncHarness, Harness
 
 from samespace import Document, everything
 from samespace.errors import SpaceUnknown, StoreRejected

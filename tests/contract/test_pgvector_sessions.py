@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
-from tests.contract.test_pgvector_contract import Harness
+from tests.contract.pgvector import Harness
 
 from samespace.testing.store_contract import VectorStoreContract
 

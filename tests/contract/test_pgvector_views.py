@@ -11,7 +11,7 @@ import pytest
 from psycopg import errors as pg
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
-from tests.contract.test_pgvector_contract import Harness
+from tests.contract.pgvector import Harness
 from tests.contract.test_pgvector_rights import Role, role
 
 from samespace import AsyncPgVectorStore, Layout, PgVectorStore, field

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
-from tests.contract.test_pgvector_contract import AsyncHarness, Harness
+from tests.contract.pgvector import AsyncHarness, Harness
 
 from samespace import AsyncPgVectorStore, Document, Layout, PgVectorStore
 from samespace.errors import EmbeddingError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.contract.pgvector import Harness
 from tests.contract.test_elasticsearch_contract import raw
-from tests.contract.test_pgvector_contract import Harness
 from tests.contract.test_qdrant_contract import Harness as QdrantHarness
 from tests.contract.test_qdrant_contract import memory, prefix, raw_client
 from tests.strangers import ElasticsearchStranger, PostgresStranger, QdrantStranger, Stranger

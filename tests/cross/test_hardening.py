@@ -15,8 +15,8 @@ import pytest
 from psycopg import errors as pg
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
+from tests.contract.pgvector import Harness as PostgresHarness
 from tests.contract.test_elasticsearch_contract import Harness as ElasticsearchHarness
-from tests.contract.test_pgvector_contract import Harness as PostgresHarness
 from tests.contract.test_pgvector_locks import wait_until_blocked
 from tests.contract.test_qdrant_contract import Harness as QdrantHarness
 from tests.cross.conftest import make_harness

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL
 from qdrant_client.http.exceptions import UnexpectedResponse
-from tests.contract.test_pgvector_contract import Harness as PostgresHarness
+from tests.contract.pgvector import Harness as PostgresHarness
 from tests.contract.test_qdrant_contract import Harness as QdrantHarness
 from tests.cross.conftest import stranger_of
 from tests.strangers import PostgresStranger, Stranger

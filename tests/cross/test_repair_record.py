@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from tests.contract.pgvector import Harness as PostgresHarness
 from tests.contract.test_elasticsearch_contract import Harness as ElasticsearchHarness
-from tests.contract.test_pgvector_contract import Harness as PostgresHarness
 from tests.cross.conftest import make_harness
 
 from samespace import Document, EmbeddingSpace, HashingBackend, Parent

@@ -228,9 +228,11 @@ def test_the_last_of_many_texts_is_refused_before_the_first_is_embedded(
     assert batches == []
 
 
-def test_what_is_cut_is_named(shallow: Path) -> None:
+def test_what_is_cut_is_named(shallow: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in ("engine", "tokens"):
+        monkeypatch.setattr(f"samespace.backends.jina_local.{part}.LIMIT", 60)
     cutting = JinaLocalBackend(shallow, device="cpu", on_too_long="truncate")
-    long = words(cutting, 8192)
+    long = words(cutting, 60)
     found = cutting.embed_documents(["short", long + " b c d", long])
     assert cutting.usage().truncated == (1,)
     assert cutting.provenance()["truncation"] == "reported"

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import psycopg
 import pytest
-from tests.contract.test_pgvector_contract import Harness
+from tests.contract.pgvector import Harness
 from tests.contract.test_pgvector_rights import FIRST, Role, login
 
 from samespace import Document

@@ -18,7 +18,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier, Literal
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
-from tests.contract.test_pgvector_contract import AsyncHarness, Harness
+from tests.contract.pgvector import AsyncHarness, Harness
 
 import samespace
 from samespace import AsyncPgVectorStore, Document, PgVectorStore

@@ -15,6 +15,26 @@ from tests.servers.untested import NotHere, environment
 from samespace.errors import SamespaceError
 from samespace.stores.pgvector import embedded
 
+_administrators: dict[str, psycopg.Connection] = {}
+
+
+def administrator(conninfo: str) -> psycopg.Connection:
+    """A connection that stays open for all tests, by which they make schemas and look into tables.
+
+    Opening one costs a server more than what most tests ask of it.
+    """
+    if conninfo not in _administrators:
+        _administrators[conninfo] = psycopg.connect(
+            conninfo, autocommit=True, prepare_threshold=None
+        )
+    return _administrators[conninfo]
+
+
+def close_administrators() -> None:
+    """Close what is kept open for all tests."""
+    while _administrators:
+        _administrators.popitem()[1].close()
+
 
 @contextmanager
 def given() -> Iterator[str]:

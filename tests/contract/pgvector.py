@@ -1,4 +1,9 @@
-"""The contract on PostgreSQL, through the sync and the async store."""
+"""How the contract opens PostgreSQL's stores, and what a stranger does to their tables.
+
+It runs where something else is at stake, too: the sync store's with a password that nothing may show
+(tests/security/test_secrets.py) and through a pool whose sessions last a transaction
+(test_pgvector_sessions.py), the async one's as an owner with no other right (test_pgvector_rights.py).
+"""
 
 from __future__ import annotations
 
@@ -6,14 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-import psycopg
-import pytest
 from psycopg.sql import SQL, Identifier
+from tests.servers.postgres import administrator
 
 from samespace import AsyncPgVectorStore, Document, EmbeddingSpace, Index, Layout, PgVectorStore
 from samespace.protocols import AnyBackend, Matrix
-from samespace.testing.store_contract import VectorStoreContract
-from samespace.testing.store_contract_async import AsyncVectorStoreContract
 
 LAYOUT = Layout(id="chunk_id", text="body", slot="embedding", metadata=("lang", "year"))
 """Where things are in the table that :meth:`Raw.make_foreign` makes."""
@@ -31,12 +33,12 @@ class Raw:
         self, statement: str, values: Sequence[Any] = (), **names: str
     ) -> list[tuple[Any, ...]]:
         """Run one statement in which ``{name}`` stands for an identifier."""
-        with psycopg.connect(self.conninfo, autocommit=True) as connection:
-            path = SQL("SET search_path = {}, public").format(Identifier(self.schema))
-            connection.execute(path)
-            quoted = {name: Identifier(value) for name, value in names.items()}
-            cursor = connection.execute(SQL(statement).format(**quoted), values)
-            return cursor.fetchall() if cursor.description else []
+        connection = administrator(self.conninfo)
+        path = SQL("SET search_path = {}, public").format(Identifier(self.schema))
+        connection.execute(path)
+        quoted = {name: Identifier(value) for name, value in names.items()}
+        cursor = connection.execute(SQL(statement).format(**quoted), values)
+        return cursor.fetchall() if cursor.description else []
 
     def set_text(self, collection: str, id: str, text: str) -> None:
         key, body = ("chunk_id", "body") if collection == "foreign" else ("id", "text")
@@ -172,15 +174,3 @@ class AsyncHarness:
 
     async def dump(self, collection: str) -> object:
         return self.raw.dump(collection)
-
-
-class TestPgVectorStore(VectorStoreContract):
-    @pytest.fixture
-    def harness(self, postgres: str, schema: str) -> Harness:
-        return Harness(postgres, schema)
-
-
-class TestAsyncPgVectorStore(AsyncVectorStoreContract):
-    @pytest.fixture
-    def harness(self, postgres: str, schema: str) -> AsyncHarness:
-        return AsyncHarness(postgres, schema)
