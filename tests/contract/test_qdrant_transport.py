@@ -35,12 +35,14 @@ class Server:
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
         self.requests: list[tuple[str, str]] = []
+        self.bodies: list[Any] = []
         self.keys: list[str | None] = []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def answer(self) -> None:
-                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                server.bodies.append(orjson.loads(body) if body else None)
                 server.requests.append((self.command, self.path))
                 server.keys.append(self.headers.get("api-key"))
                 status, headers, body = server.next()
@@ -183,6 +185,7 @@ def test_a_refusal_is_said_once(serve: Callable[..., Server], answer: Answer, wo
 
 NOT_KNOWN = said(400, "Wrong input: Not existing vector name error: new")
 NO_POINTS: Answer = 200, {}, b'{"result": []}'
+DONE: Answer = 200, {}, b'{"result": {"operation_id": 7, "status": "completed"}, "status": "ok"}'
 
 
 def described(*vectors: str) -> Answer:
@@ -224,11 +227,25 @@ def test_a_vector_that_was_just_added_is_asked_for_again(serve: Callable[..., Se
     assert len(server.requests) == 5
 
 
-def test_what_is_rebuilt_for_long_is_said_to_be(serve: Callable[..., Server]) -> None:
-    server = serve(*(6 * [NOT_KNOWN, described("old", "new")]))
-    with pytest.raises(StoreUnavailable, match="rebuilding .* vector 'new' yet; try again"):
+@pytest.mark.parametrize("told", [DONE, said(403, "Forbidden"), said(503, "")])
+def test_what_is_rebuilt_for_long_is_said_to_be(serve: Callable[..., Server], told: Answer) -> None:
+    tries = 6 * [NOT_KNOWN, described("old", "new")]
+    server = serve(*tries, told, *tries)
+    with pytest.raises(
+        StoreUnavailable, match="rebuilding .* vector 'new' yet; try again"
+    ) as found:
         reading(server)
-    assert len(server.requests) == 12
+    assert server.requests[12] == ("PUT", "/collections/x/vectors/new?wait=true")
+    assert len(server.requests) == 25
+    again = pickle.loads(pickle.dumps(found.value))  # noqa: S301  our own
+    assert str(again) == str(found.value)
+
+
+def test_a_vector_that_was_forgotten_is_added_again(serve: Callable[..., Server]) -> None:
+    tries = 6 * [NOT_KNOWN, described("old", "new")]
+    server = serve(*tries, DONE, NO_POINTS)
+    assert reading(server) == []
+    assert server.bodies[12] == {"dense": {"size": 4, "distance": "Cosine"}}
 
 
 @pytest.mark.parametrize(

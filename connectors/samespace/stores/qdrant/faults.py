@@ -13,6 +13,7 @@ from typing import Final
 
 import grpc
 import orjson
+from qdrant_client import models
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import (
     ApiException,
@@ -71,17 +72,19 @@ class Exists(StoreError):
 class NoVector(Gone):
     """A point, or a whole segment of them, has no vector of a name; None where that is not said."""
 
-    def __init__(self, message: str, vector: str | None) -> None:
-        super().__init__(message)
-        self.vector = vector
+    vector: str | None = None
 
 
 class Behind(StoreUnavailable):
     """A segment does not know a vector that the collection has.
 
     Qdrant adds a name to a segment that is being rebuilt when that ends; until then every request that
-    reads the vector of one of its points fails (``ProxyVectorNameChanges`` of 1.18.3).
+    reads the vector of one of its points fails (``ProxyVectorNameChanges`` of 1.18.3). Some versions
+    forget the name then (qdrant/qdrant#9053), so that ``vector`` must be added again, to ``config``.
     """
+
+    vector: str
+    config: models.DenseVectorNameConfig
 
 
 class Busy(StoreUnavailable):
@@ -127,7 +130,7 @@ def _of_status(status: int, said: str) -> SamespaceError:
             "what answers is not Qdrant, or a proxy before it; check host, port and path"
         )
     if found := _NO_VECTOR.search(said):
-        return NoVector(f"Qdrant says: {quoted}", found["name"])
+        return _no_vector(f"Qdrant says: {quoted}", found["name"])
     if status in {401, 403}:
         return StoreRejected(
             f"Qdrant refuses the login or the right ({status}); check api_key= or "
@@ -146,6 +149,30 @@ def _of_status(status: int, said: str) -> SamespaceError:
     if status >= 500:
         return StoreUnavailable(f"Qdrant says: {quoted}; try again")
     return StoreRejected(f"Qdrant says: {quoted}")
+
+
+def _no_vector(message: str, name: str | None) -> NoVector:
+    error = NoVector(message)
+    error.vector = name
+    return error
+
+
+def behind(collection: str, vector: str, params: models.VectorParams) -> Behind:
+    """The error for a vector that a collection is configured with."""
+    error = Behind(
+        f"a part of collection {excerpt(collection)} that Qdrant is rebuilding does not know vector "
+        f"{excerpt(vector)} yet; try again once that is done"
+    )
+    stored = params.datatype
+    kind = None if stored is None else models.VectorStorageDatatype(stored.value)
+    dense = models.DenseVectorConfig(
+        size=params.size,
+        distance=params.distance,
+        multivector_config=params.multivector_config,
+        datatype=kind,
+    )
+    error.vector, error.config = vector, models.DenseVectorNameConfig(dense=dense)
+    return error
 
 
 def _busy(said: str, wait: float | None) -> Busy:

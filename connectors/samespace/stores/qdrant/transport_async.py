@@ -18,7 +18,15 @@ from qdrant_client import AsyncQdrantClient, grpc, models
 
 from samespace.errors import InvalidInput, SamespaceError, StoreUnavailable, excerpt
 from samespace.stores.qdrant import packing
-from samespace.stores.qdrant.faults import DRIVER, Behind, Busy, Missing, NoVector, translate
+from samespace.stores.qdrant.faults import (
+    DRIVER,
+    Behind,
+    Busy,
+    Missing,
+    NoVector,
+    behind,
+    translate,
+)
 from samespace.stores.qdrant.requests import WHOLE, Point, PointId, Read, Search
 from samespace.stores.running import T, in_thread_async
 
@@ -122,11 +130,19 @@ class AsyncTransport:
         """What a request to the client answers, after as many attempts as may help.
 
         ``reading`` is the collection whose vectors it names: :class:`Behind` while one that is there
-        cannot be read everywhere.
+        cannot be read everywhere, though the server was told of it again.
         """
         self._check_usable()
         if self.kind == "local":
             return await self._attempt(request, reading)
+        try:
+            return await self._repeated(request, reading)
+        except Behind as error:
+            if reading is not None:
+                await self._tell_again(reading, error)
+        return await self._repeated(request, reading)
+
+    async def _repeated(self, request: Callable[[Any], Awaitable[T]], reading: str | None) -> T:
         async for attempt in stamina.retry_context(
             on=_pause,
             attempts=_ATTEMPTS,
@@ -154,22 +170,32 @@ class AsyncTransport:
             raise
         except DRIVER as error:
             fault = translate(error, local=self.kind == "local")
-        if isinstance(fault, NoVector) and await self._has_vector(reading, fault.vector):
-            raise Behind(
-                f"Qdrant is rebuilding a part of collection {excerpt(reading)} that does not know its "
-                f"vector {excerpt(fault.vector)} yet; try again once it has"
-            )
+        if isinstance(fault, NoVector) and reading is not None:
+            fault = await self._explained(fault, reading)
         raise fault
 
-    async def _has_vector(self, collection: str | None, name: str | None) -> bool:
-        """Whether a collection is configured with a vector; not if that cannot be told now."""
-        if collection is None or name is None:
-            return False
+    async def _explained(self, fault: NoVector, collection: str) -> SamespaceError:
+        """:class:`Behind` where the collection is configured with the vector."""
+        name = fault.vector
         with suppress(SamespaceError):
             info = await self._attempt(lambda client: client.get_collection(collection))
             vectors = info.config.params.vectors
-            return name in vectors if isinstance(vectors, dict) else not name
-        return False
+            named = vectors if isinstance(vectors, dict) else {"": vectors}
+            if name is not None and name in named:
+                return behind(collection, name, named[name])
+        return fault
+
+    async def _tell_again(self, collection: str, error: Behind) -> None:
+        """Add a vector that there is, for segments that a rebuild has made without it; no harm otherwise.
+
+        What has no right to do so waits for who has.
+        """
+        with suppress(SamespaceError):
+            await self._attempt(
+                lambda client: client.create_vector_name(
+                    collection, error.vector, error.config, wait=True
+                )
+            )
 
     async def _opened(self) -> AsyncQdrantClient:
         """The client; of threads that come first together one makes it."""
