@@ -16,6 +16,7 @@ from psycopg.sql import SQL, Identifier
 from tests.contract.ingesting import Place, postgres_place
 from tests.faults.forking import Forked
 from tests.migrate import indexing
+from tests.migrate.following import Follower
 from tests.migrate.moving import FLAT, NEW, OLD
 from tests.migrate.test_memory import many
 
@@ -107,3 +108,28 @@ def test_a_build_goes_on_beside_writers_and_is_made_again_once_killed(
         [vector] = NEW.embed_documents(["written while the index is built"])
         hits = young.search_vector(vector, space=NEW.space, allow_filling=True, limit=1)
         assert [hit.document.id for hit in hits] == ["ours"]
+
+
+def test_a_follower_follows_while_the_index_is_built_and_when_that_failed(
+    request: pytest.FixtureRequest, tmp_path: Path, server: psycopg.Connection[Any]
+) -> None:
+    place = postgres_place(request)
+    made = filled(place, 300, tmp_path / "plan")
+    with (
+        writing(place) as writer,
+        place.open(OLD, index=FLAT) as application,
+        place.open(OLD, index=Index(build="immediate")) as store,
+        Follower(store, NEW, made, interval=0.05) as follower,
+    ):
+        building = builder(server, writer.info.backend_pid)
+        application.upsert([Document("ours", "written while the index is built")])
+        report = follower.wait_until_idle()
+        assert (report.filled, report.following, report.complete) == (1, True, False)
+        server.execute("SELECT pg_cancel_backend(%s)", (building,))
+        assert builder(server, writer.info.backend_pid)  # it is begun again
+        assert indexes(server, place) == [False]
+        writer.commit()
+        follower.wait_until(lambda: follower.run.report.complete)
+        assert follower.run.report.collections[0].indexed
+        assert follower.run.report.filled == 3  # theirs in both slots
+    assert indexes(server, place) == [True]

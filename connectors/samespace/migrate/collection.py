@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,6 +48,10 @@ class CollectionRun:
         self._away = Away(run.asked.interval)
         """While what the handle's slot takes is out of reach."""
         self._indexed = self._finished = False
+        self._build: asyncio.Task[None] | None = None
+        """Of the target's index, beside the sweeps of a follower."""
+        self._beside: Rows | None = None
+        """What that goes by."""
 
     @property
     def progress(self) -> CollectionProgress:
@@ -58,6 +63,11 @@ class CollectionRun:
             indexed=self._indexed,
             finished=self._finished,
         )
+
+    @property
+    def is_building(self) -> bool:
+        """Whether the target's index is being built beside the sweeps."""
+        return self._build is not None
 
     @property
     def embedded(self) -> int:
@@ -296,7 +306,8 @@ class CollectionRun:
         looks = [*(each or (0, 0) for each in handles), await self._slots[0].sweep()]
         self._note_away()
         found, done = (sum(counts) for counts in zip(*looks, strict=True))
-        if not found and not self._indexed and not self._run.is_cut():
+        await self._note_built()
+        if not found and not self._run.is_cut():
             await self._index()
         return found, done
 
@@ -307,15 +318,47 @@ class CollectionRun:
             self._run.postpone(self._away.error)
 
     async def _index(self) -> None:
-        """Build the target's index, unless others have yet to fill much of it."""
+        """Build the target's index, unless others have yet to fill much of it; a follower goes on beside."""
+        if self._indexed or self.is_building:
+            return
         info = await self._rows.info()
         slot = self._target(info)
         if slot is None or not info.index.is_due(info.rows):
             return
-        if await self._is_nearly_full(info, slot):
-            await self._rows.build_index(slot.space)
-            self._indexed = True
-            self._run.tell()
+        if not await self._is_nearly_full(info, slot):
+            return
+        if self._run.asked.follow:
+            self._beside = self._beside or self._run.rows_beside(self._store)
+            self._build = asyncio.create_task(self._built(self._beside, slot.space))
+        else:
+            await self._built(self._rows, slot.space)
+
+    async def _built(self, rows: Rows, space: EmbeddingSpace) -> None:
+        await rows.build_index(space)
+        self._indexed = True
+        self._run.tell()
+
+    async def _note_built(self) -> None:
+        """Take up how a build has ended; one that failed for something passing is begun again."""
+        if self._build is None or not self._build.done():
+            return
+        build, self._build = self._build, None
+        try:
+            await build
+        except PASSING as error:
+            self._run.postpone(error)
+
+    async def end(self) -> None:
+        """Wait for the build that is under way, if there is one."""
+        if self._build is not None:
+            await asyncio.wait([self._build])
+            await self._note_built()
+
+    async def cut(self) -> None:
+        """Wait for no build any more."""
+        if self._build is not None:
+            self._build.cancel()
+            await asyncio.wait([self._build])
 
     async def _is_nearly_full(self, info: CollectionInfo, slot: SlotInfo) -> bool:
         """Whether the target's slot has so many of the plan's rows that an index is due."""

@@ -231,6 +231,10 @@ class Run:
         self._embedders.append(Embedder(backend, workers, check_again=budget.check))
         return self._embedders[-1]
 
+    def rows_beside(self, store: AnyStore) -> Rows:
+        """A collection's rows for what takes long, in a thread of its own."""
+        return Rows(store, self._threads.enter_context(in_a_thread("index")))
+
     def calls_of(self, backend: AnyBackend) -> int:
         """How many batches are embedded beside one another; with a budget each is waited for."""
         return 1 if self.asked.budget_tokens is not None else _calls_at_once(backend)
@@ -303,6 +307,8 @@ class Run:
         while not self.is_stopping():
             if not await self._waited_out(self._sweep):
                 await self._wait(self.asked.interval)
+        for each in self._collections:
+            await each.end()
 
     async def _waited_out(self, step: Callable[[], Awaitable[bool]]) -> bool:
         """What a step returns, begun again as often as what is passing keeps it from ending."""
@@ -346,7 +352,7 @@ class Run:
             sweeps=self._state.sweeps + 1,
             sweep_seconds=time.monotonic() - began,
             idle=idle,
-            complete=idle,
+            complete=idle and not any(each.is_building for each in self._collections),
             trouble=str(self._postponed or ""),
         )
         return any(done for _, done in looks)
@@ -360,6 +366,8 @@ class Run:
     async def end(self, *, closing: bool) -> None:
         """End what is under way; close what is async and was used in this loop."""
         await self.in_flight.end()
+        for each in self._collections:
+            await each.cut()
         if closing:
             for each in self._collections:
                 await each.close()
