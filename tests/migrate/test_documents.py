@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from tests.migrate.test_filling import CHANGED, Held
 from tests.migrate.test_making import adopted, embedded_by
 from tests.migrate.test_running import TogetherBackend
 
-from samespace.documents import FillReport
+from samespace import QdrantStore
+from samespace.audit.rows import chunk_order
+from samespace.documents import FillReport, VersionedRow
 from samespace.guard import CANARY_TEXTS
 from samespace.migrate import MigrationRun, plan
 from samespace.migrate.reading import Rows
@@ -23,6 +26,23 @@ pytestmark = pytest.mark.usefixtures("qdrant_local")
 
 def texts_of(backend: TaskBackend) -> list[str]:
     return [text for text in backend.documents if text not in CANARY_TEXTS]
+
+
+def check_documents(store: QdrantStore) -> None:
+    """All chunks that are not blank have the vectors that they have in sight of one another."""
+    rows = sorted(store.filled(UNLIKE, limit=999)[0], key=_order)
+    rows = [row for row in rows if row.document.text.strip()]
+    for _, of_it in groupby(rows, key=lambda row: _order(row)[0]):
+        document = list(of_it)
+        (expected,) = TogetherBackend(UNLIKE, seed=5).embed_chunks(
+            [[row.document.text for row in document]]
+        )
+        for row, vector in zip(document, expected, strict=True):
+            assert float(row.vector @ vector) > 0.9999
+
+
+def _order(row: VersionedRow) -> Any:
+    return row.document.parent and row.document.parent.id, chunk_order(row.document)
 
 
 def test_chunks_that_share_an_id_are_refused_by_name_and_cost_nothing() -> None:
@@ -66,10 +86,7 @@ def test_a_document_meets_two_conflicts_and_the_old_model_is_asked_for_what_chan
             assert follower.wait_until_idle().complete
         assert conflicts == []
         assert set(embedded_by(store)) - set(CANARY_TEXTS) == {CHANGED}
-        rows = sorted(store.filled(UNLIKE, limit=9)[0], key=lambda row: row.document.id)
-        (expected,) = backend.embed_chunks([[row.document.text for row in rows]])
-        for row, vector in zip(rows, expected, strict=True):
-            assert float(row.vector @ vector) > 0.9999
+        check_documents(store)
 
 
 def test_a_chunk_that_is_put_under_another_point_meanwhile_is_filled_with_its_document() -> None:
@@ -89,3 +106,17 @@ def test_a_chunk_that_is_put_under_another_point_meanwhile_is_filled_with_its_do
         report = MigrationRun(store, backend, made, late_chunking=True).run()
         assert (report.complete, store.pending(UNLIKE, limit=9)[0]) == (True, [])
     assert backend.after is None
+
+
+def test_the_same_text_under_the_same_id_in_many_documents_is_done_at_once() -> None:
+    backend = TogetherBackend(UNLIKE, seed=5)
+    with adopted(TaskBackend(), 100) as (client, store):
+        for n in range(100):
+            said = {"doc": str(n % 2), "of": f"p{n // 2}", "nth": n % 2}
+            client.set_payload("docs", said, points=[n])
+        made = plan(store, backend)
+        MigrationRun(store, backend, made, late_chunking=True).run()
+        client.set_payload("docs", {"body": CHANGED}, points=list(range(0, 100, 2)))
+        report = MigrationRun(store, backend, made, batch_size=2).run()
+        assert (report.complete, report.embedded) == (True, 100)
+        check_documents(store)

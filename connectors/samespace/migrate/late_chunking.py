@@ -175,8 +175,8 @@ class LateChunking(SlotFilling):
 
     def _is_left(self, wanted: set[str], filled: Sequence[VersionedRow]) -> bool:
         """Whether some stale rows are that still, though another batch may have had their document."""
-        stale = [row.document for row in filled if row.document.id in wanted]
-        is_left = not all(self._look.has_written(each) for each in stale)
+        stale = [row for row in filled if row.document.id in wanted]
+        is_left = not all(map(self._look.has_written, stale))
         # If others have written a vector of another text since, the store's log says so from here on.
         self._is_unfinished |= not is_left
         return is_left
@@ -235,7 +235,7 @@ class LateChunking(SlotFilling):
             self._is_unfinished = True
             self._look.note_left(read.chunks, read.last, is_alone=not embedded.has_moved)
         elif not are_pending:
-            self._look.note_written(read.chunks, embedded.ids)
+            self._look.note_written(row for row, _ in embedded.pairs)
 
 
 def overlapping(chunks: Sequence[Document]) -> str:
@@ -317,9 +317,14 @@ class _Embedded:
         return self.held_back if self.is_ended else self.others
 
     @property
+    def pairs(self) -> list[Pair]:
+        """All that there is to write."""
+        return [*self.others, *self.held_back]
+
+    @property
     def ids(self) -> set[str]:
         """Those of its chunks that there are vectors to write of."""
-        return {row.document.id for row, _ in (*self.others, *self.held_back)}
+        return {row.document.id for row, _ in self.pairs}
 
     def compare(self, rows: Sequence[VersionedRow], *, is_written: bool) -> None:
         """See how the document is now, and unless all was written, what became of what was tried.

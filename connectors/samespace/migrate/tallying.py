@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from samespace.documents import Document, VersionedRow
@@ -86,7 +86,7 @@ class Look:
     moved: int = 0
     """Rows that others wrote meanwhile; not one that is, again, what the last look found."""
     _written: Fingerprints = field(default_factory=Fingerprints)
-    """Chunks of stale documents, with the texts that their vectors are of."""
+    """Chunks of stale documents by their places, with the texts that their vectors are of."""
     _tried: Fingerprints = field(default_factory=Fingerprints)
     _tried_before: Fingerprints = field(default_factory=Fingerprints)
     """As they were read, rows of batches and documents of which not all could be filled."""
@@ -103,15 +103,14 @@ class Look:
         """Rows that were found and not filled."""
         return max(0, self.found - self.settled)
 
-    def note_written(self, chunks: Sequence[Document], ids: Container[str]) -> None:
-        """Those of a document's chunks that have one of these ids have a vector of their text now."""
+    def note_written(self, chunks: Iterable[VersionedRow]) -> None:
+        """Chunks of a document have a vector of their text now."""
         for chunk in chunks:
-            if chunk.id in ids:
-                self._written.add(fingerprint(chunk))
+            self._written.add(_of_text(chunk))
 
-    def has_written(self, chunk: Document) -> bool:
+    def has_written(self, chunk: VersionedRow) -> bool:
         """Whether this look has written a vector of a chunk's text."""
-        return fingerprint(chunk) in self._written
+        return _of_text(chunk) in self._written
 
     def note_changed(self, rows: Sequence[VersionedRow], changed: int) -> None:
         """So many rows of a batch were no longer what had been read, or cannot be written at all."""
@@ -150,6 +149,10 @@ class Look:
 
 def _of_parts(chunks: Sequence[Document], ids: Collection[str]) -> int:
     return fingerprint_of(f"{fingerprint_of_chunks(chunks)}:{sorted(ids)}")
+
+
+def _of_text(row: VersionedRow) -> int:
+    return fingerprint_of(f"{row.place!r}{row.document.embedded_text}")
 
 
 def _as_read(row: VersionedRow) -> int:
