@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 import pytest
-from qdrant_client import models
+from qdrant_client import QdrantClient, models
 from tests.migrate.following import Follower
 from tests.migrate.test_filling import CHANGED, Held
 from tests.migrate.test_making import adopted, embedded_by
@@ -18,6 +19,7 @@ from samespace.documents import FillReport, VersionedRow
 from samespace.guard import CANARY_TEXTS
 from samespace.migrate import MigrationRun, plan
 from samespace.migrate.reading import Rows
+from samespace.protocols import Matrix
 from samespace.space import EmbeddingSpace
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
 
@@ -43,6 +45,11 @@ def check_documents(store: QdrantStore) -> None:
 
 def _order(row: VersionedRow) -> Any:
     return row.document.parent and row.document.parent.id, chunk_order(row.document)
+
+
+def put(client: QdrantClient, number: int, text: str) -> None:
+    """Change a text in place."""
+    client.set_payload("docs", {"body": text}, points=[number])
 
 
 def test_chunks_that_share_an_id_are_refused_by_name_and_cost_nothing() -> None:
@@ -106,6 +113,55 @@ def test_a_chunk_that_is_put_under_another_point_meanwhile_is_filled_with_its_do
         report = MigrationRun(store, backend, made, late_chunking=True).run()
         assert (report.complete, store.pending(UNLIKE, limit=9)[0]) == (True, [])
     assert backend.after is None
+
+
+def test_a_text_that_is_changed_and_changed_back_leaves_no_sibling_in_sight_of_it() -> None:
+    backend = Held(UNLIKE, seed=5)
+    with adopted(TaskBackend(), 5) as (client, store):
+        made = plan(store, backend)
+        MigrationRun(store, backend, made, late_chunking=True).run()
+        put(client, 3, CHANGED)
+        backend.after = lambda: put(client, 3, "text number 3")
+        report = MigrationRun(store, backend, made).run()
+        # All is embedded twice, and three chunks and then four are written.
+        assert (report.complete, report.embedded, report.filled) == (True, 10, 4 + 5)
+        check_documents(store)
+
+
+def test_a_run_that_ends_while_a_document_moves_is_not_complete() -> None:
+    class Hot(TogetherBackend):
+        def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
+            made = super().embed_chunks(documents)
+            is_back = CHANGED in documents[0]
+            put(client, 3, "text number 3" if is_back else CHANGED)
+            return made
+
+    with adopted(TaskBackend(), 5) as (client, store):
+        made = plan(store, TogetherBackend(UNLIKE, seed=5))
+        MigrationRun(store, TogetherBackend(UNLIKE, seed=5), made, late_chunking=True).run()
+        put(client, 3, CHANGED)
+        report = MigrationRun(store, Hot(UNLIKE, seed=5), made).run()
+        assert (report.complete, report.embedded) == (False, 20 * 5)
+        assert report.collections[0].slots[0].left == 1
+
+
+def test_siblings_of_a_chunk_that_is_deleted_before_its_turn_are_embedded_without_it() -> None:
+    backend = Held(UNLIKE, seed=5)
+    with adopted(TaskBackend(), 5) as (client, store):
+        made = plan(store, backend)
+        backend.after = lambda: client.delete("docs", [4])
+        report = MigrationRun(store, backend, made, late_chunking=True).run()
+        assert (report.complete, report.embedded) == (True, 5 + 4)
+        check_documents(store)
+
+
+def test_a_document_that_is_deleted_while_it_is_embedded_leaves_nothing_to_do() -> None:
+    backend = Held(UNLIKE, seed=5)
+    with adopted(TaskBackend(), 5) as (client, store):
+        made = plan(store, backend)
+        backend.after = lambda: client.delete("docs", list(range(5)))
+        report = MigrationRun(store, backend, made, late_chunking=True).run()
+        assert (report.complete, report.embedded) == (True, 5)
 
 
 def test_the_same_text_under_the_same_id_in_many_documents_is_done_at_once() -> None:

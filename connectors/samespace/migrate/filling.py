@@ -112,6 +112,7 @@ class SlotFilling:
             await self._changed(self._position)
         else:
             await self._look_at_all()
+        await self._look_beyond()
         self._tally.left = self._look.left
         return self._look.found, self._look.settled
 
@@ -124,6 +125,9 @@ class SlotFilling:
         await self._in_flight.drain()
         if not self._is_stopping() and not self._is_unfinished:
             self._position = begun
+
+    async def _look_beyond(self) -> None:
+        """Fill what no row shows by itself to be filled: nothing where each is embedded alone."""
 
     async def _changed(self, position: str) -> None:
         limit = self._share.batch_size

@@ -50,6 +50,22 @@ class LateChunking(SlotFilling):
     def _is_fresh(self, row: VersionedRow) -> bool:
         return self._unsourced is None or self._unsourced.is_fresh(row)
 
+    async def _look_beyond(self) -> None:
+        """Fill documents that are to be embedded again, though none of their rows may say so."""
+        parents, limit = sorted(self._look.again), self._share.batch_size
+        for start in range(0, len(parents), limit):
+            rows = await self._one_of_each(parents[start : start + limit])
+            await self._take(rows, are_pending=False)
+        await self._in_flight.drain()
+
+    async def _one_of_each(self, parents: Sequence[str]) -> list[VersionedRow]:
+        """A chunk of each of these documents; those with none that can be embedded are done with."""
+        filled, pending = await self._rows.of_parents(self._space, parents)
+        rows = passing(_distinct((*filled, *pending)), self._share.where)
+        found = _by_parent(await self._wanted([row for row in rows if not is_blank(row.document)]))
+        self._look.again -= set(parents) - found.keys()
+        return [of_it[-1] for of_it in found.values()]
+
     async def _fill(self, rows: Sequence[VersionedRow], *, are_pending: bool) -> None:
         """Fill rows in sight of the other chunks of their documents, all of which get new vectors."""
         if self._unsourced is not None:
@@ -149,9 +165,7 @@ class LateChunking(SlotFilling):
 
     async def _is_sourced(self, read: _Read) -> bool:
         """Whether a document may be filled now: :meth:`Unsourced.first`, whose rows it takes over."""
-        doubtful = [
-            row for row in read.rows if row.document.id in read.wanted or not self._is_fresh(row)
-        ]
+        doubtful = [row for row in read.rows if not self._is_fresh(row)]
         left = await self._after_unsourced(doubtful, partial(self._all_or_none, read.rows))
         read.rows = _distinct((*read.rows, *left))
         return {row.place for row in left} == {row.place for row in doubtful}
@@ -185,14 +199,21 @@ class LateChunking(SlotFilling):
         """As :meth:`_note`; what is refused is looked at again once there are other chunks."""
         if made.refused:
             self._documents_refused.add(fingerprint_of_chunks(read.chunks))
+        if not made.vectors:
+            self._look.again.discard(read.parent)
         await self._note(made, passing(read.rows, self._share.where), read.wanted)
 
     async def _write_documents(self, documents: Sequence[_Embedded], *, are_pending: bool) -> None:
         """All chunks but one of each document that is looked for, and then those, as they are now.
 
         One is held back if others have come between, who may have embedded some in sight of fewer: then
-        it is found again, and its document with it, however this run ends. So all hold back the same.
+        it is found again, and its document with it, however this run ends. So all hold back the same. If
+        it has gone, or its text is again what its vector is of, only this run knows: one that is killed
+        then leaves the others in sight of what is not there.
         """
+        parents = {each.read.parent for each in documents}
+        self._look.again -= parents
+        self._look.unended |= parents
         changed = await self._try(documents)
         await self._look_again(documents, are_written=not changed)
         ended = [each for each in documents if self._may_end(each)]
@@ -236,6 +257,8 @@ class LateChunking(SlotFilling):
             self._look.note_left(read.chunks, read.last, is_alone=not embedded.has_moved)
         elif not are_pending:
             self._look.note_written(row for row, _ in embedded.pairs)
+        if embedded.is_ended and not embedded.has_moved:
+            self._look.unended.discard(read.parent)
 
 
 def overlapping(chunks: Sequence[Document]) -> str:

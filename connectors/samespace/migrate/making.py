@@ -197,7 +197,7 @@ class Unsourced:
         self.embedded = 0
 
     async def look_beside(self, rows: Sequence[VersionedRow], *, are_pending: bool) -> None:
-        """Learn which other chunks of the documents of rows were not changed in place.
+        """Learn which chunks of the documents of rows were not changed in place.
 
         To ask what is stale takes a look at all rows, so that it is asked for a batch of them at once.
         """
@@ -215,9 +215,10 @@ class Unsourced:
         self, parent: str, places: set[Place], *, are_pending: bool
     ) -> list[VersionedRow]:
         filled, pending = await self._rows.of_parents(self._target, [parent])
-        if are_pending and places.isdisjoint(row.place for row in pending):
+        unfilled = {row.place for row in pending}
+        if are_pending and places.isdisjoint(unfilled):
             return []  # another batch has filled them
-        return [replace(row, vector=None) for row in filled if row.place not in places]
+        return [replace(row, vector=None) for row in filled if row.place not in unfilled]
 
     def is_fresh(self, row: VersionedRow) -> bool:
         """Whether a row is as it was when its vector in the target's slot was found to be of its text."""

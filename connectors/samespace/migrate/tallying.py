@@ -85,6 +85,10 @@ class Look:
     """Those of them that were filled."""
     moved: int = 0
     """Rows that others wrote meanwhile; not one that is, again, what the last look found."""
+    again: set[str] = field(default_factory=set)
+    """Documents to be embedded again, though each of their chunks may have a vector of its text."""
+    unended: set[str] = field(default_factory=set)
+    """Documents of which some chunks were written, and maybe in sight of others than there are."""
     _written: Fingerprints = field(default_factory=Fingerprints)
     """Chunks of stale documents by their places, with the texts that their vectors are of."""
     _tried: Fingerprints = field(default_factory=Fingerprints)
@@ -96,7 +100,11 @@ class Look:
 
     def next(self) -> Look:
         """The look after this one."""
-        return Look(_tried_before=self._tried, _given_up_before=self._given_up)
+        return Look(
+            again=self.again | self.unended,
+            _tried_before=self._tried,
+            _given_up_before=self._given_up,
+        )
 
     @property
     def left(self) -> int:
