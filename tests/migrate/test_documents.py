@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from qdrant_client import QdrantClient, models
+from tests.contract.ingesting import postgres_place
 from tests.migrate.following import Follower
-from tests.migrate.test_filling import CHANGED, Held
+from tests.migrate.test_filling import CHANGED, Held, check_together, chunks
 from tests.migrate.test_making import adopted, embedded_by
-from tests.migrate.test_running import TogetherBackend
+from tests.migrate.test_running import TogetherBackend, planned, ran, seeded
 
-from samespace import QdrantStore
+from samespace import Document, Parent, QdrantStore
 from samespace.audit.rows import chunk_order
 from samespace.documents import FillReport, VersionedRow
 from samespace.guard import CANARY_TEXTS
@@ -162,6 +163,45 @@ def test_a_document_that_is_deleted_while_it_is_embedded_leaves_nothing_to_do() 
         backend.after = lambda: client.delete("docs", list(range(5)))
         report = MigrationRun(store, backend, made, late_chunking=True).run()
         assert (report.complete, report.embedded) == (True, 5)
+
+
+def test_a_chunk_that_becomes_blank_has_its_siblings_embedded_without_it_once() -> None:
+    backend = TogetherBackend(UNLIKE, seed=5)
+    with adopted(TaskBackend(), 5) as (client, store):
+        made = plan(store, backend)
+        options = {"late_chunking": True, "interval": 0.1}
+        with Follower(store, backend, made, **options) as follower:
+            follower.wait_until_idle()
+            put(client, 2, " ")
+            follower.wait_until_idle()
+            report = follower.wait_until_idle()
+            slot = report.collections[0].slots[0]
+            assert (report.complete, report.embedded, slot.refused) == (True, 5 + 4, 1)
+            assert "there is nothing to embed" in dict(slot.named)["d2"]
+            check_documents(store)
+        report = MigrationRun(store, backend, made).run()
+        assert (report.complete, report.embedded, report.filled) == (True, 0, 0)
+
+
+def test_a_chunk_whose_vector_goes_as_it_becomes_blank_is_noticed_just_so(
+    request: pytest.FixtureRequest,
+) -> None:
+    place, rows = postgres_place(request), chunks("a", 4)
+    backend = TogetherBackend(UNLIKE, seed=5)
+    seeded(place, rows)
+    made = planned(place, backend)
+    with (
+        place.open() as store,
+        place.open() as writer,
+        Follower(store, backend, made, late_chunking=True, interval=0.1) as follower,
+    ):
+        follower.wait_until_idle()
+        blank = Document("a-1", " ", parent=Parent("a", 1))
+        writer.upsert_vectors([blank], [None], space=V3)
+        follower.wait_until_idle()
+        assert follower.wait_until_idle().embedded == 4 + 3
+    assert ran(place, backend, made).embedded == 0
+    check_together(place, [row for row in rows if row.id != "a-1"])
 
 
 def test_the_same_text_under_the_same_id_in_many_documents_is_done_at_once() -> None:

@@ -24,7 +24,11 @@ SAME: Final = 0.9999
 
 
 class LateChunking(SlotFilling):
-    """Fills whole documents: one chunk that changed has its siblings embedded again."""
+    """Fills whole documents: one chunk that changed has its siblings embedded again.
+
+    So has one that becomes blank after a run has looked at all rows. Of one that is blank when a run
+    begins nothing says whether its siblings were embedded since: it gets no vector that could tell.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -32,6 +36,8 @@ class LateChunking(SlotFilling):
         """Those whose chunks are being embedded."""
         self._documents_refused = Fingerprints()
         """Of all chunks of documents that were not, or not all, embedded."""
+        self._has_looked = False
+        """Whether this run has seen all chunks that had been blank before."""
 
     async def _anew(self, refused: Sequence[VersionedRow]) -> set[str]:
         """The ids of chunks whose document is no longer what was refused."""
@@ -57,6 +63,7 @@ class LateChunking(SlotFilling):
             rows = await self._one_of_each(parents[start : start + limit])
             await self._take(rows, are_pending=False)
         await self._in_flight.drain()
+        self._has_looked = True
 
     async def _one_of_each(self, parents: Sequence[str]) -> list[VersionedRow]:
         """A chunk of each of these documents; those with none that can be embedded are done with."""
@@ -123,6 +130,8 @@ class LateChunking(SlotFilling):
         """One document as it is now; None where it is not to be embedded."""
         filled, pending = await self._rows.of_parents(self._space, [parent])
         rows = _distinct((*filled, *pending))
+        if self._has_become_blank(rows, wanted):
+            self._look.again.add(parent)
         wanted = wanted - await self._hopeless(rows, wanted)
         if not wanted:
             return None
@@ -134,6 +143,11 @@ class LateChunking(SlotFilling):
         if await self._is_unfit(read) or self._is_given_up(read):
             return None
         return read if await self._is_sourced(read) else None
+
+    def _has_become_blank(self, rows: Sequence[VersionedRow], wanted: set[str]) -> bool:
+        """Whether one of these chunks has a blank text that it had not, or was not there, before."""
+        blank = (each for each in _documents(rows) if each.id in wanted and is_blank(each))
+        return self._has_looked and not all(map(self._tally.has_refused, blank))
 
     async def _hopeless(self, rows: Sequence[VersionedRow], wanted: set[str]) -> set[str]:
         """Chunks for which their document is not embedded again: blank, or refused with all of it."""
