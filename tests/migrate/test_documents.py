@@ -61,7 +61,7 @@ def test_chunks_that_share_an_id_are_refused_by_name_and_cost_nothing() -> None:
         options = {"late_chunking": True, "batch_size": 2, "interval": 0.1}
         with Follower(store, backend, made, **options) as follower:
             slot = follower.wait_until_idle().collections[0].slots[0]
-            assert (slot.filled, slot.refused, slot.left) == (0, 5, 0)
+            assert (slot.filled, slot.refused, slot.left) == (0, 6, 0)
             assert "2 chunks of its document have the id 'd3'" in dict(slot.named)["d3"]
             assert texts_of(backend) == []
             client.set_payload("docs", {"doc": "d4"}, points=[4])

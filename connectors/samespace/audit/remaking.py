@@ -21,7 +21,8 @@ Chunks = Mapping[str, Sequence[Document]]
 class Remade:
     """Vectors by the rows' ids, and for the others the reason; ``cut`` are of texts that were shortened.
 
-    Where nothing keeps ids unique, several rows may have one: then their texts tell their vectors apart.
+    Where nothing keeps ids unique, several rows may have one: then their texts tell apart their vectors and
+    their reasons.
     """
 
     vectors: dict[str, Vector] = field(default_factory=dict)
@@ -29,6 +30,7 @@ class Remade:
     cut: set[str] = field(default_factory=set)
     embedded: int = 0
     _by_text: dict[tuple[str, str], Vector] = field(default_factory=dict)
+    _reasons: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def put(self, row: Document, vector: Vector) -> None:
         """Keep a row's vector."""
@@ -38,6 +40,19 @@ class Remade:
     def vector_of(self, row: Document) -> Vector | None:
         """That of this row, and of no other with its id; None where it was refused."""
         return self._by_text.get((row.id, row.embedded_text))
+
+    def refuse(self, row: Document, reason: str) -> None:
+        """Say why a row has no vector."""
+        self.refused[row.id] = reason
+        self._reasons[row.id, row.embedded_text] = reason
+
+    def reason_of(self, row: Document) -> str | None:
+        """Why this row, and no other with its id, has no vector; None where nothing is said of it."""
+        if self.vector_of(row) is not None:
+            return None
+        if self._reasons:
+            return self._reasons.get((row.id, row.embedded_text))
+        return self.refused.get(row.id)
 
 
 def is_late(provenance: Mapping[str, str]) -> bool:
@@ -68,7 +83,7 @@ async def remade(
     result = Remade()
     for row in [*alone, *(chunk for each in together.values() for chunk in each)]:
         if is_blank(row):
-            result.refused[row.id] = BLANK
+            result.refuse(row, BLANK)
     plan = Plan(
         embed=[row for row in alone if not is_blank(row)],
         together=[
@@ -78,18 +93,20 @@ async def remade(
     plan.together = [each for each in plan.together if each]
     made = await embedder.embed(plan, partly=partly)
     embedder.forget(made.texts)
-    _sort(made, together, result)
+    _sort(made, plan.embed, together, result)
     return result
 
 
-def _sort(made: Made, together: Chunks, result: Remade) -> None:
+def _sort(made: Made, alone: Sequence[Document], together: Chunks, result: Remade) -> None:
     for row, vector in made.rows:
         result.put(row, vector)
     result.embedded = made.embedded
     result.cut = set(made.truncated)
-    for item in made.rejected:
-        named = [chunk.id for chunk in together.get(item.id, ())] or [item.id]
-        result.refused |= dict.fromkeys(named, str(item.error))
+    reasons = {item.id: str(item.error) for item in made.rejected}
+    chunks = [(parent, chunk) for parent, each in together.items() for chunk in each]
+    for named, row in [*((row.id, row) for row in alone), *chunks]:
+        if named in reasons and result.vector_of(row) is None:
+            result.refuse(row, reasons[named])
 
 
 def is_blank(row: Document) -> bool:

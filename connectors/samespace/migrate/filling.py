@@ -16,7 +16,7 @@ from samespace.filters import Filter
 from samespace.ingest.target import IDS
 from samespace.migrate.fingerprints import fingerprint_of
 from samespace.migrate.flow import InFlight
-from samespace.migrate.making import Affordable, Making, Unsourced, paired
+from samespace.migrate.making import Affordable, Making, Place, Unsourced, paired, refused_of
 from samespace.migrate.pacing import Budget, Pace
 from samespace.migrate.progress import SlotProgress
 from samespace.migrate.reading import Rows, passing
@@ -210,11 +210,12 @@ class SlotFilling:
 
     async def _wanted(self, rows: Sequence[VersionedRow]) -> list[VersionedRow]:
         reachable = [row for row in rows if self._is_reachable(row)]
-        refused = [row for row in reachable if self._tally.has_refused(row.document)]
+        refused = [row for row in reachable if self._tally.has_refused(row)]
         again = await self._anew(refused) if refused else set[str]()
         # What no model is asked for may have got a vector to derive from since.
-        hopeless = {row.document.id for row in refused if self._making.asks_for(row)} - again
-        return [row for row in reachable if row.document.id not in hopeless]
+        asked_for = [row for row in refused if self._making.asks_for(row)]
+        hopeless = {row.place for row in asked_for if row.document.id not in again}
+        return [row for row in reachable if row.place not in hopeless]
 
     def _is_reachable(self, row: VersionedRow) -> bool:
         if row.key:
@@ -233,7 +234,8 @@ class SlotFilling:
 
     async def _part(self, rows: Sequence[VersionedRow]) -> None:
         made = await self._making.make(rows, {})
-        await self._note(made, rows, {row.document.id for row in rows})
+        self._look.found -= len(refused_of(rows, made))
+        await self._note(made, rows)
         pairs = paired(rows, made)
         done = await self._write(pairs)
         self._look.settled += done.filled
@@ -252,24 +254,22 @@ class SlotFilling:
         return found
 
     async def _note(
-        self, made: Remade, rows: Sequence[VersionedRow], taken: Collection[str]
+        self, made: Remade, rows: Sequence[VersionedRow], taken: Collection[str] = ()
     ) -> None:
-        """``taken`` are the ids of those that this sweep counts among what it found."""
+        """``taken`` are ids of a document's chunks that this sweep counts among what it found."""
         self._embedded += made.embedded
-        refused = [row.document for row in rows if row.document.id in made.refused]
-        self._look.found -= len({document.id for document in refused}.intersection(taken))
-        behind = await self._behind(refused)
-        for document in refused:
-            reason = made.refused[document.id]
-            self._tally.refuse(document, BEHIND + reason if document.id in behind else reason)
-        for row in rows:
-            if row.document.id in made.vectors:
-                self._tally.accept(row.document)
+        refused = refused_of(rows, made)
+        self._look.found -= len({row.document.id for row, _ in refused}.intersection(taken))
+        behind = await self._behind([row for row, _ in refused])
+        for row, reason in refused:
+            self._tally.refuse(row, BEHIND + reason if row.place in behind else reason)
+        for row, _ in paired(rows, made):
+            self._tally.accept(row)
 
-    async def _behind(self, refused: Sequence[Document]) -> set[str]:
-        """Those of these that have a vector in the slot, which then is of another text."""
-        ids = [each.id for each in refused if not self._tally.has_refused(each)]
-        return {row.document.id for row in await self._rows.filled_of(self._space, ids)}
+    async def _behind(self, refused: Sequence[VersionedRow]) -> set[Place]:
+        """Where those of these are that have a vector in the slot, which then is of another text."""
+        ids = [row.document.id for row in refused if not self._tally.has_refused(row)]
+        return {row.place for row in await self._rows.filled_of(self._space, ids)}
 
     async def _write(self, pairs: Sequence[Pair]) -> FillReport:
         """Rows with their vectors, if they still are as they had been read."""

@@ -151,13 +151,12 @@ class LateChunking(SlotFilling):
 
     async def _hopeless(self, rows: Sequence[VersionedRow], wanted: set[str]) -> set[str]:
         """Chunks for which their document is not embedded again: blank, or refused with all of it."""
-        chunks = _documents(rows)
-        is_refused = fingerprint_of_chunks(chunks) in self._documents_refused
+        is_refused = fingerprint_of_chunks(_documents(rows)) in self._documents_refused
         found = {
-            each.id
-            for each in chunks
-            if each.id in wanted
-            and (is_blank(each) or (is_refused and self._tally.has_refused(each)))
+            row.document.id
+            for row in rows
+            if row.document.id in wanted
+            and (is_blank(row.document) or (is_refused and self._tally.has_refused(row)))
         }
         # Those that are refused already keep their reason.
         await self._note(Remade(refused=dict.fromkeys(found, BLANK)), rows, found)

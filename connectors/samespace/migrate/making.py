@@ -132,7 +132,8 @@ class Derived:
         if others and self._model is not None:
             result = await self._model.make(others, chunks)
         elif others:
-            result.refused = dict(self._hopeless(others))
+            for row, reason in self._hopeless(others):
+                result.refuse(row.document, reason)
         for row, vector in self._derived(given):
             result.put(row.document, vector)
         return result
@@ -154,15 +155,15 @@ class Derived:
         left = wide[: self._target.dimensions]
         return bool(np.isfinite(wide @ wide)) and SHORTEST**2 <= float(left @ left) <= LONGEST**2
 
-    def _hopeless(self, rows: Sequence[VersionedRow]) -> Iterator[tuple[str, str]]:
+    def _hopeless(self, rows: Sequence[VersionedRow]) -> Iterator[tuple[VersionedRow, str]]:
         """The rows that will not have a vector to derive from, each with the reason."""
         for row in rows:
             if row.vector is not None:
-                yield row.document.id, UNDERIVABLE
+                yield row, UNDERIVABLE
             elif not row.document.embedded_text.strip():
-                yield row.document.id, BLANK
+                yield row, BLANK
             elif not self._is_kept:
-                yield row.document.id, UNMADE
+                yield row, UNMADE
 
 
 class Unsourced:
@@ -303,7 +304,7 @@ class Unsourced:
         made = await self._model.make(rows, {})
         self.embedded += made.embedded
         pairs = paired(rows, made)
-        is_whole = len(pairs) + len(made.refused) >= len(rows)
+        is_whole = len(pairs) + len(refused_of(rows, made)) == len(rows)
         if not pairs:
             return Remade() if is_whole else None
         matrix = stack([vector for _, vector in pairs], self._space.dimensions)
@@ -345,3 +346,9 @@ def paired(rows: Sequence[VersionedRow], made: Remade) -> list[tuple[VersionedRo
     """The rows that have a vector now, with it."""
     found = ((row, made.vector_of(row.document)) for row in rows)
     return [(row, vector) for row, vector in found if vector is not None]
+
+
+def refused_of(rows: Sequence[VersionedRow], made: Remade) -> list[tuple[VersionedRow, str]]:
+    """The rows that cannot have a vector, with the reason."""
+    found = ((row, made.reason_of(row.document)) for row in rows)
+    return [(row, reason) for row, reason in found if reason is not None]

@@ -25,12 +25,13 @@ class Tally:
     changed: int = 0
     left: int = 0
     _refused: Fingerprints = field(default_factory=Fingerprints)
-    """Of ids."""
+    """Of places."""
     _refused_texts: Fingerprints = field(default_factory=Fingerprints)
-    """Of rows with their texts; where a row's text is another now, that of the text before stays."""
+    """Of places with texts; where a row's text is another now, that of the text before stays."""
     _unreachable: Fingerprints = field(default_factory=Fingerprints)
     """Of keys."""
-    _named: dict[str, str] = field(default_factory=dict)
+    _named: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Names and reasons, by the place or the key."""
 
     def progress(self, space: EmbeddingSpace) -> SlotProgress:
         """All of it."""
@@ -42,37 +43,45 @@ class Tally:
             refused=len(self._refused),
             unreachable=len(self._unreachable),
             left=self.left,
-            named=tuple(self._named.items()),
+            named=tuple(self._named.values()),
         )
 
-    def has_refused(self, document: Document) -> bool:
+    def has_refused(self, row: VersionedRow) -> bool:
         """Whether a row cannot be embedded with the text that it has."""
-        is_refused = fingerprint_of(document.id) in self._refused
-        return is_refused and fingerprint(document) in self._refused_texts
+        is_refused = len(self._refused) and _of_place(row) in self._refused
+        return bool(is_refused) and _of_text(row) in self._refused_texts
 
-    def refuse(self, document: Document, reason: str) -> None:
+    def refuse(self, row: VersionedRow, reason: str) -> None:
         """A row cannot be embedded."""
-        if not self.has_refused(document):
-            self._refused.add(fingerprint_of(document.id))
-            self._refused_texts.add(fingerprint(document))
-            self._name(document.id, reason)
+        if not self.has_refused(row):
+            self._refused.add(_of_place(row))
+            self._refused_texts.add(_of_text(row))
+            self._name(_of_place(row), row.document.id, reason)
 
-    def accept(self, document: Document) -> None:
+    def accept(self, row: VersionedRow) -> None:
         """A row can be embedded, as it may not have been before, or with another text."""
-        place = fingerprint_of(document.id) if len(self._refused) else 0
+        place = _of_place(row) if len(self._refused) else 0
         if place in self._refused:
             self._refused.discard(place)
-            self._refused_texts.discard(fingerprint(document))
-            self._named.pop(document.id, None)
+            self._refused_texts.discard(_of_text(row))
+            self._named.pop(place, None)
 
     def note_unreachable(self, key: str, reason: str) -> None:
         """No id leads to a row."""
         self._unreachable.add(fingerprint_of(key))
-        self._name(key, reason)
+        self._name(fingerprint_of(key), key, reason)
 
-    def _name(self, id: str, reason: str) -> None:
-        if id in self._named or len(self._named) < NAMED:
-            self._named[id] = reason
+    def _name(self, place: int, name: str, reason: str) -> None:
+        if place in self._named or len(self._named) < NAMED:
+            self._named[place] = name, reason
+
+
+def _of_place(row: VersionedRow) -> int:
+    return fingerprint_of(repr(row.place))
+
+
+def _of_text(row: VersionedRow) -> int:
+    return fingerprint_of(f"{row.place!r}{row.document.embedded_text}")
 
 
 @dataclass(slots=True)
