@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from qdrant_client import QdrantClient
@@ -12,7 +13,9 @@ from tests.migrate.test_filling import CHANGED, Reluctant
 from tests.migrate.test_making import adopted, waiting
 
 from samespace import QdrantStore
-from samespace.migrate import MigrationRun, plan
+from samespace.errors import MigrationError
+from samespace.guard import SlotState
+from samespace.migrate import MigrationRun, abort, finish, open_slot, plan
 from samespace.testing.backends import UNLIKE, TaskBackend
 
 pytestmark = pytest.mark.usefixtures("qdrant_local")
@@ -72,3 +75,36 @@ def test_the_old_model_is_asked_once_for_each_of_several_rows_that_it_refuses() 
             follower.wait_until_idle()
         assert (asked, old.refused) == (2, 2)
         assert waiting(store) == ([], [])
+
+
+THIRD = replace(UNLIKE, model="third-model")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda client: client.set_payload("docs", {"body": f"{CHANGED} too"}, points=[2]),
+        lambda client: client.delete_vectors("docs", [THIRD.id], points=[2]),
+    ],
+)
+def test_no_slot_is_dropped_that_alone_has_a_vector_of_a_row_s_text(
+    change: Callable[[QdrantClient], object],
+) -> None:
+    """Another row of its id has none of its text in the new slot, either."""
+    second, third = TaskBackend(UNLIKE, seed=5), TaskBackend(THIRD, seed=9)
+    with repeated(TaskBackend()) as (client, first):
+        MigrationRun(first, second, plan(first, second)).run()
+        first.mark(UNLIKE, SlotState.READY)
+        with QdrantStore(client, collection="docs", backend=second) as store:
+            made = plan(store, third)
+            MigrationRun(store, third, made).run()
+            client.set_payload("docs", {"body": CHANGED}, points=[0])
+            MigrationRun(store, third, made).run()
+            change(client)
+            with pytest.raises(MigrationError, match="1 row has one of an earlier text"):
+                abort(store, made)
+            open_slot(store, made, force=True)
+            with pytest.raises(
+                MigrationError, match="1 row has (no vector|one of an earlier text)"
+            ):
+                finish(store, made)

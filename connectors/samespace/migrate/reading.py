@@ -133,10 +133,19 @@ class Rows(Target):
 
     async def filled_of(self, space: EmbeddingSpace, ids: Sequence[str]) -> list[VersionedRow]:
         """Those of some rows that have a vector in a slot."""
+        return await self._of(self._store.filled, space, ids)
+
+    async def pending_of(self, space: EmbeddingSpace, ids: Sequence[str]) -> list[VersionedRow]:
+        """Those of some rows that have none."""
+        return await self._of(self._store.pending, space, ids)
+
+    async def _of(
+        self, method: Any, space: EmbeddingSpace, ids: Sequence[str]
+    ) -> list[VersionedRow]:
         found: list[VersionedRow] = []
         for start in range(0, len(ids), IDS):
             where = field.id.in_(ids[start : start + IDS])
-            found += await self._all(self._store.filled, space, where)
+            found += await self._all(method, space, where)
         return found
 
     async def again(self, space: EmbeddingSpace, ids: Sequence[str]) -> list[VersionedRow]:

@@ -137,14 +137,11 @@ class Here:
         found = await self._stale(beside)
         if found:
             found -= await self._stale(space)
-        return len(found) - await self._count_pending(space, sorted(found))
+        pending = await self.rows.pending_of(space, sorted({id for id, _, _ in found}))
+        return len(found.difference(row.place for row in pending))
 
-    async def _stale(self, space: EmbeddingSpace) -> set[str]:
-        return {row.document.id async for rows in self.rows.stale_rows(space) for row in rows}
-
-    async def _count_pending(self, space: EmbeddingSpace, ids: list[str]) -> int:
-        parts = [ids[start : start + IDS] for start in range(0, len(ids), IDS)]
-        return sum([await self.rows.count_pending(space, field.id.in_(part)) for part in parts])
+    async def _stale(self, space: EmbeddingSpace) -> set[tuple[str, str, str]]:
+        return {row.place async for rows in self.rows.stale_rows(space) for row in rows}
 
     async def missing(
         self, space: EmbeddingSpace, among: Collection[str] | None = None
