@@ -16,7 +16,14 @@ from qdrant_client import QdrantClient, models
 from tests.contract.ingesting import Place, elasticsearch_place, postgres_place
 from tests.contract.test_elasticsearch_contract import Harness, raw
 from tests.migrate.following import Follower
-from tests.migrate.test_filling import CHANGED, LateShortening, change_in_place, chunks, pending
+from tests.migrate.test_filling import (
+    CHANGED,
+    LateShortening,
+    Reluctant,
+    change_in_place,
+    chunks,
+    pending,
+)
 from tests.migrate.test_running import (
     ROWS,
     SHORT,
@@ -35,8 +42,9 @@ from samespace.documents import VersionedRow
 from samespace.errors import BackendUnavailable, EmbeddingError
 from samespace.guard import CANARY_TEXTS
 from samespace.migrate import MigrationPlan, MigrationRun, plan
-from samespace.migrate.making import UNMADE
+from samespace.migrate.making import UNEMBEDDED, UNMADE
 from samespace.migrate.reading import Rows
+from samespace.migrate.tallying import BEHIND
 from samespace.protocols import Matrix, Usage, VectorStore
 from samespace.space import EmbeddingSpace, derive
 from samespace.testing.backends import UNLIKE, V3, TaskBackend
@@ -498,6 +506,73 @@ def test_what_was_changed_in_place_is_named_where_nothing_makes_what_it_is_deriv
         with Follower(store, backend, made, interval=0.1) as follower:
             report = follower.wait_until_idle()
     assert (report.complete, report.collections[0].slots[0].named) == (True, ())
+
+
+TOO_LONG: Final = "a text that is too long"
+BEHIND_THERE: Final = (("d3", f"{BEHIND}it is too long"),)
+"""What the report says of such a row in the slot that it keeps a vector in."""
+
+
+@pytest.mark.usefixtures("qdrant_local")
+@pytest.mark.parametrize("late", [False, True])
+def test_a_row_whose_changed_text_the_old_model_refuses_is_named_until_it_is_another(
+    late: bool,
+) -> None:
+    backend, old = TogetherBackend(UNLIKE, seed=5), Reluctant()
+    with adopted(old, 5) as (client, store):
+        made = plan(store, backend)
+        with Follower(store, backend, made, late_chunking=late, interval=0.05) as follower:
+            follower.wait_until_idle()
+            client.set_payload("docs", {"body": TOO_LONG}, points=[3])
+            for _ in range(2):
+                report = follower.wait_until_idle()
+                slot = report.collections[0].slots[1]
+                assert (report.complete, slot.refused, slot.named) == (True, 1, BEHIND_THERE)
+            assert (old.refused, waiting(store)) == (1, ([], []))
+            client.set_payload("docs", {"body": CHANGED}, points=[3])
+            slot = follower.wait_until_idle().collections[0].slots[1]
+    assert (slot.filled, slot.refused, slot.named) == (1, 0, ())
+
+
+@pytest.mark.usefixtures("qdrant_local")
+def test_a_row_whose_changed_text_the_old_model_refuses_cannot_be_derived() -> None:
+    backend, old = LateShortening(SHORT), Reluctant()
+    with adopted(old, 5) as (client, store):
+        made = plan(store, backend)
+        with Follower(store, backend, made, late_chunking=True, interval=0.05) as follower:
+            follower.wait_until_idle()
+            client.set_payload("docs", {"body": TOO_LONG}, points=[3])
+            for _ in range(2):
+                report = follower.wait_until_idle()
+                slots = report.collections[0].slots
+                named = [slot.named for slot in slots]
+                assert named == [(("d3", BEHIND + UNEMBEDDED),), BEHIND_THERE]
+                assert (report.complete, old.refused) == (True, 1)
+            client.set_payload("docs", {"body": CHANGED}, points=[3])
+            slots = follower.wait_until_idle().collections[0].slots
+        assert [(slot.refused, slot.named) for slot in slots] == [(0, ())] * 2
+        found = {row.document.id: vector_of(row) for row in store.filled(SHORT, limit=9)[0]}
+    expected = derive(TaskBackend().embed_documents([CHANGED]), stored=V3, offered=SHORT)
+    np.testing.assert_allclose(found["d3"], expected[0], atol=1e-5)
+
+
+def test_a_row_that_the_old_model_refuses_cannot_be_derived(one: Place) -> None:
+    seeded(one, ROWS[:4])
+    backend, old = LateShortening(SHORT), Reluctant()
+    made = planned(one, backend)
+    with one.open(TaskBackend()) as writer, one.open(old) as store:
+        writer.upsert_vectors([Document("new", TOO_LONG)], [None], space=V3)
+        with Follower(store, backend, made, late_chunking=True, interval=0.05) as follower:
+            report = follower.wait_until_idle()
+            assert [slot.named for slot in report.collections[0].slots] == [
+                (("new", UNEMBEDDED),),
+                (("new", "it is too long"),),
+            ]
+            assert (report.complete, old.refused) == (True, 1)
+            writer.upsert_vectors([Document("new", CHANGED)], [None], space=V3)
+            report = follower.wait_until_idle()
+    assert [slot.named for slot in report.collections[0].slots] == [(), ()]
+    assert pending(one, SHORT) == []
 
 
 class Charging(Counting):

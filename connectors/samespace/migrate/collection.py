@@ -45,6 +45,8 @@ class CollectionRun:
     def __init__(self, run: Run, rows: Rows, store: AnyStore, planned: PlannedCollection) -> None:
         self._run, self._rows, self._store, self._planned = run, rows, store, planned
         self._slots: list[SlotFilling] = []
+        self._tally = Tally()
+        """Of the handle's slot."""
         self._away = Away(run.asked.interval)
         """While what the handle's slot takes is out of reach."""
         self._indexed = self._finished = False
@@ -114,15 +116,14 @@ class CollectionRun:
         self, way: Making, own: tuple[SlotInfo, ByModel] | None, *, late: bool
     ) -> list[SlotFilling]:
         together = late and self._planned.path != "derive"
-        space, tally = self._planned.target.space, Tally()
-        unsourced = self._unsourced(own, tally)
+        space, unsourced = self._planned.target.space, self._unsourced(own)
         budget = self._run.budget_of(self._run.asked.backend)
         fillings = [self._filling(space, way, budget, late=together, unsourced=unsourced)]
         if own is not None and self._store.backend is not None:
             slot, model = own
             budget = self._run.budget_of(self._store.backend)
             late = is_late(slot.provenance)
-            fillings.append(self._filling(slot.space, model, budget, late=late, tally=tally))
+            fillings.append(self._filling(slot.space, model, budget, late=late, tally=self._tally))
         return fillings
 
     def _source(self, info: CollectionInfo) -> SlotInfo | None:
@@ -151,9 +152,10 @@ class CollectionRun:
         source, target = self._planned.source.space, self._planned.target.space
         slot = self._source(info)
         is_sourced = slot is None or slot.name == slot.space.id
-        is_remade = own is not None and own[0].space == source and _is_unsourced(own[0])
-        is_kept = is_sourced or is_remade
-        return Derived(source, target, None if late else model, is_kept=is_kept)
+        kept = own[0] if own is not None and own[0].space == source else None
+        is_kept = is_sourced or (kept is not None and _is_unsourced(kept))
+        tally = self._tally if kept is not None else Tally()
+        return Derived(source, target, None if late else model, is_kept=is_kept, tally=tally)
 
     def _of_the_handle(self, info: CollectionInfo) -> tuple[SlotInfo, ByModel] | None:
         """The slot that is kept fresh beside the target's, and what embeds for it."""
@@ -179,7 +181,7 @@ class CollectionRun:
         self._run.budget_of(backend)
         return slot, backend
 
-    def _unsourced(self, own: tuple[SlotInfo, ByModel] | None, tally: Tally) -> Unsourced | None:
+    def _unsourced(self, own: tuple[SlotInfo, ByModel] | None) -> Unsourced | None:
         """The handle's slot, where others made it and each of its vectors is of one text alone."""
         backend = self._store.backend
         if own is None or backend is None or not _is_unsourced(own[0]):
@@ -194,7 +196,7 @@ class CollectionRun:
             target,
             source=source,
             budget=budget,
-            tally=tally,
+            tally=self._tally,
             away=self._away,
         )
 

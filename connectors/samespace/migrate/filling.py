@@ -20,7 +20,7 @@ from samespace.migrate.making import Affordable, Making, Place, Unsourced, paire
 from samespace.migrate.pacing import Budget, Pace
 from samespace.migrate.progress import SlotProgress
 from samespace.migrate.reading import Rows, passing
-from samespace.migrate.tallying import Look, Tally
+from samespace.migrate.tallying import BEHIND, Look, Tally
 from samespace.protocols import Shard, Vector
 from samespace.space import EmbeddingSpace
 from samespace.vectors import stack
@@ -29,8 +29,6 @@ Pair = tuple[VersionedRow, Vector]
 UNREACHABLE: Final = (
     "another row has the same id, so that neither can be written alone; give it another"
 )
-
-BEHIND: Final = "its vector is of an earlier text, and its text cannot be embedded: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

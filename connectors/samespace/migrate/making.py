@@ -17,7 +17,7 @@ from samespace.ingest.embedder import Embedder
 from samespace.migrate.fingerprints import Fingerprints, fingerprint, fingerprint_of
 from samespace.migrate.pacing import Away, Budget, BudgetSpent
 from samespace.migrate.reading import Rows
-from samespace.migrate.tallying import Tally
+from samespace.migrate.tallying import BEHIND, Tally
 from samespace.protocols import AnyBackend, Vector
 from samespace.space import EmbeddingSpace, derive
 from samespace.vectors import LONGEST, SHORTEST, stack
@@ -34,6 +34,10 @@ UNMADE: Final = (
     "there is no vector that is known to be of its text in the source's slot, which others made, and nothing "
     "makes one; follow with a handle that has the source's backend, or write the row again with the "
     "source's model"
+)
+UNEMBEDDED: Final = (
+    "there is no vector of its text in the source's slot to derive from, and the source's model refuses that "
+    "text; change it"
 )
 
 
@@ -110,10 +114,14 @@ class Derived:
         model: ByModel | None,
         *,
         is_kept: bool,
+        tally: Tally,
     ) -> None:
-        """``is_kept`` says whether a vector in the other slot can become one of its row's text again."""
+        """``is_kept`` says whether a vector in the other slot can become one of its row's text again.
+
+        ``tally`` says what the model of the other slot refuses.
+        """
         self._source, self._target, self._model = source, target, model
-        self._is_kept = is_kept
+        self._is_kept, self._tally = is_kept, tally
 
     @property
     def derives_from(self) -> EmbeddingSpace:
@@ -162,6 +170,8 @@ class Derived:
                 yield row, UNDERIVABLE
             elif not row.document.embedded_text.strip():
                 yield row, BLANK
+            elif self._tally.has_refused(row):
+                yield row, UNEMBEDDED
             elif not self._is_kept:
                 yield row, UNMADE
 
@@ -258,10 +268,11 @@ class Unsourced:
         """Remake the vectors of rows as far as that is affordable; the rows that were remade.
 
         What was written here may be a new version of the row, so that it is read again; its vector there
-        is of the text before, so that it comes with the one that it may be derived from instead.
+        is of the text before, so that it comes with the one that it may be derived from instead. A text that
+        the model refuses has none, and is asked for once.
         """
         asked = {row.place: row for row in rows}
-        behind = [row for row in found if _says(row, asked)]
+        behind = [row for row in found if _says(row, asked) and not self._tally.has_refused(row)]
         most = self._most(behind, asked, affordable)
         made = await self._remade(behind[:most])
         if made is None:
@@ -303,8 +314,9 @@ class Unsourced:
             return Remade()
         made = await self._model.make(rows, {})
         self.embedded += made.embedded
-        pairs = paired(rows, made)
-        is_whole = len(pairs) + len(refused_of(rows, made)) == len(rows)
+        pairs, refused = paired(rows, made), refused_of(rows, made)
+        self._note(pairs, refused)
+        is_whole = len(pairs) + len(refused) == len(rows)
         if not pairs:
             return Remade() if is_whole else None
         matrix = stack([vector for _, vector in pairs], self._space.dimensions)
@@ -313,6 +325,17 @@ class Unsourced:
         )
         self._tally.filled += done.filled
         return made if is_whole and not done.changed else None
+
+    def _note(
+        self,
+        pairs: Iterable[tuple[VersionedRow, Vector]],
+        refused: Iterable[tuple[VersionedRow, str]],
+    ) -> None:
+        """Nothing else tells of a row that is refused here, once its vector in the target's slot is made."""
+        for row, reason in refused:
+            self._tally.refuse(row, BEHIND + reason)
+        for row, _ in pairs:
+            self._tally.accept(row)
 
 
 def _as_they_come(rows: Sequence[VersionedRow]) -> Remade:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from samespace.documents import Document, VersionedRow
 from samespace.migrate.fingerprints import (
@@ -14,6 +15,8 @@ from samespace.migrate.fingerprints import (
 )
 from samespace.migrate.progress import NAMED, SlotProgress
 from samespace.space import EmbeddingSpace
+
+BEHIND: Final = "its vector is of an earlier text, and its text cannot be embedded: "
 
 
 @dataclass(slots=True)
