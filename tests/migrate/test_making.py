@@ -42,7 +42,7 @@ from samespace.documents import VersionedRow
 from samespace.errors import BackendUnavailable, EmbeddingError
 from samespace.guard import CANARY_TEXTS
 from samespace.migrate import MigrationPlan, MigrationRun, plan
-from samespace.migrate.making import UNEMBEDDED, UNMADE
+from samespace.migrate.deriving import UNEMBEDDED, UNMADE
 from samespace.migrate.reading import Rows
 from samespace.migrate.tallying import BEHIND
 from samespace.protocols import Matrix, Usage, VectorStore

@@ -17,9 +17,10 @@ from samespace.guard import Canary
 from samespace.ingest.embedder import Embedder
 from samespace.ingest.pipeline import LATE
 from samespace.ingest.target import AnyStore
+from samespace.migrate.deriving import Derived
 from samespace.migrate.filling import Share, SlotFilling
 from samespace.migrate.late_chunking import LateChunking
-from samespace.migrate.making import ByModel, Derived, Making, Unsourced
+from samespace.migrate.making import ByModel, Making, Unsourced
 from samespace.migrate.pacing import Away, Budget, BudgetSpent
 from samespace.migrate.plan import PlannedCollection
 from samespace.migrate.progress import CollectionProgress

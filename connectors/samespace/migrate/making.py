@@ -1,16 +1,16 @@
-"""Ways to come by the vectors of rows: by a model, from another slot, and first in the other slot."""
+"""Ways to come by the vectors of rows: by a model, and first in the slot that others made."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from samespace.audit.auditing import prove
-from samespace.audit.remaking import BLANK, Chunks, Remade, remade
+from samespace.audit.remaking import Chunks, Remade, remade
 from samespace.documents import CollectionInfo, SlotInfo, VersionedRow
 from samespace.errors import BackendUnavailable, RateLimited
 from samespace.ingest.embedder import Embedder
@@ -19,26 +19,13 @@ from samespace.migrate.pacing import Away, Budget, BudgetSpent
 from samespace.migrate.reading import Rows
 from samespace.migrate.tallying import BEHIND, Tally
 from samespace.protocols import AnyBackend, Vector
-from samespace.space import EmbeddingSpace, derive
-from samespace.vectors import LONGEST, SHORTEST, stack
+from samespace.space import EmbeddingSpace
+from samespace.vectors import stack
 
 Place = tuple[str, str, str]
 """What tells a row from all others: :attr:`VersionedRow.place`."""
 Affordable = Callable[[Sequence[VersionedRow], Sequence[int]], int]
 """How many of some rows can be filled, each after so many tokens were paid for it elsewhere."""
-UNDERIVABLE: Final = (
-    "nothing can be derived from its vector in the source's slot, which is not finite, or zero as far as "
-    "the target's dimensions go; write the row again with the source's model"
-)
-UNMADE: Final = (
-    "there is no vector that is known to be of its text in the source's slot, which others made, and nothing "
-    "makes one; follow with a handle that has the source's backend, or write the row again with the "
-    "source's model"
-)
-UNEMBEDDED: Final = (
-    "there is no vector of its text in the source's slot to derive from, and the source's model refuses that "
-    "text; change it"
-)
 
 
 class Making(Protocol):
@@ -98,82 +85,6 @@ class ByModel:
             if self._slot is not None:
                 await prove(self._backend, self._slot, info=self._info, threshold=self._threshold)
                 self._slot = None
-
-
-class Derived:
-    """Vectors that follow from another slot's; rows without a fresh one there are embedded.
-
-    So are those of whose vector there nothing would be left. Without a model the first wait until there
-    is one to derive from, unless there will be none, and the others are refused.
-    """
-
-    def __init__(
-        self,
-        source: EmbeddingSpace,
-        target: EmbeddingSpace,
-        model: ByModel | None,
-        *,
-        is_kept: bool,
-        tally: Tally,
-    ) -> None:
-        """``is_kept`` says whether a vector in the other slot can become one of its row's text again.
-
-        ``tally`` says what the model of the other slot refuses.
-        """
-        self._source, self._target, self._model = source, target, model
-        self._is_kept, self._tally = is_kept, tally
-
-    @property
-    def derives_from(self) -> EmbeddingSpace:
-        """Whose vectors are shortened, or brought to unit norm."""
-        return self._source
-
-    def asks_for(self, row: VersionedRow) -> bool:
-        """Where there is a model, and nothing to derive from."""
-        return self._model is not None and not self._is_derivable(row)
-
-    async def make(self, rows: Sequence[VersionedRow], chunks: Chunks) -> Remade:
-        """Derive where that is possible."""
-        given = [row for row in rows if self._is_derivable(row)]
-        others = [row for row in rows if not self._is_derivable(row)]
-        result = Remade()
-        if others and self._model is not None:
-            result = await self._model.make(others, chunks)
-        elif others:
-            for row, reason in self._hopeless(others):
-                result.refuse(row.document, reason)
-        for row, vector in self._derived(given):
-            result.put(row.document, vector)
-        return result
-
-    def _derived(self, rows: Sequence[VersionedRow]) -> Iterator[tuple[VersionedRow, Vector]]:
-        if not rows:
-            return
-        vectors = stack(
-            [row.vector for row in rows if row.vector is not None], self._source.dimensions
-        )
-        made = derive(vectors, stored=self._source, offered=self._target)
-        yield from zip(rows, made, strict=True)
-
-    def _is_derivable(self, row: VersionedRow) -> bool:
-        """Whether there is a vector, of which something is left in the target's dimensions."""
-        if row.vector is None:
-            return False
-        wide = np.asarray(row.vector, np.float64)  # no square overflows
-        left = wide[: self._target.dimensions]
-        return bool(np.isfinite(wide @ wide)) and SHORTEST**2 <= float(left @ left) <= LONGEST**2
-
-    def _hopeless(self, rows: Sequence[VersionedRow]) -> Iterator[tuple[VersionedRow, str]]:
-        """The rows that will not have a vector to derive from, each with the reason."""
-        for row in rows:
-            if row.vector is not None:
-                yield row, UNDERIVABLE
-            elif not row.document.embedded_text.strip():
-                yield row, BLANK
-            elif self._tally.has_refused(row):
-                yield row, UNEMBEDDED
-            elif not self._is_kept:
-                yield row, UNMADE
 
 
 class Unsourced:
