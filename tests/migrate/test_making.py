@@ -38,7 +38,7 @@ from tests.migrate.test_running import (
 )
 
 from samespace import Document, Layout, QdrantStore
-from samespace.documents import VersionedRow
+from samespace.documents import FillReport, VersionedRow
 from samespace.errors import BackendUnavailable, EmbeddingError
 from samespace.guard import CANARY_TEXTS
 from samespace.migrate import MigrationPlan, MigrationRun, plan
@@ -573,6 +573,93 @@ def test_a_row_that_the_old_model_refuses_cannot_be_derived(one: Place) -> None:
             report = follower.wait_until_idle()
     assert [slot.named for slot in report.collections[0].slots] == [(), ()]
     assert pending(one, SHORT) == []
+
+
+class Meanwhile(Counting):
+    """Somebody writes once it has embedded a text that was changed: ``then``."""
+
+    then: Callable[[], object] | None = None
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        made = super().embed_documents(texts)
+        then, said = self.then, " ".join(texts)
+        if then is not None and (CHANGED in said or TOO_LONG in said):
+            self.then = None
+            then()
+        return made
+
+
+def put_back(client: QdrantClient) -> None:
+    """Give a point the text that it was made with."""
+    client.set_payload("docs", {"body": "text number 3"}, points=[3])
+
+
+def check_old_vector(store: QdrantStore) -> None:
+    """The point has the old model's vector of that text."""
+    found = {row.document.id: vector_of(row) for row in store.filled(V3, limit=9)[0]}
+    (expected,) = TaskBackend().embed_documents(["text number 3"])
+    np.testing.assert_allclose(found["d3"], expected, atol=1e-5)
+
+
+@pytest.mark.usefixtures("qdrant_local")
+@pytest.mark.parametrize("text", [CHANGED, TOO_LONG])
+@pytest.mark.parametrize("late", [False, True])
+def test_the_old_vector_follows_a_text_that_is_changed_back_while_the_new_model_embeds(
+    text: str, late: bool
+) -> None:
+    backend, old = Meanwhile(UNLIKE, seed=5), Reluctant()
+    with adopted(old, 5) as (client, store):
+        made = plan(store, backend)
+        with Follower(store, backend, made, late_chunking=late, interval=0.05) as follower:
+            follower.wait_until_idle()
+            backend.then = lambda: put_back(client)
+            client.set_payload("docs", {"body": text}, points=[3])
+            follower.wait_until(lambda: backend.then is None)
+            report = follower.wait_until_idle()
+            asked = list(old.documents)
+            slot = follower.wait_until_idle().collections[0].slots[1]
+        assert (report.complete, slot.refused, waiting(store)) == (True, 0, ([], []))
+        assert old.documents == asked == [*([text] * (old.refused == 0)), "text number 3"]
+        check_old_vector(store)
+
+
+@pytest.mark.usefixtures("qdrant_local")
+def test_a_text_that_is_changed_back_is_embedded_until_its_vector_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    conflicts = [False, True, True]  # of what is written into the old slot
+    fill_of = Rows.fill
+
+    async def fill(self: Rows, space: EmbeddingSpace, rows: Any, vectors: Any) -> FillReport:
+        if space == V3 and conflicts and conflicts.pop(0):
+            return FillReport(filled=0, changed=len(rows))
+        return await fill_of(self, space, rows, vectors)
+
+    monkeypatch.setattr(Rows, "fill", fill)
+    backend = Meanwhile(UNLIKE, seed=5)
+    with adopted(TaskBackend(), 5) as (client, store):
+        made = plan(store, backend)
+        with Follower(store, backend, made, interval=0.05) as follower:
+            follower.wait_until_idle()
+            backend.then = lambda: put_back(client)
+            client.set_payload("docs", {"body": CHANGED}, points=[3])
+            follower.wait_until(lambda: backend.then is None)
+            follower.wait_until_idle()
+        assert embedded_by(store) == [CHANGED, *["text number 3"] * 3]
+        check_old_vector(store)
+
+
+@pytest.mark.usefixtures("qdrant_local")
+def test_a_text_that_is_changed_back_is_embedded_within_the_budget() -> None:
+    backend = Meanwhile(UNLIKE, seed=5)
+    with adopted(Counting(V3), 5) as (client, store):
+        made = plan(store, backend)
+        MigrationRun(store, backend, made).run()
+        backend.then = lambda: put_back(client)
+        client.set_payload("docs", {"body": CHANGED}, points=[3])
+        tokens = 2 * len(CHANGED.split())
+        report = MigrationRun(store, backend, made, follow=True, budget_tokens=tokens).run()
+    assert (report.stopped, report.tokens) == ("budget", tokens)
 
 
 class Charging(Counting):

@@ -106,6 +106,7 @@ class SlotFilling:
         Where the store has a log of changes, one look at what was written since the last one.
         """
         self._look, self._is_unfinished = self._look.next(), False
+        await self._look_at_unsourced()
         if self._position is not None:
             await self._changed(self._position)
         else:
@@ -137,6 +138,12 @@ class SlotFilling:
                 self._position = position
             if len(rows) < limit:
                 return
+
+    async def _look_at_unsourced(self) -> None:
+        if self._unsourced is not None and not self._is_stopping():
+            found, settled = await self._unsourced.look_again()
+            self._look.found += found
+            self._look.settled += settled
 
     async def _pending(self, shard: Shard | None) -> None:
         after: str | None = None
@@ -278,6 +285,8 @@ class SlotFilling:
         began = time.monotonic()
         done = await self._rows.fill(self._space, [row for row, _ in pairs], matrix)
         self._pace.note(time.monotonic() - began, len(pairs))
+        if self._unsourced is not None and not done.changed:
+            self._unsourced.settle(row for row, _ in pairs)
         self._tally.filled += done.filled
         self._tally.changed += done.changed
         derived = sum(not self._making.asks_for(row) for row, _ in pairs)

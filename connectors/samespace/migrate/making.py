@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from samespace.audit.remaking import Chunks, Remade, remade
 from samespace.documents import CollectionInfo, SlotInfo, VersionedRow
 from samespace.errors import BackendUnavailable, RateLimited
 from samespace.ingest.embedder import Embedder
+from samespace.ingest.target import IDS
 from samespace.migrate.fingerprints import Fingerprints, fingerprint, fingerprint_of
 from samespace.migrate.pacing import Away, Budget, BudgetSpent
 from samespace.migrate.reading import Rows
@@ -92,7 +93,9 @@ class Unsourced:
 
     Where an application of the target's model changes a text in place, this slot's vector stays that of
     the text before. What shows it is the target's slot alone, until that is filled again: so a row's
-    vector here is remade before its vector there.
+    vector here is remade before its vector there. Where the text is changed back between, nothing shows
+    that the vector here is of another: this run keeps in mind what it has made here, and one that is
+    killed at that very moment leaves it so.
     """
 
     def __init__(
@@ -116,6 +119,8 @@ class Unsourced:
         self._is_source = space == source
         self._fresh = Fingerprints()
         """Of rows whose vector in the target's slot was found to be of their text."""
+        self._texts: dict[Place, int | None] = {}
+        """What rows' vectors here were made of, None if in doubt, until the target's slot has one of that."""
         self.embedded = 0
 
     async def look_beside(self, rows: Sequence[VersionedRow], *, are_pending: bool) -> None:
@@ -155,12 +160,42 @@ class Unsourced:
         there. Of these as many are remade as are ``affordable`` here and there, and they come first, since
         what they cost there is set aside; the others are left out, as all are while the model is away.
         """
-        found = await self._in_place(rows)
+        found = await self._in_place({row.place for row in rows})
         if not found:
             return rows
         places = {row.place for row in found}
         others = [row for row in rows if row.place not in places]
         return [*await self._mended(found, rows, affordable), *others]
+
+    def settle(self, rows: Iterable[VersionedRow]) -> None:
+        """The target's slot has vectors of their texts."""
+        for row in rows:
+            if self._is_of_its_text(row):
+                self._texts.pop(row.place, None)
+
+    async def look_again(self) -> tuple[int, int]:
+        """Remake vectors of rows that were changed back meanwhile: how many there were, and were remade.
+
+        Their text is another than was embedded here, and the target's slot shows nothing of that. To ask
+        what it shows takes a look at all rows.
+        """
+        found = await self._in_place(self._texts) if self._texts else []
+        if len(self._texts) <= IDS and all(map(self._is_of_its_text, found)):
+            return 0, 0
+        fresh = await self._rows.of_their_text(self._target, found)
+        others = [row for row in fresh if not self._is_of_its_text(row)]
+        back = [row for row in others if not self._tally.has_refused(row)]
+        done = {row.place for row in fresh} - {row.place for row in back}
+        left = {row.place for row in found} - done
+        self._texts = {place: self._texts[place] for place in left}
+        return len(back), len(await self._mended(back, back, self._alone)) if back else 0
+
+    def _is_of_its_text(self, row: VersionedRow) -> bool:
+        return self._texts.get(row.place) == fingerprint(row.document)
+
+    def _alone(self, rows: Sequence[VersionedRow], costs: Sequence[int]) -> int:
+        """How many can be paid for, where nothing is for the target's slot."""
+        return self._budget.fitting([None] * len(rows), costs)
 
     async def _mended(
         self, found: Sequence[VersionedRow], rows: Sequence[VersionedRow], affordable: Affordable
@@ -190,21 +225,22 @@ class Unsourced:
             return []
         vectors = made if self._is_source else _as_they_come(rows)
         dear = {row.place for row in behind[most:]}
-        again = await self._again([row for row in found if row.place not in dear])
+        again = await self._again({row.place for row in found} - dear)
         return [
             replace(row, vector=vectors.vector_of(row.document))
             for row in again
             if _says(row, asked)
         ]
 
-    async def _in_place(self, rows: Sequence[VersionedRow]) -> list[VersionedRow]:
-        """Those of rows that have a vector in the target's slot, as they are in this one."""
-        filled = _at(rows, await self._rows.filled_of(self._target, _ids(rows)))
-        found = _at(filled, await self._rows.filled_of(self._space, _ids(filled)))
+    async def _in_place(self, places: Collection[Place]) -> list[VersionedRow]:
+        """Rows that have a vector in the target's slot, as they are in this one."""
+        filled = _at(places, await self._rows.filled_of(self._target, _ids(places)))
+        places = {row.place for row in filled}
+        found = _at(places, await self._rows.filled_of(self._space, _ids(places)))
         return [row for row in found if not row.key]
 
-    async def _again(self, rows: Sequence[VersionedRow]) -> list[VersionedRow]:
-        return _at(rows, await self._rows.again(self._target, _ids(rows)))
+    async def _again(self, places: Collection[Place]) -> list[VersionedRow]:
+        return _at(places, await self._rows.again(self._target, _ids(places)))
 
     def _most(
         self,
@@ -235,6 +271,8 @@ class Unsourced:
             self._space, [row for row, _ in pairs], np.asarray(matrix, np.float32)
         )
         self._tally.filled += done.filled
+        if not done.changed:
+            self._texts |= {row.place: fingerprint(row.document) for row, _ in pairs}
         return made if is_whole and not done.changed else None
 
     def _note(
@@ -245,8 +283,10 @@ class Unsourced:
         """Nothing else tells of a row that is refused here, once its vector in the target's slot is made."""
         for row, reason in refused:
             self._tally.refuse(row, BEHIND + reason)
+            self._texts[row.place] = fingerprint(row.document)
         for row, _ in pairs:
             self._tally.accept(row)
+            self._texts[row.place] = None  # until it is written
 
 
 def _as_they_come(rows: Sequence[VersionedRow]) -> Remade:
@@ -266,13 +306,12 @@ def _says(row: VersionedRow, asked: Mapping[Place, VersionedRow]) -> bool:
     return row.document.embedded_text == asked[row.place].document.embedded_text
 
 
-def _ids(rows: Iterable[VersionedRow]) -> list[str]:
-    return list(dict.fromkeys(row.document.id for row in rows))
+def _ids(places: Iterable[Place]) -> list[str]:
+    return sorted({id for id, _, _ in places})
 
 
-def _at(rows: Iterable[VersionedRow], found: Iterable[VersionedRow]) -> list[VersionedRow]:
-    """Those that are where some rows are, and not others with their ids."""
-    places = {row.place for row in rows}
+def _at(places: Collection[Place], found: Iterable[VersionedRow]) -> list[VersionedRow]:
+    """Those that are in some places, and not others with their ids."""
     return [row for row in found if row.place in places]
 
 
