@@ -146,7 +146,7 @@ class LateChunking(SlotFilling):
 
     def _has_become_blank(self, rows: Sequence[VersionedRow], wanted: set[str]) -> bool:
         """Whether one of these chunks has a blank text that it had not, or was not there, before."""
-        blank = (each for each in _documents(rows) if each.id in wanted and is_blank(each))
+        blank = (row for row in rows if row.document.id in wanted and is_blank(row.document))
         return self._has_looked and not all(map(self._tally.has_refused, blank))
 
     async def _hopeless(self, rows: Sequence[VersionedRow], wanted: set[str]) -> set[str]:

@@ -9,7 +9,6 @@ from typing import Final
 from samespace.documents import Document, VersionedRow
 from samespace.migrate.fingerprints import (
     Fingerprints,
-    fingerprint,
     fingerprint_of,
     fingerprint_of_chunks,
 )
@@ -169,10 +168,6 @@ class Look:
 
 def _of_parts(chunks: Sequence[Document], ids: Collection[str]) -> int:
     return fingerprint_of(f"{fingerprint_of_chunks(chunks)}:{sorted(ids)}")
-
-
-def _of_text(row: VersionedRow) -> int:
-    return fingerprint_of(f"{row.place!r}{row.document.embedded_text}")
 
 
 def _as_read(row: VersionedRow) -> int:
