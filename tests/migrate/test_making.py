@@ -662,6 +662,36 @@ def test_a_text_that_is_changed_back_is_embedded_within_the_budget() -> None:
     assert (report.stopped, report.tokens) == ("budget", tokens)
 
 
+@pytest.mark.usefixtures("qdrant_local")
+@pytest.mark.parametrize(("late", "changed"), [(False, 3), (True, 1)])
+def test_the_old_vector_follows_a_text_that_is_changed_between_the_requests_of_a_fill(
+    monkeypatch: pytest.MonkeyPatch, late: bool, changed: int
+) -> None:
+    """The new slot's vector of the text before is taken away by then, as if the row were replaced."""
+    backend = TogetherBackend(UNLIKE, seed=5)
+    left = 1
+
+    def update(name: str, points: Sequence[models.PointVectors], **options: Any) -> Any:
+        nonlocal left
+        if left and changes and any(each.id == 3 and UNLIKE.id in each.vector for each in points):
+            left -= 1
+            client.set_payload("docs", {"body": "the last text"}, points=[3])
+        return update_of(name, points, **options)
+
+    with adopted(TaskBackend(), 5) as (client, store):
+        made, changes, update_of = plan(store, backend), False, client.update_vectors
+        monkeypatch.setattr(client, "update_vectors", update)
+        with Follower(store, backend, made, late_chunking=late, interval=0.05) as follower:
+            follower.wait_until_idle()
+            changes = True
+            client.set_payload("docs", {"body": CHANGED}, points=[changed])
+            follower.wait_until(lambda: not left)
+            assert follower.wait_until_idle().complete
+        found = {row.document.id: vector_of(row) for row in store.filled(V3, limit=9)[0]}
+    (expected,) = TaskBackend().embed_documents(["the last text"])
+    np.testing.assert_allclose(found["d3"], expected, atol=1e-5)
+
+
 class Charging(Counting):
     """Refuses one bad text a call, and is paid for all of the call's."""
 

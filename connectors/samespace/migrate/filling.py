@@ -285,8 +285,9 @@ class SlotFilling:
         began = time.monotonic()
         done = await self._rows.fill(self._space, [row for row, _ in pairs], matrix)
         self._pace.note(time.monotonic() - began, len(pairs))
-        if self._unsourced is not None and not done.changed:
-            self._unsourced.settle(row for row, _ in pairs)
+        if self._unsourced is not None:
+            tell = self._unsourced.doubt if done.changed else self._unsourced.settle
+            tell(row for row, _ in pairs)
         self._tally.filled += done.filled
         self._tally.changed += done.changed
         derived = sum(not self._making.asks_for(row) for row, _ in pairs)

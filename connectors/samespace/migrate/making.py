@@ -121,6 +121,8 @@ class Unsourced:
         """Of rows whose vector in the target's slot was found to be of their text."""
         self._texts: dict[Place, int | None] = {}
         """What rows' vectors here were made of, None if in doubt, until the target's slot has one of that."""
+        self._doubtful: set[Place] = set()
+        """Rows that were to be filled there with some that others changed meanwhile, until they are."""
         self.embedded = 0
 
     async def look_beside(self, rows: Sequence[VersionedRow], *, are_pending: bool) -> None:
@@ -156,9 +158,10 @@ class Unsourced:
     ) -> Sequence[VersionedRow]:
         """Remake the vectors of rows whose text was changed in place; the rows that may be filled now.
 
-        Those are rows that have a vector in the target's slot: a writer that replaces a row leaves none
-        there. Of these as many are remade as are ``affordable`` here and there, and they come first, since
-        what they cost there is set aside; the others are left out, as all are while the model is away.
+        Those are rows that have a vector in the target's slot, or had one until this run came to fill
+        it: a writer that replaces a row leaves none there. Of these as many are remade as are
+        ``affordable`` here and there, and they come first, since what they cost there is set aside; the
+        others are left out, as all are while the model is away.
         """
         found = await self._in_place({row.place for row in rows})
         if not found:
@@ -170,8 +173,17 @@ class Unsourced:
     def settle(self, rows: Iterable[VersionedRow]) -> None:
         """The target's slot has vectors of their texts."""
         for row in rows:
+            self._doubtful.discard(row.place)
             if self._is_of_its_text(row):
                 self._texts.pop(row.place, None)
+
+    def doubt(self, rows: Iterable[VersionedRow]) -> None:
+        """Others have changed some of these, of which the target's slot may have lost the vector for that.
+
+        A store that takes away the vector of another text before it writes the new one leaves none where
+        the text was changed between, as if a writer had replaced the row.
+        """
+        self._doubtful.update(row.place for row in rows)
 
     async def look_again(self) -> tuple[int, int]:
         """Remake vectors of rows that were changed back meanwhile: how many there were, and were remade.
@@ -235,7 +247,7 @@ class Unsourced:
     async def _in_place(self, places: Collection[Place]) -> list[VersionedRow]:
         """Rows that have a vector in the target's slot, as they are in this one."""
         filled = _at(places, await self._rows.filled_of(self._target, _ids(places)))
-        places = {row.place for row in filled}
+        places = {row.place for row in filled} | self._doubtful.intersection(places)
         found = _at(places, await self._rows.filled_of(self._space, _ids(places)))
         return [row for row in found if not row.key]
 
