@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from samespace.errors import InvalidInput, excerpt
 
@@ -86,13 +86,16 @@ def check_key(value: object, *, what: str = "metadata key") -> str:
     return value
 
 
-def check_texts_listed(texts: object) -> None:
-    """:class:`InvalidInput` for what has no texts in an order: one string, a generator, a dict."""
+def check_texts_listed(texts: Any) -> None:
+    """:class:`InvalidInput` for what is no list of strings: one string, a generator, a dict."""
     if isinstance(texts, str):
         raise InvalidInput("texts is one string; pass a list of strings")
     is_listed = hasattr(texts, "__len__") and hasattr(texts, "__getitem__")
     if not is_listed or isinstance(texts, bytes | Mapping):
         raise InvalidInput(f"texts is {excerpt(texts)}; pass a list of strings")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidInput(f"text {place} is {excerpt(text)}; pass a string")
 
 
 def is_unstorable(text: str) -> bool:

@@ -52,8 +52,13 @@ Shard = tuple[int, int]
 class EmbeddingBackend(Protocol):
     """Turns texts into vectors of one space. Documents and queries are different acts.
 
-    Every method returns float32; of unit norm where ``space.normalized``. Failures are
-    :class:`~samespace.errors.EmbeddingError` with the positions of the texts concerned.
+    Every method returns float32; of unit norm where ``space.normalized``. Row i is that of text i,
+    whatever else is asked with it; no texts have no rows. What is no list of strings is
+    :class:`~samespace.errors.InvalidInput`, and so may be a string that is not for embedding, as a blank
+    one: nothing is asked then. Other failures are :class:`~samespace.errors.EmbeddingError` with the
+    positions of the texts concerned. Several threads (or tasks) may call at once.
+
+    :class:`~samespace.testing.backend_contract.EmbeddingBackendContract` has tests of all this.
     """
 
     is_async: ClassVar[bool]
@@ -120,7 +125,10 @@ class TakesCallsAtOnce(Protocol):
 
 @runtime_checkable
 class SupportsLateChunking(Protocol):
-    """A backend that embeds the chunks of a document in sight of one another."""
+    """A backend that embeds the chunks of a document in sight of one another, and of no other's.
+
+    One matrix a document, of a row a chunk; without chunks it has no rows.
+    """
 
     def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]: ...
 

@@ -139,13 +139,14 @@ class CachingBackend:
         return vector
 
     def _embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
+        self._usage.set(_NOTHING)
         matrices, usage = embed_chunks(self._backend, documents)
         self._usage.set(usage)
         return matrices
 
     def _embed(self, direction: Direction, texts: Sequence[str]) -> Matrix:
-        check_texts_listed(texts)
         self._usage.set(_NOTHING)
+        check_texts_listed(texts)
         found = self._remembered(direction, texts)
         missing = [text for text in dict.fromkeys(texts) if text not in found]
         tokens = 0

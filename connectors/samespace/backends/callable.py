@@ -114,6 +114,7 @@ class CallableBackend:
         if self._query is None:
             found: Vector = self.embed_documents([text])[0]
             return found
+        check_texts_listed([text])
         answer = self._answer_of(self._query, text)
         vector: Vector = embedded([answer], self._space, count=1)[0]
         return vector

@@ -113,6 +113,7 @@ class AsyncCallableBackend:
         if self._query is None:
             found: Vector = (await self.embed_documents([text]))[0]
             return found
+        check_texts_listed([text])
         answer = await self._answer_of(self._query, text)
         vector: Vector = embedded([answer], self._space, count=1)[0]
         return vector

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from samespace.models import HASHING
+from samespace.names import check_texts_listed
 from samespace.protocols import Matrix, Vector
 from samespace.space import EmbeddingSpace
 
@@ -61,6 +62,7 @@ class HashingBackend:
 
     def embed_documents(self, texts: Sequence[str]) -> Matrix:
         """Vectors of shape ``(len(texts), dimensions)``, float32, of unit norm."""
+        check_texts_listed(texts)
         vectors = np.empty((len(texts), self._space.dimensions), dtype=np.float32)
         for row, text in enumerate(texts):
             vectors[row] = self._vector(text)
@@ -72,6 +74,7 @@ class HashingBackend:
 
     def embed_query(self, text: str) -> Vector:
         """One query's vector, shape ``(dimensions,)``."""
+        check_texts_listed([text])
         return self._vector(text)
 
     def _vector(self, text: str) -> Vector:

@@ -105,7 +105,7 @@ def check_texts(texts: Sequence[str]) -> None:
     """:class:`InvalidInput` names the first text that cannot be embedded."""
     check_texts_listed(texts)
     for place, text in enumerate(texts):
-        if not isinstance(text, str) or is_unstorable(text):
+        if is_unstorable(text):
             raise InvalidInput(
                 f"text {place} is {excerpt(text)}; pass a string without NUL or lone surrogate"
             )

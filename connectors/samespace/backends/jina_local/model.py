@@ -160,6 +160,7 @@ class LocalModel:
 
     def queries(self, texts: Sequence[str], stop: Stop = bool) -> Answer:
         """Vectors of texts with its queries' task; a single one waits for no others."""
+        check_texts(texts)
         return self._texts(texts, self.space.query_task, stop, urgent=len(texts) == 1)
 
     def chunks(self, documents: Sequence[Sequence[str]], stop: Stop = bool) -> ChunkAnswer:
