@@ -10,7 +10,6 @@ import pickle
 import subprocess
 import sys
 import textwrap
-import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -124,25 +123,6 @@ def test_every_known_model_is_served(make: Make, model: str) -> None:
     assert backend.query("x").shape == (MODELS[model].dimensions,)
 
 
-def test_vectors_belong_to_their_texts_whatever_the_order_of_the_answer(make: Make) -> None:
-    with JinaServer(keys=(KEY,), shuffled=True) as shuffled:
-        backend = make(base_url=shuffled.url)
-        assert np.array_equal(backend.documents(TEXTS), expected(TEXTS, task="retrieval.passage"))
-
-
-def test_no_texts_no_request(make: Make, server: JinaServer) -> None:
-    assert make(dimensions=64).documents([]).shape == (0, 64)
-    assert server.requests == []
-
-
-def test_a_text_that_cannot_be_embedded_is_refused_before_anything_is_sent(
-    make: Make, server: JinaServer
-) -> None:
-    with pytest.raises(InvalidInput, match="text 1 is blank"):
-        make().documents(["a", " "])
-    assert server.requests == []
-
-
 def test_many_texts_go_in_several_requests(make: Make, server: JinaServer) -> None:
     texts = [f"text number {number}" for number in range(10)]
     backend = make(limits=Limits(texts_per_request=4, in_flight=1))
@@ -163,18 +143,6 @@ def test_usage_is_that_of_the_last_call(make: Make) -> None:
     assert backend.usage() == Usage(4 + 3)
     backend.query("one")
     assert backend.usage() == Usage(3)
-
-
-def test_usage_is_that_of_the_own_thread(make: Make) -> None:
-    backend = make()
-    backend.documents(TEXTS)
-    found: list[Usage] = []
-    with JinaAPIBackend(api_key=KEY, base_url="http://127.0.0.1:1") as sync:
-        thread = threading.Thread(target=lambda: found.append(sync.usage()))
-        thread.start()
-        thread.join()
-    assert found == [Usage(0)]
-    assert backend.usage().tokens > 0
 
 
 def test_provenance_names_the_api_and_the_model(make: Make) -> None:
@@ -399,12 +367,6 @@ def test_a_server_that_takes_fewer_items_gets_fewer(make: Make) -> None:
     assert np.array_equal(vectors, expected(texts, task="retrieval.passage"))
 
 
-def test_a_text_that_is_too_long_is_refused_as_a_query_too(make: Make, server: JinaServer) -> None:
-    with pytest.raises(TokenLimitExceeded, match="8192 tokens") as caught:
-        make().query("word " * 8191)
-    assert caught.value.indices == (0,)
-
-
 # Options
 
 
@@ -472,14 +434,6 @@ def test_the_vendors_address_is_the_default(make: Make, monkeypatch: pytest.Monk
 # Handles
 
 
-def test_a_closed_backend_says_so(make: Make) -> None:
-    backend = make()
-    backend.query("plums")
-    backend.shut()
-    with pytest.raises(BackendUnavailable, match="closed"):
-        backend.query("plums")
-
-
 def test_certificates_are_read_once_and_anew_where_others_are_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -487,38 +441,6 @@ def test_certificates_are_read_once_and_anew_where_others_are_named(
     assert certificates() is before
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     assert certificates() is not before
-
-
-def test_threads_share_a_handle(server: JinaServer) -> None:
-    found: dict[int, tuple[Matrix, Usage]] = {}
-    with JinaAPIBackend(api_key=KEY, base_url=server.url) as backend:
-
-        def work(number: int) -> None:
-            vectors = backend.embed_documents([f"text {number}"] * (number + 1))
-            found[number] = vectors, backend.usage()
-
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    for number in range(8):
-        vectors, usage = found[number]
-        texts = [f"text {number}"] * (number + 1)
-        assert np.array_equal(vectors, expected(texts, task="retrieval.passage"))
-        assert usage == Usage(4 * (number + 1))
-
-
-async def test_tasks_share_a_handle(server: JinaServer) -> None:
-    async with AsyncJinaAPIBackend(api_key=KEY, base_url=server.url) as backend:
-
-        async def work(number: int) -> tuple[Matrix, Usage]:
-            return await backend.embed_documents([f"text {number}"] * (number + 1)), backend.usage()
-
-        found = await asyncio.gather(*map(work, range(8)))
-    for number, (vectors, usage) in enumerate(found):
-        assert vectors.shape == (number + 1, 1024)
-        assert usage == Usage(4 * (number + 1))
 
 
 def test_an_async_handle_belongs_to_its_loop(server: JinaServer) -> None:

@@ -97,12 +97,6 @@ def test_neither_documents_nor_queries_are_chunked_late(make: Make, server: Jina
     assert not [body for body in server.requests if "late_chunking" in body]
 
 
-def test_no_chunks_no_request(make: Make, server: JinaServer) -> None:
-    assert [vectors.shape for vectors in make(server).chunks([[], []])] == [(0, 1024)] * 2
-    assert make(server).chunks([]) == []
-    assert server.requests == []
-
-
 def long_document(tokens: int, *, words: int = 200) -> list[str]:
     """Chunks of ``words`` words each, all different."""
     count = tokens // (words + 2)
@@ -166,16 +160,6 @@ def test_a_document_with_a_bad_vector_is_named(make: Make, server: JinaServer) -
     with pytest.raises(BadResponse, match="document 1") as caught:
         backend.chunks([BREAD, SHIP, BREAD])
     assert caught.value.indices == (1,)
-
-
-def test_what_is_refused_at_once_costs_nothing(make: Make, server: JinaServer) -> None:
-    backend = make(server)
-    backend.documents(SHIP)
-    for call in (lambda: backend.documents([""]), lambda: backend.chunks([[""]])):
-        with pytest.raises(InvalidInput):
-            call()
-        assert backend.usage() == Usage(0)
-        backend.documents(SHIP)
 
 
 def test_documents_with_a_chunk_beyond_the_context_are_named(make: Make) -> None:

@@ -33,7 +33,7 @@ from samespace.errors import (
     TokenLimitExceeded,
 )
 from samespace.models import MODELS
-from samespace.protocols import Matrix, Usage
+from samespace.protocols import Matrix
 from samespace.testing.jina_server import Refusal
 from samespace.testing.jina_vectors import LexicalModel
 from samespace.testing.openai_server import OpenAIServer, openai_error
@@ -651,32 +651,6 @@ def test_the_local_server_refuses_what_no_server_takes(
 def test_the_local_server_takes_one_text(server: OpenAIServer) -> None:
     body = json.dumps({"model": MODEL, "input": "abc"}).encode()
     assert len(json.loads(server.respond(f"Bearer {KEY}", body).body)["data"]) == 1
-
-
-@pytest.mark.parametrize(
-    "texts", ["one string", [""], [" "], [None], ["a\x00"], None, 5, {"a": 1}, iter(["a"])]
-)
-def test_a_text_that_cannot_be_embedded_is_refused(
-    make: Make, server: OpenAIServer, texts: Any
-) -> None:
-    with pytest.raises(InvalidInput):
-        make(server.url).documents(texts)
-    assert server.requests == []
-
-
-def test_what_is_refused_at_once_costs_nothing(make: Make, server: OpenAIServer) -> None:
-    caller = make(server.url)
-    caller.documents(TEXTS)
-    with pytest.raises(InvalidInput):
-        caller.queries([""])
-    assert caller.usage() == Usage(0)
-
-
-def test_a_closed_backend_says_so(make: Make, server: OpenAIServer) -> None:
-    caller = make(server.url)
-    caller.shut()
-    with pytest.raises(BackendUnavailable, match="closed; make another"):
-        caller.documents([""])
 
 
 def test_a_spec_opens_it(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,6 @@ from samespace.backends.jina_local.client_async import AsyncJinaLocalBackend
 from samespace.errors import EmbeddingError, InvalidInput, TokenLimitExceeded
 from samespace.models import MODELS
 from samespace.opening import full_size
-from samespace.protocols import Matrix
 from samespace.space import EmbeddingSpace
 
 TASKS = (*MODELS["jina-embeddings-v3"].tasks, None)
@@ -169,16 +168,6 @@ def test_documents_are_made_tokens_of_beside_the_model(
         assert np.allclose(one, together, atol=1e-4)
 
 
-def test_a_document_without_chunks_has_no_vectors(local: JinaLocalBackend) -> None:
-    with counted(engine_of(local)) as batches:
-        assert [each.shape for each in local.embed_chunks([[]])] == [(0, 1024)]
-    assert batches == []
-    assert local.usage().tokens == 0
-    found = local.embed_chunks([[], TEXTS[:3], []])
-    assert [len(each) for each in found] == [0, 3, 0]
-    assert farthest(found[1], local.embed_chunks([TEXTS[:3]])[0]) <= 1e-6
-
-
 def test_documents_with_a_chunk_without_tokens_are_named(copy: Path) -> None:
     file = copy / "tokenizer.json"
     said = json.loads(file.read_text())
@@ -295,17 +284,6 @@ def test_wrong_options_are_refused(checkpoint: Path, options: dict[str, Any], sa
         JinaLocalBackend(checkpoint, **options)
 
 
-def test_texts_that_are_none_are_refused(local: JinaLocalBackend) -> None:
-    for wrong in (["fine", " "], ["\x00"], "text", [None]):
-        given: Any = wrong
-        with pytest.raises(InvalidInput):
-            local.embed_documents(given)
-    with pytest.raises(InvalidInput, match="document 1"):
-        local.embed_chunks([["fine"], ["fine", ""]])
-    assert local.embed_documents([]).shape == (0, 1024)
-    assert local.embed_chunks([]) == []
-
-
 @pytest.fixture
 def copy(checkpoint: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(checkpoint, tmp_path / "copy"))
@@ -411,26 +389,6 @@ def test_no_more_weight_sets_are_kept_than_asked_for(
                 backend.embed_documents(["text"])
                 backend.embed_query("text")
         assert len(caplog.records) == expected
-
-
-def test_threads_share_a_handle(local: JinaLocalBackend) -> None:
-    alone = local.embed_documents(TEXTS)
-    found: dict[int, Matrix] = {}
-    tokens: dict[int, int] = {}
-
-    def work(number: int) -> None:
-        found[number] = local.embed_documents(TEXTS[number:])
-        tokens[number] = local.usage().tokens
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    counts = local.count_tokens(TEXTS)
-    for number in range(4):
-        assert farthest(found[number], alone[number:]) <= 1e-4
-        assert tokens[number] == sum(counts[number:])
 
 
 async def test_nothing_is_computed_on_the_event_loop(

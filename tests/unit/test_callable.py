@@ -52,29 +52,6 @@ def test_a_ragged_answer_is_a_bad_one_for_queries_too() -> None:
             ask(["a", "b"])
 
 
-def test_no_queries_ask_nothing() -> None:
-    backend = CallableBackend(SPACE, lambda texts: [[1.0, 0.0] for _ in texts])
-    assert backend.embed_queries([]).shape == (0, 2)
-
-
-def never(texts: object) -> list[list[float]]:
-    raise AssertionError("called")
-
-
-def test_no_texts_no_vectors_and_no_call() -> None:
-    for backend in (CallableBackend(SPACE, never), CallableBackend(V3, never, never)):
-        assert backend.embed_documents([]).shape == (0, 2)
-        assert backend.embed_queries([]).shape == (0, 2)
-
-
-@pytest.mark.parametrize("texts", ["abc", b"abc", None, 5, {"a": 1}, {"a"}, iter(["a"])])
-def test_texts_are_a_list(texts: object) -> None:
-    backend = CallableBackend(SPACE, never)
-    for ask in (backend.embed_documents, backend.embed_queries):
-        with pytest.raises(InvalidInput, match="pass a list of strings"):
-            ask(texts)  # type: ignore[arg-type]
-
-
 def filling(buffer: Matrix) -> Callable[[list[str]], Matrix]:
     """A function that answers with the same array each time, filled anew."""
 
