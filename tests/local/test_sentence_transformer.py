@@ -105,6 +105,27 @@ def test_a_model_s_own_prompts_are_used(prompted: SentenceTransformer) -> None:
     assert backend.count_tokens(["a harbour"]) == [6]
 
 
+@pytest.mark.parametrize(
+    ("configured", "documents", "queries"),
+    [
+        ({"prompts": {"query": "query: ", "passage": "passage: "}}, "passage: ", "query: "),
+        ({"prompts": {"query": "query: ", "document": ""}}, "", "query: "),
+        ({"prompts": {"corpus": "in: "}}, "in: ", ""),
+        ({"prompts": {"all": "text: "}, "default_prompt_name": "all"}, "text: ", "text: "),
+        ({"prompts": {"query": "query: "}, "default_prompt_name": "query"}, "", "query: "),
+        ({}, "", ""),
+    ],
+)
+def test_prompts_come_from_a_folder_s_configuration(
+    copy: Path, model: SentenceTransformer, configured: Any, documents: str, queries: str
+) -> None:
+    changed(copy / "config_sentence_transformers.json", **configured)
+    backend = SentenceTransformerBackend(copy, space=SPACE, device="cpu")
+    expected = model.encode([f"{documents}a harbour", f"{queries}a harbour"])
+    assert farthest(backend.embed_documents(["a harbour"]), expected[:1]) <= 1e-5
+    assert farthest(backend.embed_queries(["a harbour"]), expected[1:]) <= 1e-5
+
+
 def test_given_prompts_replace_them(prompted: SentenceTransformer) -> None:
     space = EmbeddingSpace(model=SPACE.model, dimensions=384, variant="asked in German")
     backend = SentenceTransformerBackend(prompted, space=space, prompts={"queries": "Frage: "})

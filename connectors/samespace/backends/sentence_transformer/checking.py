@@ -163,10 +163,14 @@ def check_sides(space: EmbeddingSpace, prompts: Prompts) -> None:
 
 
 def own_prompts(named: Mapping[str, Any], default: str | None) -> Prompts:
-    """A model's own prompts by side: those that it has for a side, else the one for all texts."""
-    usual = named.get(default or "") or ""
+    """A model's own prompts by side: those that it has for a side, else the one for all texts.
+
+    An empty one says nothing, for the library puts ``"document": ""`` beside a model's ``"passage"``.
+    """
+    is_of_a_side = any(default in names for names in OWN_NAMES.values())
+    usual = "" if is_of_a_side else named.get(default or "")
     found = {
-        side: next((named[name] or "" for name in names if name in named), usual)
+        side: next((named[name] for name in names if named.get(name)), usual)
         for side, names in OWN_NAMES.items()
     }
     return {side: prompt for side, prompt in found.items() if prompt}
