@@ -63,6 +63,9 @@ _SERVED: Final = re.compile(
 _LOCAL: Final = re.compile(
     r"local(?::(?P<folder>.+?))?(?:@(?P<dimensions>[0-9]{1,5}))?(?::(?P<task>[a-z][a-z.-]*))?\Z"
 )
+_SENTENCES: Final = re.compile(
+    r"sentence-transformers:(?P<model>[^#]+?)(?:#(?P<name>[^@#:\s]+))?(?:@(?P<dimensions>[0-9]{1,5}))?\Z"
+)
 SERVED_MODEL: Final = "OPENAI_COMPATIBLE_MODEL"
 """Which model a server of OpenAI's shape has, where its spec does not say."""
 _SERVER: Final = (
@@ -72,7 +75,9 @@ _SERVER: Final = (
 _BACKENDS: Final = (
     "hashing, hashing@256, jina, jina@768, jina@1024:retrieval.passage, "
     "jina:jina-embeddings-v2-base-en (NAME:MODEL@DIMENSIONS:TASK, of which only NAME is needed), "
-    f"local:FOLDER@DIMENSIONS:TASK (of which only local is needed), {_SERVER}"
+    "local:FOLDER@DIMENSIONS:TASK (of which only local is needed), "
+    "sentence-transformers:NAME@DIMENSIONS, sentence-transformers:FOLDER#NAME@DIMENSIONS (@DIMENSIONS only "
+    f"for fewer than the model has), {_SERVER}"
 )
 GENERIC: Final = "generic"
 """What a backend's spec says for no task, where leaving it out means another."""
@@ -386,6 +391,10 @@ def open_backend(
     ``local``, ``local:FOLDER`` and ``local:FOLDER@768:text-matching`` run v3 on this machine
     (:class:`~samespace.JinaLocalBackend`), with the weights in FOLDER or those of Hugging Face's hub.
 
+    ``sentence-transformers:BAAI/bge-m3``, ``sentence-transformers:FOLDER#BAAI/bge-m3`` and the like with
+    ``@256`` run a model of that library on this machine (:class:`~samespace.SentenceTransformerBackend`),
+    from Hugging Face's hub or a folder, which does not say which model it has. Its prompts are its own.
+
     ``openai:URL#MODEL@DIMENSIONS:TASK``, such as ``openai:http://localhost:8080/v1#m@384``, asks a
     server of OpenAI's shape at ``URL/embeddings``, with the key, if it wants one, in
     ``OPENAI_COMPATIBLE_API_KEY``. MODEL is the server's name for the model; if the spec has none it is
@@ -403,6 +412,8 @@ def open_backend(
         return _open_served(served, dimensions, share)
     if local := _LOCAL.match(spec):
         return _open_local(local, dimensions, share)
+    if sentences := _SENTENCES.match(spec):
+        return _open_sentences(sentences, dimensions, share)
     match = _BACKEND.match(spec)
     size = _agreed_size(spec, match["dimensions"], dimensions) if match else None
     if match and match["name"] == "hashing" and not match["model"] and not match["task"]:
@@ -480,6 +491,20 @@ def _open_local(
     local = loaded("backends.jina_local.client", extra="local").JinaLocalBackend
     folder = (said["folder"],) if said["folder"] else ()
     made: EmbeddingBackend = local(*folder, dimensions=size, **named)
+    return made
+
+
+def _open_sentences(
+    said: re.Match[str], dimensions: int | None, share: float | None
+) -> EmbeddingBackend:
+    """A model of the sentence-transformers library; it is loaded here."""
+    extra = "sentence-transformers"
+    _check_unlimited(extra, share)
+    size = _agreed_size(said[0], said["dimensions"], dimensions)
+    client = loaded("backends.sentence_transformer.client", extra=extra)
+    made: EmbeddingBackend = client.SentenceTransformerBackend(
+        said["model"], name=said["name"], dimensions=size
+    )
     return made
 
 

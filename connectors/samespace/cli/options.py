@@ -44,7 +44,9 @@ Backend = Annotated[
     typer.Option(
         "--backend",
         help="What embeds: hashing, or jina (key in JINA_API_KEY); jina@768, jina:MODEL@DIMS:TASK; "
-        "openai:URL#MODEL@DIMS:TASK, a server of OpenAI's protocol (key in OPENAI_COMPATIBLE_API_KEY).",
+        "local:FOLDER@DIMS:TASK, v3 on this machine; sentence-transformers:NAME@DIMS, or FOLDER#NAME, any "
+        "model of that library; openai:URL#MODEL@DIMS:TASK, a server of OpenAI's protocol (key in "
+        "OPENAI_COMPATIBLE_API_KEY).",
     ),
 ]
 Asked = Annotated[

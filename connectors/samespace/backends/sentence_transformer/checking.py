@@ -46,8 +46,19 @@ def checked_source(model: object) -> Path | str:
             f"model {excerpt(os.fspath(model))} is neither a folder nor the name of a model; pass "
             "the folder that has its modules.json, or a name such as BAAI/bge-m3"
         )
-    check_runs_here(model)
-    return model if "/" in model else f"{_ORGANISATION}/{model}"
+    return _whole(model)
+
+
+def checked_name(name: object) -> str:
+    """The whole name on the hub of a model that is given as files or as an object."""
+    if not isinstance(name, str) or not _HUB_NAME.fullmatch(name):
+        raise InvalidInput(f"name is {excerpt(name)}; pass the model's on the hub, as BAAI/bge-m3")
+    return _whole(name)
+
+
+def _whole(name: str) -> str:
+    check_runs_here(name)
+    return name if "/" in name else f"{_ORGANISATION}/{name}"
 
 
 def check_folder(folder: Path) -> None:
@@ -122,7 +133,7 @@ def space_of(
     if declared is None and name is None:
         raise InvalidInput(
             "a folder or a loaded object does not say which model it is; pass "
-            f'space=EmbeddingSpace(model="…", dimensions={size})'
+            f'space=EmbeddingSpace(model="…", dimensions={size}), or name=, that on the hub (#NAME in a spec)'
         )
     space = declared or EmbeddingSpace(model=str(name), dimensions=size)
     if space.dimensions != size:

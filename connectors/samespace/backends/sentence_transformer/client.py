@@ -27,8 +27,8 @@ class SentenceTransformerBackend(ComputedBackend):
     whose adapters the library ignores, and so are the models that need code of their own.
 
     The space is named after the model's name on the hub. A folder or a loaded object does not say which
-    model it is: declare its ``space``. ``dimensions`` takes the first so many components of a vector and
-    normalises them again, which is of use with models that were trained for it.
+    model it is: pass its ``name`` there, or declare its ``space``. ``dimensions`` takes the first so many
+    components of a vector and normalises them again, which is of use with models that were trained for it.
 
     ``prompts`` ({"documents": …, "queries": …}) are put in front of the texts; without them the model's
     own are, where its configuration has any for documents or queries. A prompt changes vectors: unless
@@ -50,6 +50,7 @@ class SentenceTransformerBackend(ComputedBackend):
         model: str | os.PathLike[str] | SentenceTransformer,
         *,
         space: EmbeddingSpace | None = None,
+        name: str | None = None,
         prompts: Mapping[str, str] | None = None,
         dimensions: int | None = None,
         device: str | None = None,
@@ -62,8 +63,10 @@ class SentenceTransformerBackend(ComputedBackend):
                 f'on_too_long is {excerpt(on_too_long)}; pass "reject" or "truncate"'
             )
         declared = checked_space(space)
+        if declared is not None and name is not None:
+            raise InvalidInput("the space says which model it is; leave name out")
         self._model = Model(
-            loaded(model, device=device, revision=revision),
+            loaded(model, device=device, revision=revision, name=name),
             declared,
             prompts=prompts,
             dimensions=dimensions,

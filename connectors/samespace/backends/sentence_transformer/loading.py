@@ -12,7 +12,11 @@ from huggingface_hub import try_to_load_from_cache
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Router
 
-from samespace.backends.sentence_transformer.checking import check_type, checked_source
+from samespace.backends.sentence_transformer.checking import (
+    check_type,
+    checked_name,
+    checked_source,
+)
 from samespace.errors import BackendUnavailable, InvalidInput, excerpt
 
 _CACHE: Final = "SENTENCE_TRANSFORMERS_HOME"
@@ -27,33 +31,40 @@ class Loaded:
     revision: str = ""
 
 
-def loaded(model: object, *, device: str | None, revision: str | None) -> Loaded:
-    """The model that is meant.
+def loaded(
+    model: object, *, device: str | None, revision: str | None, name: str | None = None
+) -> Loaded:
+    """The model that is meant; ``name`` is the hub's for what does not say it.
 
     :class:`InvalidInput` if it cannot be run here; :class:`BackendUnavailable` if the hub cannot be
     asked.
     """
+    named = None if name is None else checked_name(name)
     if isinstance(model, SentenceTransformer):
-        return _given(model, device, revision)
+        return _given(model, device, revision, named)
     source = checked_source(model)
     if isinstance(source, Path) and revision is not None:
         raise InvalidInput("revision is of the hub's models; leave it out with a folder")
+    if isinstance(source, str) and named is not None:
+        raise InvalidInput(f"name is for a folder or an object; {source} has its own, leave it out")
     _check_device(device)
     found = _read(source, device, revision)
     check_type(getattr(found.config, "model_type", None), str(source))
     _check_plain(found)
     if isinstance(source, Path):
-        return Loaded(found)
+        return Loaded(found, named)
     return Loaded(found, source, _commit(source, revision))
 
 
-def _given(model: SentenceTransformer, device: str | None, revision: str | None) -> Loaded:
-    for name, value in {"device": device, "revision": revision}.items():
+def _given(
+    model: SentenceTransformer, device: str | None, revision: str | None, name: str | None
+) -> Loaded:
+    for option, value in {"device": device, "revision": revision}.items():
         if value is not None:
-            raise InvalidInput(f"{name} is for a model that is still to be loaded; leave it out")
+            raise InvalidInput(f"{option} is for a model that is still to be loaded; leave it out")
     check_type(getattr(model.config, "model_type", None), "the model")
     _check_plain(model)
-    return Loaded(model)
+    return Loaded(model, name)
 
 
 def _check_plain(model: SentenceTransformer) -> None:
