@@ -17,6 +17,7 @@ from samespace.backends.jina_local import checkpoint, options
 from samespace.backends.jina_local.engine import Engine, Means, Pooled, prompt_of
 from samespace.backends.jina_local.tokens import Tokens
 from samespace.backends.jina_local.weights import Weights
+from samespace.backends.model_options import checked_count
 from samespace.errors import EmbeddingError, excerpt
 from samespace.models import MODELS, Model
 from samespace.protocols import Matrix, Usage
@@ -54,10 +55,10 @@ class Loaded:
     ) -> None:
         self._folder = checkpoint.check_model(model_or_folder)
         self._revision = revision
-        self.device = options.checked_device(device)
+        self.device = options.device_of(device)
         self.dtype = options.checked_dtype(dtype, self.device)
         self._budget = options.checked_budget(token_budget, self.device)
-        self._sets = options.checked_count(weight_sets, "weight_sets")
+        self._sets = checked_count(weight_sets, "weight_sets")
         self._turn = threading.Lock()
         self._made: tuple[checkpoint.Checkpoint, Engine] | None = None
         if self._folder is not None:

@@ -6,6 +6,7 @@ from typing import Final
 
 import torch
 
+from samespace.backends.model_options import checked_count, checked_device
 from samespace.errors import InvalidInput, excerpt
 
 _DTYPES: Final = {
@@ -17,19 +18,11 @@ _BUDGETS: Final = {"cuda": 32_768, "cpu": 4_096}
 """Tokens at once by kind of device: a GPU is kept busy, a processor's caches are not left behind."""
 
 
-def checked_device(device: object) -> torch.device:
+def device_of(device: object) -> torch.device:
     """The device that is meant, a GPU if there is one; :class:`InvalidInput` if it is not there."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        made: torch.device = torch.device(str(device))
-        torch.empty(1, device=made)
-    except (AssertionError, NotImplementedError, RuntimeError) as error:
-        raise InvalidInput(
-            f'device is {excerpt(device)}, which is not there ({excerpt(str(error))}); pass "cuda", "cpu" '
-            "or leave it out"
-        ) from error
-    return made
+    return checked_device(device)
 
 
 def checked_dtype(dtype: object, device: torch.device) -> torch.dtype:
@@ -47,10 +40,3 @@ def checked_budget(budget: object, device: torch.device) -> int:
     if budget is None:
         return _BUDGETS.get(device.type, _BUDGETS["cpu"])
     return checked_count(budget, "token_budget")
-
-
-def checked_count(count: object, name: str) -> int:
-    """A whole number of at least one."""
-    if type(count) is not int or count < 1:
-        raise InvalidInput(f"{name} is {excerpt(count)}; pass a whole number of at least 1")
-    return count

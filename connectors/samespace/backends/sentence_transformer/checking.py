@@ -185,10 +185,3 @@ def own_prompts(named: Mapping[str, Any], default: str | None) -> Prompts:
         for side, names in OWN_NAMES.items()
     }
     return {side: prompt for side, prompt in found.items() if prompt}
-
-
-def checked_count(count: object, name: str) -> int:
-    """A whole number of at least one."""
-    if type(count) is not int or count < 1:
-        raise InvalidInput(f"{name} is {excerpt(count)}; pass a whole number of at least 1")
-    return count

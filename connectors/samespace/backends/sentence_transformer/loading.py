@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from huggingface_hub import try_to_load_from_cache
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Router
 
+from samespace.backends.model_options import checked_device
 from samespace.backends.sentence_transformer.checking import (
     check_type,
     checked_name,
@@ -47,7 +47,8 @@ def loaded(
         raise InvalidInput("revision is of the hub's models; leave it out with a folder")
     if isinstance(source, str) and named is not None:
         raise InvalidInput(f"name is for a folder or an object; {source} has its own, leave it out")
-    _check_device(device)
+    if device is not None:
+        checked_device(device)
     found = _read(source, device, revision)
     check_type(getattr(found.config, "model_type", None), str(source))
     _check_plain(found)
@@ -74,18 +75,6 @@ def _check_plain(model: SentenceTransformer) -> None:
             "the model has routes of its own for documents and queries, which cut texts at lengths that it "
             "does not tell; embed with CallableBackend(space, embed_documents, embed_query)"
         )
-
-
-def _check_device(device: object) -> None:
-    if device is None:
-        return
-    try:
-        torch.empty(1, device=torch.device(str(device)))
-    except (AssertionError, NotImplementedError, RuntimeError) as error:
-        raise InvalidInput(
-            f'device is {excerpt(device)}, which is not there ({excerpt(str(error))}); pass "cuda", "cpu" '
-            "or leave it out"
-        ) from error
 
 
 def _read(source: Path | str, device: str | None, revision: str | None) -> SentenceTransformer:

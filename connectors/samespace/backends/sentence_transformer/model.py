@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from samespace.backends.computing import Answer, Stop, Stopped
 from samespace.backends.http.exchange import check_texts
+from samespace.backends.model_options import checked_count
 from samespace.backends.sentence_transformer import checking
 from samespace.backends.sentence_transformer.checking import DOCUMENTS, QUERIES
 from samespace.backends.sentence_transformer.loading import Loaded
@@ -70,7 +71,7 @@ class Model:
         cuts: bool,
     ) -> None:
         self._loaded, self._model = loaded, loaded.model
-        self._batch_size, self._cuts = checking.checked_count(batch_size, "batch_size"), cuts
+        self._batch_size, self._cuts = checked_count(batch_size, "batch_size"), cuts
         own = checking.own_prompts(self._model.prompts, self._model.default_prompt_name)
         self._prompts = checking.checked_prompts(prompts, own, declared=space is not None)
         with _TAKING:
