@@ -254,6 +254,11 @@ def test_what_is_no_model_for_here_is_refused(given: Any, says: str) -> None:
         SentenceTransformerBackend(given)
 
 
+def test_a_name_that_the_hub_does_not_take_is_refused() -> None:
+    with pytest.raises(BackendUnavailable, match="a..b/c cannot be had from the hub"):
+        SentenceTransformerBackend("a..b/c")
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(get_model_path(), tmp_path / "model"))

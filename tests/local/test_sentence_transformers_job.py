@@ -64,6 +64,7 @@ def test_files_go_in_and_paraphrases_find_them(home: Path, texts: Path, size: in
     options = ("--backend", spec, "--collection", f"sentences_{size or 384}")
     done = run(home, "ingest", str(texts), *options)
     assert done.returncode == 0, done.stderr
+    assert "Loading weights" not in done.stderr
     for question, topic in QUESTIONS.items():
         assert found(home, question, *options)[0]["text"] == TEXTS[topic]
     info = run(home, "info", *options[2:])

@@ -44,8 +44,8 @@ Backend = Annotated[
     typer.Option(
         "--backend",
         help="What embeds: hashing, or jina (key in JINA_API_KEY); jina@768, jina:MODEL@DIMS:TASK; "
-        "local:FOLDER@DIMS:TASK, v3 on this machine; sentence-transformers:NAME@DIMS, or FOLDER#NAME, any "
-        "model of that library; openai:URL#MODEL@DIMS:TASK, a server of OpenAI's protocol (key in "
+        "local:FOLDER@DIMS:TASK, v3 on this machine; sentence-transformers:NAME@DIMS or :FOLDER#NAME@DIMS, "
+        "any model of that library; openai:URL#MODEL@DIMS:TASK, a server of OpenAI's protocol (key in "
         "OPENAI_COMPATIBLE_API_KEY).",
     ),
 ]

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import torch
 from transformers import JinaEmbeddingsV3Model
-from transformers.utils import logging as progress
 
 from samespace.backends.jina_local import attention
 from samespace.backends.jina_local.adapters import merge
 from samespace.backends.jina_local.checkpoint import MODEL, Checkpoint
+from samespace.backends.quiet import without_bars
 from samespace.errors import InvalidInput, excerpt
 from samespace.models import MODELS
 
@@ -92,25 +92,20 @@ class Weights:
 def _base(checkpoint: Checkpoint) -> Any:
     """The model in float32, all weights of which are in the files."""
     load: Any = JinaEmbeddingsV3Model.from_pretrained
-    bars: Any = progress
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
     try:
-        model, report = load(
-            checkpoint.folder,
-            add_pooling_layer=False,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        with without_bars():
+            model, report = load(
+                checkpoint.folder,
+                add_pooling_layer=False,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise InvalidInput(
             f"the weights in {checkpoint.folder} cannot be loaded: {excerpt(str(error))}"
         ) from error
-    finally:
-        if shown:
-            bars.enable_progress_bar()
     missing = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
     if missing:
         raise InvalidInput(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Router
 
 from samespace.backends.model_options import checked_device
+from samespace.backends.quiet import without_bars
 from samespace.backends.sentence_transformer.checking import (
     check_type,
     checked_name,
@@ -79,9 +81,11 @@ def _check_plain(model: SentenceTransformer) -> None:
 
 def _read(source: Path | str, device: str | None, revision: str | None) -> SentenceTransformer:
     try:
-        return SentenceTransformer(
-            os.fspath(source), device=device, revision=revision, trust_remote_code=False
-        )
+        is_here = isinstance(source, Path) or _cached(source, revision) is not None
+        with without_bars() if is_here else nullcontext():  # a download may take minutes
+            return SentenceTransformer(
+                os.fspath(source), device=device, revision=revision, trust_remote_code=False
+            )
     except Exception as error:
         raise _unreadable(source, error) from error
 
@@ -107,11 +111,17 @@ def _commit(name: str, revision: str | None) -> str:
 
     :class:`InvalidInput` if modules.json is not among them: the library would then have guessed.
     """
-    cache: Any = os.environ.get(_CACHE)
-    found = try_to_load_from_cache(name, "modules.json", cache_dir=cache, revision=revision)
-    if not isinstance(found, str):
+    found = _cached(name, revision)
+    if found is None:
         raise InvalidInput(
             f"{name} has no modules.json, which says how tokens become one vector, and that is not to be "
             "guessed; name a sentence-transformers model, or pass a loaded SentenceTransformer"
         )
-    return Path(found).parent.name
+    return found.parent.name
+
+
+def _cached(name: str, revision: str | None) -> Path | None:
+    """The modules.json of a model in the hub's cache."""
+    cache: Any = os.environ.get(_CACHE)
+    found = try_to_load_from_cache(name, "modules.json", cache_dir=cache, revision=revision)
+    return Path(found) if isinstance(found, str) else None
