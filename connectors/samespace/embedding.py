@@ -16,6 +16,7 @@ from samespace.protocols import (
     AnswersFromMemory,
     AnyBackend,
     AsyncEmbeddingBackend,
+    CountsTokens,
     EmbeddingBackend,
     Matrix,
     ReportsProvenance,
@@ -264,3 +265,13 @@ def provenance_of(backend: AnyBackend | None) -> dict[str, str]:
     if isinstance(backend, ReportsProvenance):
         return dict(backend.provenance())
     return {"backend": type(backend).__name__}
+
+
+async def provenance_of_async(backend: AnyBackend | None) -> dict[str, str]:
+    """:func:`provenance_of` in a worker thread: a model may have to be looked for, or fetched, to tell."""
+    return await asyncio.to_thread(provenance_of, backend)
+
+
+async def count_tokens_async(backend: CountsTokens, texts: Sequence[str]) -> list[int]:
+    """What a backend counts, in a worker thread: a tokenizer takes a second for a few megabytes."""
+    return await asyncio.to_thread(backend.count_tokens, texts)

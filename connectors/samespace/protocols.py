@@ -102,7 +102,10 @@ class ReportsUsage(Protocol):
 
 @runtime_checkable
 class CountsTokens(Protocol):
-    """A backend that can count tokens without embedding, special tokens included."""
+    """A backend that can count tokens without embedding, special tokens included.
+
+    It is a plain method of async backends, too, which the library calls in a worker thread.
+    """
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]: ...
 
@@ -154,7 +157,10 @@ class AnswersFromMemory(Protocol):
 
 @runtime_checkable
 class ReportsProvenance(Protocol):
-    """A backend that says how it makes vectors, beyond the space: kind, revision, truncation."""
+    """A backend that says how it makes vectors, beyond the space: kind, revision, truncation.
+
+    It is a plain method of async backends, too, which the library calls in a worker thread.
+    """
 
     def provenance(self) -> Mapping[str, str]: ...
 

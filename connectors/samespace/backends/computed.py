@@ -38,11 +38,17 @@ class ComputedBackend:
         return self._usage.get()
 
     def provenance(self) -> Mapping[str, str]:
-        """What makes the vectors: the model, its revision if it is known, the precision, any cutting."""
+        """What makes the vectors: the model, its revision if it is known, the precision, any cutting.
+
+        A model of the hub is looked for, and fetched if need be, in the caller's thread.
+        """
         return self._computes.provenance()
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text as a document has it: prompt and special ones included."""
+        """Tokens of each text as a document has it: prompt and special ones included.
+
+        They are counted in the caller's thread: a second for a few megabytes.
+        """
         return self._computes.count_tokens(texts)
 
     def embed_documents(self, texts: Sequence[str]) -> Matrix:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -79,7 +79,7 @@ class Embedder:
         backend: AnyBackend,
         workers: Iterable[Worker],
         *,
-        check_again: Callable[[Sequence[str]], object] | None = None,
+        check_again: Callable[[Sequence[str]], Awaitable[object]] | None = None,
     ) -> None:
         """``check_again`` may raise for texts that are asked for again since others were refused."""
         self._backend: Any = backend
@@ -164,7 +164,7 @@ class Embedder:
         self,
         call: Callable[..., Any],
         inputs: Sequence[Any],
-        check_again: Callable[[Sequence[Any]], object] | None = None,
+        check_again: Callable[[Sequence[Any]], Awaitable[object]] | None = None,
     ) -> tuple[list[int], Sequence[Any], dict[int, EmbeddingError], list[int]]:
         """Places of what was embedded, its vectors, the refused places with why, those that were cut."""
         kept, refused = list(range(len(inputs))), dict[int, EmbeddingError]()
@@ -179,7 +179,7 @@ class Embedder:
             refused |= dict.fromkeys(sorted(named), answer)
             kept = [place for place in kept if place not in named]
             if check_again is not None:
-                check_again([inputs[place] for place in kept])
+                await check_again([inputs[place] for place in kept])
         return [], [], refused, []
 
     async def _answer(self, call: Callable[..., Any], inputs: Sequence[Any]) -> tuple[Any, Usage]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from samespace.documents import Document, WriteReport
-from samespace.embedding import close_async
+from samespace.embedding import close_async, count_tokens_async
 from samespace.errors import CollectionNotFound, InvalidInput, SamespaceError, excerpt
 from samespace.filters import Filter
 from samespace.ingest.checkpoint import Checkpoint, CheckpointFile, Job, Watermark
@@ -456,7 +456,7 @@ class Pipeline:
         total = Estimate(resumed_at=position)
         while (batch := await self.reading.do(self.reader.batch)) is not None:
             await self.writing.do(partial(self._mark, batch))
-            total = _added(total, batch, await self.compare(batch), self.settings.backend)
+            total = await _added(total, batch, await self.compare(batch), self.settings.backend)
         return total
 
     async def _with_pruned(self, total: Estimate) -> Estimate:
@@ -488,12 +488,12 @@ def _names(row: Document) -> list[str]:
     return [row.id, *parents, *([source] if isinstance(source, str) else [])]
 
 
-def _added(total: Estimate, batch: Batch, plan: Plan, backend: AnyBackend) -> Estimate:
+async def _added(total: Estimate, batch: Batch, plan: Plan, backend: AnyBackend) -> Estimate:
     new = unique(piece.embedded_text for piece in plan.embed)
     new += [piece.embedded_text for pieces in plan.together for piece in pieces]
     tokens: int | None = None
     if isinstance(backend, CountsTokens):
-        tokens = (total.tokens or 0) + (sum(backend.count_tokens(new)) if new else 0)
+        tokens = (total.tokens or 0) + (sum(await count_tokens_async(backend, new)) if new else 0)
     return replace(
         total,
         documents=total.documents + len(batch.units),

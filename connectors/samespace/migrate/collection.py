@@ -10,7 +10,7 @@ import numpy as np
 
 from samespace.audit.remaking import check_can_embed_chunks, is_late
 from samespace.documents import CollectionInfo, SlotInfo
-from samespace.embedding import close_async, make_canary_async, provenance_of, uncached
+from samespace.embedding import close_async, make_canary_async, provenance_of_async, uncached
 from samespace.errors import BackendUnavailable, InvalidInput, RateLimited, StoreUnavailable
 from samespace.filters import Filter, of_json
 from samespace.guard import Canary
@@ -256,7 +256,7 @@ class CollectionRun:
         is_derived = self._planned.path == "derive"
         derived = _derived_canary(self._source(info), target) if is_derived else None
         provenance = {
-            **provenance_of(backend),
+            **await provenance_of_async(backend),
             **(LATE if late else {}),
             "plan": self._run.asked.plan.hash[:12],
             "slot": secrets.token_hex(8),

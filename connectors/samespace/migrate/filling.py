@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -197,17 +197,19 @@ class SlotFilling:
         del are_pending
         await self._each(rows)
 
-    def _affordable(self, rows: Sequence[VersionedRow]) -> Iterator[Sequence[VersionedRow]]:
+    async def _affordable(
+        self, rows: Sequence[VersionedRow]
+    ) -> AsyncIterator[Sequence[VersionedRow]]:
         """Part after part, each no dearer than what is left by then; first what costs nothing."""
         rows = sorted(rows, key=self._making.asks_for)
         while rows:
-            most = self._fitting(rows)
+            most = await self._fitting(rows)
             yield rows[:most]
             rows = rows[most:]
 
-    def _fitting(self, rows: Sequence[VersionedRow], beside: Sequence[int] = ()) -> int:
+    async def _fitting(self, rows: Sequence[VersionedRow], beside: Sequence[int] = ()) -> int:
         """How many, where for each so many tokens are paid elsewhere."""
-        return self._budget.fitting([self._paid(row) for row in rows], beside)
+        return await self._budget.fitting([self._paid(row) for row in rows], beside)
 
     def _paid(self, row: VersionedRow) -> str | None:
         """The text that is embedded for a row; None where its vector is derived."""
@@ -234,7 +236,8 @@ class SlotFilling:
 
     async def _each(self, rows: Sequence[VersionedRow]) -> None:
         self._look.found += len(rows)
-        for part in self._affordable(await self._after_unsourced(rows, self._fitting)):
+        left = await self._after_unsourced(rows, self._fitting)
+        async for part in self._affordable(left):
             await self._part(part)
 
     async def _part(self, rows: Sequence[VersionedRow]) -> None:

@@ -184,20 +184,22 @@ class LateChunking(SlotFilling):
         return {row.place for row in left} == {row.place for row in doubtful}
 
     async def _embed(self, read: _Read) -> list[_Embedded]:
-        self._check_together(read.rows)
+        await self._check_together(read.rows)
         made = await self._making.make(read.rows, {read.parent: read.chunks})
         await self._note_document(made, read)
         return _Embedded.of(read, paired(passing(read.rows, self._share.where), made))
 
-    def _check_together(self, rows: Sequence[VersionedRow], beside: Sequence[int] = ()) -> None:
+    async def _check_together(
+        self, rows: Sequence[VersionedRow], beside: Sequence[int] = ()
+    ) -> None:
         texts = [row.document.embedded_text for row in rows if not is_blank(row.document)]
-        self._budget.check_together(texts, beside)
+        await self._budget.check_together(texts, beside)
 
-    def _all_or_none(
+    async def _all_or_none(
         self, rows: Sequence[VersionedRow], some: Sequence[VersionedRow], beside: Sequence[int]
     ) -> int:
         """All of some rows, where for each so many tokens are paid elsewhere before their document is."""
-        self._check_together(rows, beside)
+        await self._check_together(rows, beside)
         return len(some)
 
     def _is_left(self, wanted: set[str], filled: Sequence[VersionedRow]) -> bool:

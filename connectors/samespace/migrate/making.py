@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -25,7 +25,7 @@ from samespace.vectors import stack
 
 Place = tuple[str, str, str]
 """What tells a row from all others: :attr:`VersionedRow.place`."""
-Affordable = Callable[[Sequence[VersionedRow], Sequence[int]], int]
+Affordable = Callable[[Sequence[VersionedRow], Sequence[int]], Awaitable[int]]
 """How many of some rows can be filled, each after so many tokens were paid for it elsewhere."""
 
 
@@ -205,9 +205,9 @@ class Unsourced:
     def _is_of_its_text(self, row: VersionedRow) -> bool:
         return self._texts.get(row.place) == fingerprint(row.document)
 
-    def _alone(self, rows: Sequence[VersionedRow], costs: Sequence[int]) -> int:
+    async def _alone(self, rows: Sequence[VersionedRow], costs: Sequence[int]) -> int:
         """How many can be paid for, where nothing is for the target's slot."""
-        return self._budget.fitting([None] * len(rows), costs)
+        return await self._budget.fitting([None] * len(rows), costs)
 
     async def _mended(
         self, found: Sequence[VersionedRow], rows: Sequence[VersionedRow], affordable: Affordable
@@ -231,7 +231,7 @@ class Unsourced:
         """
         asked = {row.place: row for row in rows}
         behind = [row for row in found if _says(row, asked) and not self._tally.has_refused(row)]
-        most = self._most(behind, asked, affordable)
+        most = await self._most(behind, asked, affordable)
         made = await self._remade(behind[:most])
         if made is None:
             return []
@@ -254,7 +254,7 @@ class Unsourced:
     async def _again(self, places: Collection[Place]) -> list[VersionedRow]:
         return _at(places, await self._rows.again(self._target, _ids(places)))
 
-    def _most(
+    async def _most(
         self,
         behind: Sequence[VersionedRow],
         asked: Mapping[Place, VersionedRow],
@@ -263,9 +263,9 @@ class Unsourced:
         """How many of these can be paid for, also in the target's slot, where that is not derived."""
         if not behind:
             return 0
-        costs = self._budget.costs([row.document.embedded_text for row in behind])
+        costs = await self._budget.costs([row.document.embedded_text for row in behind])
         made_of = behind if self._is_source else [asked[row.place] for row in behind]
-        return affordable(made_of, costs)
+        return await affordable(made_of, costs)
 
     async def _remade(self, rows: Sequence[VersionedRow]) -> Remade | None:
         """The vectors that were made and written; None where a row is to be looked at again."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import accumulate, zip_longest
 from typing import Final, Protocol, runtime_checkable
 
-from samespace.embedding import uncached
+from samespace.embedding import count_tokens_async, uncached
 from samespace.errors import InvalidInput
 from samespace.ingest.arguments import check_count
 from samespace.protocols import AnyBackend, CountsTokens, ReportsUsage
@@ -121,12 +121,12 @@ class Budget:
         """Whether calls are to be made one after the other, so that none goes beyond."""
         return self._tokens is not None
 
-    def check(self, texts: Sequence[str]) -> None:
+    async def check(self, texts: Sequence[str]) -> None:
         """:class:`BudgetSpent` if embedding these, all or none, may go beyond it."""
-        if self.fitting(texts) < len(texts):
+        if await self.fitting(texts) < len(texts):
             raise BudgetSpent
 
-    def fitting(self, texts: Sequence[str | None], beside: Sequence[int] = ()) -> int:
+    async def fitting(self, texts: Sequence[str | None], beside: Sequence[int] = ()) -> int:
         """How many of these, from the first one on, can be embedded without going beyond it.
 
         Each text is paid for once, None for nothing; ``beside`` is what is paid for each elsewhere.
@@ -134,22 +134,22 @@ class Budget:
         """
         if self._tokens is None:
             return len(texts)
-        costs = zip_longest(self.costs(texts), beside, fillvalue=0)
+        costs = zip_longest(await self.costs(texts), beside, fillvalue=0)
         left = self._left(self._tokens)
         count = sum(paid <= left for paid in accumulate(map(sum, costs)))
         if texts and not count:
             raise BudgetSpent
         return count
 
-    def costs(self, texts: Sequence[str | None]) -> list[int]:
+    async def costs(self, texts: Sequence[str | None]) -> list[int]:
         """No less than what is paid for each of these; nothing where there is no budget."""
         if self._tokens is None:
             return [0] * len(texts)
         each = self._asked_for(text for text in texts if text is not None)
-        counts = dict(zip(each, self._counts(each) if each else [], strict=True))
+        counts = dict(zip(each, await self._counts(each) if each else [], strict=True))
         return [counts.pop(text, 0) if text is not None else 0 for text in texts]
 
-    def check_together(self, texts: Sequence[str], beside: Sequence[int] = ()) -> None:
+    async def check_together(self, texts: Sequence[str], beside: Sequence[int] = ()) -> None:
         """:class:`BudgetSpent` if embedding these in sight of one another may go beyond it.
 
         Each is paid for, also one that is there again; but none of a document that is kept. ``beside`` is
@@ -158,7 +158,7 @@ class Budget:
         if self._tokens is None:
             return
         is_kept = self._archive is not None and self._archive.keeps_chunks(texts)
-        cost = 0 if is_kept else sum(self._counts(texts))
+        cost = 0 if is_kept else sum(await self._counts(texts))
         if cost + sum(beside) > self._left(self._tokens):
             raise BudgetSpent
 
@@ -171,9 +171,9 @@ class Budget:
     def _left(self, tokens: int) -> int:
         return max(0, tokens - self._spent())
 
-    def _counts(self, texts: Sequence[str]) -> Sequence[int]:
+    async def _counts(self, texts: Sequence[str]) -> Sequence[int]:
         if isinstance(self._counter, CountsTokens):
-            return self._counter.count_tokens(texts)
+            return await count_tokens_async(self._counter, texts)
         return most_tokens(texts)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import samespace
 from samespace.documents import CollectionInfo, SlotInfo
-from samespace.embedding import provenance_of, require_any, uncached
+from samespace.embedding import count_tokens_async, provenance_of_async, require_any, uncached
 from samespace.errors import InvalidInput, SpaceUnknown, excerpt
 from samespace.filters import Filter, check_filter, to_json
 from samespace.forecast import Notice, SlotForecast
@@ -117,7 +117,7 @@ async def _planned(stores: Iterable[AnyStore], asked: _Asked, worker: Worker) ->
     return MigrationPlan(
         version=samespace.__version__,
         use=asked.use,
-        target=provenance_of(asked.backend),
+        target=await provenance_of_async(asked.backend),
         collections=tuple(collections),
         estimate=total([each.estimate for each in collections]),
         warnings=tuple(dict.fromkeys(notices)),
@@ -168,7 +168,7 @@ class _Look:
             stale=stale,
             estimate=self._estimate(path, texts, sampled, forecast),
         )
-        return found, self._notices(found, source, sampled, forecast)
+        return found, await self._notices(found, source, sampled, forecast)
 
     def _forecast(self, info: CollectionInfo) -> SlotForecast | None:
         if not isinstance(self._store, ForecastsSlots):
@@ -193,7 +193,7 @@ class _Look:
 
     async def _sampled(self, source: SlotInfo) -> Sample:
         drawn = await self._rows.sample(source.space, self._asked.sample, self._asked.where)
-        return _counted(self._asked.backend, [row.document.embedded_text for row in drawn])
+        return await _counted(self._asked.backend, [row.document.embedded_text for row in drawn])
 
     async def _stale(self, info: CollectionInfo, source: SlotInfo) -> int | None:
         """None where nobody can tell, as in a slot that others made."""
@@ -212,7 +212,7 @@ class _Look:
             calls=path == "embed",
         )
 
-    def _notices(
+    async def _notices(
         self,
         found: PlannedCollection,
         source: SlotInfo,
@@ -221,7 +221,7 @@ class _Look:
     ) -> list[Notice]:
         if found.path == "nothing":
             return []
-        provenance = provenance_of(self._asked.backend)
+        provenance = await provenance_of_async(self._asked.backend)
         said = advice(source.space, self._asked.target, use=self._asked.use, provenance=provenance)
         state = _state_notices(found, source.provenance)
         length = _length_notices(self._asked.target, sampled)
@@ -265,13 +265,13 @@ def _state(target: SlotInfo | None) -> TargetState:
     return "ready" if target.state == SlotState.READY else "filling"
 
 
-def _counted(backend: AnyBackend, texts: Sequence[str]) -> Sample:
+async def _counted(backend: AnyBackend, texts: Sequence[str]) -> Sample:
     """Tokens of each text, by the backend if it counts any."""
     if not texts:
         return Sample()
     model = uncached(backend)
     if isinstance(model, CountsTokens):
-        tokens, name = model.count_tokens(texts), type(model).__name__
+        tokens, name = await count_tokens_async(model, texts), type(model).__name__
         if isinstance(model, TellsEstimates) and not model.counts_exactly:
             counter = f"estimated by {name}, which has no tokenizer here: rather too many"
             return Sample(tokens=tokens, counter=counter, is_counted=False)

@@ -30,7 +30,7 @@ from samespace.documents import CollectionInfo, SlotInfo, VersionedRow
 from samespace.embedding import (
     embed_documents_async,
     make_canary_async,
-    provenance_of,
+    provenance_of_async,
     uncached,
 )
 from samespace.errors import (
@@ -418,7 +418,7 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
         if await self._is_created(exist_ok=exist_ok):
             return
         check_provenance(provenance)
-        slot = self._new_slot(self._space, await self._own_canary(self._space), provenance)
+        slot = await self._new_slot(self._space, await self._own_canary(self._space), provenance)
         if await self._make(slot):
             self._proofs.made(slot)
             await self._describe()
@@ -466,7 +466,7 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
             return None
         return await make_canary_async(self._backend)
 
-    def _new_slot(
+    async def _new_slot(
         self,
         space: EmbeddingSpace,
         canary: Canary | None,
@@ -477,21 +477,21 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
             name=space.id,
             space=space,
             provenance={
-                **(provenance_of(self._backend) if own else {}),
+                **(await provenance_of_async(self._backend) if own else {}),
                 "samespace": __version__,
                 **(provenance or {}),
             },
             canary=canary,
         )
 
-    def _empty_slot(
+    async def _empty_slot(
         self,
         space: EmbeddingSpace,
         canary: Canary | None,
         provenance: Mapping[str, str] | None = None,
     ) -> SlotRecord:
         """A slot that is to be filled."""
-        slot = self._new_slot(space, canary, {**_identity(), **(provenance or {})})
+        slot = await self._new_slot(space, canary, {**_identity(), **(provenance or {})})
         return replace(slot, state=SlotState.FILLING)
 
     async def mark(
@@ -630,7 +630,7 @@ class AsyncGuardedStore(AsyncStoreBase, Generic[State]):
 
     async def _keep_canary(self, made: Canary, planned: SpaceRecord) -> None:
         """Record it, unless another one was recorded since the record was read."""
-        made_by = provenance_of(self._backend)
+        made_by = await provenance_of_async(self._backend)
         before = planned.find(self._space)
         replaced = before.canary if before else None
 

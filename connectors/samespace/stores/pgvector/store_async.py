@@ -627,7 +627,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
                 return
             self._warn_of_replacing(state, layout)
             await self._prepare_database(cursor, state)
-            slot = replace(self._new_slot(self._space, made), name=layout.slot)
+            slot = replace(await self._new_slot(self._space, made), name=layout.slot)
             kept = None if table.made_here(self._space) else layout.to_dict()
             await self._save(cursor, table, wanted or SpaceRecord(slots=(slot,), layout=kept))
         await self._describe()
@@ -1099,7 +1099,7 @@ class AsyncPgVectorStore(AsyncGuardedStore[_State]):
         check_fit(canary, check_space(space))
         check_provenance(provenance)
         canary = canary or await self._own_canary(space)
-        slot = self._empty_slot(space, canary, provenance)
+        slot = await self._empty_slot(space, canary, provenance)
 
         async def change(cursor: psycopg.AsyncCursor[Any], state: _State) -> None:
             record, table = self._recorded_table(state)

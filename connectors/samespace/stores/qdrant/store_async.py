@@ -338,7 +338,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         if state.vectors[layout.slot].metric is not shape.Metric.COSINE:
             await self._check_norms(layout.slot)
         self._warn_of_replacing(state, layout)
-        slot = replace(self._new_slot(self._space, made), name=layout.slot)
+        slot = replace(await self._new_slot(self._space, made), name=layout.slot)
         kept = None if is_own else layout.to_dict()
         await self._put_record(wanted or SpaceRecord(slots=(slot,), layout=kept))
         self._recorded(await self._describe()).require(self._space, collection=self._collection)
@@ -894,7 +894,7 @@ class AsyncQdrantStore(AsyncGuardedStore[State]):
         check_fit(canary, check_space(space))
         check_provenance(provenance)
         canary = canary or await self._own_canary(space)
-        slot = self._empty_slot(space, canary, provenance)
+        slot = await self._empty_slot(space, canary, provenance)
         record = self._recorded(await self._describe())
         if record.find(space) is not None:
             return
