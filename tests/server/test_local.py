@@ -193,3 +193,35 @@ def test_the_command_says_where_it_is_and_ends_as_told(checkpoint: Path) -> None
         rest, told = process.communicate(timeout=60)
     assert (process.returncode, rest, told) == (0, "", "")
     assert KEY not in " ".join(said)
+
+
+LOADS_FOR_EVER = """
+from samespace.backends.jina_local.model import Loaded
+from samespace.cli import main
+
+load = Loaded.load
+
+def endless(loaded, tasks):
+    while True:
+        load(loaded, tasks)
+        loaded.drop()
+
+Loaded.load = endless
+main()
+"""
+
+
+def test_the_command_ends_as_told_while_torch_loads_weights(checkpoint: Path) -> None:
+    words = ["embed-server", str(checkpoint), "--port", "0"]
+    with subprocess.Popen(
+        [sys.executable, "-c", LOADS_FOR_EVER, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        here = Served(process.stdout.readline().partition("on ")[2].partition(";")[0])
+        assert here.get("/ready").status_code == 503
+        process.send_signal(signal.SIGTERM)
+        rest, told = process.communicate(timeout=60)
+    assert (process.returncode, rest, told) == (0, "", "")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
 import sys
+import threading
 import warnings
 from contextlib import suppress
 from typing import Annotated, Final, cast
@@ -65,6 +67,8 @@ app.add_typer(migrating.app, name="migrate")
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 """The base of all of typer's complaints; typer may or may not bring its own click."""
 _INTERRUPTED: Final = 130
+_LOADING: Final = "samespace-load"
+"""What :mod:`samespace.server.app` calls the thread that loads the weights."""
 _SHOW_CURSOR: Final = "\x1b[?25h"
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -98,7 +102,21 @@ def main() -> None:
             signal.signal(number, _end)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
-    sys.exit(_run())
+    _leave(_run())
+
+
+def _leave(code: int) -> None:
+    """End; without the interpreter's own end where a server's weights are still being loaded.
+
+    That end takes the GIL from their thread for ever. Torch cannot bear it, and aborts the process.
+    """
+    if any(thread.name == _LOADING for thread in threading.enumerate()):
+        atexit._run_exitfuncs()  # noqa: SLF001  it has no other name
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:

@@ -42,6 +42,10 @@ def serve(
     server's URL, ``http://host:port``, once it listens. ``port`` 0 takes a free one. Without ``keys`` it
     serves this machine alone, unless it is ``open_to_all``.
 
+    It does not wait for weights that are still being loaded when it is told to end: their thread goes on
+    while the process lives. A program that ends then should do so by :func:`os._exit`, as the command does,
+    for torch aborts a process whose interpreter ends under it.
+
     :class:`~samespace.errors.InvalidInput` if it may not, or cannot, listen there; the error of the
     weights if they cannot be loaded.
     """
