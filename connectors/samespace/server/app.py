@@ -8,9 +8,9 @@ import logging
 import threading
 import traceback
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +42,7 @@ from samespace.errors import EmbeddingError, InvalidInput, TokenLimitExceeded, e
 from samespace.protocols import Matrix
 from samespace.server.keys import Keys
 from samespace.server.lanes import Computed, Job, Lane
+from samespace.server.sending import Answer, Place, Places
 from samespace.server.servable import HasServable
 
 _LOG: Final = logging.getLogger("samespace.server")
@@ -55,26 +56,6 @@ READING: Final = 60.0
 SMALL: Final = 64 * 2**10
 """Bytes of a body that may be a query's, however it is escaped; so many are buffered for any connection."""
 _CODES: Final = {404: "RESOURCE_NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}
-
-
-class Places:
-    """Those of one kind for the requests that may be under way at a time."""
-
-    def __init__(self, most: int) -> None:
-        self._most, self._taken = most, 0
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """A place while it is needed; :class:`Refusal` if all are taken."""
-        if self._taken >= self._most:
-            detail = f"More than {self._most} requests at a time"
-            body = error_body("RATE_CONCURRENCY_LIMIT_EXCEEDED", detail)
-            raise Refusal(429, body, {"Retry-After": "1"})
-        self._taken += 1
-        try:
-            yield
-        finally:
-            self._taken -= 1
 
 
 class Service:
@@ -159,10 +140,9 @@ class Service:
         try:
             self._keys.check(http.headers.get("authorization"))
             self._check_ready()
-            placed = not _may_be_query(http)
-            with self._other_places.one() if placed else nullcontext():
-                body = await _read_in_time(http, self._most_bytes)
-                return await self._answered(http, body, placed)
+            with Place() as place:
+                body = await self._read(http, place)
+                return Answer(await self._answered(http, body, place), place.pop_all())
         except Refusal as refusal:
             return _refused(refusal)
         except ClientDisconnect:
@@ -177,31 +157,37 @@ class Service:
             return
         raise Refusal(503, error_body("SERVICE_UNAVAILABLE", detail), again)
 
-    async def _answered(self, http: Http, body: bytes, placed: bool) -> Response:
-        """The answer, unless the client goes away before it; then its work ends at the next batch."""
+    async def _answered(self, http: Http, body: bytes, place: Place) -> bytes:
+        """The answer's body, unless the client goes away before it; then its work ends at the next batch."""
         left = threading.Event()
-        work = asyncio.create_task(self._worked(body, left, placed))
+        work = asyncio.create_task(self._worked(body, left, place))
         gone = asyncio.create_task(_gone(http))
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                return Response(status_code=_GONE)
+                raise ClientDisconnect
             if error := work.exception():
                 raise _refusal_of(error)
-            return Response(work.result(), media_type="application/json")
+            return work.result()
         finally:
             left.set()
             work.cancel()
             gone.cancel()
 
-    async def _worked(self, body: bytes, left: threading.Event, placed: bool) -> bytes:
+    async def _read(self, http: Http, place: Place) -> bytes:
+        """A body, which needs a place before it is read unless it is a small one."""
+        if _is_small(http):
+            return await _read_in_time(http, min(SMALL, self._most_bytes))
+        place.take(self._other_places)
+        return await _read_in_time(http, self._most_bytes)
+
+    async def _worked(self, body: bytes, left: threading.Event, place: Place) -> bytes:
         request = await asyncio.to_thread(self._request, body)
         job = Job(request, left)
-        places = self._query_places if job.is_query else self._other_places
-        with nullcontext() if placed else places.one():
-            (self._queries if job.is_query else self._others).put(job)
-            computed = await asyncio.wrap_future(job.computed)
-            return await asyncio.to_thread(_encoded, request, computed)
+        place.take(self._query_places if job.is_query else self._other_places)
+        (self._queries if job.is_query else self._others).put(job)
+        computed = await asyncio.wrap_future(job.computed)
+        return await asyncio.to_thread(_encoded, request, computed)
 
     def _request(self, body: bytes) -> Request:
         said = parsed(body)
@@ -254,10 +240,10 @@ def _at_least_one(count: object, name: str) -> int:
     return count
 
 
-def _may_be_query(http: Http) -> bool:
-    """Whether a body says that it is so small that it is read before it has a place."""
+def _is_small(http: Http) -> bool:
+    """Whether a body says so, and cannot be larger: in chunks it could, whatever else is said."""
     said = http.headers.get("content-length", "")
-    return said.isdecimal() and int(said) <= SMALL
+    return said.isdecimal() and int(said) <= SMALL and "transfer-encoding" not in http.headers
 
 
 async def _read_in_time(http: Http, most: int) -> bytes:
