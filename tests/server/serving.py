@@ -59,3 +59,13 @@ def served(backend: HasServable, *, wait: bool = True, **options: Any) -> Iterat
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+def listens(here: Served) -> bool:
+    """Whether a server still takes connections."""
+    host, port = here.root.removeprefix("http://").split(":")
+    try:
+        socket.create_connection((host, int(port))).close()
+    except ConnectionError:
+        return False
+    return True

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import select
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from tests.server.lexical import LexicalBackend
-from tests.server.serving import KEY, Served, served
+from tests.server.serving import KEY, TLS, Served, listens, served
 
 from samespace.protocols import Matrix
 
@@ -80,3 +84,81 @@ def test_a_body_in_chunks_needs_a_place_whatever_size_it_says() -> None:
     ):
         answered, _, _ = select.select([first, second], [], [], 30)
         assert [client.recv(12) for client in answered] == [b"HTTP/1.1 429"]
+
+
+PROCESS = """
+import resource
+from tests.server.test_clients import Digits
+from samespace.server import connections, serve
+
+connections.ASKING, connections.STANDING, files = {asking}, {standing}, {files}
+if files:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+serve(Digits(), port=0, keys=("key-of-a-test",), on_listening=lambda url: print(url, flush=True))
+print("ended", flush=True)
+"""
+
+
+@contextmanager
+def process(
+    *, asking: float = 1e6, standing: float = 1e6, files: int = 0
+) -> Iterator[tuple[subprocess.Popen[str], Served]]:
+    """A server that waits so many seconds for its clients, and may have so many files open."""
+    script, pipe = PROCESS.format(asking=asking, standing=standing, files=files), subprocess.PIPE
+    errors = subprocess.DEVNULL if files else pipe  # asyncio says a lot of what it cannot open
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=pipe, stderr=errors, text=True
+    ) as made:
+        assert made.stdout
+        here = Served(made.stdout.readline().strip())
+        try:
+            while here.get("/ready").status_code != 200:
+                pass
+            yield made, here
+        finally:
+            made.kill()
+
+
+def test_halves_of_heads_do_not_take_all_files_for_ever() -> None:
+    with process(asking=1.5, files=64) as (_, here), ExitStack() as clients:
+        for _ in range(80):
+            clients.enter_context(connected(here, "POST /v1/embeddings HTTP/1.1\r\nHost: x\r\n"))
+        answer = httpx.get(f"{here.root}/health", verify=TLS, timeout=60)
+        assert answer.status_code == 200
+
+
+def test_a_connection_on_which_nothing_more_is_asked_is_closed() -> None:
+    with process(asking=0.1) as (_, here):
+        with connected(here, HEAD) as never:
+            assert ended(never)
+        with connected(here, "GET /health HTTP/1.1\r\nHost: x\r\n\r\n") as once:
+            assert once.recv(15) == b"HTTP/1.1 200 OK"
+            assert ended(once)
+
+
+def ended(client: socket.socket) -> bool:
+    """Whether the server lets go of a client in a time that is long enough."""
+    try:
+        while client.recv(1000):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+def test_it_ends_though_a_client_reads_nothing() -> None:
+    with process(standing=0.5) as (server, here), stuck(here):
+        server.send_signal(signal.SIGTERM)
+        said, told = server.communicate(timeout=60)
+    assert (server.returncode, said, told) == (0, "ended\n", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_twice_it_waits_for_no_client(number: signal.Signals) -> None:
+    with process() as (server, here), stuck(here):
+        server.send_signal(number)
+        while listens(here):
+            pass
+        server.send_signal(number)
+        said, told = server.communicate(timeout=60)
+    assert (server.returncode, said, told) == (0, "ended\n", "")

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 from tests.server.lexical import SLOW, LexicalBackend
-from tests.server.serving import KEY, TLS, Served, served
+from tests.server.serving import KEY, TLS, Served, listens, served
 
 from samespace import HashingBackend
 from samespace.errors import InvalidInput
@@ -304,7 +304,7 @@ def test_what_is_under_way_is_answered_before_it_ends(number: signal.Signals) ->
         asked = threads.submit(here.post)
         assert process.stdout.readline() == "entered\n"
         process.send_signal(number)
-        while _listens(here):
+        while listens(here):
             pass
         process.stdin.write("\n")
         process.stdin.flush()
@@ -344,7 +344,8 @@ def test_it_ends_while_the_weights_are_being_loaded(number: signal.Signals) -> N
     assert process.returncode == 0
 
 
-def test_it_ends_at_once_when_told_twice() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_at_once_when_told_twice(number: signal.Signals) -> None:
     pipe, script = subprocess.PIPE, ENDLESS.format(loads=False)
     with (
         ThreadPoolExecutor() as threads,
@@ -358,21 +359,12 @@ def test_it_ends_at_once_when_told_twice() -> None:
             pass
         threads.submit(here.post, input=[SLOW, "a"])
         assert process.stdout.readline() == "entered\n"
-        process.send_signal(signal.SIGINT)
-        while _listens(here):
+        process.send_signal(number)
+        while listens(here):
             pass
-        process.send_signal(signal.SIGINT)
-        said, _ = process.communicate(timeout=30)
-        assert said == "ended\n"
-
-
-def _listens(here: Served) -> bool:
-    host, port = here.root.removeprefix("http://").split(":")
-    try:
-        socket.create_connection((host, int(port))).close()
-    except ConnectionError:
-        return False
-    return True
+        process.send_signal(number)
+        said, told = process.communicate(timeout=30)
+        assert (process.returncode, said, told) == (0, "ended\n", "")
 
 
 def test_a_thread_may_be_the_server_s(backend: LexicalBackend) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import signal
 import socket
@@ -9,19 +10,19 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Final
+from types import FrameType
+from typing import Final, cast
 
 import uvicorn
 
 from samespace.errors import InvalidInput, excerpt
 from samespace.server.app import MOST_BYTES, MOST_IN_FLIGHT, MOST_ITEMS, Service
+from samespace.server.connections import KEEP_ALIVE, Connection, watched
 from samespace.server.keys import ENVIRONMENT
 from samespace.server.servable import HasServable
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _BACKLOG: Final = 512
-_KEEP_ALIVE: Final = 75
-"""Seconds: longer than clients keep a connection that nobody uses, so that none is closed under them."""
 
 
 def serve(
@@ -76,22 +77,39 @@ class _Server(uvicorn.Server):
     def __init__(self, service: Service) -> None:
         super().__init__(
             uvicorn.Config(
-                service.app(),
+                watched(service.app()),
                 access_log=False,
+                http=Connection,
                 lifespan="on",
                 log_config=None,
                 log_level="warning",
                 proxy_headers=False,
                 server_header=False,
-                timeout_keep_alive=_KEEP_ALIVE,
+                timeout_keep_alive=KEEP_ALIVE,
                 ws="none",
             )
         )
+        self._ending: asyncio.AbstractEventLoop | None = None
         service.loaded.add_done_callback(self._loaded)
 
     def _loaded(self, loaded: Future[None]) -> None:
         if loaded.exception():
             self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  the base's names
+        """End; waiting for no client if it is ending already."""
+        self.should_exit = True
+        if self._ending is not None:
+            self._ending.call_soon_threadsafe(self._cut)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is under way, then end what computes."""
+        self._ending = asyncio.get_running_loop()
+        await super().shutdown(sockets)
+
+    def _cut(self) -> None:
+        for connection in list(self.server_state.connections):
+            cast("Connection", connection).cut()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
