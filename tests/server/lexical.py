@@ -35,7 +35,7 @@ class LexicalBackend:
         self.entered = threading.Semaphore(0)
         self.go, self.stopped, self.may_load = (threading.Event() for _ in range(3))
         self.may_load.set()
-        self.fault: Exception | None = None
+        self.fault: BaseException | None = None
 
     @property
     def servable(self) -> LexicalBackend:

@@ -201,6 +201,18 @@ def test_what_fails_is_told_to_nobody_but_where(
     assert server.post().status_code == 200
 
 
+class PanicException(BaseException):
+    """What code in Rust, as tokenizers are, raises where it panics: no Exception."""
+
+
+def test_a_panic_is_answered_and_stops_nothing(server: Served, backend: LexicalBackend) -> None:
+    for text in (["a", "b"], "a query"):
+        backend.fault = PanicException(SECRET)
+        assert code_of(server.post(input=text)) == (500, "INTERNAL_ERROR")
+        backend.fault = None
+        assert server.post(input=text).status_code == 200
+
+
 def test_numbers_that_are_none_are_not_sent(server: Served, backend: LexicalBackend) -> None:
     means = backend._means
     backend._means = lambda *a, **k: means(*a, **k) * np.float32("nan")  # type: ignore[method-assign]

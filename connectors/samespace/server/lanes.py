@@ -100,13 +100,13 @@ class Lane:
 
         try:
             found = self._found(jobs, stop)
-        except Exception as error:  # noqa: BLE001  whoever asked gets it
+        except BaseException as error:  # noqa: BLE001  whoever asked gets it, a panic in Rust, too
             self._failed(jobs, error)
             return
         for job, computed in zip(jobs, found, strict=True):
             job.computed.set_result(computed)
 
-    def _failed(self, jobs: Sequence[Job], error: Exception) -> None:
+    def _failed(self, jobs: Sequence[Job], error: BaseException) -> None:
         if len(jobs) == 1:
             jobs[0].computed.set_exception(error)
             return
