@@ -113,9 +113,9 @@ def counted(engine: Any) -> Iterator[list[int]]:
     found: list[int] = []
     forward = engine._forward
 
-    def noting(batch: Sequence[Any], task: str | None) -> Any:
+    def noting(batch: Sequence[Any], held: Any) -> Any:
         found.append(sum(map(len, batch)))
-        return forward(batch, task)
+        return forward(batch, held)
 
     engine._forward = noting
     try:

@@ -398,9 +398,9 @@ async def test_nothing_is_computed_on_the_event_loop(
     engine = backend._model.loaded.engine
     forward = engine._forward
 
-    def noting(batch: Any, task: str | None) -> Any:
+    def noting(batch: Any, held: Any) -> Any:
         threads.add(threading.get_ident())
-        return forward(batch, task)
+        return forward(batch, held)
 
     engine._forward = noting  # type: ignore[method-assign]
     found = await asyncio.gather(backend.embed_documents(TEXTS), backend.embed_queries(TEXTS[:2]))
@@ -436,11 +436,11 @@ async def test_a_task_that_is_cancelled_computes_no_further(checkpoint: Path) ->
     began, go_on = threading.Event(), threading.Event()
     forward, batches = engine._forward, list[int]()
 
-    def waiting(batch: Any, task: str | None) -> Any:
+    def waiting(batch: Any, held: Any) -> Any:
         batches.append(len(batch))
         began.set()
         go_on.wait()
-        return forward(batch, task)
+        return forward(batch, held)
 
     engine._forward = waiting  # type: ignore[method-assign]
     task = asyncio.create_task(backend.embed_documents(TEXTS))

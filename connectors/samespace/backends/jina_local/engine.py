@@ -20,7 +20,7 @@ from samespace.backends.jina_local import attention
 from samespace.backends.jina_local.checkpoint import MODEL
 from samespace.backends.jina_local.segments import Ids, Segment, Span, batches, whole, windows
 from samespace.backends.jina_local.tokens import LIMIT, Tokens
-from samespace.backends.jina_local.weights import Weights
+from samespace.backends.jina_local.weights import Held, Weights
 from samespace.errors import EmbeddingError, InvalidInput, TokenLimitExceeded
 from samespace.models import MODELS
 
@@ -69,13 +69,14 @@ class Engine:
     ) -> Pooled:
         """The mean over each text's tokens; :class:`TokenLimitExceeded` unless too long ones are cut."""
         found, long, prompt = _Sums(len(texts)), list[int](), prompt_of(task)
+        held = Held(self.weights, task)
         slices = [range(len(texts))[start : start + SLICE] for start in range(0, len(texts), SLICE)]
         encode = [partial(self._encoded, texts, part, prompt) for part in slices]
         encoded = _ahead(encode, stop)
         for part, ids in zip(slices, encoded if cuts else _fitting(encoded), strict=True):
             long += [place for place, each in zip(part, ids, strict=True) if len(each) > LIMIT]
             cut = [self.tokens.cut(each) if len(each) > LIMIT else each for each in ids]
-            self._run(map(whole, cut, part), task, found, stop)
+            self._run(map(whole, cut, part), held, found, stop)
         return Pooled(found.means(), found.counts(), tuple(long))
 
     def _encoded(self, texts: Sequence[str], part: range, prompt: str) -> list[Ids]:
@@ -90,16 +91,16 @@ class Engine:
         as its own. One that is longer than the model takes goes through in windows.
         """
         starts = [0, *accumulate(map(len, documents))]
-        found, tokens = _Sums(starts[-1]), 0
+        found, tokens, held = _Sums(starts[-1]), 0, Held(self.weights, task)
         waiting: list[Segment] = []
         for ids, spans in self._documents(documents, starts, prompt_of(task).strip(), stop):
             for window in windows(ids, spans, size=LIMIT, overlap=OVERLAP):
                 tokens += len(window)
                 waiting.append(window)
                 if sum(map(len, waiting)) >= self._budget:
-                    self._run(waiting, task, found, stop)
+                    self._run(waiting, held, found, stop)
                     waiting = []
-        self._run(waiting, task, found, stop)
+        self._run(waiting, held, found, stop)
         means = found.means()
         return [means[a:b] for a, b in pairwise(starts)], tokens
 
@@ -144,7 +145,7 @@ class Engine:
             raise too_long([0])
         found, segment = _Sums(1), whole(self.tokens.cut(ids) if is_long else ids, 0)
         with self.aside():
-            found.add([segment], self._forward([segment], task))
+            found.add([segment], self._forward([segment], Held(self.weights, task)))
         return Pooled(found.means(), found.counts(), (0,) if is_long else ())
 
     def aside(self) -> Any:
@@ -157,14 +158,14 @@ class Engine:
                 self._stream = made(self.weights.device, priority=-1)
         return torch.cuda.stream(self._stream)
 
-    def _run(self, segments: Iterable[Segment], task: str | None, found: _Sums, stop: Stop) -> None:
+    def _run(self, segments: Iterable[Segment], held: Held, found: _Sums, stop: Stop) -> None:
         """Put segments through the model; a batch's sums are fetched while the next is under way."""
         before: tuple[list[Segment], torch.Tensor] | None = None
         padded = self.weights.way == "padded"
         for batch in batches(list(segments), self._budget, padded=padded):
             if stop():
                 raise Stopped
-            under_way = batch, self._forward(batch, task)
+            under_way = batch, self._forward(batch, held)
             if before is not None:
                 found.add(*before)
             before = under_way
@@ -172,21 +173,21 @@ class Engine:
             found.add(*before)
 
     @torch.inference_mode()
-    def _forward(self, batch: Sequence[Segment], task: str | None) -> torch.Tensor:
+    def _forward(self, batch: Sequence[Segment], held: Held) -> torch.Tensor:
         """The sum over the tokens of each owner of a batch, shape ``(owners, 1024)``, float32."""
         way = self.weights.way
         place = {owner: number for number, owner in enumerate(owners_of(batch))}
         owners = np.concatenate([_owners(segment, place) for segment in batch])
-        hidden = self._padded(batch, task) if way == "padded" else self._packed(batch, task)
+        hidden = self._padded(batch, held) if way == "padded" else self._packed(batch, held)
         sums = torch.zeros(len(place) + 1, hidden.shape[-1], device=self.weights.device)
         return sums.index_add_(0, self._sent(owners), hidden.float())[:-1]
 
-    def _packed(self, batch: Sequence[Segment], task: str | None) -> torch.Tensor:
+    def _packed(self, batch: Sequence[Segment], held: Held) -> torch.Tensor:
         ids = np.concatenate([segment.ids for segment in batch])
         lengths = [len(segment) for segment in batch]
         positions = np.concatenate([np.arange(length) for length in lengths])
         ends = attention.ends_of(lengths, self.weights.device, self.weights.way)
-        found = self.weights.of(task)(
+        found = held.model(
             input_ids=self._sent(ids)[None],
             position_ids=self._sent(positions)[None],
             samespace_ends=ends,
@@ -194,13 +195,13 @@ class Engine:
         hidden: torch.Tensor = found.last_hidden_state[0]
         return hidden
 
-    def _padded(self, batch: Sequence[Segment], task: str | None) -> torch.Tensor:
+    def _padded(self, batch: Sequence[Segment], held: Held) -> torch.Tensor:
         lengths = np.array([len(segment) for segment in batch])
         mask = np.arange(lengths.max())[None] < lengths[:, None]
         ids = np.full(mask.shape, self.tokens.padding, np.int64)
         ids[mask] = np.concatenate([segment.ids for segment in batch])
         there = self._sent(mask.astype(np.int64))
-        found = self.weights.of(task)(input_ids=self._sent(ids), attention_mask=there)
+        found = held.model(input_ids=self._sent(ids), attention_mask=there)
         hidden: torch.Tensor = found.last_hidden_state[there.bool()]
         return hidden
 

@@ -34,18 +34,21 @@ class Weights:
         self.way: attention.Way = attention.best(device, dtype)
         self._checkpoint, self._most = checkpoint, most
         self._kept: OrderedDict[str | None, Any] = OrderedDict()
+        self._dropped = 0
         self._turn, self._loading = threading.Lock(), threading.Lock()
 
     def of(self, task: str | None) -> Any:
         """The model for a task."""
-        return self._found(task) or self._loaded(task)
+        return self.kept(task) or self._loaded(task)
 
     def drop(self) -> None:
-        """Keep none; they are loaded again when they are needed."""
+        """Keep none, not even what is being loaded; they are loaded again when they are needed."""
         with self._turn:
             self._kept.clear()
+            self._dropped += 1
 
-    def _found(self, task: str | None) -> Any:
+    def kept(self, task: str | None) -> Any:
+        """The model for a task if it is there; it is in use then, so that others go before it."""
         with self._turn:
             if task in self._kept:
                 self._kept.move_to_end(task)
@@ -53,15 +56,17 @@ class Weights:
 
     def _loaded(self, task: str | None) -> Any:
         with self._loading:  # one copy in float32 at a time
-            made = self._found(task)
+            made = self.kept(task)
             if made is not None:
                 return made
             with self._turn:
                 while len(self._kept) >= self._most:
                     self._kept.popitem(last=False)
+                dropped = self._dropped
             made = self._made(task)
             with self._turn:
-                self._kept[task] = made
+                if dropped == self._dropped:
+                    self._kept[task] = made
             return made
 
     def _made(self, task: str | None) -> Any:
@@ -87,6 +92,21 @@ class Weights:
         for weight in model.parameters():
             weight.data = weight.data.to(device=self.device, dtype=self.dtype)
         return model.to(device=self.device)
+
+
+class Held:
+    """The model of a call: loaded when it is first needed, and the call's until that is done."""
+
+    def __init__(self, weights: Weights, task: str | None) -> None:
+        self._weights, self._task = weights, task
+        self._model: Any = None
+
+    @property
+    def model(self) -> Any:
+        """The model, whether it is kept for other calls or not."""
+        weights, task = self._weights, self._task
+        self._model = weights.kept(task) or self._model or weights.of(task)
+        return self._model
 
 
 def _base(checkpoint: Checkpoint) -> Any:
