@@ -76,7 +76,11 @@ class Model:
         self._prompts = checking.checked_prompts(prompts, own, declared=space is not None)
         with _TAKING:
             self._turns = _TURNS.setdefault(self._model, Turns())
-        self._limit, self._uncut = _limit(self._model), _uncut(self._model)
+        said, room = _limit(self._model), _positions(self._model)
+        self._limit, self._uncut = min(said, room), _uncut(self._model)
+        self._cutting: dict[str, Any] = (
+            {"processing_kwargs": {"text": {"max_length": self._limit}}} if room < said else {}
+        )
         self.space = checking.space_of(space, loaded.name, self._native(), dimensions)
         checking.check_sides(self.space, self._prompts)
 
@@ -173,6 +177,7 @@ class Model:
             prompt=self._prompts.get(side, ""),
             batch_size=len(texts),
             show_progress_bar=False,
+            **self._cutting,
         )
 
     def _native(self) -> int:
@@ -208,10 +213,27 @@ _LIMITS: Final = ("max_seq_length", "query_length", "document_length")
 def _limit(model: SentenceTransformer) -> float:
     """The most tokens of a text that the model looks at; infinite where it takes all of them."""
     limits = [getattr(model[0], name, None) for name in _LIMITS]
-    cutting = getattr(getattr(model[0], "tokenizer", None), "truncation", None)
+    tokenizer = getattr(model[0], "tokenizer", None)
+    if getattr(tokenizer, "model_max_length", 0) is None:
+        raise InvalidInput(
+            "the model's max_seq_length is None, with which its tokenizer cannot be asked; set it to the "
+            "tokens of a text that the model takes"
+        )
+    cutting = getattr(tokenizer, "truncation", None)
     if isinstance(cutting, Mapping):  # a bare tokenizer's, as static models have
         limits.append(cutting.get("max_length"))
     return min((limit for limit in limits if limit), default=float("inf"))
+
+
+def _positions(model: SentenceTransformer) -> float:
+    """The most tokens for which the model has learnt positions; infinite where it computes them."""
+    found = [
+        table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+        for name, table in model[0].named_modules()
+        if name.rpartition(".")[2] == "position_embeddings"
+        and isinstance(table, torch.nn.Embedding)
+    ]
+    return min(found, default=float("inf"))
 
 
 def _uncut(model: SentenceTransformer) -> Any:
