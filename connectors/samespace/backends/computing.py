@@ -6,8 +6,8 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple, Protocol, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from samespace.protocols import Matrix, Usage
 from samespace.space import EmbeddingSpace
@@ -20,6 +20,8 @@ Stop = Callable[[], bool]
 NOTHING: Final = Usage(0)
 AT_ONCE: Final = 4
 """Calls under way in each pool; a device does one after the other anyway."""
+LOOKING: Final = 0.1
+"""Seconds after which one who waits looks whether it is still for somebody."""
 
 
 class Stopped(Exception):
@@ -51,6 +53,42 @@ class Model(Protocol):
 
     def provenance(self) -> Mapping[str, str]:
         """What makes the vectors."""
+
+
+class Errand(Generic[T]):
+    """Work that waits for others, such as a fetch, and computes nothing; begun when it is first asked for.
+
+    It has a thread that a program's end does not wait for, so neither does Ctrl-C.
+    """
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work = work
+        self._starting = threading.Lock()
+        self._found: Future[T] | None = None
+
+    def result(self, stop: Stop = bool) -> T:
+        """What the work returns, or its error, after which it is begun anew; :class:`Stopped` if told so."""
+        found = self._begun()
+        while not wait([found], LOOKING).done:
+            if stop():
+                raise Stopped
+        return found.result()
+
+    def _begun(self) -> Future[T]:
+        with self._starting:
+            if self._found is None or (self._found.done() and self._found.exception()):
+                self._found = Future()
+                given = (self._found,)
+                threading.Thread(
+                    target=self._do, args=given, name="samespace-errand", daemon=True
+                ).start()
+            return self._found
+
+    def _do(self, found: Future[T]) -> None:
+        try:
+            found.set_result(self._work())
+        except BaseException as error:  # noqa: BLE001  whoever waits gets it
+            found.set_exception(error)
 
 
 class Threads:

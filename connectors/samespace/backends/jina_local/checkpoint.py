@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Final
 
@@ -133,15 +134,20 @@ def _json(file: Path) -> Mapping[str, Any]:
 
 def _fetched(revision: str) -> Path:
     """The folder of a revision in the hub's cache, fetched if it is not, or not wholly, there."""
-    from huggingface_hub import constants, snapshot_download  # noqa: PLC0415  a second to import
+    from huggingface_hub import HfApi, constants, hf_hub_download  # noqa: PLC0415  a second to import
 
     snapshots = Path(constants.HF_HUB_CACHE) / f"models--{REPOSITORY.replace('/', '--')}"
     for folder in sorted((snapshots / "snapshots").glob(f"{revision}*")):
         if (folder / "config.json").is_file() and _is_whole(folder):
             return folder
     try:
-        whole = _whole(revision)
-        return Path(snapshot_download(REPOSITORY, revision=whole, allow_patterns=list(_FILES)))
+        about = HfApi().model_info(REPOSITORY, revision=_whole(revision))
+        for each in (
+            about.siblings or ()
+        ):  # snapshot_download has threads that a program's end waits for
+            if any(fnmatch(each.rfilename, pattern) for pattern in _FILES):
+                hf_hub_download(REPOSITORY, each.rfilename, revision=about.sha)
+        return snapshots / "snapshots" / str(about.sha)
     except Exception as error:
         raise BackendUnavailable(
             f"{REPOSITORY} at {revision} is not in the hub's cache ({snapshots}) and cannot be fetched: "

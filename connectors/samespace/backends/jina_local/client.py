@@ -97,7 +97,7 @@ class JinaLocalBackend(ComputedBackend):
     def load(self) -> None:
         """Load the weights for documents and queries now, for what must not wait at the first text."""
         tasks = self.space.task, self.space.query_task
-        computed(lambda _: self._loaded.load(tasks))
+        computed(lambda stop: self._loaded.load(tasks, stop))
 
     @property
     def servable(self) -> Loaded:

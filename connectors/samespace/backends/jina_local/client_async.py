@@ -96,7 +96,7 @@ class AsyncJinaLocalBackend(AsyncComputedBackend):
     async def load(self) -> None:
         """Load the weights for documents and queries now, for what must not wait at the first text."""
         tasks = self.space.task, self.space.query_task
-        await computed_async(lambda _: self._loaded.load(tasks))
+        await computed_async(lambda stop: self._loaded.load(tasks, stop))
 
     @property
     def servable(self) -> Loaded:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 
-from samespace.backends.computing import Answer, Stop
+from samespace.backends.computing import Answer, Errand, Stop, Stopped
 from samespace.backends.http.exchange import check_documents, check_texts
 from samespace.backends.jina_local import checkpoint, options
 from samespace.backends.jina_local.engine import Engine, Means, Pooled, prompt_of
@@ -61,6 +61,7 @@ class Loaded:
         self._sets = checked_count(weight_sets, "weight_sets")
         self._turn = threading.Lock()
         self._made: tuple[checkpoint.Checkpoint, Engine] | None = None
+        self._fetch = Errand(lambda: checkpoint.found(None, revision))
         if self._folder is not None:
             checkpoint.found(self._folder, revision)  # what is missing is said at once
 
@@ -77,10 +78,13 @@ class Loaded:
         """The commit of the weights, empty for a folder's."""
         return self._ready()[0].revision
 
-    def load(self, tasks: Sequence[str | None]) -> None:
+    def load(self, tasks: Sequence[str | None], stop: Stop = bool) -> None:
         """The weights of these tasks, as many as are kept."""
+        weights = self._ready(stop)[1].weights
         for task in list(dict.fromkeys(tasks))[: self._sets]:
-            self.engine.weights.of(task)
+            if stop():
+                raise Stopped
+            weights.of(task)
 
     @property
     def model(self) -> Model:
@@ -98,11 +102,12 @@ class Loaded:
     ) -> Pooled:
         """Means of each text by itself; ``urgent`` goes before the batches that are under way."""
         check_texts(texts)
+        engine = self._ready(stop)[1]
         with _explained():
             if urgent and len(texts) == 1:
-                return self.engine.query(texts[0], task, cuts=cuts)
-            with self.engine.aside() if urgent else nullcontext():
-                return self.engine.texts(texts, task, cuts=cuts, stop=stop)
+                return engine.query(texts[0], task, cuts=cuts)
+            with engine.aside() if urgent else nullcontext():
+                return engine.texts(texts, task, cuts=cuts, stop=stop)
 
     def chunks(
         self, documents: Sequence[Sequence[str]], task: str | None, *, stop: Stop = bool
@@ -110,7 +115,7 @@ class Loaded:
         """Means of the chunks of documents, each in sight of its document's others; and all tokens."""
         check_documents(documents)
         with _explained():
-            return self.engine.chunks(documents, task, stop=stop)
+            return self._ready(stop)[1].chunks(documents, task, stop=stop)
 
     def count_tokens(self, texts: Sequence[str], task: str | None) -> list[int]:
         """Tokens of each text: prompt and special ones included."""
@@ -128,12 +133,19 @@ class Loaded:
         if self._made is not None:
             self._made[1].weights.drop()
 
-    def _ready(self) -> tuple[checkpoint.Checkpoint, Engine]:
+    def _ready(self, stop: Stop = bool) -> tuple[checkpoint.Checkpoint, Engine]:
+        if self._made is not None:
+            return self._made
+        found = self._found(stop)
         with self._turn:
             if self._made is None:
-                found = checkpoint.found(self._folder, self._revision)
                 self._made = found, self._engine(found)
             return self._made
+
+    def _found(self, stop: Stop) -> checkpoint.Checkpoint:
+        if self._folder is None:
+            return self._fetch.result(stop)  # minutes, perhaps
+        return checkpoint.found(self._folder, self._revision)
 
     def _engine(self, found: checkpoint.Checkpoint) -> Engine:
         begin, end, padding = (found.config.get(name, usual) for name, usual in _SPECIAL.items())
