@@ -270,6 +270,8 @@ def test_another_model_is_refused_with_what_to_use_instead(given: Any, says: str
     [
         ({"device": "cuda:99"}, "device is 'cuda:99'"),
         ({"device": 7.5}, "device is 7.5"),
+        ({"device": "meta"}, "device is 'meta'"),
+        ({"device": "hpu"}, "device is 'hpu'"),
         ({"dtype": "int8"}, "dtype is 'int8'; pass float32, bfloat16, float16"),
         ({"token_budget": 0}, "token_budget is 0"),
         ({"weight_sets": "2"}, "weight_sets is '2'"),

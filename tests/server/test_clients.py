@@ -50,6 +50,22 @@ def stuck(here: Served) -> Iterator[socket.socket]:
         yield client
 
 
+def test_a_key_may_have_spaces_before_it_and_must_be_there() -> None:
+    with served(LexicalBackend()) as here:
+        for header, status, code in (
+            (f"bearer   {KEY}", 200, None),
+            ("Bearer", 401, "AUTH_INVALID_FORMAT"),
+            (f"Basic {KEY}", 401, "AUTH_INVALID_FORMAT"),
+        ):
+            answer = httpx.post(
+                f"{here.url}/embeddings",
+                json={"model": "jina-embeddings-v3", "input": "a"},
+                headers={"Authorization": header},
+                verify=TLS,
+            )
+            assert (answer.status_code, answer.json().get("code")) == (status, code)
+
+
 def test_an_answer_has_its_place_until_the_client_has_it() -> None:
     with served(Digits(), most_in_flight=1) as here:
         with stuck(here):

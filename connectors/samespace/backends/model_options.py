@@ -11,8 +11,8 @@ def checked_device(device: object) -> torch.device:
     """The device that is meant; :class:`InvalidInput` if it is not there."""
     try:
         made: torch.device = torch.device(str(device))
-        torch.empty(1, device=made)
-    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        torch.empty(1, device=made).tolist()  # meta has shapes, and no numbers
+    except (AssertionError, ImportError, NotImplementedError, RuntimeError) as error:
         raise InvalidInput(
             f'device is {excerpt(device)}, which is not there ({excerpt(str(error))}); pass "cuda", "cpu" '
             "or leave it out"

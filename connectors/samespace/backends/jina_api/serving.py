@@ -59,7 +59,8 @@ def bearer(authorization: str | None) -> str:
     if not authorization:
         raise Refusal(401, error_body("AUTH_MISSING_API_KEY", "API key is missing"))
     scheme, _, key = authorization.partition(" ")
-    if scheme.lower() != "bearer":
+    key = key.strip(" ")
+    if scheme.lower() != "bearer" or not key:
         raise Refusal(401, error_body("AUTH_INVALID_FORMAT", "Use: Bearer <key>"))
     return key
 
