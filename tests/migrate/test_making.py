@@ -696,6 +696,26 @@ def test_the_old_vector_follows_a_text_that_is_changed_between_the_requests_of_a
     np.testing.assert_allclose(found["d3"], expected, atol=1e-5)
 
 
+@pytest.mark.usefixtures("qdrant_local")
+def test_what_was_filled_beside_a_row_that_others_changed_is_in_no_doubt_later() -> None:
+    backend, old = Meanwhile(UNLIKE, seed=5), TaskBackend()
+    with adopted(old, 8) as (client, store):
+        made = plan(store, backend)
+        with Follower(store, backend, made, interval=0.05) as follower:
+            follower.wait_until_idle()
+            backend.then = lambda: put_back(client)
+            for n in range(8):
+                client.set_payload("docs", {"body": CHANGED}, points=[n])
+            follower.wait_until(lambda: backend.then is None)
+            follower.wait_until_idle()
+            asked = list(old.documents)
+            (own,) = TaskBackend().embed_documents(["a text of the old application"]).tolist()
+            said = {"doc": "d5", "body": "a text of the old application", "of": "a", "nth": 5}
+            client.upsert("docs", [models.PointStruct(id=5, payload=said, vector={"v": own})])
+            assert follower.wait_until_idle().complete
+        assert old.documents == asked
+
+
 class Charging(Counting):
     """Refuses one bad text a call, and is paid for all of the call's."""
 

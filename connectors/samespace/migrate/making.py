@@ -191,6 +191,9 @@ class Unsourced:
         Their text is another than was embedded here, and the target's slot shows nothing of that. To ask
         what it shows takes a look at all rows.
         """
+        if self._doubtful:
+            left = await self._rows.pending_of(self._target, _ids(self._doubtful))
+            self._doubtful.intersection_update(row.place for row in left)
         found = await self._in_place(self._texts) if self._texts else []
         if len(self._texts) <= IDS and all(map(self._is_of_its_text, found)):
             return 0, 0
@@ -198,8 +201,8 @@ class Unsourced:
         others = [row for row in fresh if not self._is_of_its_text(row)]
         back = [row for row in others if not self._tally.has_refused(row)]
         done = {row.place for row in fresh} - {row.place for row in back}
-        left = {row.place for row in found} - done
-        self._texts = {place: self._texts[place] for place in left}
+        places = {row.place for row in found} - done
+        self._texts = {place: self._texts[place] for place in places}
         return len(back), len(await self._mended(back, back, self._alone)) if back else 0
 
     def _is_of_its_text(self, row: VersionedRow) -> bool:
