@@ -17,6 +17,7 @@ from tests.migrate.test_running import TogetherBackend, planned, ran, seeded
 from samespace import Document, Parent, QdrantStore
 from samespace.audit.rows import chunk_order
 from samespace.documents import FillReport, VersionedRow
+from samespace.errors import EmbeddingError
 from samespace.guard import CANARY_TEXTS
 from samespace.migrate import MigrationRun, plan
 from samespace.migrate.reading import Rows
@@ -181,6 +182,33 @@ def test_a_chunk_that_becomes_blank_has_its_siblings_embedded_without_it_once() 
             check_documents(store)
         report = MigrationRun(store, backend, made).run()
         assert (report.complete, report.embedded, report.filled) == (True, 0, 0)
+
+
+class Choosy(TogetherBackend):
+    """Refuses documents with a text that is too long."""
+
+    def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
+        bad = [place for place, chunks in enumerate(documents) if "too long" in " ".join(chunks)]
+        if bad:
+            raise EmbeddingError("it is too long", indices=bad)
+        return super().embed_chunks(documents)
+
+
+def test_a_chunk_that_is_blank_again_after_a_refused_text_has_its_siblings_embedded_again() -> None:
+    backend = Choosy(UNLIKE, seed=5)
+    with adopted(TaskBackend(), 4) as (client, store):
+        put(client, 2, " ")
+        made = plan(store, backend)
+        with Follower(store, backend, made, late_chunking=True, interval=0.05) as follower:
+            follower.wait_until_idle()
+            for text in ("another text", "a text that is too long", " "):
+                put(client, 2, text)
+                follower.wait_until_idle()
+                follower.wait_until_idle()
+            report = follower.run.report
+        assert (report.complete, report.embedded) == (True, 3 + 4 + 3 + 1)  # one by the old model
+        assert report.collections[0].slots[0].refused == 1
+        check_documents(store)
 
 
 def test_a_chunk_whose_vector_goes_as_it_becomes_blank_is_noticed_just_so(

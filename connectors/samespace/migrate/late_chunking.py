@@ -15,7 +15,7 @@ from samespace.audit.verdicts import cosine_of
 from samespace.documents import Document, VersionedRow
 from samespace.migrate.filling import Pair, SlotFilling
 from samespace.migrate.fingerprints import Fingerprints, fingerprint_of_chunks
-from samespace.migrate.making import Place, paired
+from samespace.migrate.making import Place, paired, refused_of
 from samespace.migrate.reading import passing
 from samespace.protocols import Vector
 
@@ -212,7 +212,7 @@ class LateChunking(SlotFilling):
 
     async def _note_document(self, made: Remade, read: _Read) -> None:
         """As :meth:`_note`; what is refused is looked at again once there are other chunks."""
-        if made.refused:
+        if not all(is_blank(row.document) for row, _ in refused_of(read.rows, made)):
             self._documents_refused.add(fingerprint_of_chunks(read.chunks))
         if not made.vectors:
             self._look.again.discard(read.parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -30,6 +31,8 @@ class Tally:
     """Of places."""
     _refused_texts: Fingerprints = field(default_factory=Fingerprints)
     """Of places with texts; where a row's text is another now, that of the text before stays."""
+    _accepted: Counter[int] = field(default_factory=Counter)
+    """How often what is at a place could be embedded again, so that texts before that count no more."""
     _unreachable: Fingerprints = field(default_factory=Fingerprints)
     """Of keys."""
     _named: dict[int, tuple[str, str]] = field(default_factory=dict)
@@ -51,13 +54,13 @@ class Tally:
     def has_refused(self, row: VersionedRow) -> bool:
         """Whether a row cannot be embedded with the text that it has."""
         is_refused = len(self._refused) and _of_place(row) in self._refused
-        return bool(is_refused) and _of_text(row) in self._refused_texts
+        return bool(is_refused) and self._text(row) in self._refused_texts
 
     def refuse(self, row: VersionedRow, reason: str) -> None:
         """A row cannot be embedded."""
         if not self.has_refused(row):
             self._refused.add(_of_place(row))
-            self._refused_texts.add(_of_text(row))
+            self._refused_texts.add(self._text(row))
             self._name(_of_place(row), row.document.id, reason)
 
     def accept(self, row: VersionedRow) -> None:
@@ -65,8 +68,11 @@ class Tally:
         place = _of_place(row) if len(self._refused) else 0
         if place in self._refused:
             self._refused.discard(place)
-            self._refused_texts.discard(_of_text(row))
+            self._accepted[place] += 1
             self._named.pop(place, None)
+
+    def _text(self, row: VersionedRow) -> int:
+        return fingerprint_of(f"{_of_text(row)}:{self._accepted[_of_place(row)]}")
 
     def note_unreachable(self, key: str, reason: str) -> None:
         """No id leads to a row."""
