@@ -53,6 +53,8 @@ class CollectionRun:
         self._indexed = self._finished = False
         self._build: asyncio.Task[None] | None = None
         """Of the target's index, beside the sweeps of a follower."""
+        self._unbuilt = Away(run.asked.interval)
+        """While it is not to be built."""
         self._beside: Rows | None = None
         """What that goes by."""
 
@@ -324,6 +326,10 @@ class CollectionRun:
         """Build the target's index, unless others have yet to fill much of it; a follower goes on beside."""
         if self._indexed or self.is_building:
             return
+        self._unbuilt.try_again()
+        if self._unbuilt.error is not None:
+            self._run.postpone(self._unbuilt.error)
+            return
         info = await self._rows.info()
         slot = self._target(info)
         if slot is None or not info.index.is_due(info.rows):
@@ -342,20 +348,22 @@ class CollectionRun:
         self._run.tell()
 
     async def _note_built(self) -> None:
-        """Take up how a build has ended; one that failed for something passing is begun again."""
+        """Take up how a build has ended; one that failed for something passing is begun again in a while."""
         if self._build is None or not self._build.done():
             return
         build, self._build = self._build, None
         try:
             await build
         except PASSING as error:
-            self._run.postpone(error)
+            self._unbuilt.note(error)
 
     async def end(self) -> None:
-        """Wait for the build that is under way, if there is one."""
+        """Wait for the build that is under way, if there is one; what kept it from ending is told."""
         if self._build is not None:
             await asyncio.wait([self._build])
             await self._note_built()
+        if self._unbuilt.error is not None:
+            self._run.tell(trouble=str(self._unbuilt.error))
 
     async def cut(self) -> None:
         """Wait for no build any more."""

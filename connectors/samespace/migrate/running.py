@@ -307,6 +307,7 @@ class Run:
         while not self.is_stopping():
             if not await self._waited_out(self._sweep):
                 await self._wait(self.asked.interval)
+        self.tell(following=False)
         for each in self._collections:
             await each.end()
 
