@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -208,6 +208,31 @@ def test_a_chunk_that_is_blank_again_after_a_refused_text_has_its_siblings_embed
             report = follower.run.report
         assert (report.complete, report.embedded) == (True, 3 + 4 + 3 + 1)  # one by the old model
         assert report.collections[0].slots[0].refused == 1
+        check_documents(store)
+
+
+class Emptying(TogetherBackend):
+    """Has something done while it embeds the fourth document."""
+
+    then: Callable[[], object] | None = None
+    asked = 0
+
+    def embed_chunks(self, documents: Sequence[Sequence[str]]) -> list[Matrix]:
+        self.asked += len(documents)
+        if self.asked == 4 and self.then is not None:
+            self.then()
+        return super().embed_chunks(documents)
+
+
+def test_a_chunk_that_becomes_blank_within_the_first_look_is_noticed_too() -> None:
+    backend = Emptying(UNLIKE, seed=5)
+    with adopted(TaskBackend(), 20) as (client, store):
+        for n in range(20):
+            client.set_payload("docs", {"of": f"p{n // 4}", "nth": n % 4}, points=[n])
+        made = plan(store, backend)
+        backend.then = lambda: put(client, 1, " ")
+        report = MigrationRun(store, backend, made, late_chunking=True, batch_size=4).run()
+        assert (report.complete, backend.asked) == (True, 6)
         check_documents(store)
 
 

@@ -14,7 +14,7 @@ from samespace.audit.rows import chunk_order
 from samespace.audit.verdicts import cosine_of
 from samespace.documents import Document, VersionedRow
 from samespace.migrate.filling import Pair, SlotFilling
-from samespace.migrate.fingerprints import Fingerprints, fingerprint_of_chunks
+from samespace.migrate.fingerprints import Fingerprints, fingerprint_of, fingerprint_of_chunks
 from samespace.migrate.making import Place, paired, refused_of
 from samespace.migrate.reading import passing
 from samespace.protocols import Vector
@@ -26,8 +26,9 @@ SAME: Final = 0.9999
 class LateChunking(SlotFilling):
     """Fills whole documents: one chunk that changed has its siblings embedded again.
 
-    So has one that becomes blank after a run has looked at all rows. Of one that is blank when a run
-    begins nothing says whether its siblings were embedded since: it gets no vector that could tell.
+    So has one that becomes blank after a run has filled its document, or looked at all rows. Of one that
+    is blank when a run begins nothing says whether its siblings were embedded since: it gets no vector
+    that could tell.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -38,6 +39,8 @@ class LateChunking(SlotFilling):
         """Of all chunks of documents that were not, or not all, embedded."""
         self._has_looked = False
         """Whether this run has seen all chunks that had been blank before."""
+        self._filled = Fingerprints()
+        """Documents that were until then."""
 
     async def _anew(self, refused: Sequence[VersionedRow]) -> set[str]:
         """The ids of chunks whose document is no longer what was refused."""
@@ -63,7 +66,7 @@ class LateChunking(SlotFilling):
             rows = await self._one_of_each(parents[start : start + limit])
             await self._take(rows, are_pending=False)
         await self._in_flight.drain()
-        self._has_looked = True
+        self._has_looked, self._filled = True, Fingerprints()
 
     async def _one_of_each(self, parents: Sequence[str]) -> list[VersionedRow]:
         """A chunk of each of these documents; those with none that can be embedded are done with."""
@@ -130,7 +133,8 @@ class LateChunking(SlotFilling):
         """One document as it is now; None where it is not to be embedded."""
         filled, pending = await self._rows.of_parents(self._space, [parent])
         rows = _distinct((*filled, *pending))
-        if self._has_become_blank(rows, wanted):
+        is_known = self._has_looked or fingerprint_of(parent) in self._filled
+        if is_known and self._has_become_blank(rows, wanted):
             self._look.again.add(parent)
         wanted = wanted - await self._hopeless(rows, wanted)
         if not wanted:
@@ -147,7 +151,7 @@ class LateChunking(SlotFilling):
     def _has_become_blank(self, rows: Sequence[VersionedRow], wanted: set[str]) -> bool:
         """Whether one of these chunks has a blank text that it had not, or was not there, before."""
         blank = (row for row in rows if row.document.id in wanted and is_blank(row.document))
-        return self._has_looked and not all(map(self._tally.has_refused, blank))
+        return not all(map(self._tally.has_refused, blank))
 
     async def _hopeless(self, rows: Sequence[VersionedRow], wanted: set[str]) -> set[str]:
         """Chunks for which their document is not embedded again: blank, or refused with all of it."""
@@ -223,8 +227,8 @@ class LateChunking(SlotFilling):
 
         One is held back if others have come between, who may have embedded some in sight of fewer: then
         it is found again, and its document with it, however this run ends. So all hold back the same. If
-        it has gone, or its text is again what its vector is of, only this run knows: one that is killed
-        then leaves the others in sight of what is not there.
+        it has gone, or its text is again what its vector is of, only this run knows: one that ends then
+        leaves the others in sight of what is not there.
         """
         parents = {each.read.parent for each in documents}
         self._look.again -= parents
@@ -274,6 +278,8 @@ class LateChunking(SlotFilling):
             self._look.note_written(row for row, _ in embedded.pairs)
         if embedded.is_ended and not embedded.has_moved:
             self._look.unended.discard(read.parent)
+            if not self._has_looked:
+                self._filled.add(fingerprint_of(read.parent))
 
 
 def overlapping(chunks: Sequence[Document]) -> str:

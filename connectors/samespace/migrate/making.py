@@ -94,8 +94,8 @@ class Unsourced:
     Where an application of the target's model changes a text in place, this slot's vector stays that of
     the text before. What shows it is the target's slot alone, until that is filled again: so a row's
     vector here is remade before its vector there. Where the text is changed back between, nothing shows
-    that the vector here is of another: this run keeps in mind what it has made here, and one that is
-    killed at that very moment leaves it so.
+    that the vector here is of another: this run keeps in mind what it has made here, and one that ends at
+    that very moment leaves it so.
     """
 
     def __init__(
