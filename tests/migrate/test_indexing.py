@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -133,3 +134,25 @@ def test_a_follower_follows_while_the_index_is_built_and_when_that_failed(
         assert follower.run.report.collections[0].indexed
         assert follower.run.report.filled == 3  # theirs in both slots
     assert indexes(server, place) == [True]
+
+
+@pytest.mark.parametrize("follow", [False, True])
+async def test_a_build_is_left_behind_by_whoever_cancels_the_run(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    server: psycopg.Connection[Any],
+    follow: bool,
+) -> None:
+    place = postgres_place(request)
+    made = filled(place, 300, tmp_path / "plan")
+    with (
+        place.open(OLD, index=Index(build="immediate")) as store,
+        writing(place) as writer,
+    ):
+        run = asyncio.create_task(MigrationRun(store, NEW, made, follow=follow).run_async())
+        building = await asyncio.to_thread(builder, server, writer.info.backend_pid)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        assert indexes(server, place) == [False]  # it waits for the writer still
+        server.execute("SELECT pg_terminate_backend(%s, 60000)", (building,))

@@ -336,11 +336,12 @@ class CollectionRun:
             return
         if not await self._is_nearly_full(info, slot):
             return
+        self._beside = self._beside or self._run.rows_beside(self._store)
+        build = self._built(self._beside, slot.space)
         if self._run.asked.follow:
-            self._beside = self._beside or self._run.rows_beside(self._store)
-            self._build = asyncio.create_task(self._built(self._beside, slot.space))
+            self._build = asyncio.create_task(build)
         else:
-            await self._built(self._rows, slot.space)
+            await build
 
     async def _built(self, rows: Rows, space: EmbeddingSpace) -> None:
         await rows.build_index(space)

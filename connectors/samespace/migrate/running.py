@@ -232,8 +232,8 @@ class Run:
         return self._embedders[-1]
 
     def rows_beside(self, store: AnyStore) -> Rows:
-        """A collection's rows for what takes long, in a thread of its own."""
-        return Rows(store, self._threads.enter_context(in_a_thread("index")))
+        """A collection's rows for what takes long, in a thread of its own, which may be left behind."""
+        return Rows(store, self._threads.enter_context(in_a_thread("index", grace=GRACE)))
 
     def calls_of(self, backend: AnyBackend) -> int:
         """How many batches are embedded beside one another; with a budget each is waited for."""
