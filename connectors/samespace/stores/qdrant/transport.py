@@ -239,7 +239,7 @@ class Transport:
             return partial(self._send, "PUT", "", collection, body)
         if self.kind == "grpc":
             message = packing.message_upsert(points, mode, collection)
-            return partial(self._call, "Upsert", message)
+            return partial(self._call, "Upsert", collection, message)
         listed = packing.local_points(points)
         return partial(self.ask, lambda client: client.upsert(collection, listed, update_mode=mode))
 
@@ -263,7 +263,7 @@ class Transport:
                 points=packing.message_vectors(points),
                 update_filter=packing.message_filter(condition),
             )
-            self._call("UpdateVectors", message)
+            self._call("UpdateVectors", collection, message)
         else:
             vectors = packing.local_vectors(points)
             self.ask(
@@ -290,7 +290,7 @@ class Transport:
                 collection_name=collection,
                 query_points=packing.message_searches(searches, collection),
             )
-            found = self._call("QueryBatch", message)
+            found = self._call("QueryBatch", collection, message)
             return [[packing.point_of_message(hit) for hit in one.result] for one in found.result]
         if self.kind == "rest":
             body = packing.json_searches(searches)
@@ -311,7 +311,7 @@ class Transport:
                 with_payload=packing.message_keys(read.keys),
                 with_vectors=packing.message_selector(read.vectors),
             )
-            found = self._call("Get", message)
+            found = self._call("Get", collection, message)
             return [packing.point_of_message(point) for point in found.result]
         if self.kind == "rest":
             answer = self._send("POST", "", collection, packing.json_ids(ids, read))
@@ -339,7 +339,7 @@ class Transport:
                 with_payload=packing.message_keys(read.keys),
                 with_vectors=packing.message_selector(read.vectors),
             )
-            found = self._call("Scroll", message)
+            found = self._call("Scroll", collection, message)
             following = found.next_page_offset if found.HasField("next_page_offset") else None
             points = [packing.point_of_message(point) for point in found.result]
             return points, None if following is None else packing.id_of_message(following)
@@ -370,11 +370,11 @@ class Transport:
         )
         return answer["result"]
 
-    def _call(self, method: str, message: Any) -> Any:
+    def _call(self, method: str, collection: str, message: Any) -> Any:
         """What the server answers over gRPC."""
         return self.ask(
             lambda client: getattr(client.grpc_points, method)(message, timeout=self._timeout),
-            reading=message.collection_name,
+            reading=collection,
         )
 
 

@@ -245,7 +245,7 @@ class AsyncTransport:
             return partial(self._send, "PUT", "", collection, body)
         if self.kind == "grpc":
             message = packing.message_upsert(points, mode, collection)
-            return partial(self._call, "Upsert", message)
+            return partial(self._call, "Upsert", collection, message)
         listed = packing.local_points(points)
         return partial(self.ask, lambda client: client.upsert(collection, listed, update_mode=mode))
 
@@ -269,7 +269,7 @@ class AsyncTransport:
                 points=packing.message_vectors(points),
                 update_filter=packing.message_filter(condition),
             )
-            await self._call("UpdateVectors", message)
+            await self._call("UpdateVectors", collection, message)
         else:
             vectors = packing.local_vectors(points)
             await self.ask(
@@ -300,7 +300,7 @@ class AsyncTransport:
                 collection_name=collection,
                 query_points=packing.message_searches(searches, collection),
             )
-            found = await self._call("QueryBatch", message)
+            found = await self._call("QueryBatch", collection, message)
             return [[packing.point_of_message(hit) for hit in one.result] for one in found.result]
         if self.kind == "rest":
             body = packing.json_searches(searches)
@@ -323,7 +323,7 @@ class AsyncTransport:
                 with_payload=packing.message_keys(read.keys),
                 with_vectors=packing.message_selector(read.vectors),
             )
-            found = await self._call("Get", message)
+            found = await self._call("Get", collection, message)
             return [packing.point_of_message(point) for point in found.result]
         if self.kind == "rest":
             answer = await self._send("POST", "", collection, packing.json_ids(ids, read))
@@ -351,7 +351,7 @@ class AsyncTransport:
                 with_payload=packing.message_keys(read.keys),
                 with_vectors=packing.message_selector(read.vectors),
             )
-            found = await self._call("Scroll", message)
+            found = await self._call("Scroll", collection, message)
             following = found.next_page_offset if found.HasField("next_page_offset") else None
             points = [packing.point_of_message(point) for point in found.result]
             return points, None if following is None else packing.id_of_message(following)
@@ -382,11 +382,11 @@ class AsyncTransport:
         )
         return answer["result"]
 
-    async def _call(self, method: str, message: Any) -> Any:
+    async def _call(self, method: str, collection: str, message: Any) -> Any:
         """What the server answers over gRPC."""
         return await self.ask(
             lambda client: getattr(client.grpc_points, method)(message, timeout=self._timeout),
-            reading=message.collection_name,
+            reading=collection,
         )
 
 
