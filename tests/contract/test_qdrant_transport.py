@@ -12,14 +12,15 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
-from qdrant_client import AsyncQdrantClient, QdrantClient
+from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from samespace import AsyncQdrantStore, Document, QdrantStore
 from samespace.errors import InvalidInput, StoreRejected, StoreUnavailable
 from samespace.stores.qdrant import faults, transport
-from samespace.stores.qdrant.requests import Point, Read
+from samespace.stores.qdrant.requests import Point, Read, Search
 from samespace.stores.refusals import Gone
 from samespace.testing.backends import V3, TaskBackend
 from samespace.testing.corpus import documents
@@ -159,6 +160,32 @@ def test_a_server_that_is_not_there_is_unavailable(serve: Callable[..., Server])
         store.count()
     with opened(server, grpc_port=1) as store, pytest.raises(StoreUnavailable, match="gRPC|says"):
         store.count()
+
+
+def test_each_request_over_grpc_is_made(serve: Callable[..., Server]) -> None:
+    """No server speaks it here; what is packed by hand comes as far as asking for one."""
+    here = serve(NOT_FOUND)
+    asking = transport.Transport(here.url, grpc_port=1, api_key=transport.Secret(None), timeout=5)
+    point = Point(id=1, payload={}, vectors={"new": np.ones(4, np.float32)})
+    search = Search(
+        vector=np.ones(4, np.float32),
+        slot="new",
+        limit=1,
+        condition=models.Filter(),
+        params=models.SearchParams(),
+        with_vectors=True,
+    )
+    requests: list[Callable[[], object]] = [
+        asking.upserting("x", [point]),
+        lambda: asking.update_vectors("x", [point], models.Filter()),
+        lambda: asking.query("x", [search]),
+        lambda: asking.retrieve("x", [1]),
+        lambda: asking.scroll("x", models.Filter(), limit=1),
+    ]
+    for request in requests:
+        with pytest.raises(StoreUnavailable, match="gRPC|says"):
+            request()
+    asking.close()
 
 
 @pytest.mark.parametrize(
