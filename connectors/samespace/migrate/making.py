@@ -248,7 +248,7 @@ class Unsourced:
         ]
 
     async def _in_place(self, places: Collection[Place]) -> list[VersionedRow]:
-        """Rows that have a vector in the target's slot, as they are in this one."""
+        """Rows that have a vector in the target's slot, or may have lost it to a fill, as they are here."""
         filled = _at(places, await self._rows.filled_of(self._target, _ids(places)))
         places = {row.place for row in filled} | self._doubtful.intersection(places)
         found = _at(places, await self._rows.filled_of(self._space, _ids(places)))
